@@ -1,0 +1,243 @@
+"""The command line: parse, one library call, print. No logic lives here."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+from hemorrhage_tf.data.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
+from hemorrhage_tf.errors import HemorrhageError
+from hemorrhage_tf.models.backbones import BACKBONES, EMBEDDED_BACKBONE
+from hemorrhage_tf.models.classifier import POOLINGS
+from hemorrhage_tf.training.settings import (
+    CLASS_WEIGHTS,
+    PRECISIONS,
+    STRATEGIES,
+    FitSettings,
+)
+from hemorrhage_tf.version import __version__
+
+INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
+
+# TensorFlow's own log lines would bury the command's.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+_DEFAULT = {name: field.default for name, field in FitSettings.__dataclass_fields__.items()}
+
+
+class _Group(click.Group):
+    """Lists commands in the order of use, and translates the package's errors in one place."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HemorrhageError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo(
+                "Stopped. No run was written; features that were computed are kept, so the same "
+                "command goes on from there.",
+                err=True,
+            )
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hemorrhage-tf")
+def main() -> None:
+    """Find intracranial hemorrhage in head-CT slices.
+
+    Research software, not a medical device: nothing that it prints is a diagnosis.
+    """
+
+
+def _examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _setting(flag: str, help: str, **options: Any):
+    """Makes an option of fit whose default is the library's own."""
+    name = flag.lstrip("-").replace("-", "_")
+    return click.option(
+        flag,
+        name,
+        default=_DEFAULT[name],
+        show_default=_DEFAULT[name] is not None,
+        help=help,
+        **options,
+    )
+
+
+_positive = click.option(
+    "--positive", metavar="NAME", help="Class that means hemorrhage, where its name does not tell."
+)
+_skip_bad = click.option(
+    "--skip-bad", is_flag=True, help="Go on without files and rows that cannot be used."
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
+
+
+@main.command(
+    epilog=_examples(
+        "hemorrhage-tf fit",
+        "hemorrhage-tf fit head_ct --out runs/first",
+        "hemorrhage-tf fit head_ct --folds 5 --repeats 5",
+        "hemorrhage-tf fit slices --positive bleed --backbone mobilenet_v2 --pooling avg",
+    )
+)
+@click.argument("data", required=False, type=click.Path())
+@click.option("--out", type=click.Path(), help="Run folder to write.  [default: runs/<time>]")
+@click.option("--overwrite", is_flag=True, help="Replace a run folder that is there.")
+@click.option(
+    "--backbone",
+    type=click.Choice(list(BACKBONES)),
+    help=f"Frozen network that gives the features.  [default: {_DEFAULT['backbone']}; "
+    f"{EMBEDDED_BACKBONE} without DATA]",
+)
+@_setting(
+    "--weights",
+    f"imagenet, none or a Keras weights file.  [default: imagenet; none for {EMBEDDED_BACKBONE}]",
+    metavar="WEIGHTS",
+)
+@_setting("--feature-layer", "Cut the backbone after this layer.", metavar="NAME")
+@_setting(
+    "--image-size", "Side of the model input in pixels.  [default: the backbone's own]", type=int
+)
+@_setting("--pooling", "How the feature map is pooled.", type=click.Choice(POOLINGS))
+@_setting("--dropout", "Share of pooled features dropped in training.", type=float)
+@click.option(
+    "--augment",
+    metavar="LIST",
+    default=",".join(DEFAULT_AUGMENTATIONS),
+    show_default=True,
+    help=f"Comma list of {', '.join(AUGMENTATIONS)}; or none.",
+)
+@_setting("--views", "Copies of each training slice, itself among them.", type=int)
+@click.option(
+    "--feature-cache/--no-feature-cache",
+    default=True,
+    show_default=True,
+    help="Compute backbone features once, or stream fresh augmentations each epoch.",
+)
+@click.option(
+    "--cache", type=click.Path(), help="Folder of the feature cache.  [default: the system's own]"
+)
+@_setting("--test-fraction", "Share of the slices to test on.", type=float)
+@_setting("--folds", "Cross-validate in this many folds, then train on all.", type=int)
+@_setting("--repeats", "Repeat the cross-validation with other folds.", type=int)
+@_setting("--epochs", "Passes over the training views.", type=int)
+@_setting("--batch-size", "Global batch size, over all replicas.", type=int)
+@_setting("--learning-rate", "Of Adam, for the head.", type=float)
+@_setting(
+    "--class-weights", "Weigh both classes the same, or not.", type=click.Choice(CLASS_WEIGHTS)
+)
+@_setting(
+    "--early-stopping",
+    "Epochs without a better validation loss before stopping; 0: never.",
+    type=int,
+)
+@_setting("--fine-tune-from", "Unfreeze the backbone from this layer on.", metavar="LAYER")
+@_setting("--fine-tune-epochs", "Epochs of fine-tuning after the head is trained.", type=int)
+@_setting("--fine-tune-learning-rate", "Of Adam, for fine-tuning.", type=float)
+@_setting("--strategy", "auto and mirrored: all GPUs.", type=click.Choice(STRATEGIES))
+@_setting(
+    "--mixed-precision",
+    "Of the frozen backbone; the saved model is float32 always.",
+    type=click.Choice(PRECISIONS),
+)
+@_setting("--seed", "Of everything that is drawn.", type=int)
+@_positive
+@_skip_bad
+@click.pass_context
+def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
+    """Train a classifier on DATA and write a run folder.
+
+    DATA is a Kaggle-style folder (labels.csv and images), a folder of two class folders, or a CSV
+    manifest (path,label[,patient][,split]). Without DATA: synthetic phantoms and a backbone that
+    needs no download.
+    """
+    from hemorrhage_tf import api
+    from hemorrhage_tf.printing import print_run
+
+    # What the user left out is the library's to fill in; it may depend on DATA.
+    given = {
+        name: value
+        for name, value in options.items()
+        if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    }
+    print_run(api.fit(data, **given))
+
+
+@main.command(
+    epilog=_examples(
+        "hemorrhage-tf evaluate runs/first other_hospital",
+        "hemorrhage-tf evaluate runs/first/model.keras head_ct --json",
+    )
+)
+@click.argument("model", type=click.Path())
+@click.argument("data", type=click.Path())
+@_positive
+@_skip_bad
+@_as_json
+def evaluate(model: str, data: str, as_json: bool, **options: Any) -> None:
+    """Compute the figures of MODEL on labeled DATA.
+
+    MODEL is a run folder or a .keras file from one.
+    """
+    from hemorrhage_tf import api
+    from hemorrhage_tf.printing import print_metrics
+
+    evaluation = api.evaluate(model, data, **options)
+    if as_json:
+        click.echo(json.dumps(evaluation.metrics, indent=2, sort_keys=True))
+    else:
+        print_metrics(evaluation.metrics, f"{model} on {data}")
+
+
+@main.command(
+    epilog=_examples(
+        "hemorrhage-tf predict runs/first scan.png",
+        "hemorrhage-tf predict runs/first scans/ 'more/*.jpg' --csv > findings.csv",
+    )
+)
+@click.argument("model", type=click.Path())
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@_as_json
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, and nothing else.")
+@_skip_bad
+def predict(model: str, images: tuple[str, ...], as_json: bool, as_csv: bool, **options: Any):
+    """Predict IMAGES with MODEL.
+
+    IMAGES are PNG or JPEG files, folders or globs. MODEL is a run folder or a .keras file from one.
+    """
+    from hemorrhage_tf import api
+    from hemorrhage_tf.printing import print_findings
+
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
+    findings = api.predict(model, images, **options)
+    rows = [
+        {
+            "path": finding.path,
+            "probability": round(finding.probability, 6),
+            "hemorrhage": int(finding.is_hemorrhage),
+        }
+        for finding in findings
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif as_csv:
+        writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        print_findings(findings)

@@ -1,0 +1,1 @@
+"""Slices on their way from files to model input: reading, listing, splitting, augmenting."""

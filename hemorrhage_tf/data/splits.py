@@ -1,0 +1,93 @@
+"""Splits: which slices train and which test, stratified by label and never splitting a group."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from hemorrhage_tf.errors import DataError, OptionError
+
+MAX_DENOMINATOR = 20
+
+
+def check_classes(labels: np.ndarray) -> None:
+    """Raises a DataError unless both classes occur."""
+    positives = int(np.sum(labels))
+    if positives in (0, len(labels)):
+        raise DataError(
+            "training and testing need slices of both classes. Received: "
+            f"{positives} with hemorrhage, {len(labels) - positives} without."
+        )
+
+
+def folds(
+    labels: np.ndarray, groups: np.ndarray, count: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Makes the folds of one cross-validation.
+
+    Args:
+        labels: `(n,)`, 0 or 1.
+        groups: `(n,)`; slices with one number stay in one fold.
+        count: how many folds, at least 2.
+        seed: the same seed gives the same folds.
+
+    Returns:
+        `count` pairs of index arrays, train and test. The tests are disjoint and cover all slices.
+
+    Raises:
+        DataError: one class only, or a class with fewer groups than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    check_classes(labels)
+    for label, name in ((1, "with hemorrhage"), (0, "without hemorrhage")):
+        available = len(np.unique(groups[labels == label]))
+        if available < count:
+            raise DataError(
+                f"{count} folds need at least {count} groups of slices {name} (a group is a "
+                f"patient, or slices that are duplicates of each other). Received: {available}. "
+                f"Ask for at most {available} folds, or add slices."
+            )
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    made = [(train, test) for train, test in splitter.split(labels, labels, groups)]
+    for train, test in made:
+        for part in (train, test):
+            if len(np.unique(labels[part])) < 2:
+                raise DataError(
+                    f"{count} folds that keep the groups whole leave a part with one class only: "
+                    "one group is too large. Ask for fewer folds, or add slices."
+                )
+    return made
+
+
+def holdout(
+    labels: np.ndarray, groups: np.ndarray, test_fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits once into a training and a test part.
+
+    The slices are dealt into q folds of which p become the test part, where p/q is the fraction.
+
+    Args:
+        labels: `(n,)`, 0 or 1.
+        groups: `(n,)`; slices with one number stay in one part.
+        test_fraction: share of the slices to test on, in (0, 1); taken to the nearest fraction with
+            a denominator of at most 20.
+        seed: the same seed gives the same split.
+
+    Returns:
+        Sorted index arrays, train and test.
+
+    Raises:
+        DataError: one class only, or a class with too few groups.
+        OptionError: a fraction outside (0, 1).
+    """
+    if not 0 < test_fraction < 1:
+        raise OptionError(f"the test fraction must lie between 0 and 1. Received: {test_fraction}")
+    fraction = Fraction(test_fraction).limit_denominator(MAX_DENOMINATOR)
+    fraction = min(
+        max(fraction, Fraction(1, MAX_DENOMINATOR)), Fraction(MAX_DENOMINATOR - 1, MAX_DENOMINATOR)
+    )
+    parts = folds(labels, groups, fraction.denominator, seed)
+    test = np.sort(np.concatenate([parts[k][1] for k in range(fraction.numerator)]))
+    return np.setdiff1d(np.arange(len(labels)), test), test

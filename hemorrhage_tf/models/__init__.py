@@ -1,0 +1,1 @@
+"""Keras models: backbones by name, the classifier around one, and what an artifact carries."""

@@ -1,0 +1,115 @@
+"""What the verbs tell while they work: notes and progress bars, on standard error only.
+
+Standard output belongs to results.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SHOW_AFTER_SECONDS = 1.0
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the log lines that it writes before it can be configured.
+
+    They go past Python, straight to file descriptor 2, and say on every start that there is no
+    CUDA driver. Where the import fails they are shown, since they may say why.
+    """
+    sys.stderr.flush()
+    try:
+        stderr = os.dup(2)
+    except OSError:  # a process without a standard error has nothing to keep clean
+        import tensorflow  # noqa: F401
+
+        return
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            os.dup2(stderr, 2)
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+class Reporter:
+    """Prints notes and progress on standard error, or nothing when quiet.
+
+    Args:
+        quiet: print nothing at all. Default False.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    def note(self, text: str) -> None:
+        """Prints one line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Prints one line that should not be missed."""
+        self.console.print(f"Warning: {text}", markup=False, soft_wrap=True, style="yellow")
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Shows a bar with the time left once the work has lasted a second.
+
+        Args:
+            description: what is being done.
+            total: how many steps it takes.
+
+        Yields:
+            A function that is called with the number of steps just done.
+        """
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        task = bar.add_task(description, total=total)
+        begin = time.monotonic()
+        shown = False
+
+        def advance(steps: int) -> None:
+            nonlocal shown
+            bar.update(task, advance=steps)
+            if not shown and time.monotonic() - begin > SHOW_AFTER_SECONDS:
+                shown = True
+                bar.start()
+
+        try:
+            yield advance
+        finally:
+            if shown:
+                bar.stop()
+
+    @contextmanager
+    def stage(self, description: str) -> Iterator[None]:
+        """Shows a spinner, on a terminal, while something of unknown length runs."""
+        with self.console.status(description):
+            yield

@@ -1,0 +1,1 @@
+"""Training: settings, device strategy, cached backbone features, the loop, the run folder."""

@@ -1,0 +1,169 @@
+"""The training loop: one model, one optimizer, any strategy. What to train on comes from outside.
+
+A custom loop with `strategy.run` instead of Keras' `fit`: each sample's loss is divided by the size
+of the global batch that it is in before the batch is dealt out, and gradients are summed over the
+replicas. So a last batch that does not divide evenly weighs the same on any number of devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Epoch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What one pass of the loop goes over.
+
+    Attributes:
+        dataset: `tf.data.Dataset` of inputs, labels, weights and shares; see `batches`.
+        count: samples in it.
+    """
+
+    dataset: Any
+    count: int
+
+
+def batches(
+    dataset, labels: np.ndarray, weights: np.ndarray, batch_size: int, table=None
+) -> Samples:
+    """Batches inputs with labels, weights, and each sample's share of its global batch.
+
+    Args:
+        dataset: `tf.data.Dataset` of single inputs, in the order of the labels.
+        labels: `(n,)`, 0 or 1.
+        weights: `(n,)`.
+        batch_size: the global one.
+        table: `(rows, ...)` tensor that the dataset holds row numbers of, which are looked up a
+            batch at a time; None where it holds the inputs themselves. Default None.
+
+    Returns:
+        Samples whose last batch may be smaller. A share is one over the batch's true size.
+    """
+    import tensorflow as tf
+
+    targets = tf.data.Dataset.from_tensor_slices(
+        (np.asarray(labels, np.float32), np.asarray(weights, np.float32))
+    )
+
+    def add_shares(inputs, target):
+        size = tf.shape(target[0])[0]
+        shares = tf.fill([size], 1.0 / tf.cast(size, tf.float32))
+        found = inputs if table is None else tf.gather(table, inputs)
+        return found, *target, shares
+
+    batched = tf.data.Dataset.zip((dataset, targets)).batch(batch_size).map(add_shares)
+    return Samples(batched.prefetch(tf.data.AUTOTUNE), len(labels))
+
+
+class Loop:
+    """Trains the trainable variables of a model; can be rewound and run again.
+
+    Args:
+        model: from inputs to logits `(batch, 1)`, built in the strategy's scope.
+        learning_rate: of Adam.
+        strategy: the devices.
+    """
+
+    def __init__(self, model, learning_rate: float, strategy) -> None:
+        import keras
+        import tensorflow as tf
+
+        self._strategy = strategy
+        self._trainable = model.trainable_variables
+        with strategy.scope():
+            optimizer = keras.optimizers.Adam(learning_rate)
+            optimizer.build(self._trainable)
+        self._state = [*self._trainable, *optimizer.variables]
+        self._start = [variable.numpy() for variable in self._state]
+
+        def forward(batch, training: bool):
+            inputs, labels, weights, shares = batch
+            logits = tf.cast(model(inputs, training=training), tf.float32)[:, 0]
+            losses = weights * tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
+            right = tf.cast((logits > 0) == (labels > 0.5), tf.float32)
+            sums = tf.stack([tf.reduce_sum(losses), tf.reduce_sum(right)])
+            return tf.reduce_sum(losses * shares), sums
+
+        def train_replica(*batch):
+            with tf.GradientTape() as tape:
+                loss, sums = forward(batch, training=True)
+            # Keras sums the gradients over the replicas before it applies them.
+            optimizer.apply(tape.gradient(loss, self._trainable), self._trainable)
+            return sums
+
+        def test_replica(*batch):
+            return forward(batch, training=False)[1]
+
+        def one_pass(replica_step):
+            def run(dataset):
+                totals = tf.zeros(2)
+                for batch in dataset:
+                    sums = strategy.run(replica_step, args=batch)
+                    totals += strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+                return totals
+
+            return tf.function(run, reduce_retracing=True)
+
+        self._train_pass = one_pass(train_replica)
+        self._test_pass = one_pass(test_replica)
+
+    def rewind(self) -> None:
+        """Puts weights and optimizer back to where they were when the loop was made."""
+        for variable, value in zip(self._state, self._start, strict=True):
+            variable.assign(value)
+
+    def train(
+        self,
+        stage: str,
+        epochs: int,
+        training: Callable[[int], Samples],
+        validation: Samples | None,
+        patience: int,
+        advance: Callable[[int], None],
+    ) -> list[Epoch]:
+        """Trains, and puts the best weights back where it watches a validation part.
+
+        Args:
+            stage: what the history calls this training.
+            epochs: how many, at most.
+            training: gives the samples of an epoch, counted from 0.
+            validation: the samples to validate on, or None.
+            patience: epochs without a lower validation loss before stopping; 0 for never.
+            advance: called with the number of epochs just done or left out.
+
+        Returns:
+            For each epoch its stage, its number from 1, loss and accuracy, and validation_loss and
+            validation_accuracy where there is a validation part.
+        """
+        history: list[Epoch] = []
+        best_loss, best_epoch, best = np.inf, 0, None
+        for epoch in range(epochs):
+            row: Epoch = {"stage": stage, "epoch": epoch + 1}
+            row["loss"], row["accuracy"] = self._means(self._train_pass, training(epoch))
+            history.append(row)
+            advance(1)
+            if validation is None:
+                continue
+            loss, accuracy = self._means(self._test_pass, validation)
+            row["validation_loss"], row["validation_accuracy"] = loss, accuracy
+            if loss < best_loss:
+                best_loss, best_epoch = loss, epoch
+                best = [variable.numpy() for variable in self._trainable]
+            elif patience and epoch - best_epoch >= patience:
+                advance(epochs - epoch - 1)
+                break
+        if best is not None:
+            for variable, value in zip(self._trainable, best, strict=True):
+                variable.assign(value)
+        return history
+
+    def _means(self, one_pass, samples: Samples) -> tuple[float, float]:
+        totals = one_pass(self._strategy.experimental_distribute_dataset(samples.dataset))
+        loss, accuracy = (np.asarray(totals, np.float64) / samples.count).tolist()
+        return loss, accuracy

@@ -1,0 +1,361 @@
+"""The trainer: from features, or from fresh views, to a head and the classifier around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hemorrhage_tf.data.augmentation import Augmentation
+from hemorrhage_tf.data.pipeline import view_dataset
+from hemorrhage_tf.data.scan import ScannedSlices
+from hemorrhage_tf.data.splits import holdout
+from hemorrhage_tf.errors import OptionError
+from hemorrhage_tf.models.classifier import (
+    build_classifier,
+    build_head,
+    select_pooled,
+    set_head,
+    standardize,
+)
+from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.training.features import FeatureCache, FeatureSource, compute_features
+from hemorrhage_tf.training.loop import Epoch, Loop, Samples, batches
+from hemorrhage_tf.training.settings import FitSettings
+
+VALIDATION_FRACTION = 0.2  # of the training part, held out for early stopping
+
+# Features that hardly vary are not blown up by standardizing: their variance counts as at least
+# this share of the mean variance.
+_VARIANCE_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Part:
+    """The slices of one training.
+
+    Attributes:
+        train: indices of what to train on.
+        validation: indices of what to watch for early stopping; may be empty.
+        seed: of the order of the samples.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    seed: int
+
+
+@dataclass(frozen=True)
+class Head:
+    """A trained standardization and dense unit.
+
+    Attributes:
+        mean: float32 `(width,)`, of the pooled training features.
+        variance: float32 `(width,)`.
+        kernel: float32 `(width, 1)`.
+        bias: float32 `(1,)`.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def probabilities(self, pooled: np.ndarray) -> np.ndarray:
+        """Applies standardization, dense unit and sigmoid.
+
+        Args:
+            pooled: `(n, width)` pooled features.
+
+        Returns:
+            float32 `(n,)` in [0, 1].
+        """
+        logits = standardize(pooled, self.mean, self.variance) @ self.kernel + self.bias
+        return (1.0 / (1.0 + np.exp(-logits[:, 0].astype(np.float64)))).astype(np.float32)
+
+
+def make_part(slices: ScannedSlices, train: np.ndarray, settings: FitSettings, seed: int) -> Part:
+    """Holds a validation part out of the training part where early stopping asks for one."""
+    if not settings.early_stopping:
+        return Part(train, np.array([], np.int64), seed)
+    inner, validation = holdout(
+        slices.labels[train], slices.groups[train], VALIDATION_FRACTION, seed
+    )
+    return Part(train[inner], train[validation], seed)
+
+
+def class_weight(labels: np.ndarray, kind: str) -> np.ndarray:
+    """Weighs samples so that both classes weigh the same.
+
+    Args:
+        labels: `(n,)`, 0 or 1.
+        kind: "balanced": n / (2 * count of the sample's class), as scikit-learn has it; or "none".
+
+    Returns:
+        float32 `(n,)`.
+    """
+    if kind == "none":
+        return np.ones(len(labels), np.float32)
+    counts = np.bincount(labels, minlength=2)
+    return (len(labels) / (2.0 * np.maximum(counts, 1)))[labels].astype(np.float32)
+
+
+def feature_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gives mean and floored variance of `(n, width)` features, float32 `(width,)` each."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    variance = features.var(axis=0, dtype=np.float64)
+    floor = max(float(variance.mean()) * _VARIANCE_FLOOR, float(np.finfo(np.float32).tiny))
+    return mean.astype(np.float32), np.maximum(variance, floor).astype(np.float32)
+
+
+def layers_from(backbone, name: str) -> list:
+    """Lists the layers that fine-tuning from a layer unfreezes.
+
+    Args:
+        backbone: a Keras model.
+        name: the first layer to unfreeze.
+
+    Returns:
+        That layer and all after it, batch normalization left out.
+
+    Raises:
+        OptionError: no such layer, or nothing in it can be trained.
+    """
+    import keras
+
+    names = [layer.name for layer in backbone.layers]
+    if name not in names:
+        raise OptionError(
+            f"--fine-tune-from {name}: the backbone has no such layer. "
+            f"Its last ones: {', '.join(names[-6:])}"
+        )
+    tuned = [
+        layer
+        for layer in backbone.layers[names.index(name) :]
+        if not isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    if not any(layer.weights for layer in tuned):
+        raise OptionError(
+            f"--fine-tune-from {name}: no layer from there on has weights to train. "
+            "Name an earlier layer."
+        )
+    return tuned
+
+
+class Trainer:
+    """Trains one head after another on the same slices, and builds the classifier of the last.
+
+    Args:
+        slices: all of them.
+        settings: of the fit.
+        source: the backbone, and what computes its features.
+        strategy: the devices.
+        reporter: where progress goes.
+        cache: where features are kept, or None to keep none.
+    """
+
+    def __init__(
+        self,
+        slices: ScannedSlices,
+        settings: FitSettings,
+        source: FeatureSource,
+        strategy,
+        reporter: Reporter,
+        cache: FeatureCache | None,
+    ) -> None:
+        self._slices = slices
+        self._settings = settings
+        self._source = source
+        self._strategy = strategy
+        self._reporter = reporter
+        self._cache = cache
+        self._augmentation = Augmentation(settings.augment, settings.seed)
+        self._features: list[np.ndarray] = []
+        self._head: Head | None = None
+        self._head_loop: tuple[object, Loop] | None = None
+        self._classifier = None
+        self._backbone_start = None
+        if settings.fine_tune_from is not None:
+            layers_from(source.backbone, settings.fine_tune_from)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs one training has at most."""
+        return self._settings.epochs + self._settings.fine_tune_epochs
+
+    def prepare(self, trained_on: np.ndarray) -> None:
+        """Computes the features that the trainings need.
+
+        Args:
+            trained_on: indices of the slices that any training uses; of the others only the slice
+                itself, view 0, is needed.
+        """
+        settings = self._settings
+        views = np.ones(len(self._slices), np.int64)
+        if settings.feature_cache:
+            views[trained_on] = settings.views
+        computed = compute_features(
+            self._source,
+            [record.path for record in self._slices.manifest.records],
+            self._slices.hashes,
+            [range(count) for count in views],
+            self._augmentation,
+            self._strategy,
+            self._reporter,
+            self._cache,
+        )
+        self._features = [select_pooled(each, settings.pooling) for each in computed]
+
+    def train(
+        self, part: Part, test: np.ndarray, advance: Callable[[int], None]
+    ) -> tuple[np.ndarray, list[Epoch]]:
+        """Trains one head, and fine-tunes the backbone where that is asked for.
+
+        Args:
+            part: what to train and validate on.
+            test: indices of the slices to predict; may be empty.
+            advance: called with the number of epochs just done.
+
+        Returns:
+            float32 probabilities of the test slices, and the history.
+        """
+        if self._backbone_start is not None:
+            self._source.backbone.set_weights(self._backbone_start)
+        rows = np.concatenate([self._features[index] for index in part.train])
+        counts = [len(self._features[index]) for index in part.train]
+        mean, variance = feature_statistics(rows)
+        if self._settings.feature_cache:
+            labels = np.repeat(self._slices.labels[part.train], counts)
+            history = self._train_on_features(part, rows, labels, mean, variance, advance)
+        else:
+            width = rows.shape[1]
+            zeros = np.zeros((width, 1), np.float32), np.zeros(1, np.float32)
+            self._head = Head(mean, variance, *zeros)
+            history = self._train_on_pixels("head", part, advance)
+        if self._settings.fine_tune_epochs:
+            history += self._fine_tune(part, advance)
+            return self._predict_pixels(test), history
+        pooled = [self._features[index][0] for index in test]
+        return self._head.probabilities(np.stack(pooled)) if pooled else np.empty(0), history
+
+    def classifier(self):
+        """Gives the whole model, from pixels to probability, of the last training."""
+        if self._settings.fine_tune_epochs:
+            return self._classifier
+        return self._build_classifier()
+
+    def _build_classifier(self):
+        """Builds a classifier around the backbone as it stands, with the head of now."""
+        with self._strategy.scope():
+            classifier = build_classifier(
+                self._source.backbone,
+                self._source.spec.normalization,
+                self._settings.pooling,
+                self._settings.dropout,
+            )
+        head = self._head
+        set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
+        return classifier
+
+    def _train_on_features(self, part, rows, labels, mean, variance, advance) -> list[Epoch]:
+        import tensorflow as tf
+
+        settings = self._settings
+        if self._head_loop is None:
+            with self._strategy.scope():
+                model = build_head(rows.shape[1], settings.dropout)
+            self._head_loop = model, Loop(model, settings.learning_rate, self._strategy)
+        model, loop = self._head_loop
+        loop.rewind()
+        inputs = tf.constant(standardize(rows, mean, variance))
+        weights = class_weight(labels, settings.class_weights)
+
+        def training(epoch: int) -> Samples:
+            order = np.random.default_rng([part.seed, epoch]).permutation(len(labels))
+            dataset = tf.data.Dataset.from_tensor_slices(order)
+            return batches(dataset, labels[order], weights[order], settings.batch_size, inputs)
+
+        validation = None
+        if len(part.validation):
+            pooled = np.stack([self._features[index][0] for index in part.validation])
+            dataset = tf.data.Dataset.from_tensor_slices(standardize(pooled, mean, variance))
+            validation = self._validation(dataset, part)
+        patience = settings.early_stopping
+        history = loop.train("head", settings.epochs, training, validation, patience, advance)
+        self._head = Head(mean, variance, *model.get_layer("logit").get_weights())
+        return history
+
+    def _fine_tune(self, part: Part, advance) -> list[Epoch]:
+        backbone = self._source.backbone
+        if self._backbone_start is None:
+            self._backbone_start = backbone.get_weights()
+        tuned = layers_from(backbone, self._settings.fine_tune_from)
+        backbone.trainable = True
+        for layer in backbone.layers:
+            layer.trainable = layer in tuned
+        try:
+            return self._train_on_pixels("fine-tune", part, advance)
+        finally:
+            backbone.trainable = False
+
+    def _train_on_pixels(self, stage: str, part: Part, advance) -> list[Epoch]:
+        """Trains what is trainable on fresh views of the slices, starting from the head of now."""
+        import keras
+
+        settings = self._settings
+        fine_tuning = stage == "fine-tune"
+        self._classifier = self._build_classifier()
+        with self._strategy.scope():
+            to_logits = keras.Model(
+                self._classifier.input, self._classifier.get_layer("logit").output
+            )
+        rate = settings.fine_tune_learning_rate if fine_tuning else settings.learning_rate
+        loop = Loop(to_logits, rate, self._strategy)
+        labels = self._slices.labels
+        # Fine-tuning goes on with views that the head has not seen.
+        first_view = 1 + (settings.epochs if fine_tuning else 0)
+
+        def training(epoch: int) -> Samples:
+            order = np.random.default_rng([part.seed, epoch]).permutation(part.train)
+            weights = class_weight(labels[order], settings.class_weights)
+            dataset = self._pixels(order, first_view + epoch)
+            return batches(dataset, labels[order], weights, settings.batch_size)
+
+        validation = None
+        if len(part.validation):
+            validation = self._validation(self._pixels(part.validation, 0), part)
+        epochs = settings.fine_tune_epochs if fine_tuning else settings.epochs
+        patience = settings.early_stopping
+        history = loop.train(stage, epochs, training, validation, patience, advance)
+        self._head = Head(
+            self._head.mean,
+            self._head.variance,
+            *self._classifier.get_layer("logit").get_weights(),
+        )
+        return history
+
+    def _validation(self, dataset, part: Part) -> Samples:
+        labels = self._slices.labels[part.validation]
+        weights = class_weight(labels, self._settings.class_weights)
+        return batches(dataset, labels, weights, self._settings.batch_size)
+
+    def _pixels(self, indices: np.ndarray, view: int):
+        records = self._slices.manifest.records
+        return view_dataset(
+            [records[index].path for index in indices],
+            [self._slices.hashes[index] for index in indices],
+            [[view]] * len(indices),
+            self._settings.image_size,
+            self._augmentation,
+        )
+
+    def _predict_pixels(self, indices: np.ndarray) -> np.ndarray:
+        import tensorflow as tf
+
+        forward = tf.function(
+            lambda images: self._classifier(images, training=False), reduce_retracing=True
+        )
+        dataset = self._pixels(indices, 0).batch(self._settings.batch_size)
+        found = [forward(images).numpy()[:, 0] for images in dataset]
+        return np.concatenate(found) if found else np.empty(0, np.float32)
