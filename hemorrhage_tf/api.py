@@ -22,7 +22,7 @@ from hemorrhage_tf.models.backbones import weights_hash as hash_weights
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
 from hemorrhage_tf.reporting import Reporter, import_tensorflow
 from hemorrhage_tf.training import run as run_folder
-from hemorrhage_tf.training.features import FeatureCache, FeatureSource, cache_folder
+from hemorrhage_tf.training.features import FeatureSource, cache_folder
 from hemorrhage_tf.training.loop import Epoch
 from hemorrhage_tf.training.plan import Fold, make_plan
 from hemorrhage_tf.training.settings import FitSettings
@@ -136,19 +136,13 @@ def fit(
         )
     policy = resolve_precision(chosen.mixed_precision, spec)
     source = FeatureSource(
-        spec,
-        backbone,
-        hash_weights(backbone),
-        chosen.feature_layer,
-        chosen.image_size,
-        policy,
-        chosen.seed,
+        spec, backbone, hash_weights(backbone), chosen.feature_layer, chosen.image_size, "float32"
     )
-    feature_cache = (
-        FeatureCache(folder, source.fingerprint, reporter) if chosen.feature_cache else None
+    trainer = Trainer(slices, chosen, source, policy, strategy, reporter, folder)
+    trainer.prepare(
+        np.arange(len(slices)) if chosen.folds else plan[0].train,
+        np.concatenate([fold.test for fold in plan]),
     )
-    trainer = Trainer(slices, chosen, source, strategy, reporter, feature_cache)
-    trainer.prepare(np.arange(len(slices)) if chosen.folds else plan[0].train)
     probabilities, histories = _train(trainer, slices, plan, chosen, reporter)
     metrics = _metrics(slices, plan, probabilities, chosen)
 
@@ -178,7 +172,7 @@ def fit(
             "skipped": len(slices.skipped),
         },
         "model": metadata.to_dict(),
-        "feature_precision": policy,
+        "training_feature_precision": policy,
         "replicas": strategy.num_replicas_in_sync,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "seconds": 0.0,

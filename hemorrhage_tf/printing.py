@@ -79,7 +79,7 @@ def _settings_rows(
             ),
         )
     replicas = "1 replica" if config["replicas"] == 1 else f"{config['replicas']} replicas"
-    yield "devices", f"{replicas}, features in {config['feature_precision']}"
+    yield "devices", f"{replicas}, training features in {config['training_feature_precision']}"
     yield "seed", str(settings["seed"])
     yield "time", f"{config['seconds']:.0f} s"
 

@@ -20,7 +20,7 @@ from PIL import Image
 GENERATOR_VERSION = 1
 SIZE = 128
 
-_BRAIN, _VENTRICLE, _BLOOD, _BONE = 95.0, 35.0, 165.0, 250.0
+_BRAIN, _VENTRICLE, _BLOOD, _BONE = 90.0, 35.0, 180.0, 250.0
 
 
 def draw_phantom(seed: int, index: int, label: int) -> np.ndarray:
@@ -66,7 +66,7 @@ def draw_phantom(seed: int, index: int, label: int) -> np.ndarray:
         size = rng.uniform(0.015, 0.03)
         image[ellipse(*rng.uniform(-0.4, 0.4, 2), size, size, 0)] = _BLOOD + rng.uniform(20, 60)
     # Drawn whatever the label, so that what follows is the same slice with or without the blood.
-    blood = (*rng.uniform(-0.4, 0.4, 2), *rng.uniform(0.08, 0.22, 2), rng.uniform(0, 3))
+    blood = (*rng.uniform(-0.35, 0.35, 2), *rng.uniform(0.1, 0.24, 2), rng.uniform(0, 3))
     level = _BLOOD + rng.uniform(-20, 15)
     if label:
         image[ellipse(*blood)] = level

@@ -20,15 +20,16 @@ import numpy as np
 
 from hemorrhage_tf.data.augmentation import Augmentation
 from hemorrhage_tf.data.pipeline import PIPELINE_VERSION, view_dataset
-from hemorrhage_tf.models.backbones import BackboneSpec, build_backbone, fingerprint
+from hemorrhage_tf.models.backbones import BackboneSpec, fingerprint
 from hemorrhage_tf.models.classifier import build_feature_model
+from hemorrhage_tf.models.folding import fold_batch_normalization
 from hemorrhage_tf.reporting import Reporter
 
 CACHE_VARIABLE = "HEMORRHAGE_TF_CACHE"
 
 # Slices that pass through the backbone together. Fixed, and the last batch is padded to it, so
 # that a feature does not depend on how many others were missing.
-BATCH_SIZE = 32
+BATCH_SIZE = 16
 
 _FLUSH_SECONDS = 5.0
 
@@ -130,7 +131,6 @@ class FeatureSource:
         feature_layer: where it was cut, or None.
         image_size: side of the model input in pixels.
         policy: the Keras dtype policy to compute under.
-        seed: the seed that random weights came from.
     """
 
     spec: BackboneSpec
@@ -139,7 +139,11 @@ class FeatureSource:
     feature_layer: str | None
     image_size: int
     policy: str
-    seed: int
+
+    @property
+    def width(self) -> int:
+        """How many features a view has, average and max pooled."""
+        return 2 * self.backbone.output_shape[-1]
 
     @property
     def fingerprint(self) -> str:
@@ -164,7 +168,8 @@ class FeatureSource:
         import tensorflow as tf
 
         with strategy.scope():
-            model = build_feature_model(self._backbone_under_policy(), self.spec.normalization)
+            folded = fold_batch_normalization(self.backbone, self.policy)
+            model = build_feature_model(folded, self.spec.normalization)
 
         @tf.function(reduce_retracing=True)
         def replica_features(images):
@@ -176,22 +181,6 @@ class FeatureSource:
 
         return features
 
-    def _backbone_under_policy(self):
-        if self.policy == "float32":
-            return self.backbone
-        import keras
-
-        before = keras.mixed_precision.dtype_policy()
-        keras.mixed_precision.set_dtype_policy(self.policy)
-        try:
-            mixed = build_backbone(
-                self.spec.name, "none", self.image_size, self.feature_layer, self.seed
-            )
-        finally:
-            keras.mixed_precision.set_dtype_policy(before)
-        mixed.set_weights(self.backbone.get_weights())
-        return mixed
-
 
 def compute_features(
     source: FeatureSource,
@@ -201,7 +190,7 @@ def compute_features(
     augmentation: Augmentation,
     strategy,
     reporter: Reporter,
-    cache: FeatureCache | None,
+    cache_at: Path | None,
 ) -> list[np.ndarray]:
     """Gives the features of slices, from the cache where it has them.
 
@@ -213,7 +202,7 @@ def compute_features(
         augmentation: what makes the views.
         strategy: the devices to compute on.
         reporter: where progress goes.
-        cache: where features are kept, or None to keep none.
+        cache_at: the cache folder, see `cache_folder`, or None to keep nothing.
 
     Returns:
         For each path a float32 array `(its views, 2 * channels)`, average and max pooled.
@@ -223,6 +212,7 @@ def compute_features(
         for key, each in zip(hashes, views, strict=True)
     ]
     names = {name for each in wanted for name in each}
+    cache = None if cache_at is None else FeatureCache(cache_at, source.fingerprint, reporter)
     found = cache.load(names) if cache is not None else {}
     # A picture that occurs twice is computed once.
     todo: list[tuple[int, list[int]]] = []
@@ -237,7 +227,8 @@ def compute_features(
             todo.append((index, missing))
     if todo:
         found.update(_compute(source, paths, hashes, todo, augmentation, strategy, reporter, cache))
-    return [np.stack([found[name] for name in each]) for each in wanted]
+    width = source.width
+    return [np.array([found[name] for name in each]).reshape(-1, width) for each in wanted]
 
 
 def _compute(source, paths, hashes, todo, augmentation, strategy, reporter, cache):

@@ -21,7 +21,7 @@ class Samples:
     """What one pass of the loop goes over.
 
     Attributes:
-        dataset: `tf.data.Dataset` of inputs, labels, weights and shares; see `batches`.
+        dataset: `tf.data.Dataset` of `(inputs, (labels, weights, shares))`; see `batches`.
         count: samples in it.
     """
 
@@ -29,9 +29,7 @@ class Samples:
     count: int
 
 
-def batches(
-    dataset, labels: np.ndarray, weights: np.ndarray, batch_size: int, table=None
-) -> Samples:
+def batches(dataset, labels: np.ndarray, weights: np.ndarray, batch_size: int) -> Samples:
     """Batches inputs with labels, weights, and each sample's share of its global batch.
 
     Args:
@@ -39,26 +37,21 @@ def batches(
         labels: `(n,)`, 0 or 1.
         weights: `(n,)`.
         batch_size: the global one.
-        table: `(rows, ...)` tensor that the dataset holds row numbers of, which are looked up a
-            batch at a time; None where it holds the inputs themselves. Default None.
 
     Returns:
         Samples whose last batch may be smaller. A share is one over the batch's true size.
     """
     import tensorflow as tf
 
+    count = len(labels)
+    sizes = np.full(count, min(batch_size, count))
+    if count % batch_size:
+        sizes[-(count % batch_size) :] = count % batch_size
     targets = tf.data.Dataset.from_tensor_slices(
-        (np.asarray(labels, np.float32), np.asarray(weights, np.float32))
+        (labels.astype(np.float32), weights.astype(np.float32), (1.0 / sizes).astype(np.float32))
     )
-
-    def add_shares(inputs, target):
-        size = tf.shape(target[0])[0]
-        shares = tf.fill([size], 1.0 / tf.cast(size, tf.float32))
-        found = inputs if table is None else tf.gather(table, inputs)
-        return found, *target, shares
-
-    batched = tf.data.Dataset.zip((dataset, targets)).batch(batch_size).map(add_shares)
-    return Samples(batched.prefetch(tf.data.AUTOTUNE), len(labels))
+    batched = tf.data.Dataset.zip((dataset, targets)).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return Samples(batched, count)
 
 
 class Loop:
@@ -83,7 +76,7 @@ class Loop:
         self._start = [variable.numpy() for variable in self._state]
 
         def forward(batch, training: bool):
-            inputs, labels, weights, shares = batch
+            inputs, (labels, weights, shares) = batch
             logits = tf.cast(model(inputs, training=training), tf.float32)[:, 0]
             losses = weights * tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
             right = tf.cast((logits > 0) == (labels > 0.5), tf.float32)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from hemorrhage_tf.models.classifier import (
     standardize,
 )
 from hemorrhage_tf.reporting import Reporter
-from hemorrhage_tf.training.features import FeatureCache, FeatureSource, compute_features
+from hemorrhage_tf.training.features import FeatureSource, compute_features
 from hemorrhage_tf.training.loop import Epoch, Loop, Samples, batches
 from hemorrhage_tf.training.settings import FitSettings
 
@@ -149,10 +150,12 @@ class Trainer:
     Args:
         slices: all of them.
         settings: of the fit.
-        source: the backbone, and what computes its features.
+        source: the backbone, and what computes its features in float32.
+        policy: the Keras dtype policy under which the frozen backbone sees what is only trained
+            on. What is evaluated passes through it in float32 always, as in the saved model.
         strategy: the devices.
         reporter: where progress goes.
-        cache: where features are kept, or None to keep none.
+        cache_at: the folder of the feature cache.
     """
 
     def __init__(
@@ -160,16 +163,18 @@ class Trainer:
         slices: ScannedSlices,
         settings: FitSettings,
         source: FeatureSource,
+        policy: str,
         strategy,
         reporter: Reporter,
-        cache: FeatureCache | None,
+        cache_at: Path,
     ) -> None:
         self._slices = slices
         self._settings = settings
         self._source = source
         self._strategy = strategy
         self._reporter = reporter
-        self._cache = cache
+        self._policy = policy
+        self._cache_at = cache_at if settings.feature_cache else None
         self._augmentation = Augmentation(settings.augment, settings.seed)
         self._features: list[np.ndarray] = []
         self._head: Head | None = None
@@ -184,28 +189,40 @@ class Trainer:
         """How many epochs one training has at most."""
         return self._settings.epochs + self._settings.fine_tune_epochs
 
-    def prepare(self, trained_on: np.ndarray) -> None:
+    def prepare(self, trained_on: np.ndarray, evaluated: np.ndarray) -> None:
         """Computes the features that the trainings need.
 
         Args:
-            trained_on: indices of the slices that any training uses; of the others only the slice
-                itself, view 0, is needed.
+            trained_on: indices of the slices that any training uses, in all views.
+            evaluated: indices of the slices that any training is tested on, as they are.
         """
-        settings = self._settings
-        views = np.ones(len(self._slices), np.int64)
-        if settings.feature_cache:
-            views[trained_on] = settings.views
-        computed = compute_features(
-            self._source,
+        count = len(self._slices)
+        views = np.ones(count, np.int64)
+        if self._settings.feature_cache:
+            views[trained_on] = self._settings.views
+        # How many of a slice's views are computed in float32; they come first.
+        exact = np.isin(np.arange(count), evaluated).astype(np.int64)
+        if self._policy == self._source.policy:
+            exact = views
+        mixed = replace(self._source, policy=self._policy)
+        first = self._compute(self._source, [range(k) for k in exact])
+        rest = self._compute(mixed, [range(*pair) for pair in zip(exact, views, strict=True)])
+        self._features = [
+            select_pooled(np.concatenate(pair), self._settings.pooling)
+            for pair in zip(first, rest, strict=True)
+        ]
+
+    def _compute(self, source: FeatureSource, views: list[range]) -> list[np.ndarray]:
+        return compute_features(
+            source,
             [record.path for record in self._slices.manifest.records],
             self._slices.hashes,
-            [range(count) for count in views],
+            views,
             self._augmentation,
             self._strategy,
             self._reporter,
-            self._cache,
+            self._cache_at,
         )
-        self._features = [select_pooled(each, settings.pooling) for each in computed]
 
     def train(
         self, part: Part, test: np.ndarray, advance: Callable[[int], None]
@@ -268,13 +285,13 @@ class Trainer:
             self._head_loop = model, Loop(model, settings.learning_rate, self._strategy)
         model, loop = self._head_loop
         loop.rewind()
-        inputs = tf.constant(standardize(rows, mean, variance))
+        inputs = standardize(rows, mean, variance)
         weights = class_weight(labels, settings.class_weights)
 
         def training(epoch: int) -> Samples:
             order = np.random.default_rng([part.seed, epoch]).permutation(len(labels))
-            dataset = tf.data.Dataset.from_tensor_slices(order)
-            return batches(dataset, labels[order], weights[order], settings.batch_size, inputs)
+            dataset = tf.data.Dataset.from_tensor_slices(inputs[order])
+            return batches(dataset, labels[order], weights[order], settings.batch_size)
 
         validation = None
         if len(part.validation):
