@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,12 +12,13 @@ from rich.table import Table
 from hemorrhage_tf.api import Run
 from hemorrhage_tf.inference import Finding
 
+_UNWRAPPED = 10_000  # columns: piped output has no width that a path would have to be cut to
+
 
 def _console() -> Console:
     console = Console(highlight=False)
     if not console.is_terminal:
-        # Piped output has no width; a path must not be cut to a guess of one.
-        console = Console(highlight=False, width=max(shutil.get_terminal_size().columns, 120))
+        console.width = _UNWRAPPED
     return console
 
 
@@ -45,10 +45,11 @@ def _settings_rows(
         f"{data['groups']} groups",
     )
     if settings["folds"]:
+        repeats = f", {settings['repeats']} times" if settings["repeats"] > 1 else ""
         yield (
             "split",
             (
-                f"{settings['folds']} folds, {settings['repeats']} repeats, stratified, groups "
+                f"{settings['folds']} folds{repeats}, stratified, groups "
                 "whole; the saved model is trained on all"
             ),
         )

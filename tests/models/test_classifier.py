@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hemorrhage_tf.errors import OptionError
+from hemorrhage_tf.models.backbones import build_backbone, weights_hash
+from hemorrhage_tf.models.classifier import (
+    POOLINGS,
+    build_classifier,
+    build_feature_model,
+    build_head,
+    check_pooling,
+    pool,
+    select_pooled,
+    set_head,
+    standardize,
+)
+
+SIZE = 24
+
+
+def random_images(count: int = 3, seed: int = 0) -> np.ndarray:
+    shape = (count, SIZE, SIZE, 3)
+    return np.random.default_rng(seed).uniform(0, 255, shape).astype(np.float32)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+def pooled_by_hand(feature_map: np.ndarray, pooling: str) -> np.ndarray:
+    average, maximum = feature_map.mean(axis=(1, 2)), feature_map.max(axis=(1, 2))
+    both = np.concatenate([average, maximum], axis=1)
+    return {"avg": average, "max": maximum, "avg_max": both}[pooling]
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return build_backbone("tiny", "none", SIZE)
+
+
+def trained(backbone, pooling: str = "avg_max", dropout: float = 0.0):
+    """Gives a classifier with a random head, and what was put into it."""
+    width = 64 * (2 if pooling == "avg_max" else 1)
+    rng = np.random.default_rng(5)
+    mean = rng.normal(0, 0.2, width).astype(np.float32)
+    variance = rng.uniform(0.05, 2, width).astype(np.float32)
+    kernel = rng.normal(0, 0.3, (width, 1)).astype(np.float32)
+    bias = np.array([0.4], np.float32)
+    classifier = build_classifier(backbone, "symmetric", pooling, dropout)
+    set_head(classifier, mean, variance, kernel, bias)
+    return classifier, (mean, variance, kernel, bias)
+
+
+class TestPooling:
+    @pytest.mark.parametrize("pooling", POOLINGS)
+    def test_against_numpy(self, pooling):
+        import keras
+
+        feature_map = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
+        inputs = keras.Input((3, 5, 4))
+        model = keras.Model(inputs, pool(inputs, pooling))
+        expected = pooled_by_hand(feature_map, pooling)
+        np.testing.assert_allclose(model(feature_map), expected, atol=1e-6)
+
+    @pytest.mark.parametrize("pooling", POOLINGS)
+    def test_select_pooled_takes_the_same_out_of_both(self, pooling):
+        feature_map = np.random.default_rng(0).normal(size=(6, 2, 2, 4))
+        both = pooled_by_hand(feature_map, "avg_max")
+        expected = pooled_by_hand(feature_map, pooling)
+        np.testing.assert_array_equal(select_pooled(both, pooling), expected)
+        stacked = select_pooled(both.reshape(2, 3, 8), pooling)
+        np.testing.assert_array_equal(stacked, expected.reshape(2, 3, -1))
+
+    def test_unknown_one_lists_the_accepted(self):
+        with pytest.raises(OptionError, match="--pooling median: accepted are avg, max, avg_max"):
+            check_pooling("median")
+
+    def test_unknown_one_is_refused_by_the_classifier(self, backbone):
+        with pytest.raises(OptionError, match="--pooling median"):
+            build_classifier(backbone, "symmetric", "median")
+
+
+class TestFeatureModel:
+    def test_is_pooled_backbone_output_in_float32(self, backbone):
+        images = random_images()
+        model = build_feature_model(backbone, "symmetric")
+        features = model(images)
+        assert features.dtype == "float32"
+        feature_map = backbone(images / 127.5 - 1, training=False).numpy()
+        expected = pooled_by_hand(feature_map, "avg_max")
+        np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
+class TestStandardize:
+    def test_against_numpy(self):
+        rng = np.random.default_rng(0)
+        features = rng.normal(3, 2, (50, 4)).astype(np.float32)
+        mean, variance = features.mean(axis=0), features.var(axis=0)
+        found = standardize(features, mean, variance)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-5)
+        np.testing.assert_allclose(found.std(axis=0), 1, atol=1e-5)
+
+    def test_equals_the_layer_of_the_classifier(self, backbone):
+        classifier, (mean, variance, _, _) = trained(backbone)
+        layer = classifier.get_layer("standardization")
+        features = np.random.default_rng(1).normal(0, 3, (10, 128)).astype(np.float32)
+        np.testing.assert_allclose(
+            standardize(features, mean, variance), layer(features), rtol=1e-5, atol=1e-5
+        )
+
+    def test_a_channel_that_never_varies_stays_finite(self, backbone):
+        classifier, (mean, variance, kernel, bias) = trained(backbone)
+        variance = variance.copy()
+        variance[:3] = 0
+        set_head(classifier, mean, variance, kernel, bias)
+        features = np.tile(mean, (2, 1))
+        found = standardize(features, mean, variance)
+        assert np.isfinite(found).all() and not found.any()
+        layer = classifier.get_layer("standardization")
+        np.testing.assert_allclose(layer(features), found, atol=1e-6)
+
+
+class TestHead:
+    @pytest.mark.parametrize("dropout", [0.0, 0.5])
+    def test_is_linear_and_starts_from_zeros(self, dropout):
+        head = build_head(4, dropout)
+        x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+        assert not head(x).numpy().any()
+        kernel, bias = np.arange(4, dtype=np.float32)[:, np.newaxis], np.array([2.0], np.float32)
+        head.get_layer("logit").set_weights([kernel, bias])
+        np.testing.assert_allclose(head(x, training=False), x @ kernel + bias, rtol=1e-5)
+
+
+class TestClassifier:
+    @pytest.mark.parametrize("pooling", POOLINGS)
+    def test_is_sigmoid_of_the_head_on_the_features(self, backbone, pooling):
+        images = random_images(5)
+        classifier, (mean, variance, kernel, bias) = trained(backbone, pooling)
+        features = build_feature_model(backbone, "symmetric")(images).numpy()
+        standard = (select_pooled(features, pooling) - mean) / np.sqrt(variance)
+        expected = sigmoid(standard @ kernel + bias)
+        np.testing.assert_allclose(classifier(images), expected, atol=1e-5)
+        assert np.ptp(expected) > 1e-3  # the images do make a difference
+
+    def test_contract_of_input_and_output(self, backbone):
+        classifier, _ = trained(backbone)
+        assert [tensor.name for tensor in classifier.inputs] == ["image"]
+        assert classifier.output_names == ["probability"]
+        assert classifier.input_shape == (None, SIZE, SIZE, 3)
+        assert classifier.inputs[0].dtype == "float32"
+        found = classifier(random_images(4)).numpy()
+        assert found.shape == (4, 1) and found.dtype == np.float32
+        assert ((found >= 0) & (found <= 1)).all()
+
+    def test_probability_stays_in_range_for_extreme_logits(self, backbone):
+        classifier, (mean, variance, kernel, _) = trained(backbone)
+        for bias in (-1e4, 1e4):
+            set_head(classifier, mean, variance, kernel, np.array([bias], np.float32))
+            found = classifier(random_images(1)).numpy().item()
+            assert found == float(bias > 0)
+
+    def test_untrained_says_one_half(self, backbone):
+        classifier = build_classifier(backbone, "symmetric", "avg")
+        np.testing.assert_allclose(classifier(random_images()), 0.5)
+
+    def test_batch_norm_statistics_do_not_move_in_training(self):
+        backbone = build_backbone("tiny", "none", SIZE)
+        before = weights_hash(backbone)
+        classifier, _ = trained(backbone, dropout=0.5)
+        for unfrozen in (False, True):
+            backbone.trainable = unfrozen
+            for seed in range(3):
+                classifier(random_images(8, seed), training=True)
+        assert weights_hash(backbone) == before
+
+    def test_dropout_acts_in_training_only(self, backbone):
+        plain, _ = trained(backbone)
+        dropping, _ = trained(backbone, dropout=0.5)
+        images = random_images()
+        np.testing.assert_allclose(dropping(images, training=False), plain(images), atol=1e-6)
+        assert not np.allclose(dropping(images, training=True), plain(images), atol=1e-4)
+
+    def test_saved_model_loads_with_plain_keras_in_safe_mode(self, backbone, tmp_path):
+        classifier, _ = trained(backbone, dropout=0.2)
+        images = random_images(4)
+        classifier.save(tmp_path / "model.keras")
+        np.save(tmp_path / "images.npy", images)
+        script = (
+            "import sys, numpy, keras\n"
+            "model = keras.saving.load_model('model.keras', safe_mode=True)\n"
+            "found = model(numpy.load('images.npy'))\n"
+            "assert not any(name.startswith('hemorrhage_tf') for name in sys.modules)\n"
+            "numpy.save('found.npy', numpy.asarray(found))\n"
+        )
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found = np.load(tmp_path / "found.npy")
+        np.testing.assert_allclose(found, classifier(images), atol=1e-6)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.models.metadata import (
+    FORMAT_VERSION,
+    ModelMetadata,
+    read_metadata,
+    versions,
+    write_metadata,
+)
+
+METADATA = ModelMetadata(
+    image_size=64,
+    threshold=0.25,
+    backbone="tiny",
+    feature_layer=None,
+    pooling="avg",
+    weights_hash="ab" * 16,
+    data_hash="cd" * 16,
+    versions={"hemorrhage_tf": "0", "keras": "3"},
+)
+MEMBER = "hemorrhage_tf.json"
+
+
+def archive(path, text: str | bytes | None):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("config.json", "{}")
+        if text is not None:
+            file.writestr(MEMBER, text)
+    return path
+
+
+@pytest.fixture
+def keras_file(tmp_path):
+    import keras
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    path = tmp_path / "model.keras"
+    model.save(path)
+    return path, model
+
+
+class TestRoundTrip:
+    def test_in_a_file_that_keras_still_loads(self, keras_file):
+        import keras
+
+        path, model = keras_file
+        write_metadata(path, METADATA)
+        assert read_metadata(path) == METADATA
+        loaded = keras.saving.load_model(path, safe_mode=True)
+        x = np.ones((2, 3), np.float32)
+        np.testing.assert_array_equal(loaded(x), model(x))
+
+    def test_keeps_every_field(self, tmp_path):
+        metadata = replace(METADATA, feature_layer="block2_out", labels=("none", "blood"))
+        path = archive(tmp_path / "m.keras", None)
+        write_metadata(path, metadata)
+        found = read_metadata(path)
+        assert found == metadata
+        assert isinstance(found.labels, tuple) and isinstance(found.input_range, tuple)
+
+    def test_to_dict_is_plain_json(self):
+        values = METADATA.to_dict()
+        assert json.loads(json.dumps(values, allow_nan=False))["image_size"] == 64
+        assert values["format_version"] == FORMAT_VERSION
+
+
+class TestErrors:
+    def test_not_a_zip(self, tmp_path):
+        path = tmp_path / "m.keras"
+        path.write_text("no model")
+        with pytest.raises(ModelError, match=re.escape(f"{path}: not a whole .keras file")):
+            read_metadata(path)
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(ModelError, match="not a whole .keras file.*No such file"):
+            read_metadata(tmp_path / "m.keras")
+
+    def test_truncated(self, keras_file):
+        path, _ = keras_file
+        write_metadata(path, METADATA)
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(ModelError, match="not a whole .keras file"):
+            read_metadata(path)
+
+    def test_flipped_byte(self, tmp_path):
+        path = archive(tmp_path / "m.keras", json.dumps(METADATA.to_dict()))
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b'"threshold": 0.25', b'"threshold": 0.75'))
+        with pytest.raises(ModelError, match="not a whole .keras file.*CRC"):
+            read_metadata(path)
+
+    def test_foreign_model(self, keras_file):
+        path, _ = keras_file
+        with pytest.raises(ModelError, match="hemorrhage-tf did not write") as caught:
+            read_metadata(path)
+        assert str(path) in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("{", "", "[]", "null", "3", '"text"', "{}", '{"format_version": 1}'),
+            *('{"format_version": "x"}', '{"format_version": null}', b"\xff\xfe{"),
+        ],
+    )
+    def test_damaged_json(self, tmp_path, text):
+        path = archive(tmp_path / "m.keras", text)
+        with pytest.raises(ModelError, match=re.escape(f"{path}: its metadata is damaged")):
+            read_metadata(path)
+
+    @pytest.mark.parametrize("change", [{"labels": None}, {"more": 1}, {"input_range": 3}])
+    def test_damaged_fields(self, tmp_path, change):
+        path = archive(tmp_path / "m.keras", json.dumps({**METADATA.to_dict(), **change}))
+        with pytest.raises(ModelError, match="its metadata is damaged"):
+            read_metadata(path)
+
+    def test_missing_field(self, tmp_path):
+        values = METADATA.to_dict()
+        del values["threshold"]
+        path = archive(tmp_path / "m.keras", json.dumps(values))
+        with pytest.raises(ModelError, match="its metadata is damaged.*threshold"):
+            read_metadata(path)
+
+    def test_newer_version(self, tmp_path):
+        values = {"format_version": FORMAT_VERSION + 1, "labels": {"changed": "meaning"}}
+        path = archive(tmp_path / "m.keras", json.dumps(values))
+        with pytest.raises(ModelError, match=r"newer.*version 2, this one reads 1\).*Upgrade"):
+            read_metadata(path)
+
+
+def test_versions_name_what_a_result_depends_on():
+    import keras
+    import tensorflow as tf
+
+    found = versions()
+    assert found["tensorflow"] == tf.__version__
+    assert found["keras"] == keras.__version__
+    assert found["numpy"] == np.__version__
+    assert found.keys() >= {"hemorrhage_tf", "python", "keras-cv", "pillow"}

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from hemorrhage_tf.reporting import Reporter
+
+
+def test_notes_and_warnings_go_to_standard_error_unless_quiet(capsys):
+    for quiet in (False, True):
+        Reporter(quiet).note("a [note]")
+        Reporter(quiet).warn("careful")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == ["a [note]", "Warning: careful"]
+
+
+def test_short_work_shows_no_bar_and_long_work_does(capsys, monkeypatch):
+    reporter = Reporter()
+    with reporter.progress("Short", 2) as advance:
+        advance(2)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("hemorrhage_tf.reporting.SHOW_AFTER_SECONDS", -1.0)
+    with reporter.progress("Long", 2) as advance:
+        advance(2)
+    assert "Long" in capsys.readouterr().err
+
+
+def test_tensorflow_is_imported_without_its_log_lines():
+    code = "from hemorrhage_tf.reporting import import_tensorflow; import_tensorflow()"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "; print('ok')"], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("ok\n", "")
+
+
+def test_what_a_failing_tensorflow_import_says_is_shown():
+    code = """
+import os, sys
+from hemorrhage_tf.reporting import import_tensorflow
+class Broken:
+    def find_spec(self, name, *_):
+        if name == "tensorflow":
+            os.write(2, b"the reason")
+            raise ImportError("no tensorflow")
+sys.meta_path.insert(0, Broken())
+import_tensorflow()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "the reason" in done.stderr and "no tensorflow" in done.stderr
