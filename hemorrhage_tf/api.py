@@ -13,6 +13,7 @@ import numpy as np
 
 from hemorrhage_tf.data.manifest import Manifest, read_manifest
 from hemorrhage_tf.data.phantoms import phantom_set
+from hemorrhage_tf.data.pipeline import explained_read_errors
 from hemorrhage_tf.data.scan import ScannedSlices, scan
 from hemorrhage_tf.errors import OptionError
 from hemorrhage_tf.evaluation.metrics import DEFAULT_THRESHOLD, binary_metrics, summary
@@ -300,7 +301,10 @@ def _train(
     probabilities: list[np.ndarray] = []
     histories: list[list[Epoch]] = []
     trainings = len(plan) + (len(plan) > 1)
-    with reporter.progress("Training", trainings * trainer.epochs) as advance:
+    with (
+        explained_read_errors(),
+        reporter.progress("Training", trainings * trainer.epochs) as advance,
+    ):
         for number, fold in enumerate(plan):
             part = make_part(slices, fold.train, settings, settings.seed + number)
             found, history = trainer.train(part, fold.test, advance)

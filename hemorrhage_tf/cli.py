@@ -14,6 +14,7 @@ from hemorrhage_tf.data.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
 from hemorrhage_tf.errors import HemorrhageError
 from hemorrhage_tf.models.backbones import BACKBONES, EMBEDDED_BACKBONE
 from hemorrhage_tf.models.classifier import POOLINGS
+from hemorrhage_tf.reporting import interruptible
 from hemorrhage_tf.training.settings import (
     CLASS_WEIGHTS,
     PRECISIONS,
@@ -38,7 +39,8 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
         except HemorrhageError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)

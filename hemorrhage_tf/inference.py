@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.data.manifest import expand_images
-from hemorrhage_tf.data.pipeline import slice_dataset
+from hemorrhage_tf.data.pipeline import explained_read_errors, slice_dataset
 from hemorrhage_tf.data.scan import readable
 from hemorrhage_tf.errors import ModelError
 from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
@@ -79,7 +79,7 @@ class Model:
         reporter = reporter or Reporter(quiet=True)
         dataset = slice_dataset(paths, self.metadata.image_size).map(lambda _, image: image)
         found = []
-        with reporter.progress("Predicting", len(paths)) as advance:
+        with explained_read_errors(), reporter.progress("Predicting", len(paths)) as advance:
             for images in dataset.batch(BATCH_SIZE).prefetch(2):
                 found.append(self._forward(images).numpy()[:, 0])
                 advance(len(images))

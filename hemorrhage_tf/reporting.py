@@ -6,8 +6,10 @@ Standard output belongs to results.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +42,33 @@ def import_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+_interrupted = threading.Event()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Makes sure that Ctrl-C stops the work in the block.
+
+    A KeyboardInterrupt that happens to be raised inside a callback of TensorFlow's is swallowed
+    there. So it is remembered, and the next step of a progress bar raises it again.
+    """
+
+    def stop(*_: object) -> None:
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        _interrupted.clear()
 
 
 class Reporter:
@@ -97,6 +126,8 @@ class Reporter:
 
         def advance(steps: int) -> None:
             nonlocal shown
+            if _interrupted.is_set():
+                raise KeyboardInterrupt
             bar.update(task, advance=steps)
             if not shown and time.monotonic() - begin > SHOW_AFTER_SECONDS:
                 shown = True

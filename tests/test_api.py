@@ -204,6 +204,24 @@ def test_bad_files_come_in_one_message_and_can_be_skipped(kaggle_folder, tmp_pat
     assert "went on without 4 bad" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("feature_cache", [True, False])
+def test_a_slice_that_changes_meanwhile_is_noticed(
+    kaggle_folder, tmp_path, monkeypatch, feature_cache
+):
+    from hemorrhage_tf import api
+
+    changed = kaggle_folder / "head_ct" / "head_ct" / "003.png"
+
+    def plan_and_change(*arguments):
+        Image.new("L", (50, 50), 90).save(changed)
+        return make_plan(*arguments)
+
+    make_plan = api.make_plan
+    monkeypatch.setattr(api, "make_plan", plan_and_change)
+    with pytest.raises(DataError, match="003.png: was changed while the command ran"):
+        htf.fit(kaggle_folder, out=tmp_path / "run", feature_cache=feature_cache, **QUICK)
+
+
 def test_patients_are_never_split_and_never_written(kaggle_folder, tmp_path):
     manifest = tmp_path / "manifest.csv"
     with open(manifest, "w") as file:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
-from hemorrhage_tf.reporting import Reporter
+import pytest
+
+from hemorrhage_tf.reporting import Reporter, interruptible
 
 
 def test_notes_and_warnings_go_to_standard_error_unless_quiet(capsys):
@@ -24,6 +27,21 @@ def test_short_work_shows_no_bar_and_long_work_does(capsys, monkeypatch):
     with reporter.progress("Long", 2) as advance:
         advance(2)
     assert "Long" in capsys.readouterr().err
+
+
+def test_a_swallowed_ctrl_c_is_raised_again_at_the_next_step():
+    reporter = Reporter(quiet=True)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        with reporter.progress("Work", 2) as advance:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:  # as a callback of TensorFlow's may do
+                swallowed = True
+            assert swallowed
+            advance(1)
+            raise AssertionError("the work went on")
+    with reporter.progress("The next work", 1) as advance:
+        advance(1)
 
 
 def test_tensorflow_is_imported_without_its_log_lines():

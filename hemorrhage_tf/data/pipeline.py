@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from hemorrhage_tf.data.augmentation import Augmentation
-from hemorrhage_tf.data.readers import read_slice, to_rgb
+from hemorrhage_tf.data.readers import content_hash, read_slice, to_rgb
+from hemorrhage_tf.errors import DataError, SliceError
 
 # Part of the feature cache's key: raise it when the same file would give other model input.
 PIPELINE_VERSION = 1
@@ -41,12 +44,28 @@ def to_model_input(pixels: np.ndarray, image_size: int) -> np.ndarray:
     return to_rgb(resized[0]) if len(resized) == 1 else np.stack(resized, axis=-1)
 
 
-def slice_dataset(paths: Sequence[Path], image_size: int):
+@contextmanager
+def explained_read_errors() -> Iterator[None]:
+    """Turns what `tf.data` makes of a slice that could not be read back into a DataError."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"SliceError: (.*)", error.message)
+        if found is None:
+            raise
+        raise DataError(f"a slice could not be read any more: {found[1]}") from None
+
+
+def slice_dataset(paths: Sequence[Path], image_size: int, hashes: Sequence[str] | None = None):
     """Makes a dataset of unbatched slices in the order of the paths.
 
     Args:
         paths: image files that are known to be readable.
         image_size: side of the model input, in pixels.
+        hashes: content hash that each had when it was scanned, or None not to compare. A file that
+            has changed since is an error: its features would be kept under a wrong name.
 
     Returns:
         `tf.data.Dataset` of `(index, image)`: int64 scalar, float32 `(size, size, 3)` in [0, 255].
@@ -54,7 +73,10 @@ def slice_dataset(paths: Sequence[Path], image_size: int):
     import tensorflow as tf
 
     def read(index: int) -> np.ndarray:
-        return to_model_input(read_slice(paths[index]), image_size)
+        pixels = read_slice(paths[index])
+        if hashes is not None and content_hash(pixels) != hashes[index]:
+            raise SliceError(paths[index], "was changed while the command ran")
+        return to_model_input(pixels, image_size)
 
     def load(index):
         image = tf.numpy_function(read, [index], tf.float32, stateful=False)
@@ -95,7 +117,7 @@ def view_dataset(
         return repeated.map(lambda view: (image, tf.gather(seeds, index), view))
 
     return (
-        slice_dataset(paths, image_size)
+        slice_dataset(paths, image_size, hashes)
         .flat_map(expand)
         .map(augmentation, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     )

@@ -150,13 +150,14 @@ def _read_each(
             return error.problem
 
     found = []
-    with (
-        reporter.progress("Reading slices", len(paths)) as advance,
-        ThreadPoolExecutor(_THREADS) as pool,
-    ):
-        for seen in pool.map(read, paths):
-            found.append(seen)
-            advance(1)
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        with reporter.progress("Reading slices", len(paths)) as advance:
+            for seen in pool.map(read, paths):
+                found.append(seen)
+                advance(1)
+    finally:
+        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the rest
     return found
 
 

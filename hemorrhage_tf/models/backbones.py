@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,11 +150,9 @@ def build_backbone(
         raise OptionError(
             f"--image-size {image_size}: {name} cannot be built for it ({_first_line(error)})"
         ) from None
-    if _is_legacy(weights):
-        _load(whole, weights, name, None)
     backbone = _cut(whole, name, feature_layer)
-    if weights not in ("imagenet", "none") and not _is_legacy(weights):
-        _load(backbone, weights, name, feature_layer)
+    if weights not in ("imagenet", "none"):
+        _load(whole, backbone, weights, name, feature_layer)
     backbone.trainable = False
     return backbone
 
@@ -188,18 +187,47 @@ def _cut(whole, name: str, feature_layer: str | None):
     return keras.Model(whole.input, output, name=whole.name)
 
 
-def _load(model, weights: str, name: str, feature_layer: str | None) -> None:
-    # h5py and Keras raise what they like for a file that lies about itself.
+def _load(whole, backbone, weights: str, name: str, feature_layer: str | None) -> None:
+    """Loads a file into the backbone as cut, or into all of it where the file holds all."""
+    import h5py
+
+    until = f"cut at {feature_layer}" if feature_layer else "whole"
     try:
-        model.load_weights(weights)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        until = f"cut at {feature_layer}" if feature_layer else "whole (no --feature-layer)"
+        if _is_legacy(weights):
+            model = whole
+        else:
+            # Keras loads a file with too few layers without an error, and leaves the others random.
+            with h5py.File(weights) as file:
+                held = _count_variables(file)
+            model = next((m for m in (backbone, whole) if len(m.weights) == held), None)
+            if model is None:
+                raise ValueError(f"it holds {held} variables, not {len(backbone.weights)}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(weights)
+    # h5py and Keras raise what they like for a file that lies about itself.
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
+        UserWarning,
+    ) as error:
         raise WeightsError(
             f"--weights {weights}: the file does not fit {name}, {until}, which has "
-            f"{len(model.layers)} layers and {model.count_params():,} parameters "
+            f"{len(backbone.layers)} layers and {backbone.count_params():,} parameters "
             f"({_first_line(error)}). Give the weights of the backbone as cut, or the "
             "--feature-layer that the file was saved with."
         ) from None
+
+
+def _count_variables(file) -> int:
+    """Counts the variables of a `.weights.h5` file: the data sets in groups called vars."""
+    count = 0
+
+    def visit(path: str, item) -> None:
+        nonlocal count
+        count += hasattr(item, "shape") and path.split("/")[-2:-1] == ["vars"]
+
+    file.visititems(visit)
+    return count
 
 
 def _with_imagenet(spec: BackboneSpec, build: Callable[[], Any]):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from hemorrhage_tf.data.augmentation import Augmentation
-from hemorrhage_tf.data.pipeline import PIPELINE_VERSION, view_dataset
+from hemorrhage_tf.data.pipeline import PIPELINE_VERSION, explained_read_errors, view_dataset
 from hemorrhage_tf.models.backbones import BackboneSpec, fingerprint
 from hemorrhage_tf.models.classifier import build_feature_model
 from hemorrhage_tf.models.folding import fold_batch_normalization
@@ -27,8 +27,8 @@ from hemorrhage_tf.reporting import Reporter
 
 CACHE_VARIABLE = "HEMORRHAGE_TF_CACHE"
 
-# Slices that pass through the backbone together. Fixed, and the last batch is padded to it, so
-# that a feature does not depend on how many others were missing.
+# Slices that pass through the backbone together on each replica. Fixed, and the last batch is
+# padded to it, so that a feature does not depend on how many others were missing.
 BATCH_SIZE = 16
 
 _FLUSH_SECONDS = 5.0
@@ -245,8 +245,9 @@ def _compute(source, paths, hashes, todo, augmentation, strategy, reporter, cach
         augmentation,
     )
     shape = (source.image_size, source.image_size, 3)
-    padding = tf.data.Dataset.from_tensors(tf.zeros(shape)).repeat(-len(keys) % BATCH_SIZE)
-    dataset = dataset.concatenate(padding).batch(BATCH_SIZE, drop_remainder=True).prefetch(2)
+    batch_size = BATCH_SIZE * strategy.num_replicas_in_sync
+    padding = tf.data.Dataset.from_tensors(tf.zeros(shape)).repeat(-len(keys) % batch_size)
+    dataset = dataset.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(2)
     with reporter.stage("Preparing the backbone"):
         forward = source.forward(strategy)
 
@@ -263,10 +264,10 @@ def _compute(source, paths, hashes, todo, augmentation, strategy, reporter, cach
 
     description = f"Computing {source.spec.name} features"
     try:
-        with reporter.progress(description, len(keys)) as advance:
+        with explained_read_errors(), reporter.progress(description, len(keys)) as advance:
             for images in strategy.experimental_distribute_dataset(dataset):
                 rows = forward(images)
-                batch_keys = keys[len(computed) : len(computed) + BATCH_SIZE]
+                batch_keys = keys[len(computed) : len(computed) + batch_size]
                 for name, row in zip(batch_keys, rows, strict=False):
                     computed[name] = row
                 unsaved.extend(batch_keys)

@@ -156,6 +156,15 @@ class TestWeightsFile:
         assert_equal_weights(saved, loaded)
         assert weights_hash(saved) == weights_hash(loaded) != weights_hash(tiny())
 
+    def test_file_of_the_whole_backbone_serves_a_cut_one(self, tmp_path):
+        saved = tiny(seed=7)
+        path = tmp_path / "whole.weights.h5"
+        saved.save_weights(path)
+        cut = tiny(path, "block2_out")
+        assert cut.layers[-1].name == "block2_out"
+        for left, right in zip(cut.get_weights(), saved.get_weights(), strict=False):
+            np.testing.assert_array_equal(left, right)
+
     def test_file_of_another_cut_does_not_fit(self, tmp_path):
         path = tmp_path / "cut.weights.h5"
         tiny(feature_layer="block2_out").save_weights(path)
@@ -205,11 +214,9 @@ class TestWeightsFile:
         assert_equal_weights(saved, tiny(path))
         cut = tiny(path, "block2_out")
         assert cut.layers[-1].name == "block2_out"
-        for layer in cut.layers:
-            for left, right in zip(
-                layer.get_weights(), saved.get_layer(layer.name).get_weights(), strict=True
-            ):
-                np.testing.assert_array_equal(left, right)
+        for left, right in zip(cut.get_weights(), saved.get_weights(), strict=False):
+            np.testing.assert_array_equal(left, right)
+        assert len(cut.weights) == 10
 
     def test_legacy_file_of_another_backbone_does_not_fit(self, tmp_path):
         path = save_legacy(tiny(feature_layer="block1_out"), tmp_path / "legacy.h5")
@@ -262,7 +269,9 @@ def serving(content: bytes | None):
 @pytest.fixture
 def keras_home(tmp_path, monkeypatch) -> Path:
     home = tmp_path / "keras"
-    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(home))
+    home.mkdir()  # Keras goes elsewhere where its home is not there or cannot be written
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(home))  # it was read on import
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
     return home
@@ -301,7 +310,7 @@ class TestImageNet:
         model, content = imagenet
         use_store(monkeypatch, "http://127.0.0.1:9/")
         name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
-        (keras_home / "models").mkdir(parents=True)
+        (keras_home / "models").mkdir()
         (keras_home / "models" / name).write_bytes(content)
         assert_equal_weights(build_backbone("mobilenet_v2", "imagenet", IMAGENET_SIZE), model)
 

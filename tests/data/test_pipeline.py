@@ -1,0 +1,150 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hemorrhage_tf.data import pipeline
+from hemorrhage_tf.data.augmentation import Augmentation
+from hemorrhage_tf.data.pipeline import slice_dataset, to_model_input, view_dataset
+from hemorrhage_tf.data.readers import content_hash, read_slice
+
+SIZE = 24
+
+
+@pytest.fixture
+def slices(tmp_path):
+    """Writes five slices, of several sizes, grey and RGB."""
+    rng = np.random.default_rng(0)
+    shapes = [(30, 40), (24, 24), (50, 20, 3), (10, 10), (24, 24, 3)]
+    paths = [tmp_path / f"{index}.png" for index in range(len(shapes))]
+    for path, shape in zip(paths, shapes, strict=True):
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(path)
+    return paths
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Counts how often each file is read."""
+    counted = Counter()
+
+    def counting(path):
+        counted[path] += 1
+        return read_slice(path)
+
+    monkeypatch.setattr(pipeline, "read_slice", counting)
+    return counted
+
+
+class TestToModelInput:
+    @pytest.mark.parametrize("size", [16, 64, 75, 224])
+    @pytest.mark.parametrize("shape", [(64, 64), (40, 30), (31, 200, 3), (150, 97), (3, 3, 3)])
+    def test_agrees_with_tensorflow(self, shape, size):
+        import tensorflow as tf
+
+        pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        rgb = pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
+        expected = tf.image.resize(rgb.astype(np.float32), (size, size), antialias=True).numpy()
+        made = to_model_input(pixels, size)
+        assert made.shape == (size, size, 3)
+        assert made.dtype == np.float32
+        np.testing.assert_allclose(made, expected, rtol=0, atol=0.01)
+
+    @pytest.mark.parametrize("shape", [(32, 32), (32, 32, 3)])
+    def test_same_size_keeps_every_level(self, shape):
+        pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+        made = to_model_input(pixels, 32)
+        assert made.dtype == np.float32
+        np.testing.assert_array_equal(made if len(shape) == 3 else made[..., 1], pixels)
+
+    @pytest.mark.parametrize("level", [0, 1, 128, 255])
+    def test_one_level_stays_that_level(self, level):
+        np.testing.assert_allclose(
+            to_model_input(np.full((37, 53), level, np.uint8), 20), level, atol=1e-3
+        )
+
+    def test_stays_in_range(self):
+        checkered = np.where(np.indices((41, 67)).sum(axis=0) % 2, 255, 0).astype(np.uint8)
+        for size in (20, 41, 90):
+            made = to_model_input(checkered, size)
+            assert made.min() >= 0
+            assert made.max() <= 255
+
+    def test_pixels_are_left_as_they_are(self):
+        pixels = np.random.default_rng(2).integers(0, 256, (30, 30, 3), np.uint8)
+        before = pixels.copy()
+        made = to_model_input(pixels, 30)
+        made += 1
+        to_model_input(pixels, 12)
+        np.testing.assert_array_equal(pixels, before)
+
+
+class TestSliceDataset:
+    def test_order_and_pixels(self, slices):
+        made = list(slice_dataset(slices, SIZE).as_numpy_iterator())
+        assert [int(index) for index, _ in made] == [0, 1, 2, 3, 4]
+        for path, (_, image) in zip(slices, made, strict=True):
+            np.testing.assert_array_equal(image, to_model_input(read_slice(path), SIZE))
+
+    def test_shapes_are_known(self, slices):
+        index, image = slice_dataset(slices, SIZE).element_spec
+        assert index.shape == ()
+        assert image.shape == (SIZE, SIZE, 3)
+
+    def test_each_slice_is_read_once(self, slices, reads):
+        list(slice_dataset(slices, SIZE).batch(2))
+        assert reads == dict.fromkeys(slices, 1)
+
+
+class TestViewDataset:
+    VIEWS = ([0, 1], [], [3, 0, 2], [5], [0])
+
+    @pytest.fixture
+    def augmentation(self):
+        return Augmentation(("horizontal_flip", "vertical_flip", "contrast", "noise"), 4)
+
+    def hashes(self, slices):
+        return [content_hash(read_slice(path)) for path in slices]
+
+    def test_order_with_ragged_views(self, slices, augmentation):
+        hashes = self.hashes(slices)
+        made = list(
+            view_dataset(slices, hashes, self.VIEWS, SIZE, augmentation).as_numpy_iterator()
+        )
+        expected = [
+            augmentation(
+                to_model_input(read_slice(path), SIZE),
+                np.array(augmentation.slice_seed(key), np.int32),
+                view,
+            )
+            for path, key, wanted in zip(slices, hashes, self.VIEWS, strict=True)
+            for view in wanted
+        ]
+        assert len(made) == len(expected) == 7
+        for got, want in zip(made, expected, strict=True):
+            assert got.shape == (SIZE, SIZE, 3)
+            np.testing.assert_array_equal(got, np.asarray(want))
+
+    def test_each_slice_is_read_once_whatever_its_views(self, slices, augmentation, reads):
+        list(view_dataset(slices, self.hashes(slices), [range(6)] * 5, SIZE, augmentation))
+        assert reads == dict.fromkeys(slices, 1)
+
+    def test_two_passes_give_the_same_bytes(self, slices, augmentation):
+        dataset = view_dataset(slices, self.hashes(slices), [range(3)] * 5, SIZE, augmentation)
+        first, second = (
+            np.concatenate([batch.numpy() for batch in dataset.batch(size)]) for size in (4, 15)
+        )
+        assert first.tobytes() == second.tobytes()
+
+    def test_shape_is_known(self, slices, augmentation):
+        dataset = view_dataset(slices, self.hashes(slices), self.VIEWS, SIZE, augmentation)
+        assert dataset.element_spec.shape == (SIZE, SIZE, 3)
+
+    def test_without_augmentation_the_views_are_the_slices(self, slices):
+        made = list(
+            view_dataset(
+                slices, self.hashes(slices), [[0]] * 5, SIZE, Augmentation((), 0)
+            ).as_numpy_iterator()
+        )
+        for path, image in zip(slices, made, strict=True):
+            np.testing.assert_array_equal(image, to_model_input(read_slice(path), SIZE))

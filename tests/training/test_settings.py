@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from hemorrhage_tf.errors import HemorrhageError, OptionError, WeightsError
+from hemorrhage_tf.training.settings import FitSettings
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {},
+            {"backbone": "tiny", "augment": "noise,rotation", "dropout": 0.3, "folds": 5},
+            {
+                "backbone": "densenet169",
+                "weights": "none",
+                "fine_tune_from": "x",
+                "fine_tune_epochs": 2,
+            },
+        ],
+    )
+    def test_through_json(self, values):
+        settings = FitSettings(**values)
+        assert FitSettings(**json.loads(json.dumps(settings.to_dict()))) == settings
+
+    def test_holds_every_field(self):
+        settings = FitSettings(backbone="tiny")
+        assert settings.to_dict().keys() == {field.name for field in fields(FitSettings)}
+
+
+class TestFilledIn:
+    def test_weights_and_size_come_from_the_backbone(self):
+        settings = FitSettings(backbone="resnet50")
+        assert (settings.weights, settings.image_size) == ("imagenet", 224)
+        settings = FitSettings(backbone="tiny")
+        assert (settings.weights, settings.image_size) == ("none", 64)
+        assert FitSettings(backbone="tiny", image_size=32).image_size == 32
+
+    @pytest.mark.parametrize("given", ["contrast,horizontal_flip", ["contrast", "horizontal_flip"]])
+    def test_augmentations_stand_in_the_order_of_use(self, given):
+        settings = FitSettings(backbone="tiny", augment=given)
+        assert settings.augment == ("horizontal_flip", "contrast")
+
+    def test_no_augmentation(self):
+        assert FitSettings(backbone="tiny", augment="none").augment == ()
+
+    def test_is_frozen(self):
+        with pytest.raises(FrozenInstanceError):
+            FitSettings(backbone="tiny").epochs = 3
+
+
+INVALID = [
+    ({"backbone": "resnet51"}, r"--backbone resnet51: no such backbone. Accepted: .*resnet50"),
+    ({"weights": "imagenet"}, r"--weights imagenet: there are no ImageNet weights of tiny"),
+    ({"pooling": "mean"}, r"--pooling mean: accepted are avg, max, avg_max"),
+    ({"augment": "flip"}, r"--augment: no augmentation is called flip. Accepted: horizontal_flip"),
+    ({"strategy": "multi"}, r"--strategy multi: accepted are auto, mirrored, none"),
+    ({"mixed_precision": "on"}, r"--mixed-precision on: accepted are auto, off, bfloat16, float16"),
+    ({"class_weights": "auto"}, r"--class-weights auto: accepted are balanced, none"),
+    ({"image_size": 7}, r"--image-size 7: accepted is 8 to 2048"),
+    ({"image_size": 0}, r"--image-size 0: accepted is 8 to 2048"),
+    ({"image_size": 2049}, r"--image-size 2049: accepted is 8 to 2048"),
+    ({"views": 0}, r"--views 0: accepted is 1 to 1000"),
+    ({"views": 1001}, r"--views 1001: accepted is 1 to 1000"),
+    ({"folds": 2, "repeats": 0}, r"--repeats 0: accepted is 1 to 1000"),
+    ({"epochs": 0}, r"--epochs 0: accepted is 1 to 100000"),
+    ({"batch_size": 0}, r"--batch-size 0: accepted is 1 to 1000000"),
+    ({"early_stopping": -1}, r"--early-stopping -1: accepted is 0 to 100000"),
+    ({"fine_tune_epochs": -1}, r"--fine-tune-epochs -1: accepted is 0 to 100000"),
+    ({"seed": -1}, r"--seed -1: accepted is 0 to 2147483647"),
+    ({"seed": 2**31}, r"--seed 2147483648: accepted is 0 to 2147483647"),
+    ({"dropout": 1.0}, r"--dropout 1.0: accepted is 0 to less than 1"),
+    ({"dropout": -0.1}, r"--dropout -0.1: accepted is 0 to less than 1"),
+    ({"dropout": float("nan")}, r"--dropout nan: accepted is 0 to less than 1"),
+    ({"test_fraction": 0.0}, r"--test-fraction 0.0: accepted is between 0 and 1"),
+    ({"test_fraction": 1.0}, r"--test-fraction 1.0: accepted is between 0 and 1"),
+    ({"test_fraction": float("nan")}, r"--test-fraction nan: accepted is between 0 and 1"),
+    ({"learning_rate": 0.0}, r"--learning-rate 0.0: accepted is a number above 0"),
+    ({"learning_rate": float("nan")}, r"--learning-rate nan: accepted is a number above 0"),
+    ({"learning_rate": float("inf")}, r"--learning-rate inf: accepted is a number above 0"),
+    ({"fine_tune_learning_rate": -1.0}, r"--fine-tune-learning-rate -1.0: accepted is a number"),
+    ({"folds": 1}, r"--folds 1: accepted is 2 or more, or 0 for one split"),
+    ({"folds": -3}, r"--folds -3: accepted is 2 or more, or 0 for one split"),
+    ({"repeats": 2}, r"--repeats 2: repeats are of a cross-validation; add --folds K"),
+    ({"fine_tune_from": "x"}, r"--fine-tune-from LAYER.*go together. Received: x and 0"),
+    ({"fine_tune_epochs": 3}, r"--fine-tune-from LAYER.*go together. Received: None and 3"),
+]
+
+
+class TestInvalid:
+    @pytest.mark.parametrize("values, message", INVALID, ids=[str(values) for values, _ in INVALID])
+    def test_message(self, values, message):
+        with pytest.raises(OptionError, match=message):
+            FitSettings(**{"backbone": "tiny", **values})
+
+    def test_missing_weights_file(self):
+        with pytest.raises(WeightsError, match="--weights no.h5: no such file"):
+            FitSettings(backbone="tiny", weights="no.h5")
+
+    def test_every_error_is_one_of_the_packages(self):
+        assert issubclass(OptionError, HemorrhageError) and OptionError.exit_code == 2

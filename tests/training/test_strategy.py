@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hemorrhage_tf
+from hemorrhage_tf.models.backbones import BACKBONES, backbone_spec
+from hemorrhage_tf.training import strategy as strategy_module
+from hemorrhage_tf.training.strategy import cpu_has_bfloat16, resolve_precision, resolve_strategy
+
+FAST = backbone_spec("resnet152")
+SLOW = backbone_spec("tiny")
+
+
+class TestCpuHasBfloat16:
+    @pytest.mark.parametrize(
+        "text, expected",
+        [
+            ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 amx_tile\n", True),
+            ("processor : 0\nflags\t\t: fpu amx_bf16\nprocessor : 1\nflags\t\t: fpu\n", True),
+            ("processor : 0\nflags\t\t: fpu avx2 avx512f avx512_fp16\n", False),
+            ("processor : 0\nflags\t\t: fpu not_avx512_bf16 amx_bf16x\n", False),
+            ("processor : 0\nmodel name : avx512_bf16\nflags\t\t: fpu\n", False),
+            ("processor : 0\nFeatures : fp asimd\n", False),
+            ("", False),
+        ],
+    )
+    def test_reads_the_flags(self, tmp_path, text, expected):
+        path = tmp_path / "cpuinfo"
+        path.write_text(text)
+        assert cpu_has_bfloat16(path) is expected
+
+    def test_elsewhere_than_on_linux(self, tmp_path):
+        assert cpu_has_bfloat16(tmp_path / "no such file") is False
+
+
+def see(monkeypatch, gpus: int, bfloat16: bool) -> None:
+    import tensorflow as tf
+
+    monkeypatch.setattr(
+        tf.config, "list_logical_devices", lambda kind: [object()] * gpus if kind == "GPU" else [1]
+    )
+    monkeypatch.setattr(strategy_module, "cpu_has_bfloat16", lambda: bfloat16)
+
+
+class TestResolvePrecision:
+    @pytest.mark.parametrize(
+        "name, policy",
+        [("off", "float32"), ("bfloat16", "mixed_bfloat16"), ("float16", "mixed_float16")],
+    )
+    @pytest.mark.parametrize("gpus", [0, 1])
+    def test_what_is_asked_for_is_given(self, monkeypatch, name, policy, gpus):
+        see(monkeypatch, gpus, bfloat16=True)
+        assert resolve_precision(name, FAST) == policy
+
+    @pytest.mark.parametrize(
+        "gpus, bfloat16, spec, policy",
+        [
+            (1, False, SLOW, "mixed_float16"),
+            (2, True, FAST, "mixed_float16"),
+            (0, True, FAST, "mixed_bfloat16"),
+            (0, False, FAST, "float32"),
+            (0, True, SLOW, "float32"),
+        ],
+    )
+    def test_auto(self, monkeypatch, gpus, bfloat16, spec, policy):
+        see(monkeypatch, gpus, bfloat16)
+        assert resolve_precision("auto", spec) == policy
+
+    def test_each_policy_is_one_that_keras_has(self):
+        import keras
+
+        for name in ("off", "bfloat16", "float16"):
+            assert keras.dtype_policies.get(resolve_precision(name, SLOW)).variable_dtype == "float32"
+
+
+class TestResolveStrategy:
+    def test_none_is_the_default(self):
+        import tensorflow as tf
+
+        strategy = resolve_strategy("none")
+        assert strategy is tf.distribute.get_strategy()
+        assert strategy.num_replicas_in_sync == 1
+
+    def test_auto_without_gpus_is_the_default(self, monkeypatch):
+        import tensorflow as tf
+
+        see(monkeypatch, 0, False)
+        assert resolve_strategy("auto") is tf.distribute.get_strategy()
+
+    def test_an_instance_is_returned_as_it_is(self):
+        import tensorflow as tf
+
+        strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+        assert resolve_strategy(strategy) is strategy
+
+
+# Devices are configured before TensorFlow starts, so this needs a process of its own; one for all.
+SCRIPT = """
+import json, sys
+import numpy as np
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import hemorrhage_tf
+from hemorrhage_tf.models.classifier import build_head
+from hemorrhage_tf.training.loop import Loop, batches
+from hemorrhage_tf.training.strategy import resolve_strategy
+
+rng = np.random.default_rng(0)
+features = rng.normal(size=(37, 6)).astype(np.float32)
+labels = (features[:, 0] + rng.normal(0, 0.5, 37) > 0).astype(np.int64)
+weights = rng.uniform(0.5, 2, 37).astype(np.float32)
+found = {}
+for name in ("none", "mirrored"):
+    strategy = resolve_strategy(name)
+    for batch_size in (8, 36):
+        with strategy.scope():
+            head = build_head(6, 0.0)
+        loop = Loop(head, 0.05, strategy)
+        dataset = tf.data.Dataset.from_tensor_slices(features)
+        samples = batches(dataset, labels, weights, batch_size)
+        history = loop.train("head", 5, lambda epoch: samples, samples, 0, lambda n: None)
+        kernel, bias = head.get_layer("logit").get_weights()
+        found[f"{name} {batch_size}"] = {
+            "weights": [*kernel[:, 0].tolist(), *bias.tolist()],
+            "history": [[row["loss"], row["accuracy"], row["validation_loss"]] for row in history],
+            "replicas": strategy.num_replicas_in_sync,
+        }
+    hemorrhage_tf.fit(
+        sys.argv[1], out=f"run-{name}", strategy=name, cache=f"cache-{name}", backbone="tiny",
+        image_size=32, views=2, epochs=3, learning_rate=0.01, quiet=True,
+    )
+json.dump(found, open("found.json", "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory):
+    """Trains on one and on two logical CPU devices; gives the folder with the results."""
+    from PIL import Image
+
+    from hemorrhage_tf.data.phantoms import draw_phantom
+
+    folder = tmp_path_factory.mktemp("two devices")
+    data = folder / "data"
+    for index in range(20):
+        path = data / ("normal", "hemorrhage")[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_phantom(0, index, index % 2)).save(path)
+    package = str(Path(hemorrhage_tf.__file__).parents[1])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(data)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == ""
+    return folder
+
+
+def read_column(path: Path, column: str) -> list[str]:
+    with open(path, newline="") as file:
+        return [row[column] for row in csv.DictReader(file)]
+
+
+class TestTwoDevices:
+    @pytest.mark.parametrize("batch_size", [8, 36])  # the last batch has 5 samples, and 1
+    def test_loop_gives_the_weights_of_one_device(self, two_devices, batch_size):
+        found = json.loads((two_devices / "found.json").read_text())
+        one, two = found[f"none {batch_size}"], found[f"mirrored {batch_size}"]
+        assert (one["replicas"], two["replicas"]) == (1, 2)
+        assert np.abs(one["weights"]).max() > 0.1  # it did learn
+        np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-5)
+        np.testing.assert_allclose(two["history"], one["history"], atol=1e-5)
+
+    def test_fit_gives_the_predictions_of_one_device(self, two_devices):
+        one, two = (two_devices / f"run-{name}" / "predictions.csv" for name in ("none", "mirrored"))
+        assert read_column(one, "path") == read_column(two, "path")
+        expected = np.array(read_column(one, "probability"), float)
+        assert np.ptp(expected) > 1e-3
+        found = np.array(read_column(two, "probability"), float)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_config_says_how_many_replicas(self, two_devices):
+        for name, replicas in (("none", 1), ("mirrored", 2)):
+            config = json.loads((two_devices / f"run-{name}" / "config.json").read_text())
+            assert config["replicas"] == replicas
+            assert config["settings"]["strategy"] == name
+
+
+def test_only_backbones_of_the_registry_say_that_bfloat16_is_faster():
+    assert {name for name, spec in BACKBONES.items() if spec.bfloat16_is_faster} >= {"resnet152"}
+    assert not SLOW.bfloat16_is_faster
