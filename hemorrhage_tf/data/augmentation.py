@@ -137,7 +137,8 @@ class Augmentation:
                 images = layer.augment_images(images, _flip_numbers(name, flag))
         if "rotation" in self.names:
             angle = (2 * draw(1, (1,)) - 1) * self._rotation.upper * 6.283185307179586
-            images = self._rotation.augment_images(images, {"angles": angle})
+            rotated = self._rotation.augment_images(images, {"angles": angle})
+            images = tf.clip_by_value(rotated, 0.0, 255.0)  # interpolation may round past the ends
         if "contrast" in self.names:
             factor = 1 + (2 * draw(2, (1, 1, 1, 1)) - 1) * _CONTRAST
             images = self._contrast.augment_images(images, factor)

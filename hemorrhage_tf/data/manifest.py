@@ -18,6 +18,7 @@ POSITIVE_NAMES = frozenset(
 )
 NEGATIVE_NAMES = frozenset({"normal", "no_hemorrhage", "negative", "healthy", "none"})
 SPLITS = ("train", "test")
+_Row = tuple[int, Sequence[str]]  # its line in the file, and its cells
 MAX_DEPTH = 2
 
 LAYOUTS = """\
@@ -134,13 +135,14 @@ def find_images(folder: Path, max_depth: int | None = None) -> list[Path]:
 def _read_csv(path: Path, positive: str | None) -> Manifest:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, skipinitialspace=True))
+            reader = csv.reader(file, skipinitialspace=True)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}). Save it as UTF-8.") from None
-    rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+    rows = [(number, row) for number, row in rows if any(row)]
     if not rows:
         raise DataError(f"{path}: the file is empty. Accepted are:\n{LAYOUTS}")
-    header = [name.lower() for name in rows[0]]
+    header = [name.lower() for name in rows[0][1]]
     if "path" in header and "label" in header:
         return _read_path_rows(path, header, rows[1:], positive)
     label_columns = [name for name in ("hemorrhage", "label") if name in header]
@@ -148,19 +150,19 @@ def _read_csv(path: Path, positive: str | None) -> Manifest:
         return _read_id_rows(path, header, rows[1:], label_columns[0], positive)
     raise DataError(
         f"{path}: the columns must be path and label, or id and hemorrhage. "
-        f"Received: {', '.join(rows[0])}"
+        f"Received: {', '.join(rows[0][1])}"
     )
 
 
 def _read_path_rows(
-    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], positive: str | None
+    path: Path, header: Sequence[str], rows: Sequence[_Row], positive: str | None
 ) -> Manifest:
     to_label = _label_parser(
-        {row[header.index("label")] for row in rows if _fits(row, header)}, positive
+        {row[header.index("label")] for _, row in rows if _fits(row, header)}, positive
     )
     records: list[Record] = []
     problems: list[Problem] = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         if not _fits(row, header):
             problems.append(
                 Problem(f"{path.name} row {number}", f"has {len(row)} cells, not {len(header)}")
@@ -192,7 +194,7 @@ def _read_path_rows(
 def _read_id_rows(
     path: Path,
     header: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[_Row],
     label_column: str,
     positive: str | None,
 ) -> Manifest:
@@ -201,11 +203,11 @@ def _read_id_rows(
     for image in images:
         by_stem[_unpadded(image.stem)].append(image)
     column = header.index(label_column)
-    to_label = _label_parser({row[column] for row in rows if _fits(row, header)}, positive)
+    to_label = _label_parser({row[column] for _, row in rows if _fits(row, header)}, positive)
     records: list[Record] = []
     problems: list[Problem] = []
     named: set[str] = set()
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         if not _fits(row, header):
             problems.append(
                 Problem(f"{path.name} row {number}", f"has {len(row)} cells, not {len(header)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # A header can declare any size. Real slices have at most a few thousand pixels a side; this is
 # refused before anything is allocated.
 MAX_PIXELS = 64_000_000
+
+# Pillow warns of large sizes on its own; the limit here says so in an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
@@ -59,7 +63,7 @@ def read_slice(path: str | Path) -> np.ndarray:
             return _to_display_pixels(image)
     except Image.UnidentifiedImageError:
         raise SliceError(path, "not a PNG or JPEG image") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise SliceError(path, "declares more pixels than are accepted") from None
     except FileNotFoundError:
         raise SliceError(path, "no such file") from None

@@ -96,7 +96,7 @@ def scan(manifest: Manifest, reporter: Reporter, skip_bad: bool = False) -> Scan
         hashes.append(seen[0])
         stacked.append(seen[1])
 
-    contradicting = _contradicting(records, hashes)
+    contradicting = _contradicting(manifest, records, hashes)
     problems += [
         Problem(
             manifest.name(records[index]), "the same picture has the other label elsewhere: " + at
@@ -172,13 +172,13 @@ def _raise_or_skip(problems: Sequence[Problem], reporter: Reporter, skip_bad: bo
         reporter.warn(f"went on without {len(problems)} bad files or rows (--skip-bad)")
 
 
-def _contradicting(records: list[Record], hashes: list[str]) -> dict[int, str]:
+def _contradicting(manifest: Manifest, records: list[Record], hashes: list[str]) -> dict[int, str]:
     """Maps each slice whose pixels also occur with the other label to where they do."""
     first: dict[tuple[str, int], Record] = {}
     for record, key in zip(records, hashes, strict=True):
         first.setdefault((key, record.label), record)
     return {
-        index: str(first[key, 1 - record.label].path.name)
+        index: manifest.name(first[key, 1 - record.label])
         for index, (record, key) in enumerate(zip(records, hashes, strict=True))
         if (key, 1 - record.label) in first
     }

@@ -55,8 +55,9 @@ def folds(
         for part in (train, test):
             if len(np.unique(labels[part])) < 2:
                 raise DataError(
-                    f"{count} folds that keep the groups whole leave a part with one class only: "
-                    "one group is too large. Ask for fewer folds, or add slices."
+                    f"{count} folds that keep the groups whole leave a part with one class only, "
+                    "because groups hold many slices. Add groups (patients), or ask for fewer "
+                    "folds or another --seed."
                 )
     return made
 
@@ -88,6 +89,12 @@ def holdout(
     fraction = min(
         max(fraction, Fraction(1, MAX_DENOMINATOR)), Fraction(MAX_DENOMINATOR - 1, MAX_DENOMINATOR)
     )
-    parts = folds(labels, groups, fraction.denominator, seed)
+    try:
+        parts = folds(labels, groups, fraction.denominator, seed)
+    except DataError as error:
+        raise DataError(
+            f"a test fraction of {test_fraction:g} is dealt as {fraction.numerator} of "
+            f"{fraction.denominator} folds. {error}"
+        ) from None
     test = np.sort(np.concatenate([parts[k][1] for k in range(fraction.numerator)]))
     return np.setdiff1d(np.arange(len(labels)), test), test

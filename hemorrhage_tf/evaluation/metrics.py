@@ -63,7 +63,7 @@ def binary_metrics(
         if not np.all(np.isfinite(probabilities)):
             bad = int(np.sum(~np.isfinite(probabilities)))
             raise DataError(f"{bad} of {n} predictions are not numbers")
-    if n == 0 or not repeats:
+    if n == 0 or len(repeats) == 0:
         raise DataError("there are no predictions to evaluate")
     positives = int(labels.sum())
     tables = [confusion(labels, probabilities >= threshold) for probabilities in repeats]

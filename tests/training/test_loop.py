@@ -143,9 +143,7 @@ class TestValidation:
         x, labels, contradicting = noisy_validation()
         head, loop = make_loop(rate=0.1)
         advanced: list[int] = []
-        history = train(
-            loop, samples(x, labels), 30, samples(x, contradicting), 0, advanced.append
-        )
+        history = train(loop, samples(x, labels), 30, samples(x, contradicting), 0, advanced.append)
         assert len(history) == len(advanced) == sum(advanced) == 30
         losses = [row["validation_loss"] for row in history]
         assert np.argmin(losses) < 29

@@ -78,7 +78,9 @@ class TestResolvePrecision:
         import keras
 
         for name in ("off", "bfloat16", "float16"):
-            assert keras.dtype_policies.get(resolve_precision(name, SLOW)).variable_dtype == "float32"
+            assert (
+                keras.dtype_policies.get(resolve_precision(name, SLOW)).variable_dtype == "float32"
+            )
 
 
 class TestResolveStrategy:
@@ -191,7 +193,9 @@ class TestTwoDevices:
         np.testing.assert_allclose(two["history"], one["history"], atol=1e-5)
 
     def test_fit_gives_the_predictions_of_one_device(self, two_devices):
-        one, two = (two_devices / f"run-{name}" / "predictions.csv" for name in ("none", "mirrored"))
+        one, two = (
+            two_devices / f"run-{name}" / "predictions.csv" for name in ("none", "mirrored")
+        )
         assert read_column(one, "path") == read_column(two, "path")
         expected = np.array(read_column(one, "probability"), float)
         assert np.ptp(expected) > 1e-3

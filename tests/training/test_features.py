@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hemorrhage_tf.data.augmentation import Augmentation
+from hemorrhage_tf.data.pipeline import to_model_input
+from hemorrhage_tf.data.readers import content_hash, read_slice
+from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
+from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.training import features as features_module
+from hemorrhage_tf.training.features import (
+    BATCH_SIZE,
+    CACHE_VARIABLE,
+    FeatureCache,
+    FeatureSource,
+    cache_folder,
+    compute_features,
+)
+
+SIZE = 16
+MORE_THAN_A_BATCH = BATCH_SIZE + 8
+
+
+class Recorder(Reporter):
+    """Keeps the warnings, and how many views were computed each time."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.warnings: list[str] = []
+        self.computed: list[int] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    @contextmanager
+    def progress(self, description, total):
+        self.computed.append(total)
+        yield lambda steps: None
+
+
+def make_source(seed: int = 0, layer: str | None = None, policy: str = "float32") -> FeatureSource:
+    backbone = build_backbone("tiny", "none", SIZE, layer, seed)
+    spec = backbone_spec("tiny")
+    return FeatureSource(spec, backbone, weights_hash(backbone), layer, SIZE, policy)
+
+
+@pytest.fixture(scope="module")
+def source() -> FeatureSource:
+    return make_source()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> list[Path]:
+    """Pictures of noise, of different sizes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{index}.png" for index in range(MORE_THAN_A_BATCH)]
+    for index, path in enumerate(paths):
+        pixels = rng.integers(0, 256, (20 + index % 5, 18), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return paths
+
+
+def compute(source, paths, cache_at, views=(0,), reporter=None, names=("noise",)):
+    import tensorflow as tf
+
+    return compute_features(
+        source,
+        paths,
+        [content_hash(read_slice(path)) for path in paths],
+        [list(views)] * len(paths),
+        Augmentation(names, 0),
+        tf.distribute.get_strategy(),
+        reporter or Reporter(quiet=True),
+        cache_at,
+    )
+
+
+def fail(*arguments):
+    raise AssertionError("features were computed that are in the cache")
+
+
+def shards(cache: Path) -> list[Path]:
+    return sorted(cache.rglob("*.npz"))
+
+
+class TestCacheFolder:
+    def test_as_given_before_the_variable(self, tmp_path, cache):
+        assert cache_folder(tmp_path) == tmp_path
+        assert cache_folder(str(tmp_path)) == tmp_path
+        assert cache_folder() == cache
+
+    @pytest.mark.parametrize("value", [None, ""])
+    def test_the_systems_own_without_either(self, monkeypatch, value):
+        monkeypatch.delenv(CACHE_VARIABLE)
+        if value is not None:
+            monkeypatch.setenv(CACHE_VARIABLE, value)
+        assert cache_folder().name == "hemorrhage_tf"
+
+
+class TestFeatureCache:
+    ROWS = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
+    KEYS = ("a/0", "b/0", "b/1/seed 0/noise")
+
+    def make(self, folder, key="fingerprint") -> tuple[FeatureCache, Recorder]:
+        reporter = Recorder()
+        return FeatureCache(folder, key, reporter), reporter
+
+    def test_round_trip(self, tmp_path):
+        cache, reporter = self.make(tmp_path)
+        assert cache.load(set(self.KEYS)) == {}
+        cache.append(self.KEYS[:2], self.ROWS[:2])
+        cache.append(self.KEYS[2:], self.ROWS[2:])
+        found = self.make(tmp_path)[0].load({"a/0", self.KEYS[2], "other"})
+        assert found.keys() == {"a/0", self.KEYS[2]}
+        np.testing.assert_array_equal(found["a/0"], self.ROWS[0])
+        np.testing.assert_array_equal(found[self.KEYS[2]], self.ROWS[2])
+        assert found["a/0"].dtype == np.float32
+        assert not reporter.warnings
+
+    def test_another_fingerprint_shares_nothing(self, tmp_path):
+        self.make(tmp_path)[0].append(self.KEYS, self.ROWS)
+        assert self.make(tmp_path, "other")[0].load(set(self.KEYS)) == {}
+
+    def test_shards_hold_no_pickle(self, tmp_path):
+        self.make(tmp_path)[0].append(self.KEYS, self.ROWS)
+        [path] = shards(tmp_path)
+        with np.load(path, allow_pickle=False) as shard:
+            assert shard["keys"].tolist() == list(self.KEYS)
+            np.testing.assert_array_equal(shard["rows"], self.ROWS)
+
+    def test_a_pickle_is_not_loaded(self, tmp_path):
+        cache, reporter = self.make(tmp_path)
+        cache.folder.mkdir(parents=True)
+        rows = np.array([{"an": "object"}], dtype=object)
+        np.savez(cache.folder / "x.npz", keys=np.array(["a/0"]), rows=rows)
+        assert cache.load({"a/0"}) == {}
+        assert len(reporter.warnings) == 1
+
+    def test_leftovers_of_a_killed_process_are_ignored(self, tmp_path):
+        cache, reporter = self.make(tmp_path)
+        cache.append(self.KEYS, self.ROWS)
+        leftover = cache.folder / "0123.part"
+        leftover.write_bytes(b"PK half a shard")
+        assert cache.load(set(self.KEYS)).keys() == set(self.KEYS)
+        assert not reporter.warnings and leftover.exists()
+        assert len(list(cache.folder.iterdir())) == 2  # append left none of its own
+
+    @pytest.mark.parametrize(
+        "arrays",
+        [
+            {"keys": np.array(["a/0"])},
+            {"keys": np.array(["a/0"]), "rows": np.zeros((2, 4), np.float32)},
+            {"keys": np.array(["a/0"]), "rows": np.zeros(1, np.float32)},
+            {"keys": np.array(["a/0"]), "rows": np.zeros((1, 4), np.float64)},
+        ],
+        ids=["no rows", "too many rows", "flat rows", "float64"],
+    )
+    def test_an_archive_of_something_else_is_removed(self, tmp_path, arrays):
+        cache, reporter = self.make(tmp_path)
+        cache.append(["b/0"], self.ROWS[:1])
+        np.savez(cache.folder / "x.npz", **arrays)
+        assert cache.load({"a/0", "b/0"}).keys() == {"b/0"}
+        assert len(shards(tmp_path)) == 1
+        assert len(reporter.warnings) == 1
+        assert "1 damaged" in reporter.warnings[0] and str(cache.folder) in reporter.warnings[0]
+
+    def test_no_flipped_bit_gives_a_wrong_row(self, tmp_path):
+        cache, reporter = self.make(tmp_path)
+        cache.append(self.KEYS, self.ROWS)
+        [path] = shards(tmp_path)
+        content = path.read_bytes()
+        expected = dict(zip(self.KEYS, self.ROWS, strict=True))
+        wrong = []
+        for position in range(len(content)):
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << position % 8
+            path.write_bytes(damaged)
+            try:
+                found = cache.load(set(self.KEYS))
+            except Exception as error:
+                wrong.append((position, 1 << position % 8, repr(error)))
+                continue
+            if any(not np.array_equal(row, expected[key]) for key, row in found.items()):
+                wrong.append((position, 1 << position % 8, "a wrong row"))
+        assert not wrong
+
+    @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+    def test_a_truncated_shard_is_removed(self, tmp_path, share):
+        cache, reporter = self.make(tmp_path)
+        cache.append(self.KEYS, self.ROWS)
+        [path] = shards(tmp_path)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        assert cache.load(set(self.KEYS)) == {}
+        assert not path.exists() and len(reporter.warnings) == 1
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) * 2 // 3] ^= 255  # among the rows, which are most of the file
+    path.write_bytes(content)
+
+
+def replaced_by_text(path: Path) -> None:
+    path.write_text("not an archive\n")
+
+
+class TestComputeFeatures:
+    def test_are_the_pooled_backbone_output(self, source, pictures):
+        found = compute(source, pictures[:3], None)
+        for path, features in zip(pictures, found, strict=False):
+            image = to_model_input(read_slice(path), SIZE)
+            feature_map = source.backbone(image[np.newaxis] / 127.5 - 1).numpy()[0]
+            expected = np.concatenate([feature_map.mean(axis=(0, 1)), feature_map.max(axis=(0, 1))])
+            assert features.shape == (1, source.width) and features.dtype == np.float32
+            np.testing.assert_allclose(features[0], expected, rtol=1e-3, atol=1e-4)
+
+    def test_cached_equal_uncached_and_nothing_is_computed_twice(
+        self, source, pictures, cache, monkeypatch
+    ):
+        paths = pictures[:5]
+        uncached = compute(source, paths, None, (0, 1, 2))
+        first = compute(source, paths, cache, (0, 1, 2))
+        monkeypatch.setattr(FeatureSource, "forward", fail)
+        second = compute(source, paths[::-1], cache, (2, 0))[::-1]
+        for a, b, c in zip(uncached, first, second, strict=True):
+            assert len({row.tobytes() for row in a}) == 3  # the views differ
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(a[[2, 0]], c)
+
+    def test_do_not_depend_on_what_else_is_missing(self, source, pictures):
+        alone = compute(source, pictures[7:10], None)
+        among = compute(source, pictures, None)[7:10]
+        np.testing.assert_array_equal(alone, among)
+
+    @pytest.mark.parametrize("damage", [truncated, flipped, replaced_by_text])
+    def test_a_damaged_shard_is_computed_again(self, source, pictures, cache, damage):
+        expected = compute(source, pictures[:3], cache)
+        [path] = shards(cache)
+        damage(path)
+        reporter = Recorder()
+        found = compute(source, pictures[:3], cache, reporter=reporter)
+        np.testing.assert_array_equal(found, expected)
+        assert len(reporter.warnings) == 1 and "damaged" in reporter.warnings[0]
+        assert reporter.computed == [3]
+        assert len(shards(cache)) == 1 and path not in shards(cache)
+
+    def test_a_cache_that_cannot_be_written_is_told_once(
+        self, source, pictures, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(features_module, "_FLUSH_SECONDS", -1.0)  # a shard for each batch
+        blocked = tmp_path / "file"
+        blocked.touch()
+        reporter = Recorder()
+        found = compute(source, pictures, blocked, reporter=reporter)
+        np.testing.assert_array_equal(found, compute(source, pictures, None))
+        assert len(reporter.warnings) == 1
+        assert "cannot be written" in reporter.warnings[0]
+        assert "--cache" in reporter.warnings[0] and CACHE_VARIABLE in reporter.warnings[0]
+
+    def test_a_picture_that_occurs_twice_is_computed_once(self, source, pictures, tmp_path):
+        copies = []
+        for index in range(MORE_THAN_A_BATCH):
+            # The same pixels in another mode and under another name.
+            copies.append(tmp_path / f"{index}.png")
+            Image.open(pictures[0]).convert("RGB" if index % 2 else "L").save(copies[-1])
+        reporter = Recorder()
+        found = compute(source, [*copies, pictures[1]], None, (0, 1), reporter)
+        assert reporter.computed == [4]
+        assert len({features.tobytes() for features in found}) == 2
+
+    def test_views_are_one_without_augmentation(self, source, pictures, cache):
+        reporter = Recorder()
+        found = compute(source, pictures[:2], cache, (0, 1, 2), reporter, names=())
+        assert reporter.computed == [2]
+        assert all(len({row.tobytes() for row in features}) == 1 for features in found)
+
+    def test_only_what_is_missing_is_computed(self, source, pictures, cache):
+        compute(source, pictures[:4], cache, (0,))
+        reporter = Recorder()
+        compute(source, pictures[:6], cache, (0, 1), reporter)
+        assert reporter.computed == [4 + 2 * 2]
+
+    def test_different_numbers_of_views(self, source, pictures):
+        import tensorflow as tf
+
+        hashes = [content_hash(read_slice(path)) for path in pictures[:3]]
+        found = compute_features(
+            source,
+            pictures[:3],
+            hashes,
+            [[], [0], [2, 0, 1]],
+            Augmentation(("noise",), 0),
+            tf.distribute.get_strategy(),
+            Reporter(quiet=True),
+            None,
+        )
+        assert [features.shape for features in found] == [(n, source.width) for n in (0, 1, 3)]
+
+    def test_what_was_computed_before_an_exception_is_kept(
+        self, source, pictures, cache, monkeypatch
+    ):
+        original = FeatureSource.forward
+
+        def forward(self, strategy):
+            compute_batch, done = original(self, strategy), []
+
+            def once(images):
+                if done:
+                    raise KeyboardInterrupt
+                done.append(1)
+                return compute_batch(images)
+
+            return once
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FeatureSource, "forward", forward)
+            with pytest.raises(KeyboardInterrupt):
+                compute(source, pictures, cache)
+        reporter = Recorder()
+        found = compute(source, pictures, cache, reporter=reporter)
+        assert reporter.computed == [MORE_THAN_A_BATCH - BATCH_SIZE]
+        assert not reporter.warnings
+        np.testing.assert_array_equal(found, compute(source, pictures, None))
+
+
+class TestFingerprint:
+    def test_is_that_of_an_equal_source(self, source):
+        assert make_source().fingerprint == source.fingerprint
+
+    def test_changes_with_all_that_decides_the_values(self, source):
+        backbone = build_backbone("tiny", "none", 32)
+        others = [
+            make_source(seed=1),
+            make_source(layer="block2_out"),
+            make_source(policy="mixed_bfloat16"),
+            replace(source, backbone=backbone, image_size=32),
+            replace(source, spec=replace(source.spec, normalization="torch")),
+            replace(source, spec=backbone_spec("mobilenet_v2")),
+        ]
+        assert len({each.fingerprint for each in [source, *others]}) == 1 + len(others)
+
+    def test_changes_with_the_pipeline(self, source, monkeypatch):
+        before = source.fingerprint
+        monkeypatch.setattr(features_module, "PIPELINE_VERSION", -1)
+        assert source.fingerprint != before
+
+    def test_width_is_that_of_both_poolings(self, source):
+        assert source.width == 128
+        assert make_source(layer="block2_out").width == 64

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hemorrhage_tf.data.manifest import read_manifest
+from hemorrhage_tf.data.phantoms import draw_phantom
+from hemorrhage_tf.data.pipeline import to_model_input
+from hemorrhage_tf.data.readers import read_slice
+from hemorrhage_tf.data.scan import scan
+from hemorrhage_tf.errors import OptionError
+from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
+from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.training.features import FeatureSource
+from hemorrhage_tf.training.settings import FitSettings
+from hemorrhage_tf.training.trainer import (
+    Head,
+    Part,
+    Trainer,
+    class_weight,
+    feature_statistics,
+    layers_from,
+    make_part,
+)
+
+SIZE = 16
+COUNT = 20
+NONE = np.array([], np.int64)
+TRAIN, TEST = np.arange(12), np.arange(12, COUNT)
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slices")
+    for index in range(COUNT):
+        path = folder / ("normal", "hemorrhage")[index % 2] / f"{index:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(draw_phantom(3, index, index % 2)).save(path)
+    # Both classes in each part, whatever the order of the folders.
+    manifest = read_manifest(folder)
+    records = sorted(manifest.records, key=lambda record: record.path.name)
+    return scan(type(manifest)(tuple(records), folder, "class folders"), Reporter(quiet=True))
+
+
+def make_trainer(slices, cache: Path, policy: str = "float32", **settings):
+    import tensorflow as tf
+
+    values = {"backbone": "tiny", "image_size": SIZE, "views": 2, "epochs": 3, "batch_size": 5}
+    chosen = FitSettings(**{**values, "learning_rate": 0.01, **settings})
+    backbone = build_backbone("tiny", "none", SIZE, None, 0)
+    spec = backbone_spec("tiny")
+    source = FeatureSource(spec, backbone, weights_hash(backbone), None, SIZE, "float32")
+    trainer = Trainer(
+        slices, chosen, source, policy, tf.distribute.get_strategy(), Reporter(quiet=True), cache
+    )
+    everything = np.arange(len(slices))
+    trainer.prepare(everything, everything)
+    return trainer, backbone
+
+
+def train(trainer, train_on=TRAIN, test=TEST, seed=0, advance=lambda steps: None):
+    return trainer.train(Part(train_on, NONE, seed), test, advance)
+
+
+def predict_files(model, slices, indices) -> np.ndarray:
+    paths = [slices.manifest.records[index].path for index in indices]
+    return model(np.stack([to_model_input(read_slice(path), SIZE) for path in paths])).numpy()[:, 0]
+
+
+class TestClassWeight:
+    @pytest.mark.parametrize("positives", [1, 7, 20, 39])
+    def test_is_that_of_scikit_learn(self, positives):
+        from sklearn.utils.class_weight import compute_sample_weight
+
+        labels = np.random.default_rng(0).permutation(np.arange(40) < positives).astype(np.int64)
+        found = class_weight(labels, "balanced")
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, compute_sample_weight("balanced", labels), rtol=1e-6)
+        sums = [found[labels == label].sum() for label in (0, 1)]
+        np.testing.assert_allclose(sums[0], sums[1], rtol=1e-5)
+
+    def test_none(self):
+        np.testing.assert_array_equal(class_weight(np.array([0, 1, 1]), "none"), [1, 1, 1])
+
+    def test_one_class_only_is_finite(self):
+        assert np.isfinite(class_weight(np.ones(3, np.int64), "balanced")).all()
+
+
+class TestFeatureStatistics:
+    def test_against_numpy(self):
+        x = np.random.default_rng(0).normal(5, 3, (50, 4)).astype(np.float32)
+        mean, variance = feature_statistics(x)
+        assert mean.dtype == variance.dtype == np.float32
+        np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(variance, x.var(axis=0), rtol=1e-4)
+
+    def test_a_large_offset_does_not_eat_the_variance(self):
+        x = np.random.default_rng(0).normal(0, 1, (1000, 2)) + 1000
+        _, variance = feature_statistics(x.astype(np.float32))
+        np.testing.assert_allclose(variance, x.var(axis=0), rtol=1e-2)
+
+    def test_floor(self):
+        rng = np.random.default_rng(0)
+        x = np.stack([rng.normal(0, 10, 100), np.full(100, 3.0), rng.normal(0, 1e-6, 100)], axis=1)
+        _, variance = feature_statistics(x)
+        floor = x.var(axis=0).mean() * 1e-6
+        np.testing.assert_allclose(variance[1:], floor, rtol=1e-5)
+        np.testing.assert_allclose(variance[0], x[:, 0].var(), rtol=1e-5)
+
+    def test_features_that_never_vary(self):
+        _, variance = feature_statistics(np.ones((4, 3), np.float32))
+        assert (variance > 0).all() and np.isfinite(1 / np.sqrt(variance)).all()
+
+
+class TestHead:
+    def test_probabilities(self):
+        rng = np.random.default_rng(0)
+        x, mean, kernel = rng.normal(size=(6, 3)), rng.normal(size=3), rng.normal(size=(3, 1))
+        variance, bias = rng.uniform(0.5, 2, 3), np.array([0.3])
+        found = Head(mean, variance, kernel, bias).probabilities(x)
+        expected = 1 / (1 + np.exp(-(((x - mean) / np.sqrt(variance)) @ kernel + bias)[:, 0]))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+    @pytest.mark.parametrize("bias", [-1e4, 1e4])
+    def test_extreme_logits_stay_in_range(self, bias):
+        head = Head(np.zeros(1), np.ones(1), np.ones((1, 1)), np.array([bias]))
+        with np.errstate(over="ignore"):
+            assert head.probabilities(np.zeros((1, 1))).item() == float(bias > 0)
+
+
+class TestMakePart:
+    def test_without_early_stopping_all_is_trained_on(self, slices):
+        part = make_part(slices, TRAIN, FitSettings(backbone="tiny"), 3)
+        np.testing.assert_array_equal(part.train, TRAIN)
+        assert not len(part.validation) and part.seed == 3
+
+    def test_with_early_stopping_a_fifth_is_held_out(self, slices):
+        settings = FitSettings(backbone="tiny", early_stopping=2)
+        everything = np.arange(COUNT)
+        part = make_part(slices, everything, settings, 0)
+        assert len(part.validation) == COUNT // 5
+        both = np.concatenate([part.train, part.validation])
+        np.testing.assert_array_equal(np.sort(both), everything)
+        assert not set(slices.groups[part.train]) & set(slices.groups[part.validation])
+        assert set(slices.labels[part.validation]) == {0, 1}
+
+    def test_held_out_are_indices_of_all_slices(self, slices):
+        settings = FitSettings(backbone="tiny", early_stopping=2)
+        part = make_part(slices, np.arange(8, COUNT), settings, 0)
+        both = np.concatenate([part.train, part.validation])
+        np.testing.assert_array_equal(np.sort(both), np.arange(8, COUNT))
+
+
+class TestLayersFrom:
+    def test_leaves_batch_normalization_out(self):
+        backbone = build_backbone("tiny", "none", SIZE)
+        names = [layer.name for layer in layers_from(backbone, "block2_convolution")]
+        assert names == ["block2_convolution", "block2_out", "block3_convolution", "block3_out"]
+
+    def test_unknown_layer_lists_the_last_ones(self):
+        backbone = build_backbone("tiny", "none", SIZE)
+        with pytest.raises(OptionError, match="--fine-tune-from block9: .*no such layer.*block3_o"):
+            layers_from(backbone, "block9")
+
+    @pytest.mark.parametrize("name", ["block3_normalization", "block3_out"])
+    def test_nothing_to_train(self, name):
+        backbone = build_backbone("tiny", "none", SIZE)
+        with pytest.raises(OptionError, match=f"--fine-tune-from {name}: .*Name an earlier layer"):
+            layers_from(backbone, name)
+
+    def test_is_checked_before_anything_is_computed(self, slices, cache):
+        with pytest.raises(OptionError, match="--fine-tune-from nowhere"):
+            make_trainer(slices, cache, fine_tune_from="nowhere", fine_tune_epochs=1)
+        assert not list(cache.iterdir())
+
+
+class TestFrozen:
+    def test_learns_and_leaves_the_backbone(self, slices, cache):
+        trainer, backbone = make_trainer(slices, cache, epochs=30, learning_rate=0.03)
+        before = weights_hash(backbone)
+        found, history = train(trainer, np.arange(COUNT), np.arange(COUNT))
+        assert np.mean((found > 0.5) == slices.labels) > 0.8
+        assert history[-1]["loss"] < history[0]["loss"]
+        assert weights_hash(backbone) == before
+
+    @pytest.mark.parametrize("pooling", ["avg", "max", "avg_max"])
+    def test_the_classifier_gives_the_probabilities_that_were_evaluated(
+        self, slices, cache, pooling
+    ):
+        trainer, _ = make_trainer(slices, cache, pooling=pooling)
+        found, _ = train(trainer)
+        assert np.ptp(found) > 1e-3
+        expected = predict_files(trainer.classifier(), slices, TEST)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+    def test_also_where_augmented_views_are_computed_in_bfloat16(self, slices, cache):
+        trainer, _ = make_trainer(slices, cache, policy="mixed_bfloat16")
+        found, _ = train(trainer)
+        expected = predict_files(trainer.classifier(), slices, TEST)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+    @pytest.mark.parametrize("dropout", [0.0, 0.5])
+    def test_a_training_does_not_depend_on_those_before(self, slices, cache, dropout):
+        trainer, _ = make_trainer(slices, cache, dropout=dropout)
+        first, first_history = train(trainer)
+        train(trainer, np.arange(8, COUNT), np.arange(8), seed=5)
+        again, again_history = train(trainer)
+        np.testing.assert_array_equal(again, first)
+        assert again_history == first_history
+
+    def test_the_order_of_the_samples_follows_from_the_seed(self, slices, cache):
+        trainer, _ = make_trainer(slices, cache)
+        assert not np.array_equal(train(trainer, seed=0)[0], train(trainer, seed=1)[0])
+
+    def test_no_test_part(self, slices, cache):
+        trainer, _ = make_trainer(slices, cache)
+        found, history = train(trainer, np.arange(COUNT), NONE)
+        assert len(found) == 0 and len(history) == 3
+
+    def test_early_stopping_reports_every_epoch(self, slices, cache):
+        trainer, _ = make_trainer(slices, cache, epochs=40, learning_rate=0.5, early_stopping=1)
+        advanced: list[int] = []
+        part = Part(TRAIN, TEST, 0)
+        _, history = trainer.train(part, NONE, advanced.append)
+        assert len(history) < 40
+        assert sum(advanced) == trainer.epochs == 40
+        assert "validation_loss" in history[0]
+
+
+class TestFineTuning:
+    SETTINGS = {
+        "epochs": 1,
+        "fine_tune_from": "block3_convolution",
+        "fine_tune_epochs": 2,
+        "fine_tune_learning_rate": 1e-3,
+    }
+
+    def test_changes_the_named_layers_only_and_starts_over_each_time(self, slices, cache):
+        trainer, backbone = make_trainer(slices, cache, **self.SETTINGS)
+        before = {weight.path: weight.numpy() for weight in backbone.weights}
+        advanced: list[int] = []
+        first, history = train(trainer, advance=advanced.append)
+        changed = {
+            weight.path
+            for weight in backbone.weights
+            if not np.array_equal(weight.numpy(), before[weight.path])
+        }
+        assert changed == {"block3_convolution/kernel"}
+        assert not backbone.trainable_variables
+        assert [row["stage"] for row in history] == ["head", "fine-tune", "fine-tune"]
+        assert sum(advanced) == trainer.epochs == 3
+
+        expected = predict_files(trainer.classifier(), slices, TEST)
+        np.testing.assert_allclose(first, expected, atol=1e-5)
+
+        train(trainer, np.arange(8, COUNT), np.arange(8), seed=5)
+        again, again_history = train(trainer)
+        np.testing.assert_allclose(again, first, atol=1e-6)
+        for row, expected_row in zip(again_history, history, strict=True):
+            assert row == pytest.approx(expected_row, abs=1e-5)
+
+
+class TestStreaming:
+    def test_trains_and_is_reproducible(self, slices, cache):
+        found = []
+        for _ in range(2):
+            trainer, backbone = make_trainer(slices, cache, feature_cache=False)
+            before = weights_hash(backbone)
+            probabilities, history = train(trainer)
+            found.append(probabilities)
+            assert weights_hash(backbone) == before
+        np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+        assert np.ptp(found[0]) > 1e-3
+        assert len(history) == 3 and history[-1]["loss"] < history[0]["loss"]
+        assert not list(cache.iterdir())
+        expected = predict_files(trainer.classifier(), slices, TEST)
+        np.testing.assert_allclose(found[1], expected, atol=1e-4)
+
+    def test_without_augmentation_equals_training_on_features(self, slices, cache):
+        settings = {"augment": "none", "views": 1}
+        cached, _ = make_trainer(slices, cache, **settings)
+        streaming, _ = make_trainer(slices, cache, feature_cache=False, **settings)
+        expected, expected_history = train(cached)
+        found, history = train(streaming)
+        # The samples come in another order.
+        np.testing.assert_allclose(found, expected, atol=0.05)
+        assert history[0]["loss"] == pytest.approx(expected_history[0]["loss"], abs=0.1)
