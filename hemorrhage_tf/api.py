@@ -113,14 +113,14 @@ def fit(
     reporter = Reporter(quiet=quiet)
     out = Path(out) if out is not None else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
     run_folder.check_output(out, overwrite)
-    folder = cache_folder(cache)
+    cache_at = cache_folder(cache)
     if data is None:
         chosen = _settings(_without_data(settings))
         reporter.note(
             f"No DATA given: training on {PHANTOM_COUNT} synthetic head-CT phantoms that the "
             f"package draws itself, with the backbone {chosen.backbone}."
         )
-        data = phantom_set(folder / "phantoms", PHANTOM_COUNT, chosen.seed)
+        data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed)
     else:
         chosen = _settings(settings)
     slices = scan(read_manifest(data, positive), reporter, skip_bad)
@@ -139,7 +139,7 @@ def fit(
     source = FeatureSource(
         spec, backbone, hash_weights(backbone), chosen.feature_layer, chosen.image_size, "float32"
     )
-    trainer = Trainer(slices, chosen, source, policy, strategy, reporter, folder)
+    trainer = Trainer(slices, chosen, source, policy, strategy, reporter, cache_at)
     trainer.prepare(
         np.arange(len(slices)) if chosen.folds else plan[0].train,
         np.concatenate([fold.test for fold in plan]),
@@ -159,32 +159,19 @@ def fit(
     )
     config = {
         "settings": chosen.to_dict(),
-        "data": {
-            "layout": slices.manifest.layout,
-            "hash": slices.data_hash,
-            "slices": len(slices),
-            "hemorrhage": int(slices.labels.sum()),
-            "groups": len(np.unique(slices.groups)),
-            "patients": len(
-                {record.patient for record in slices.manifest.records if record.patient}
-            ),
-            "exact_duplicate_pairs": len(slices.exact_pairs),
-            "near_duplicate_pairs": len(slices.near_pairs),
-            "skipped": len(slices.skipped),
-        },
+        "data": _data_config(slices),
         "model": metadata.to_dict(),
         "training_feature_precision": policy,
         "replicas": strategy.num_replicas_in_sync,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "seconds": 0.0,
     }
-    with reporter.stage(f"Writing {out}"), run_folder.writing(out, overwrite) as folder:
-        trainer.classifier().save(folder / run_folder.MODEL_FILE)
-        write_metadata(folder / run_folder.MODEL_FILE, metadata)
-        run_folder.write_tables(folder, slices, plan, probabilities, histories, DEFAULT_THRESHOLD)
-        run_folder.write_json(folder / run_folder.METRICS_FILE, metrics)
+    with reporter.stage(f"Writing {out}"), run_folder.writing(out, overwrite) as beside:
+        trainer.classifier().save(beside / run_folder.MODEL_FILE)
+        write_metadata(beside / run_folder.MODEL_FILE, metadata)
+        run_folder.write_tables(beside, slices, plan, probabilities, histories, DEFAULT_THRESHOLD)
+        run_folder.write_json(beside / run_folder.METRICS_FILE, metrics)
         config["seconds"] = round(time.monotonic() - begin, 1)
-        run_folder.write_json(folder / run_folder.CONFIG_FILE, config)
+        run_folder.write_json(beside / run_folder.CONFIG_FILE, config)
     return Run(out, config, metrics)
 
 
@@ -280,6 +267,21 @@ def _settings(values: dict[str, Any]) -> FitSettings:
     except TypeError as error:
         accepted = ", ".join(FitSettings.__dataclass_fields__)
         raise OptionError(f"unknown setting ({error}). Accepted: {accepted}") from None
+
+
+def _data_config(slices: ScannedSlices) -> dict[str, Any]:
+    records = slices.manifest.records
+    return {
+        "layout": slices.manifest.layout,
+        "hash": slices.data_hash,
+        "slices": len(slices),
+        "hemorrhage": int(slices.labels.sum()),
+        "groups": len(np.unique(slices.groups)),
+        "patients": len({record.patient for record in records if record.patient}),
+        "exact_duplicate_pairs": len(slices.exact_pairs),
+        "near_duplicate_pairs": len(slices.near_pairs),
+        "skipped": len(slices.skipped),
+    }
 
 
 def _note_duplicates(slices: ScannedSlices, reporter: Reporter) -> None:

@@ -87,6 +87,23 @@ def test_mistakes_are_told_without_a_traceback(arguments, code, message):
     assert result.stdout == ""
 
 
+def test_a_cache_that_cannot_be_written_is_told_before_phantoms_are_drawn(tmp_path):
+    (tmp_path / "cache").write_text("a file, not a folder")
+    result = run("fit", "--cache", tmp_path / "cache", "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "Name another cache folder with --cache" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_manifest_that_cannot_be_opened_is_told_without_a_traceback(tmp_path, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise PermissionError(13, "Permission denied", "labels.csv")
+
+    monkeypatch.setattr("hemorrhage_tf.api.read_manifest", refuse)
+    result = run("fit", tmp_path, "--out", tmp_path / "run")
+    assert (result.exit_code, result.stderr) == (1, "Error: labels.csv: Permission denied\n")
+
+
 def test_predict_names_all_bad_files_at_once(model, tmp_path):
     (tmp_path / "a.png").write_text("x")
     (tmp_path / "b.jpg").write_bytes(b"")

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hemorrhage_tf.errors import OutputError
+
 # Part of the folder's name: raise it when the same seed would draw other slices.
 GENERATOR_VERSION = 1
 SIZE = 128
@@ -93,8 +95,14 @@ def phantom_set(folder: Path, count: int, seed: int) -> Path:
     target = folder / f"phantoms-v{GENERATOR_VERSION}-n{count}-s{seed}"
     if target.is_dir():
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=folder))
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: phantoms cannot be written there ({error.strerror}). Name another cache "
+            "folder with --cache"
+        ) from None
     try:
         with open(beside / "manifest.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")

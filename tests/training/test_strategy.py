@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hemorrhage_tf
-from hemorrhage_tf.models.backbones import BACKBONES, backbone_spec
+from hemorrhage_tf.models.backbones import backbone_spec
 from hemorrhage_tf.training import strategy as strategy_module
 from hemorrhage_tf.training.strategy import cpu_has_bfloat16, resolve_precision, resolve_strategy
 
@@ -207,8 +207,3 @@ class TestTwoDevices:
             config = json.loads((two_devices / f"run-{name}" / "config.json").read_text())
             assert config["replicas"] == replicas
             assert config["settings"]["strategy"] == name
-
-
-def test_only_backbones_of_the_registry_say_that_bfloat16_is_faster():
-    assert {name for name, spec in BACKBONES.items() if spec.bfloat16_is_faster} >= {"resnet152"}
-    assert not SLOW.bfloat16_is_faster
