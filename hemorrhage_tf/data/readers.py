@@ -78,9 +78,8 @@ def _to_display_pixels(image: Image.Image) -> np.ndarray:
     if mode in ("1", "L") and "transparency" not in image.info:
         return np.asarray(image.convert("L"))
     if mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        rgb = np.asarray(Image.alpha_composite(black, rgba).convert("RGB"))
+        rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
+        rgb = ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
         return rgb[..., 0] if mode in ("LA", "La", "L", "1") else rgb
     return np.asarray(image.convert("RGB"))
 

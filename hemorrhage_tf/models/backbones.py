@@ -154,6 +154,11 @@ def build_backbone(
     if weights not in ("imagenet", "none"):
         _load(whole, backbone, weights, name, feature_layer)
     backbone.trainable = False
+    for layer in backbone.layers:
+        # Frozen means that training is not seen inside. Keras passes the outer model's `training`
+        # on to such layers, so their own dropout (EfficientNet's drop connect) is turned off.
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
     return backbone
 
 
@@ -232,8 +237,6 @@ def _count_variables(file) -> int:
 
 def _with_imagenet(spec: BackboneSpec, build: Callable[[], Any]):
     """Calls Keras' own loader, with its progress on standard error and its errors explained."""
-    import keras
-
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
     try:
@@ -242,12 +245,13 @@ def _with_imagenet(spec: BackboneSpec, build: Callable[[], Any]):
     except Exception as error:
         # Keras raises a bare Exception when a download fails, ValueError when a hash is wrong and
         # OSError when a cached file is damaged.
-        cache = Path(os.path.expanduser(keras.config.keras_home())) / "models"
+        cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
         raise WeightsError(
             f"the ImageNet weights of {spec.name} cannot be had ({_first_line(error)}).\n"
             "Three ways on:\n"
             f"  a file: --weights FILE, Keras weights of {spec.name} without its top\n"
-            f"  the cache folder: copy the file that Keras names above to {cache}\n"
+            f"  the cache folder: copy the file that Keras names above to {cache}, or remove a\n"
+            "    damaged one there\n"
             f"  the embedded backbone, which needs no download: --backbone {EMBEDDED_BACKBONE}"
         ) from None
     finally:

@@ -112,8 +112,8 @@ def build_classifier(backbone, normalization: str, pooling: str, dropout: float 
     """Builds the whole model, from pixels to probability.
 
     Args:
-        backbone: from `build_backbone`; it runs with `training=False`, so that its batch-norm
-            statistics do not move, also while it is fine-tuned.
+        backbone: from `build_backbone`. Its batch-norm statistics do not move in training, because
+            those layers are not trainable, also while others are fine-tuned.
         normalization: the backbone's, see `BackboneSpec`.
         pooling: "avg", "max" or "avg_max".
         dropout: share of features dropped in training. Default 0.

@@ -20,8 +20,8 @@ def fold_batch_normalization(backbone, policy: str):
             float32 all the same.
 
     Returns:
-        A `keras.Model` with the same inputs, outputs and layer names. A batch normalization that
-        does not directly follow a convolution, or whose convolution is used elsewhere too, is
+        A `keras.Model` with the same inputs and outputs, and the same names of layers but the
+        input. A batch normalization that does not directly follow a convolution, or whose convolution is used elsewhere too, is
         copied as it is.
     """
     import keras

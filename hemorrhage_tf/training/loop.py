@@ -72,7 +72,10 @@ class Loop:
         with strategy.scope():
             optimizer = keras.optimizers.Adam(learning_rate)
             optimizer.build(self._trainable)
-        self._state = [*self._trainable, *optimizer.variables]
+        # The state of dropout's random numbers is a variable of the model, but none of its weights.
+        weights = {id(variable) for variable in model.weights}
+        seeds = [variable for variable in model.variables if id(variable) not in weights]
+        self._state = [*self._trainable, *optimizer.variables, *seeds]
         self._start = [variable.numpy() for variable in self._state]
 
         def forward(batch, training: bool):

@@ -100,7 +100,13 @@ def writing(path: Path, overwrite: bool) -> Iterator[Path]:
                 raise OutputError(f"--out {path}: was made by another process meanwhile")
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             os.rename(path, old / path.name)
-        os.rename(beside, path)
+        try:
+            os.rename(beside, path)
+        except OSError:
+            if old is not None:
+                os.rename(old / path.name, path)
+                old.rmdir()
+            raise
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:

@@ -77,7 +77,9 @@ class FitSettings:
         spec = backbone_spec(self.backbone)
         set_field = object.__setattr__  # the object is frozen for everybody else
         set_field(self, "weights", resolve_weights(self.backbone, self.weights))
-        set_field(self, "image_size", self.image_size or spec.image_size)
+        set_field(
+            self, "image_size", spec.image_size if self.image_size is None else self.image_size
+        )
         set_field(self, "augment", parse_augmentations(self.augment))
         check_pooling(self.pooling)
         _one_of("--strategy", self.strategy, STRATEGIES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from hemorrhage_tf.models.backbones import BackboneSpec
@@ -26,7 +27,15 @@ def resolve_strategy(name: str):
     if name == "none" or (name == "auto" and not gpus):
         return tf.distribute.get_strategy()
     devices = gpus or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return _mirrored(tuple(device.name for device in devices))
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]):
+    """Makes one strategy for each set of devices: two in one process share collective keys."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def resolve_precision(name: str, spec: BackboneSpec) -> str:
