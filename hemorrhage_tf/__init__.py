@@ -11,6 +11,7 @@ from hemorrhage_tf.version import __version__
 
 _HOMES = {
     "Evaluation": "hemorrhage_tf.api",
+    "Export": "hemorrhage_tf.exporters.export",
     "FitSettings": "hemorrhage_tf.training.settings",
     "Finding": "hemorrhage_tf.inference",
     "HemorrhageError": "hemorrhage_tf.errors",
@@ -18,7 +19,9 @@ _HOMES = {
     "Model": "hemorrhage_tf.inference",
     "Record": "hemorrhage_tf.data.manifest",
     "Run": "hemorrhage_tf.api",
+    "benchmark": "hemorrhage_tf.api",
     "evaluate": "hemorrhage_tf.api",
+    "export": "hemorrhage_tf.api",
     "fit": "hemorrhage_tf.api",
     "load": "hemorrhage_tf.inference",
     "predict": "hemorrhage_tf.api",

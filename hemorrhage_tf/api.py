@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.data.manifest import Manifest, read_manifest
+from hemorrhage_tf.data.manifest import Manifest, expand_images, read_manifest
 from hemorrhage_tf.data.phantoms import phantom_set
 from hemorrhage_tf.data.pipeline import explained_read_errors
 from hemorrhage_tf.data.scan import ScannedSlices, scan
 from hemorrhage_tf.errors import OptionError
 from hemorrhage_tf.evaluation.metrics import DEFAULT_THRESHOLD, binary_metrics, summary
+from hemorrhage_tf.exporters import export as exporter
+from hemorrhage_tf.exporters.benchmark import Measurement
+from hemorrhage_tf.exporters.benchmark import benchmark as measure
+from hemorrhage_tf.exporters.export import Export
+from hemorrhage_tf.exporters.options import ExportSettings
 from hemorrhage_tf.inference import Finding, Model, load
 from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, backbone_spec, build_backbone
 from hemorrhage_tf.models.backbones import weights_hash as hash_weights
@@ -237,6 +242,77 @@ def predict(
     return _loaded(model, reporter).predict(images, skip_bad, reporter)
 
 
+def export(
+    model: str | Path | Run,
+    target: str | Path,
+    *,
+    verify: str | Path | Manifest | None = None,
+    representative: str | Path | Manifest | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Export:
+    """Exports a trained model to a TFLite file or a SavedModel folder, and verifies it.
+
+    The exported model is run with its own runtime beside the trained one, on slices that were held
+    out; where it does not answer the same, nothing is written.
+
+    Args:
+        model: a run folder, its `.keras` file, or what `fit` gave.
+        target: `*.tflite` for a TFLite file, anything else for a SavedModel folder.
+        verify: labeled slices to compare on; None for those that the run tested on.
+        representative: labeled slices to calibrate int8 on; None for those the run trained on.
+        quiet: print no progress and no notes. Default False.
+        **settings: see `exporters.options.ExportSettings`.
+
+    Returns:
+        The export, with the figures of its verification.
+    """
+    try:
+        chosen = ExportSettings(**settings)
+    except TypeError as error:
+        accepted = ", ".join(ExportSettings.__dataclass_fields__)
+        raise OptionError(f"unknown setting ({error}). Accepted: {accepted}") from None
+    source = model.path if isinstance(model, Run) else Path(model)
+    reporter = Reporter(quiet=quiet)
+    return exporter.export(source, Path(target), chosen, reporter, verify, representative)
+
+
+def benchmark(
+    models: str | Path | Sequence[str | Path],
+    *,
+    images: str | Path | Iterable[str | Path] | None = None,
+    threads: int = 1,
+    batch_size: int = 32,
+    rounds: int = 30,
+    quiet: bool = False,
+) -> list[Measurement]:
+    """Measures models side by side, each in a process of its own.
+
+    Args:
+        models: run folders, `.keras` files, SavedModel folders and `.tflite` files.
+        images: slices to measure on: files, folders or globs; None for phantoms.
+        threads: threads that each runs with. Default 1.
+        batch_size: slices in a batch, for the throughput. Default 32.
+        rounds: slices that the latency is taken from. Default 30.
+        quiet: print no progress. Default False.
+
+    Returns:
+        A measurement for each model; the first is what the others are compared with.
+    """
+    paths = [models] if isinstance(models, str | Path) else list(models)
+    found = None
+    if images:
+        found = expand_images([images] if isinstance(images, str | Path) else images)
+    return measure(
+        paths,
+        images=found,
+        threads=threads,
+        batch_size=batch_size,
+        rounds=rounds,
+        reporter=Reporter(quiet=quiet),
+    )
+
+
 def _loaded(model: str | Path | Model | Run, reporter: Reporter) -> Model:
     if isinstance(model, Model):
         return model
@@ -272,6 +348,7 @@ def _settings(values: dict[str, Any]) -> FitSettings:
 def _data_config(slices: ScannedSlices) -> dict[str, Any]:
     records = slices.manifest.records
     return {
+        "root": str(slices.manifest.root.resolve()),
         "layout": slices.manifest.layout,
         "hash": slices.data_hash,
         "slices": len(slices),

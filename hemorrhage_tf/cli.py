@@ -13,6 +13,12 @@ import click
 
 from hemorrhage_tf.data.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
 from hemorrhage_tf.errors import HemorrhageError
+from hemorrhage_tf.exporters.options import (
+    BATCHES,
+    DEFAULT_CALIBRATION_SLICES,
+    INPUT_TYPES,
+    QUANTIZATIONS,
+)
 from hemorrhage_tf.models.backbones import BACKBONES, EMBEDDED_BACKBONE
 from hemorrhage_tf.models.classifier import POOLINGS
 from hemorrhage_tf.reporting import interruptible
@@ -249,3 +255,84 @@ def predict(model: str, images: tuple[str, ...], as_json: bool, as_csv: bool, **
         writer.writerows(rows)
     else:
         print_findings(findings)
+
+
+@main.command(
+    epilog=_examples(
+        "hemorrhage-tf export runs/first saved_models/first.tflite --quantize int8",
+        "hemorrhage-tf export runs/first saved_models/hemorrhage/1",
+    )
+)
+@click.argument("model", type=click.Path())
+@click.argument("target", type=click.Path())
+@click.option(
+    "--quantize",
+    type=click.Choice(QUANTIZATIONS),
+    default="none",
+    show_default=True,
+    help="Of a TFLite file: float16 or int8 weights (dynamic), or int8 throughout.",
+)
+@click.option(
+    "--input-type",
+    type=click.Choice(INPUT_TYPES),
+    default="float32",
+    show_default=True,
+    help="Type of the pixels in [0, 255].",
+)
+@click.option("--cam", is_flag=True, help="Give the class activation map as well (TFLite).")
+@click.option(
+    "--batch",
+    type=click.Choice(BATCHES),
+    default="static",
+    show_default=True,
+    help="Batches of one, or of any size (TFLite).",
+)
+@click.option("--verify", type=click.Path(), help="Compare on these slices.  [default: the run's]")
+@click.option(
+    "--representative",
+    type=click.Path(),
+    help="Calibrate int8 on these slices.  [default: those the run trained on]",
+)
+@click.option(
+    "--calibration-slices",
+    type=int,
+    default=DEFAULT_CALIBRATION_SLICES,
+    show_default=True,
+    help="Slices to calibrate int8 on, at most.",
+)
+def export(model: str, target: str, **options: Any) -> None:
+    """Export MODEL to TARGET: a .tflite file, or else a SavedModel folder.
+
+    MODEL is a run folder or its .keras file. TARGET is verified against it before it is written.
+    """
+    from hemorrhage_tf import api
+    from hemorrhage_tf.printing import print_export
+
+    print_export(api.export(model, target, **options))
+
+
+@main.command(
+    epilog=_examples(
+        "hemorrhage-tf benchmark runs/first saved_models/first.tflite",
+        "hemorrhage-tf benchmark saved_models/*.tflite --threads 2 --json",
+    )
+)
+@click.argument("models", nargs=-1, required=True, type=click.Path())
+@click.option("--images", multiple=True, type=click.Path(), help="Slices.  [default: phantoms]")
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads to run with.")
+@click.option("--batch-size", type=int, default=32, show_default=True, help="For the throughput.")
+@click.option("--rounds", type=int, default=30, show_default=True, help="For the latency.")
+@_as_json
+def benchmark(models: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Compare MODELS: size, load time, latency, throughput, memory, agreement with the first.
+
+    Each is measured in a process of its own.
+    """
+    from hemorrhage_tf import api
+    from hemorrhage_tf.printing import print_benchmark
+
+    measurements = api.benchmark(models, **options)
+    if as_json:
+        click.echo(json.dumps([one.to_dict() for one in measurements], indent=2, sort_keys=True))
+    else:
+        print_benchmark(measurements)

@@ -1,8 +1,9 @@
-"""One interface over every form that a trained model comes in: run folders and `.keras` files."""
+"""One interface over every form of a trained model: run folder, `.keras`, SavedModel, `.tflite`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.data.manifest import expand_images
-from hemorrhage_tf.data.pipeline import explained_read_errors, slice_dataset
+from hemorrhage_tf.data.pipeline import input_batches
 from hemorrhage_tf.data.scan import readable
 from hemorrhage_tf.errors import ModelError
 from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
@@ -19,7 +20,10 @@ from hemorrhage_tf.training.run import MODEL_FILE, is_run_folder, training_hashe
 
 BATCH_SIZE = 32
 
-FORMATS = "a run folder (it holds model.keras), or a .keras file from one"
+FORMATS = (
+    "a run folder (it holds model.keras), a .keras file from one, and what was exported from one: "
+    "a SavedModel folder or a .tflite file"
+)
 
 
 @dataclass(frozen=True)
@@ -38,29 +42,42 @@ class Finding:
 
 
 class Model:
-    """A trained classifier, ready to predict.
+    """A trained classifier of any form, ready to predict.
 
     Args:
         path: where it was loaded from.
         metadata: what it carries.
-        classifier: the Keras model, from float32 `(batch, size, size, 3)` in [0, 255] to
-            probabilities `(batch, 1)`.
+        run: from float32 `(n, size, size, 3)` in [0, 255] to float32 probabilities `(n,)`.
+        kept: what must live as long as the model does. Default None.
     """
 
-    def __init__(self, path: Path, metadata: ModelMetadata, classifier: Any) -> None:
-        import tensorflow as tf
-
+    def __init__(
+        self,
+        path: Path,
+        metadata: ModelMetadata,
+        run: Callable[[np.ndarray], np.ndarray],
+        kept: Any = None,
+    ) -> None:
         self.path = path
         self.metadata = metadata
-        self.classifier = classifier
-        self._forward = tf.function(
-            lambda images: classifier(images, training=False), reduce_retracing=True
-        )
+        self._run = run
+        self._kept = kept
 
     @property
     def threshold(self) -> float:
         """Probabilities at or above it count as hemorrhage."""
         return self.metadata.threshold
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Predicts model input.
+
+        Args:
+            images: float32 `(n, size, size, 3)`, RGB, in [0, 255].
+
+        Returns:
+            float32 `(n,)` in [0, 1].
+        """
+        return self._run(images)
 
     def training_hashes(self) -> set[str]:
         """Content hashes of the slices it was trained on; empty where only a file is known."""
@@ -77,11 +94,10 @@ class Model:
             float32 `(n,)` in [0, 1].
         """
         reporter = reporter or Reporter(quiet=True)
-        dataset = slice_dataset(paths, self.metadata.image_size).map(lambda _, image: image)
         found = []
-        with explained_read_errors(), reporter.progress("Predicting", len(paths)) as advance:
-            for images in dataset.batch(BATCH_SIZE).prefetch(2):
-                found.append(self._forward(images).numpy()[:, 0])
+        with reporter.progress("Predicting", len(paths)) as advance:
+            for images in input_batches(paths, self.metadata.image_size, BATCH_SIZE):
+                found.append(self.run(images))
                 advance(len(images))
         return np.concatenate(found) if found else np.empty(0, np.float32)
 
@@ -114,11 +130,14 @@ class Model:
         ]
 
 
-def load(path: str | Path) -> Model:
-    """Loads a trained model.
+def load(path: str | Path, threads: int | None = None) -> Model:
+    """Loads a trained model of any form.
 
     Args:
-        path: a run folder, or a `.keras` file from one.
+        path: a run folder, a `.keras` file from one, a SavedModel folder or a `.tflite` file that
+            was exported from one.
+        threads: threads that a `.tflite` file runs with; None for as many as there are processors.
+            The others run with as many as TensorFlow was set up with.
 
     Returns:
         The model.
@@ -127,6 +146,29 @@ def load(path: str | Path) -> Model:
         ModelError: nothing is there, or it is no whole model of this package.
     """
     path = Path(path)
+    if path.suffix.lower() == ".tflite" and path.is_file():
+        return _load_tflite(path, threads)
+    if (path / "saved_model.pb").is_file():
+        return _load_saved_model(path)
+    metadata, classifier = load_classifier(path)
+    import tensorflow as tf
+
+    forward = tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
+    return Model(path, metadata, lambda images: forward(tf.constant(images)).numpy()[:, 0])
+
+
+def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
+    """Loads the Keras model of a run folder or `.keras` file.
+
+    Args:
+        path: the run folder, or the file.
+
+    Returns:
+        What the model carries, and the Keras model, from `image` to `probability`.
+
+    Raises:
+        ModelError: nothing is there, or it is no whole Keras model of this package.
+    """
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
         raise ModelError(f"{path}: no model there. Accepted: {FORMATS}")
@@ -146,4 +188,50 @@ def load(path: str | Path) -> Model:
             f"{file}: a model from {classifier.input_shape} to {classifier.output_shape}, where "
             f"{expected} to (None, 1) was expected"
         )
-    return Model(path, metadata, classifier)
+    return metadata, classifier
+
+
+def _load_saved_model(path: Path) -> Model:
+    metadata = read_metadata(path)
+    import_tensorflow()
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+        serve = loaded.signatures["serving_default"]
+        dtype = serve.structured_input_signature[1]["image"].dtype
+    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        raise ModelError(f"{path}: cannot be loaded, the folder is damaged ({error})") from None
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return serve(image=tf.constant(as_type(images, dtype.name)))["probability"].numpy()[:, 0]
+
+    return Model(path, metadata, run, kept=loaded)
+
+
+def _load_tflite(path: Path, threads: int | None) -> Model:
+    metadata = read_metadata(path)
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
+        runner = interpreter.get_signature_runner("serving_default")
+        details = runner.get_input_details()["image"]
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{path}: cannot be loaded, the file is damaged ({error})") from None
+    fixed = details["shape_signature"][0] != -1
+    dtype = np.dtype(details["dtype"]).name
+
+    def run(images: np.ndarray) -> np.ndarray:
+        images = as_type(images, dtype)
+        parts = np.split(images, len(images)) if fixed else [images]
+        return np.concatenate([runner(image=part)["probability"][:, 0] for part in parts])
+
+    return Model(path, metadata, run)
+
+
+def as_type(images: np.ndarray, dtype: str) -> np.ndarray:
+    """Brings float32 images in [0, 255] to the type of a model's input; uint8 is rounded."""
+    if dtype == "uint8":
+        return np.rint(images).clip(0, 255).astype(np.uint8)
+    return images.astype(np.float32)

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hemorrhage_tf.api import Run
+from hemorrhage_tf.exporters.benchmark import Measurement
+from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.inference import Finding
 
 _UNWRAPPED = 10_000  # columns: piped output has no width that a path would have to be cut to
@@ -158,3 +160,52 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+def print_export(export: Export) -> None:
+    """Prints how an export compares with the model that it was made from."""
+    table = Table(box=box.SIMPLE, title=f"{export.path} ({export.form})", title_justify="left")
+    table.add_column("verified", style="bold")
+    for name in ("slices", "largest difference", "mean difference", "changed decisions", "ROC AUC"):
+        table.add_column(name, justify="right")
+    for name, found in export.verifications.items():
+        areas = "-"
+        if found.roc_auc is not None:
+            areas = f"{found.roc_auc:.4f} (was {found.roc_auc_before:.4f})"
+        table.add_row(
+            name,
+            str(found.slices),
+            f"{found.largest_difference:.1e}",
+            f"{found.mean_difference:.1e}",
+            str(found.changed),
+            areas,
+        )
+    console = _console()
+    console.print(table)
+    console.print(f"Size: {export.size_bytes / 1e6:.2f} MB", markup=False)
+
+
+def print_benchmark(measurements: Iterable[Measurement]) -> None:
+    """Prints one line a model."""
+    table = Table(box=box.SIMPLE)
+    table.add_column("model", overflow="fold", style="bold")
+    for name in (
+        *("form", "MB", "load s", "median ms", "95 % ms", "slices/s", "peak MiB"),
+        *("largest diff.", "mean diff.", "changed"),
+    ):
+        table.add_column(name, justify="right")
+    for one in measurements:
+        table.add_row(
+            _plain(str(one.path)),
+            one.format,
+            f"{one.size_bytes / 1e6:.2f}",
+            f"{one.load_seconds:.2f}",
+            f"{one.latency_ms_median:.1f}",
+            f"{one.latency_ms_p95:.1f}",
+            f"{one.throughput:.0f}",
+            f"{one.peak_mib:.0f}",
+            f"{one.largest_difference:.1e}",
+            f"{one.mean_difference:.1e}",
+            f"{one.changed} of {one.slices}",
+        )
+    _console().print(table)

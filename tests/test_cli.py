@@ -67,6 +67,19 @@ def test_evaluate_prints_a_table_or_json(model, kaggle_folder):
     assert set(metrics["accuracy"]) == {"estimate", "low", "high", "n"}
 
 
+def test_export_and_benchmark_print_how_the_models_compare(model, tmp_path):
+    target = tmp_path / "saved_models" / "a.tflite"
+    result = run("export", model, target, "--quantize", "int8")
+    assert result.exit_code == 0, result.output
+    assert "tflite int8" in result.stdout and "largest difference" in result.stdout
+    result = run("benchmark", model, target, "--rounds", "2", "--batch-size", "4", "--json")
+    assert result.exit_code == 0, result.output
+    first, second = json.loads(result.stdout)
+    assert (first["largest_difference"], second["format"]) == (0, "tflite")
+    result = run("benchmark", target, "--rounds", "2", "--batch-size", "4")
+    assert "a.tflite" in result.stdout and "of 64" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -29,6 +29,7 @@ ROOMS = (
     "training",
     "evaluation",
     "inference",
+    "exporters",
     "api",
     "printing",
     "cli",

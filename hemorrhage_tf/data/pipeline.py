@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hemorrhage_tf.errors import DataError, SliceError
 
 # Part of the feature cache's key: raise it when the same file would give other model input.
 PIPELINE_VERSION = 1
+
+_THREADS = 4  # Pillow releases the interpreter's lock while it decodes and resizes
 
 
 def to_model_input(pixels: np.ndarray, image_size: int) -> np.ndarray:
@@ -42,6 +45,36 @@ def to_model_input(pixels: np.ndarray, image_size: int) -> np.ndarray:
         for channel in channels
     ]
     return to_rgb(resized[0]) if len(resized) == 1 else np.stack(resized, axis=-1)
+
+
+def input_batches(paths: Sequence[Path], image_size: int, batch_size: int) -> Iterator[np.ndarray]:
+    """Reads slices as batches of model input, without TensorFlow, a batch ahead of the caller.
+
+    Args:
+        paths: image files.
+        image_size: side of the model input, in pixels.
+        batch_size: slices in a batch; the last may have fewer.
+
+    Yields:
+        float32 `(n, size, size, 3)` in [0, 255].
+
+    Raises:
+        SliceError: a file cannot be read.
+    """
+
+    def read(path: Path) -> np.ndarray:
+        return to_model_input(read_slice(path), image_size)
+
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        ahead: list[Future] = []
+        for begin in range(0, len(paths) + batch_size, batch_size):
+            ready = ahead
+            ahead = [pool.submit(read, path) for path in paths[begin : begin + batch_size]]
+            if ready:
+                yield np.stack([future.result() for future in ready])
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

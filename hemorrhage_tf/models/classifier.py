@@ -152,3 +152,46 @@ def set_head(
     layer.adapt_variance.assign(np.reshape(variance, layer.adapt_variance.shape))
     layer.finalize_state()
     classifier.get_layer("logit").set_weights([kernel, bias])
+
+
+def with_class_activation_map(classifier):
+    """Adds the class activation map to a classifier.
+
+    The head is linear over the pooled features, so its logit is a sum over places of the feature
+    map: an average spreads a feature's share over all places, a maximum gives it to the places that
+    have it. The map is scaled so that its mean over all places is the logit.
+
+    Args:
+        classifier: from `build_classifier`, trained; or one read back from a file.
+
+    Returns:
+        A `keras.Model` from `image` to a dictionary of `probability`, float32 `(batch, 1)`, and
+        `cam`, float32 `(batch, height, width)`, on the feature map's grid.
+
+    Reference:
+        B. Zhou et al., Learning deep features for discriminative localization, CVPR 2016.
+    """
+    import keras
+
+    names = [layer.name for layer in classifier.layers]
+    pools = [name for name in ("average_pooling", "max_pooling") if name in names]
+    feature_map = classifier.get_layer(pools[0]).input
+    standardization = classifier.get_layer("standardization")
+    kernel, bias = classifier.get_layer("logit").get_weights()
+    deviation = np.maximum(np.sqrt(standardization.adapt_variance.numpy()), np.float32(_EPSILON))
+    weights = (kernel[:, 0] / deviation).astype(np.float32)
+    offset = float(bias[0] - standardization.adapt_mean.numpy() @ weights)
+    places = feature_map.shape[1] * feature_map.shape[2]
+
+    cam = offset
+    for name, part in zip(pools, np.split(weights, len(pools)), strict=True):
+        share = feature_map
+        if name == "max_pooling":
+            peak = keras.ops.max(feature_map, axis=(1, 2), keepdims=True)
+            at_peak = keras.ops.cast(keras.ops.equal(feature_map, peak), "float32")
+            count = keras.ops.sum(at_peak, axis=(1, 2), keepdims=True)
+            share = feature_map * at_peak * (places / count)
+        cam = cam + keras.ops.sum(share * part, axis=-1)
+    cam = keras.layers.Activation("linear", name="cam")(cam)
+    outputs = {"probability": classifier.output, "cam": cam}
+    return keras.Model(classifier.input, outputs, name="hemorrhage_classifier_with_cam")

@@ -21,8 +21,8 @@ def fold_batch_normalization(backbone, policy: str):
 
     Returns:
         A `keras.Model` with the same inputs and outputs, and the same names of layers but the
-        input. A batch normalization that does not directly follow a convolution, or whose convolution is used elsewhere too, is
-        copied as it is.
+        input. A batch normalization that does not directly follow a convolution, or whose
+        convolution is used elsewhere too, is copied as it is.
     """
     import keras
 

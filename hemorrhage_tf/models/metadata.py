@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from hemorrhage_tf.errors import ModelError
 FORMAT_VERSION = 1
 LABELS = ("normal", "hemorrhage")
 
-# A member of the .keras file, which is a ZIP archive; Keras reads its own members and ignores it.
-_MEMBER = "hemorrhage_tf.json"
+# A member of the .keras file, which is a ZIP archive of which Keras reads its own members; of the
+# ZIP archive at the end of a .tflite file; and a file in a SavedModel folder.
+METADATA_FILE = "hemorrhage_tf.json"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class ModelMetadata:
         labels: the names of 0 and 1.
         input_range: lowest and highest value of the input.
         format_version: raised when the meaning of these fields changes.
+        export: of an exported model its form, and how it compared with the one it was made from;
+            else None.
     """
 
     image_size: int
@@ -46,6 +50,7 @@ class ModelMetadata:
     labels: tuple[str, str] = LABELS
     input_range: tuple[float, float] = (0.0, 255.0)
     format_version: int = FORMAT_VERSION
+    export: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Gives plain values for JSON."""
@@ -70,33 +75,59 @@ def versions() -> dict[str, str]:
 def write_metadata(path: Path, metadata: ModelMetadata) -> None:
     """Adds the metadata to a `.keras` file."""
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(_MEMBER, json.dumps(metadata.to_dict(), indent=2, sort_keys=True))
+        archive.writestr(METADATA_FILE, json.dumps(metadata.to_dict(), indent=2, sort_keys=True))
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Reads the metadata of a model file as plain values. Needs no TensorFlow.
+
+    Args:
+        path: a `.keras` file, a `.tflite` file or a SavedModel folder.
+
+    Returns:
+        The values, as JSON keeps them: tuples are lists.
+
+    Raises:
+        ModelError: it is missing, damaged, not one of this package, or of a newer version.
+    """
+    form = "SavedModel folder" if path.is_dir() else f"{path.suffix.lower()} file"
+    foreign = f"that hemorrhage-tf did not write: there is no {METADATA_FILE} in it"
+    try:
+        if path.is_dir():
+            text = (path / METADATA_FILE).read_bytes()
+        else:
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read(METADATA_FILE)
+    except KeyError:
+        raise ModelError(f"{path}: a {form} {foreign}") from None
+    # RuntimeError is what zipfile raises where a damaged header tells of encryption.
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(
+            f"{path}: not a whole {form}, or one {foreign} ({error}). "
+            "Copy it again, or name another one."
+        ) from None
+    try:
+        values = json.loads(text)
+        found = values["format_version"]
+        is_newer = found > FORMAT_VERSION
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path}: its metadata is damaged ({error})") from None
+    if is_newer:
+        raise ModelError(
+            f"{path}: written by a newer hemorrhage_tf (metadata version {found}, this one reads "
+            f"{FORMAT_VERSION}). Upgrade hemorrhage_tf."
+        )
+    return values
 
 
 def read_metadata(path: Path) -> ModelMetadata:
-    """Reads the metadata of a `.keras` file.
+    """Reads the metadata of a `.keras` file, a `.tflite` file or a SavedModel folder.
 
     Raises:
-        ModelError: the file is no `.keras` file, not one of this package, or of a newer version.
+        ModelError: it is missing, damaged, not one of this package, or of a newer version.
     """
+    values = read_values(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            values = json.loads(archive.read(_MEMBER))
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: not a whole .keras file ({error})") from None
-    except KeyError:
-        raise ModelError(
-            f"{path}: a .keras file that hemorrhage-tf did not write: it carries no metadata"
-        ) from None
-    except ValueError as error:
-        raise ModelError(f"{path}: its metadata is damaged ({error})") from None
-    try:
-        found = values["format_version"]
-        if found > FORMAT_VERSION:
-            raise ModelError(
-                f"{path}: written by a newer hemorrhage_tf (metadata version {found}, this one "
-                f"reads {FORMAT_VERSION}). Upgrade hemorrhage_tf."
-            )
         values["labels"] = tuple(values["labels"])
         values["input_range"] = tuple(values["input_range"])
         return ModelMetadata(**values)

@@ -1,0 +1,232 @@
+"""The export: convert, run the result with its own runtime, compare, and only then rename."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hemorrhage_tf.data.manifest import Manifest, read_manifest
+from hemorrhage_tf.data.pipeline import input_batches
+from hemorrhage_tf.data.readers import content_hash, read_slice
+from hemorrhage_tf.data.scan import scan
+from hemorrhage_tf.errors import DataError, ModelError, OptionError, OutputError
+from hemorrhage_tf.exporters.options import MIN_CALIBRATION_SLICES, ExportSettings
+from hemorrhage_tf.exporters.saved_model import write_saved_model
+from hemorrhage_tf.exporters.tflite import convert
+from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
+from hemorrhage_tf.exporters.verify import TOLERANCES, Verification, check, compare
+from hemorrhage_tf.inference import load, load_classifier
+from hemorrhage_tf.models.metadata import METADATA_FILE, ModelMetadata
+from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.training.run import CONFIG_FILE, SPLIT_FILE, is_run_folder
+
+DESCRIPTION = (
+    "P(intracranial hemorrhage) of a head-CT slice. Research software, not a medical device."
+)
+_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Export:
+    """A verified export.
+
+    Attributes:
+        path: the `.tflite` file or SavedModel folder.
+        form: "saved_model", or "tflite" with what was quantized, say "tflite int8".
+        size_bytes: of the file, or of all files in the folder.
+        verifications: how it compares with the model that it was made from, by signature.
+    """
+
+    path: Path
+    form: str
+    size_bytes: int
+    verifications: dict[str, Verification]
+
+
+def export(
+    source: Path,
+    target: Path,
+    settings: ExportSettings,
+    reporter: Reporter,
+    verify: str | Path | Manifest | None = None,
+    representative: str | Path | Manifest | None = None,
+) -> Export:
+    """Exports a trained model; see `hemorrhage_tf.api.export`."""
+    as_tflite = target.suffix.lower() == ".tflite"
+    if not as_tflite and settings.quantize != "none":
+        raise OptionError(
+            f"--quantize {settings.quantize}: a SavedModel is not quantized. "
+            "Name a target that ends in .tflite"
+        )
+    if target.exists():
+        raise OutputError(f"{target}: exists. Name another target, or remove it first.")
+    with reporter.stage(f"Loading {source}"):
+        metadata, classifier = load_classifier(source)
+    paths, labels = _slices(source, "test", verify, "--verify", reporter)
+    before = _keras_probabilities(classifier, paths, metadata.image_size, reporter)
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror})") from None
+    try:
+        draft = beside / target.name
+        if as_tflite:
+            calibration: list[np.ndarray] = []
+            if settings.quantize == "int8":
+                chosen, _ = _slices(source, "train", representative, "--representative", reporter)
+                calibration = _calibration(chosen, metadata.image_size, settings)
+            with reporter.stage("Converting"):
+                model = convert(
+                    classifier,
+                    metadata.image_size,
+                    settings.quantize,
+                    settings.input_type,
+                    settings.cam,
+                    settings.batch,
+                    calibration,
+                )
+            _refuse_foreign_operators(model)
+            found = _finish_tflite(draft, model, metadata, settings, paths, labels, before)
+            form = f"tflite {settings.quantize}"
+        else:
+            with reporter.stage("Writing the SavedModel"):
+                write_saved_model(classifier, draft, metadata, settings.input_type)
+            found = _finish_saved_model(draft, metadata, settings, paths, labels, before, reporter)
+            form = "saved_model"
+        size = sum(path.stat().st_size for path in [draft, *draft.rglob("*")] if path.is_file())
+        draft.rename(target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{target}: cannot be written ({reason}). Nothing was left.") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Export(target, form, size, found)
+
+
+def _finish_tflite(draft, model, metadata, settings, paths, labels, before):
+    """Verifies a draft and writes it once more with the figures inside."""
+
+    def write(values: ModelMetadata) -> None:
+        draft.write_bytes(
+            add_metadata(
+                model, values=values.to_dict(), labels=values.labels, description=DESCRIPTION
+            )
+        )
+
+    write(metadata)
+    exported = load(draft)
+    after = exported.probabilities(paths)
+    found = {"serving_default": compare(before, after, labels, metadata.threshold)}
+    del exported
+    name = settings.quantize
+    check(found["serving_default"], f"tflite, --quantize {name}", _tolerance(name, settings))
+    write(replace(metadata, export=_description("tflite", settings, found)))
+    return found
+
+
+def _finish_saved_model(draft, metadata, settings, paths, labels, before, reporter):
+    import tensorflow as tf
+
+    exported = load(draft)
+    after = exported.probabilities(paths, reporter)
+    found = {"serving_default": compare(before, after, labels, metadata.threshold)}
+    check(found["serving_default"], "SavedModel", _tolerance("saved_model", settings))
+    served = tf.saved_model.load(str(draft)).signatures["serve_bytes"]
+    after_bytes = [
+        served(image_bytes=tf.constant([path.read_bytes()]))["probability"].numpy()[0, 0]
+        for path in paths
+    ]
+    found["serve_bytes"] = compare(before, np.array(after_bytes), labels, metadata.threshold)
+    check(found["serve_bytes"], "SavedModel, serve_bytes", TOLERANCES["serve_bytes"])
+    values = replace(metadata, export=_description("saved_model", settings, found)).to_dict()
+    text = json.dumps(values, indent=2, sort_keys=True)
+    (draft / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+    return found
+
+
+def _tolerance(name: str, settings: ExportSettings):
+    tolerance = TOLERANCES[name]
+    if settings.input_type == "uint8" and tolerance.probability is not None:
+        # Pixels are rounded on the way in, which moves a probability more than a float format does.
+        return replace(tolerance, probability=max(tolerance.probability, 2e-2), changed=0.01)
+    return tolerance
+
+
+def _description(form: str, settings: ExportSettings, found) -> dict[str, Any]:
+    return {
+        "form": form,
+        "quantize": settings.quantize,
+        "input_type": settings.input_type,
+        "verification": {name: figures.to_dict() for name, figures in found.items()},
+    }
+
+
+def _refuse_foreign_operators(model: bytes) -> None:
+    foreign = sorted(name for name in operator_names(model) if name.startswith("custom:"))
+    if foreign:
+        raise ModelError(
+            f"the converted model needs operators that no device has built in: "
+            f"{', '.join(foreign)}. Nothing was written. Choose another --backbone."
+        )
+
+
+def _keras_probabilities(classifier, paths, image_size, reporter) -> np.ndarray:
+    import tensorflow as tf
+
+    forward = tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
+    found = []
+    with reporter.progress("Predicting with the trained model", len(paths)) as advance:
+        for images in input_batches(paths, image_size, _BATCH_SIZE):
+            found.append(forward(tf.constant(images)).numpy()[:, 0])
+            advance(len(images))
+    return np.concatenate(found)
+
+
+def _slices(
+    source: Path,
+    part: str,
+    data: str | Path | Manifest | None,
+    option: str,
+    reporter: Reporter,
+) -> tuple[list[Path], np.ndarray]:
+    """Gives paths and labels: of the data where given, else of a part of the run's own slices."""
+    if data is not None:
+        slices = scan(read_manifest(data), reporter)
+        return [record.path for record in slices.manifest.records], slices.labels
+    if not is_run_folder(source):
+        raise OptionError(f"{source}: not a run folder, so name the slices with {option} DATA")
+    rows = list(csv.DictReader((source / SPLIT_FILE).read_text(encoding="utf-8").splitlines()))
+    # After a cross-validation the model was trained on all, and all were held out once.
+    chosen = [row for row in rows if row["part"] == part] or rows
+    root = Path(json.loads((source / CONFIG_FILE).read_text(encoding="utf-8"))["data"]["root"])
+    paths = [root / row["path"] for row in chosen]
+    for path, row in zip(paths, chosen, strict=True):
+        if not path.is_file() or content_hash(read_slice(path)) != row["content_hash"]:
+            raise DataError(
+                f"{path}: the run's slice is gone or was changed. Name slices with {option} DATA"
+            )
+    return paths, np.array([int(row["label"]) for row in chosen])
+
+
+def _calibration(
+    paths: Sequence[Path], image_size: int, settings: ExportSettings
+) -> list[np.ndarray]:
+    """Reads evenly spaced slices, so that both classes and all sources have their share."""
+    if len(paths) < MIN_CALIBRATION_SLICES:
+        raise DataError(
+            f"int8 needs at least {MIN_CALIBRATION_SLICES} slices to calibrate on. Received: "
+            f"{len(paths)}. Name more with --representative DATA"
+        )
+    count = min(len(paths), settings.calibration_slices)
+    chosen = [paths[index] for index in np.linspace(0, len(paths) - 1, count).astype(int)]
+    return [image for batch in input_batches(chosen, image_size, _BATCH_SIZE) for image in batch]

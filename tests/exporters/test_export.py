@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+import hemorrhage_tf as htf
+from hemorrhage_tf.errors import DataError, ModelError, OptionError, OutputError
+from hemorrhage_tf.exporters import export as exporter
+
+FIT = {"backbone": "tiny", "image_size": 32, "epochs": 3, "quiet": True}
+
+
+@pytest.fixture(params=["avg", "max", "avg_max"])
+def pooled_run(request, kaggle_folder, tmp_path):
+    return htf.fit(kaggle_folder, out=tmp_path / "run", pooling=request.param, **FIT)
+
+
+@pytest.fixture
+def run(kaggle_folder, tmp_path):
+    return htf.fit(kaggle_folder, out=tmp_path / "run", **FIT)
+
+
+def probabilities(model, folder):
+    return np.array([finding.probability for finding in htf.predict(model, folder, quiet=True)])
+
+
+def test_every_form_answers_as_the_run_for_every_pooling(pooled_run, kaggle_folder, tmp_path):
+    expected = probabilities(pooled_run, kaggle_folder)
+    forms = {"none": 1e-5, "float16": 5e-3, "dynamic": 0.05, "int8": 0.1}
+    for quantize, tolerance in forms.items():
+        target = tmp_path / f"{quantize}.tflite"
+        export = htf.export(pooled_run, target, quantize=quantize, quiet=True)
+        assert export.form == f"tflite {quantize}"
+        np.testing.assert_allclose(probabilities(target, kaggle_folder), expected, atol=tolerance)
+    htf.export(pooled_run, tmp_path / "saved", quiet=True)
+    np.testing.assert_allclose(
+        probabilities(tmp_path / "saved", kaggle_folder), expected, atol=1e-5
+    )
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_evaluate_gives_the_same_figures_for_every_form(run, kaggle_folder, tmp_path):
+    htf.export(run, tmp_path / "a.tflite", quiet=True)
+    htf.export(run, tmp_path / "saved", quiet=True)
+    metrics = [
+        htf.evaluate(model, kaggle_folder, quiet=True).metrics
+        for model in (run, tmp_path / "a.tflite", tmp_path / "saved")
+    ]
+    assert metrics[0] == metrics[1] == metrics[2]
+
+
+def test_metadata_travels_with_every_form(run, tmp_path):
+    htf.export(run, tmp_path / "a.tflite", quiet=True)
+    htf.export(run, tmp_path / "saved", quiet=True)
+    with zipfile.ZipFile(tmp_path / "a.tflite") as archive:
+        inside = json.loads(archive.read("hemorrhage_tf.json"))
+        assert archive.read("labels.txt").decode().split() == ["normal", "hemorrhage"]
+    beside = json.loads((tmp_path / "saved" / "hemorrhage_tf.json").read_text())
+    for values in (inside, beside):
+        for name in ("image_size", "threshold", "backbone", "weights_hash", "data_hash"):
+            assert values[name] == run.config["model"][name]
+    verified = inside["export"]["verification"]["serving_default"]
+    assert verified["slices"] == run.metrics["n"] and verified["changed"] == 0
+    assert set(beside["export"]["verification"]) == {"serving_default", "serve_bytes"}
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_cam_uint8_and_dynamic_batches(run, kaggle_folder, tmp_path, quantize):
+    from ai_edge_litert.interpreter import Interpreter
+
+    target = tmp_path / "a.tflite"
+    settings = {"cam": True, "input_type": "uint8", "batch": "dynamic", "quantize": quantize}
+    htf.export(run, target, quiet=True, **settings)
+    runner = Interpreter(str(target)).get_signature_runner()
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+    answers = runner(image=images)
+    assert answers["probability"].shape == (5, 1)
+    assert answers["cam"].shape == (5, 4, 4)
+    logits = np.log(answers["probability"] / (1 - answers["probability"]))[:, 0]
+    if quantize == "none":
+        np.testing.assert_allclose(answers["cam"].mean(axis=(1, 2)), logits, atol=1e-3)
+    assert htf.load(target).run(images.astype(np.float32)) == pytest.approx(
+        answers["probability"][:, 0], abs=1e-6
+    )
+
+
+def test_a_run_of_mixed_precision_exports_in_float32(kaggle_folder, tmp_path):
+    run = htf.fit(kaggle_folder, out=tmp_path / "run", mixed_precision="bfloat16", **FIT)
+    export = htf.export(run, tmp_path / "a.tflite", quiet=True)
+    assert export.verifications["serving_default"].largest_difference < 1e-5
+
+
+def test_a_fine_tuned_and_a_cross_validated_run_export(kaggle_folder, tmp_path):
+    tuning = {"fine_tune_from": "block3_convolution", "fine_tune_epochs": 1}
+    run = htf.fit(kaggle_folder, out=tmp_path / "run", folds=2, **tuning, **FIT)
+    export = htf.export(run, tmp_path / "a.tflite", quiet=True)
+    assert export.verifications["serving_default"].slices == 24
+
+
+def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(run, tmp_path, monkeypatch):
+    def converted_otherwise(classifier, *arguments):
+        kernel, bias = classifier.get_layer("logit").get_weights()
+        classifier.get_layer("logit").set_weights([kernel * 3, bias - 1])
+        return convert(classifier, *arguments)
+
+    convert = exporter.convert
+    monkeypatch.setattr(exporter, "convert", converted_otherwise)
+    with pytest.raises(ModelError, match="does not answer as the trained one"):
+        htf.export(run, tmp_path / "out" / "a.tflite", quiet=True)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_operators_that_no_device_has_are_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporter, "operator_names", lambda model: {"ADD", "custom:FlexErf"})
+    with pytest.raises(ModelError, match="custom:FlexErf"):
+        htf.export(run, tmp_path / "a.tflite", quiet=True)
+    assert not (tmp_path / "a.tflite").exists()
+
+
+def test_a_target_that_exists_is_kept(run, tmp_path):
+    (tmp_path / "a.tflite").write_text("precious")
+    with pytest.raises(OutputError, match="exists"):
+        htf.export(run, tmp_path / "a.tflite", quiet=True)
+    assert (tmp_path / "a.tflite").read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_written_is_told(run, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot be written"):
+        htf.export(run, tmp_path / "file" / "a.tflite", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"quantize": "int4"}, "--quantize int4: accepted are none, float16"),
+        ({"input_type": "int8"}, "--input-type int8"),
+        ({"batch": "8"}, "--batch 8"),
+        ({"calibration_slices": 2}, "--calibration-slices 2: accepted is 8 or more"),
+        ({"colour": 1}, "unknown setting"),
+    ],
+)
+def test_options_that_cannot_be_used(run, tmp_path, settings, message):
+    with pytest.raises(OptionError, match=message):
+        htf.export(run, tmp_path / "a.tflite", quiet=True, **settings)
+
+
+def test_a_saved_model_is_not_quantized(run, tmp_path):
+    with pytest.raises(OptionError, match="ends in .tflite"):
+        htf.export(run, tmp_path / "saved", quantize="int8", quiet=True)
+
+
+def test_a_keras_file_alone_needs_slices_to_verify_on(run, kaggle_folder, tmp_path):
+    alone = tmp_path / "alone.keras"
+    alone.write_bytes((run.path / "model.keras").read_bytes())
+    with pytest.raises(OptionError, match="--verify DATA"):
+        htf.export(alone, tmp_path / "a.tflite", quiet=True)
+    export = htf.export(alone, tmp_path / "a.tflite", verify=kaggle_folder, quiet=True)
+    assert export.verifications["serving_default"].slices == 24
+
+
+def test_an_exported_model_is_not_exported_again(run, tmp_path):
+    htf.export(run, tmp_path / "a.tflite", quiet=True)
+    with pytest.raises(ModelError, match="not a known model format"):
+        htf.export(tmp_path / "a.tflite", tmp_path / "b.tflite", quiet=True)
+
+
+def test_slices_of_the_run_that_changed_are_told(run, kaggle_folder, tmp_path):
+    for path in (kaggle_folder / "head_ct" / "head_ct").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="gone or was changed. Name slices with --verify DATA"):
+        htf.export(run, tmp_path / "a.tflite", quiet=True)
+
+
+def test_too_few_slices_to_calibrate_on_are_told(run, kaggle_folder, tmp_path):
+    manifest = tmp_path / "few.csv"
+    lines = [f"kaggle/head_ct/head_ct/{index:03d}.png,{index % 2}" for index in range(4)]
+    manifest.write_text("\n".join(["path,label", *lines]))
+    with pytest.raises(DataError, match="at least 8 slices to calibrate on. Received: 4"):
+        htf.export(run, tmp_path / "a.tflite", quantize="int8", representative=manifest, quiet=True)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.9])
+def test_a_truncated_tflite_file_is_told(run, kaggle_folder, tmp_path, keep):
+    htf.export(run, tmp_path / "a.tflite", quiet=True)
+    content = (tmp_path / "a.tflite").read_bytes()
+    (tmp_path / "b.tflite").write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(ModelError, match="damaged"):
+        htf.load(tmp_path / "b.tflite")
+
+
+def test_metadata_of_a_newer_version_is_told(run, tmp_path):
+    htf.export(run, tmp_path / "saved", quiet=True)
+    file = tmp_path / "saved" / "hemorrhage_tf.json"
+    file.write_text(file.read_text().replace('"format_version": 1', '"format_version": 99'))
+    with pytest.raises(ModelError, match="newer hemorrhage_tf"):
+        htf.load(tmp_path / "saved")

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from hemorrhage_tf.data.pipeline import to_model_input
+from hemorrhage_tf.data.readers import read_slice
+from hemorrhage_tf.exporters.saved_model import decode_to_model_input, write_saved_model
+from hemorrhage_tf.models.backbones import build_backbone
+from hemorrhage_tf.models.classifier import (
+    POOLINGS,
+    build_classifier,
+    build_feature_model,
+    select_pooled,
+    set_head,
+    with_class_activation_map,
+)
+from hemorrhage_tf.models.metadata import ModelMetadata, versions
+
+SIZE = 32
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+def trained_classifier(pooling):
+    rng = np.random.default_rng(0)
+    backbone = build_backbone("tiny", "none", SIZE)
+    classifier = build_classifier(backbone, "symmetric", pooling)
+    images = rng.uniform(0, 255, (16, SIZE, SIZE, 3)).astype(np.float32)
+    features = select_pooled(build_feature_model(backbone, "symmetric")(images).numpy(), pooling)
+    mean, variance = features.mean(axis=0), features.var(axis=0) + 1e-6
+    kernel = rng.normal(0, 0.3, (features.shape[1], 1)).astype(np.float32)
+    set_head(classifier, mean, variance, kernel, np.array([0.2], np.float32))
+    return classifier, images
+
+
+def metadata():
+    return ModelMetadata(SIZE, 0.5, "tiny", None, "avg", "w", "d", versions())
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_mean_of_the_class_activation_map_is_the_logit(pooling):
+    classifier, images = trained_classifier(pooling)
+    explained = with_class_activation_map(classifier)(images, training=False)
+    to_logit = keras.Model(classifier.input, classifier.get_layer("logit").output)
+    np.testing.assert_allclose(
+        explained["cam"].numpy().mean(axis=(1, 2)), to_logit(images).numpy()[:, 0], atol=1e-4
+    )
+    np.testing.assert_array_equal(explained["probability"], classifier(images, training=False))
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_class_activation_map_points_to_where_the_evidence_is(pooling):
+    # A head that likes one channel: the map is that channel (avg), or its peak (max).
+    classifier, images = trained_classifier(pooling)
+    width = classifier.get_layer("logit").get_weights()[0].shape[0]
+    kernel = np.zeros((width, 1), np.float32)
+    layer = "average_pooling" if pooling == "avg" else "max_pooling"
+    feature_map = keras.Model(classifier.input, classifier.get_layer(layer).input)(images).numpy()
+    channel = int(feature_map.std(axis=(0, 1, 2)).argmax())
+    kernel[channel] = 1
+    zeros, ones = np.zeros(width), np.ones(width)
+    set_head(classifier, zeros, ones, kernel, np.zeros(1))
+    cam = with_class_activation_map(classifier)(images)["cam"].numpy()
+    for one, features in zip(cam, feature_map[..., channel], strict=True):
+        assert one.argmax() == features.argmax()
+
+
+@pytest.mark.parametrize("input_type", ["float32", "uint8"])
+def test_both_signatures_answer_as_the_keras_model_without_this_package(input_type, tmp_path):
+    classifier, images = trained_classifier("avg_max")
+    write_saved_model(classifier, tmp_path / "model", metadata(), input_type)
+    images = np.rint(images)
+    buffers = []
+    for image in images:
+        buffer = io.BytesIO()
+        Image.fromarray(image.astype(np.uint8)).save(buffer, "PNG")
+        buffers.append(buffer.getvalue())
+    np.savez(tmp_path / "in.npz", images=images.astype(input_type), encoded=np.array(buffers))
+    code = f"""
+import sys, numpy as np, tensorflow as tf
+signatures = tf.saved_model.load({str(tmp_path / "model")!r}).signatures
+given = np.load({str(tmp_path / "in.npz")!r})
+direct = signatures["serving_default"](image=tf.constant(given["images"]))
+decoded = signatures["serve_bytes"](image_bytes=tf.constant(given["encoded"].tolist()))
+assert "hemorrhage_tf" not in sys.modules
+np.savez({str(tmp_path / "out.npz")!r}, direct=direct["probability"], cam=direct["cam"],
+         decoded=decoded["probability"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers = np.load(tmp_path / "out.npz")
+    expected = classifier(images, training=False).numpy()
+    np.testing.assert_allclose(answers["direct"], expected, atol=1e-6)
+    np.testing.assert_allclose(answers["decoded"], expected, atol=1e-6)
+    assert answers["cam"].shape == (16, 4, 4)
+
+
+def test_every_weight_is_written_once(tmp_path):
+    classifier, _ = trained_classifier("avg")
+    write_saved_model(classifier, tmp_path / "model", metadata())
+    names = dict(tf.train.list_variables(str(tmp_path / "model" / "variables" / "variables")))
+    counted = sum(int(np.prod(shape)) for name, shape in names.items() if "weights" in name)
+    assert counted == sum(int(np.prod(weight.shape)) for weight in classifier.weights)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_graph_decodes_every_png_mode_as_the_reader(mode, tmp_path):
+    rng = np.random.default_rng(1)
+    path = tmp_path / "slice.png"
+    if mode == "I;16":
+        Image.fromarray(rng.integers(0, 65536, (41, 57)).astype(np.uint16)).save(path)
+    else:
+        pixels = rng.integers(0, 256, (41, 57, 4)).astype(np.uint8)
+        Image.fromarray(pixels).convert("RGB" if mode == "P" else "RGBA").convert(mode).save(path)
+    found = decode_to_model_input(tf.constant(path.read_bytes()), SIZE)
+    np.testing.assert_allclose(found, to_model_input(read_slice(path), SIZE), atol=0.01)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_the_graph_decodes_grey_of_few_bits_as_the_reader(depth, tmp_path):
+    path = tmp_path / "slice.png"
+    rng = np.random.default_rng(3)
+    rows = rng.integers(0, 256, (40, 5 * depth)).astype(np.uint8)
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+
+    def chunk(kind, content):
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 40, 40, depth, 0, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
+    found = decode_to_model_input(tf.constant(path.read_bytes()), SIZE)
+    np.testing.assert_allclose(found, to_model_input(read_slice(path), SIZE), atol=0.01)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("quality", [30, 95])
+def test_the_graph_decodes_jpeg_as_the_reader(mode, quality, tmp_path):
+    rng = np.random.default_rng(2)
+    small = Image.fromarray(rng.integers(0, 256, (12, 15, 3)).astype(np.uint8))
+    path = tmp_path / "slice.jpg"
+    small.resize((150, 120)).convert(mode).save(path, quality=quality)
+    found = decode_to_model_input(tf.constant(path.read_bytes()), SIZE).numpy()
+    expected = to_model_input(read_slice(path), SIZE)
+    assert np.abs(found - expected).max() < 0.05

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.exporters.verify import Tolerance, check, compare
+
+LABELS = np.array([0, 0, 1, 1, 1])
+BEFORE = np.array([0.1, 0.6, 0.4, 0.8, 0.9])
+AFTER = np.array([0.1, 0.4, 0.45, 0.8, 0.9])
+
+
+def test_compare_gives_the_figures():
+    found = compare(BEFORE, AFTER, LABELS, 0.5)
+    assert found.slices == 5
+    assert found.largest_difference == pytest.approx(0.2)
+    assert found.mean_difference == pytest.approx(0.05)
+    assert found.changed == 1
+    assert found.roc_auc == pytest.approx(roc_auc_score(LABELS, AFTER))
+    assert found.roc_auc_before == pytest.approx(roc_auc_score(LABELS, BEFORE))
+
+
+def test_one_class_has_no_area():
+    assert compare(BEFORE, AFTER, np.ones(5, int), 0.5).roc_auc is None
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "message"),
+    [
+        (Tolerance(0.1, changed=1), "a probability differs by 0.2, more than 0.1"),
+        (Tolerance(None), "1 decisions change, more than 0"),
+        (Tolerance(None, changed=1, roc_auc=0.01), "the ROC AUC moves by"),
+    ],
+)
+def test_what_differs_too_much_is_refused(tolerance, message):
+    with pytest.raises(ModelError, match=message):
+        check(compare(BEFORE, AFTER, LABELS, 0.5), "int8", tolerance)
+
+
+def test_what_is_within_tolerance_passes_and_few_slices_may_change_one():
+    check(compare(BEFORE, AFTER, LABELS, 0.5), "int8", Tolerance(0.3, changed=0.01))
+
+
+def test_a_probability_that_is_not_a_number_is_refused():
+    after = AFTER.copy()
+    after[0] = np.nan
+    with pytest.raises(ModelError, match="not a number"):
+        check(compare(BEFORE, after, LABELS, 0.5), "int8", Tolerance(None, changed=1))
