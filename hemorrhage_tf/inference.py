@@ -15,7 +15,7 @@ from hemorrhage_tf.data.pipeline import input_batches
 from hemorrhage_tf.data.scan import readable
 from hemorrhage_tf.errors import ModelError
 from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
-from hemorrhage_tf.reporting import Reporter, import_tensorflow
+from hemorrhage_tf.reporting import Reporter, import_tensorflow, quietly
 from hemorrhage_tf.training.run import MODEL_FILE, is_run_folder, training_hashes
 
 BATCH_SIZE = 32
@@ -214,7 +214,9 @@ def _load_tflite(path: Path, threads: int | None) -> Model:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
+        with quietly(2):  # it says which delegate it made
+            interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
+            interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
         details = runner.get_input_details()["image"]
     except (ValueError, RuntimeError, KeyError) as error:

@@ -12,36 +12,52 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SHOW_AFTER_SECONDS = 1.0
+
+
+@contextmanager
+def quietly(*descriptors: int) -> Iterator[None]:
+    """Keeps off the terminal what native code writes past Python; shows it where the block fails.
+
+    Args:
+        *descriptors: the file descriptors, 1 for standard output and 2 for standard error.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved: dict[int, int] = {}
+    with tempfile.TemporaryFile() as log:
+        try:
+            for descriptor in descriptors:
+                # A process may have been started without one; then there is nothing to keep clean.
+                with suppress(OSError):
+                    saved[descriptor] = os.dup(descriptor)
+                    os.dup2(log.fileno(), descriptor)
+            yield
+        except BaseException:
+            _restore(saved)
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace"))
+            raise
+        finally:
+            _restore(saved)
+
+
+def _restore(saved: dict[int, int]) -> None:
+    while saved:
+        descriptor, original = saved.popitem()
+        os.dup2(original, descriptor)
+        os.close(original)
 
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without the log lines that it writes before it can be configured.
 
-    They go past Python, straight to file descriptor 2, and say on every start that there is no
-    CUDA driver. Where the import fails they are shown, since they may say why.
+    They say on every start that there is no CUDA driver.
     """
-    sys.stderr.flush()
-    try:
-        stderr = os.dup(2)
-    except OSError:  # a process without a standard error has nothing to keep clean
+    with quietly(2):
         import tensorflow  # noqa: F401
-
-        return
-    with tempfile.TemporaryFile() as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        except BaseException:
-            os.dup2(stderr, 2)
-            log.seek(0)
-            sys.stderr.write(log.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 _interrupted = threading.Event()

@@ -15,6 +15,7 @@ import numpy as np
 from hemorrhage_tf.errors import OptionError
 from hemorrhage_tf.exporters.saved_model import served_module
 from hemorrhage_tf.inference import as_type
+from hemorrhage_tf.reporting import quietly
 
 SIGNATURE = "serving_default"
 
@@ -109,22 +110,14 @@ def _quantize(
 
 @contextlib.contextmanager
 def _quiet():
-    """Keeps the converter's and the quantizer's own talk off the terminal.
-
-    Some of it goes past Python to file descriptors 1 and 2. Standard output belongs to results.
-    """
+    """Keeps the converter's and the quantizer's own talk, of three kinds, off the terminal."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    saved = [os.dup(descriptor) for descriptor in (1, 2)]
-    with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for descriptor in (1, 2):
-            os.dup2(nowhere.fileno(), descriptor)
-        try:
-            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-                yield
-        finally:
-            logging.disable(before)
-            for descriptor, original in zip((1, 2), saved, strict=True):
-                os.dup2(original, descriptor)
-                os.close(original)
+    try:
+        with quietly(1, 2), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with open(os.devnull, "w") as nowhere:
+                with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+                    yield
+    finally:
+        logging.disable(before)
