@@ -9,7 +9,7 @@ from hemorrhage_tf.errors import OptionError
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 BATCHES = ("static", "dynamic")
 INPUT_TYPES = ("float32", "uint8")
-DEFAULT_CALIBRATION_SLICES = 100
+DEFAULT_CALIBRATION_SLICES = 64
 MIN_CALIBRATION_SLICES = 8
 
 
