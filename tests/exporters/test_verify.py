@@ -31,12 +31,33 @@ def test_one_class_has_no_area():
     [
         (Tolerance(0.1, changed=1), "a probability differs by 0.2, more than 0.1"),
         (Tolerance(None), "1 decisions change, more than 0"),
-        (Tolerance(None, changed=1, roc_auc=0.01), "the ROC AUC moves by"),
     ],
 )
 def test_what_differs_too_much_is_refused(tolerance, message):
     with pytest.raises(ModelError, match=message):
         check(compare(BEFORE, AFTER, LABELS, 0.5), "int8", tolerance)
+
+
+def ranked(swapped):
+    """Compares 100 and 100 slices wholly apart with the same where some changed places."""
+    labels = np.repeat([0, 1], 100)
+    scores = np.linspace(0, 1, 200)
+    order = np.arange(200)
+    order[100 - swapped : 100], order[100 : 100 + swapped] = (
+        np.arange(100, 100 + swapped),
+        np.arange(100 - swapped, 100),
+    )
+    return compare(scores, scores[order], labels, 0.5)
+
+
+def test_an_area_that_moves_too_far_is_refused_and_a_few_pairs_are_not():
+    tolerance = Tolerance(None, changed=1, roc_auc=0.005)
+    check(ranked(5), "int8", tolerance)  # 25 of 10,000 pairs: 0.0025
+    with pytest.raises(ModelError, match="the ROC AUC moves by 0.0100, more than 0.0050"):
+        check(ranked(10), "int8", tolerance)
+    labels = np.array([0, 0, 1, 1])
+    few = compare(np.array([0.1, 0.4, 0.6, 0.9]), np.array([0.1, 0.6, 0.4, 0.9]), labels, 0.5)
+    check(few, "int8", tolerance)
 
 
 def test_what_is_within_tolerance_passes_and_few_slices_may_change_one():
