@@ -330,7 +330,7 @@ def _without_data(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
     tuning = {
         "fine_tune_from": "block1_convolution",
-        "fine_tune_epochs": 20,
+        "fine_tune_epochs": 40,
         "fine_tune_learning_rate": 3e-3,
     }
     chosen = {} if tuning.keys() & settings.keys() else tuning
