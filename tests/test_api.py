@@ -309,7 +309,10 @@ def test_a_disk_that_takes_no_more_leaves_no_run_and_says_so(kaggle_folder, tmp_
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_fit_leaves_no_run_and_keeps_its_features(kaggle_folder, tmp_path, cache, how):
     out = tmp_path / "runs" / "stopped"
-    command = [sys.executable, "-m", "hemorrhage_tf", "fit", str(kaggle_folder), "--backbone"]
+    # A shell that runs the tests in the background may have told them to ignore Ctrl-C.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from hemorrhage_tf.cli import main; main()"
+    command = [sys.executable, "-c", code, "fit", str(kaggle_folder), "--backbone"]
     command += ["tiny", "--image-size", "32", "--epochs", "100000", "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120

@@ -29,6 +29,15 @@ def test_short_work_shows_no_bar_and_long_work_does(capsys, monkeypatch):
     assert "Long" in capsys.readouterr().err
 
 
+@pytest.fixture
+def ctrl_c_is_heard():
+    """Undoes what a shell that runs the tests in the background may have told them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_a_swallowed_ctrl_c_is_raised_again_at_the_next_step():
     reporter = Reporter(quiet=True)
     with pytest.raises(KeyboardInterrupt), interruptible():
