@@ -319,7 +319,7 @@ def _binary(text: str) -> int | None:
 
 
 def _unpadded(stem: str) -> str:
-    """Brings `7`, `007` and `7.0`-free ids to one form, so that unpadded ids find padded files."""
+    """Brings `7` and `007` to one form, so that unpadded ids find padded files."""
     return str(int(stem)) if stem.isdecimal() else stem
 
 

@@ -24,7 +24,7 @@ from hemorrhage_tf.exporters.tflite import convert
 from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
 from hemorrhage_tf.exporters.verify import TOLERANCES, Verification, check, compare
 from hemorrhage_tf.inference import load, load_classifier
-from hemorrhage_tf.models.metadata import METADATA_FILE, ModelMetadata
+from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training.run import CONFIG_FILE, SPLIT_FILE, is_run_folder
 
@@ -148,9 +148,7 @@ def _finish_saved_model(draft, metadata, settings, paths, labels, before, report
     ]
     found["serve_bytes"] = compare(before, np.array(after_bytes), labels, metadata.threshold)
     check(found["serve_bytes"], "SavedModel, serve_bytes", TOLERANCES["serve_bytes"])
-    values = replace(metadata, export=_description("saved_model", settings, found)).to_dict()
-    text = json.dumps(values, indent=2, sort_keys=True)
-    (draft / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+    write_metadata(draft, replace(metadata, export=_description("saved_model", settings, found)))
     return found
 
 

@@ -5,11 +5,10 @@ Keras' own `export` writes every weight twice; a `tf.Module` that holds the vari
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from hemorrhage_tf.models.classifier import with_class_activation_map
-from hemorrhage_tf.models.metadata import METADATA_FILE, ModelMetadata
+from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
 
 
 def write_saved_model(
@@ -48,10 +47,8 @@ def write_saved_model(
         return module.forward(tf.cast(image, tf.float32))
 
     signatures = {"serving_default": serve, "serve_bytes": serve_bytes}
-    module.signatures_kept = list(signatures.values())
     tf.saved_model.save(module, str(folder), signatures=signatures)
-    text = json.dumps(metadata.to_dict(), indent=2, sort_keys=True)
-    (folder / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+    write_metadata(folder, metadata)
 
 
 def served_module(classifier):

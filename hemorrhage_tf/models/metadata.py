@@ -73,9 +73,13 @@ def versions() -> dict[str, str]:
 
 
 def write_metadata(path: Path, metadata: ModelMetadata) -> None:
-    """Adds the metadata to a `.keras` file."""
+    """Adds the metadata to a `.keras` file, or writes it into a SavedModel folder."""
+    text = json.dumps(metadata.to_dict(), indent=2, sort_keys=True) + "\n"
+    if path.is_dir():
+        (path / METADATA_FILE).write_text(text, encoding="utf-8")
+        return
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(METADATA_FILE, json.dumps(metadata.to_dict(), indent=2, sort_keys=True))
+        archive.writestr(METADATA_FILE, text)
 
 
 def read_values(path: Path) -> dict[str, Any]:
