@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.data.manifest import Manifest, expand_images, read_manifest
+from hemorrhage_tf.data.manifest import Manifest, read_manifest
+from hemorrhage_tf.data.model_input import ModelInput, window_for
 from hemorrhage_tf.data.phantoms import phantom_set
 from hemorrhage_tf.data.pipeline import explained_read_errors
 from hemorrhage_tf.data.scan import ScannedSlices, scan
@@ -22,7 +23,7 @@ from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.benchmark import benchmark as measure
 from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.exporters.options import ExportSettings
-from hemorrhage_tf.inference import Finding, Model, load
+from hemorrhage_tf.inference import Finding, Model, Prediction, load, mean_of_top
 from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, backbone_spec, build_backbone
 from hemorrhage_tf.models.backbones import weights_hash as hash_weights
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
@@ -70,12 +71,14 @@ class Evaluation:
         metrics: see `evaluation.metrics.binary_metrics`.
         findings: one for each slice, in the manifest's order.
         labels: `(n,)`, 0 or 1.
+        level: what the figures count: "slice", or "scan" where the labels are of whole scans.
         seen_in_training: how many of the slices the run trained on, by their pixels.
     """
 
     metrics: dict[str, Any]
     findings: tuple[Finding, ...]
     labels: np.ndarray
+    level: str
     seen_in_training: int
 
     @property
@@ -90,6 +93,8 @@ def fit(
     out: str | Path | None = None,
     overwrite: bool = False,
     positive: str | None = None,
+    target: str | None = None,
+    anonymize: bool = True,
     skip_bad: bool = False,
     cache: str | Path | None = None,
     quiet: bool = False,
@@ -98,11 +103,14 @@ def fit(
     """Trains a classifier on labeled slices, evaluates it, and writes a run folder.
 
     Args:
-        data: a Kaggle-style folder, a folder of two class folders, a CSV manifest or a `Manifest`.
-            None trains on synthetic phantoms with the embedded backbone, offline.
+        data: a Kaggle-style folder, a folder of two class folders, a CSV manifest, the folder of a
+            known data set or a `Manifest`; the files may be PNG, JPEG, DICOM or NIfTI. None trains
+            on synthetic phantoms with the embedded backbone, offline.
         out: the run folder to write; None for `runs/<time>`.
         overwrite: replace a run folder that is there. Default False.
         positive: the class name that means hemorrhage, where it is not a known one.
+        target: the column to take as label, where there are several.
+        anonymize: keep Patient IDs, and paths that name a patient, out of the run. Default True.
         skip_bad: go on without files and rows that cannot be used. Default False.
         cache: the folder that features are kept in; None for the system's own place.
         quiet: print no progress and no notes. Default False.
@@ -128,7 +136,10 @@ def fit(
         data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed)
     else:
         chosen = _settings(settings)
-    slices = scan(read_manifest(data, positive), reporter, skip_bad)
+    manifest = read_manifest(data, positive, target, anonymize, reporter)
+    slices = scan(manifest, reporter, skip_bad)
+    model_input = _model_input(slices, chosen)
+    _warn_of_scan_labels(manifest, reporter)
     plan = make_plan(slices, chosen, reporter)
     _note_duplicates(slices, reporter)
 
@@ -142,7 +153,7 @@ def fit(
         )
     policy = resolve_precision(chosen.mixed_precision, spec)
     source = FeatureSource(
-        spec, backbone, hash_weights(backbone), chosen.feature_layer, chosen.image_size, "float32"
+        spec, backbone, hash_weights(backbone), chosen.feature_layer, model_input, "float32"
     )
     trainer = Trainer(slices, chosen, source, policy, strategy, reporter, cache_at)
     trainer.prepare(
@@ -154,6 +165,9 @@ def fit(
 
     metadata = ModelMetadata(
         image_size=chosen.image_size,
+        window=model_input.window,
+        canonical=model_input.canonical,
+        upright=model_input.upright,
         threshold=DEFAULT_THRESHOLD,
         backbone=chosen.backbone,
         feature_layer=chosen.feature_layer,
@@ -185,6 +199,8 @@ def evaluate(
     data: str | Path | Manifest,
     *,
     positive: str | None = None,
+    target: str | None = None,
+    window: str | Sequence[str] | None = None,
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
@@ -194,17 +210,21 @@ def evaluate(
         model: a run folder, a `.keras` file, or what `load` or `fit` gave.
         data: labeled slices, as `fit` takes them.
         positive: the class name that means hemorrhage, where it is not a known one.
+        target: the column to take as label, where there are several.
+        window: for Hounsfield units; None for the model's.
         skip_bad: go on without files and rows that cannot be used. Default False.
         quiet: print no progress and no notes. Default False.
 
     Returns:
-        The evaluation.
+        The evaluation. Where labels are of whole scans, so are its metrics: a scan counts with the
+        mean of its three highest probabilities.
     """
     reporter = Reporter(quiet=quiet)
-    slices = scan(read_manifest(data, positive), reporter, skip_bad)
+    manifest = read_manifest(data, positive, target, reporter=reporter)
+    slices = scan(manifest, reporter, skip_bad)
     loaded = _loaded(model, reporter)
-    paths = [record.path for record in slices.manifest.records]
-    probabilities = loaded.probabilities(paths, reporter)
+    model_input = loaded.input_for(slices.is_hounsfield, window, reporter)
+    probabilities = loaded.probabilities(slices.refs, reporter, model_input)
     seen = loaded.training_hashes()
     overlap = sum(key in seen for key in slices.hashes)
     if overlap:
@@ -216,30 +236,41 @@ def evaluate(
         Finding(name, float(probability), bool(probability >= loaded.threshold))
         for name, probability in zip(slices.names, probabilities, strict=True)
     )
-    metrics = binary_metrics(slices.labels, [probabilities], loaded.threshold)
-    return Evaluation(metrics, findings, slices.labels, overlap)
+    labels, counted = slices.labels, probabilities
+    if manifest.level == "scan":
+        labels, counted = _by_scan(slices, probabilities)
+    metrics = {
+        "evaluated_on": f"{len(labels)} {manifest.level}s",
+        **binary_metrics(labels, [counted], loaded.threshold),
+    }
+    return Evaluation(metrics, findings, slices.labels, manifest.level, overlap)
 
 
 def predict(
     model: str | Path | Model | Run,
     images: str | Path | Iterable[str | Path],
     *,
+    window: str | Sequence[str] | None = None,
+    cam: str | Path | None = None,
     skip_bad: bool = False,
     quiet: bool = False,
-) -> list[Finding]:
-    """Predicts slices.
+) -> Prediction:
+    """Predicts slices, and the volumes and series that they are of.
 
     Args:
         model: a run folder, a `.keras` file, or what `load` or `fit` gave.
-        images: PNG or JPEG files, folders or globs, one or several.
+        images: PNG, JPEG, DICOM or NIfTI files, folders or globs, one or several.
+        window: for Hounsfield units; None for the model's.
+        cam: a folder to write overlays of the class activation map to; None for none.
         skip_bad: go on without files that cannot be read. Default False.
         quiet: print no progress and no notes. Default False.
 
     Returns:
-        A finding for each slice.
+        A finding for each slice, to be gone through like a list; and in `scans` one for each
+        volume and series.
     """
     reporter = Reporter(quiet=quiet)
-    return _loaded(model, reporter).predict(images, skip_bad, reporter)
+    return _loaded(model, reporter).predict(images, skip_bad, reporter, window, cam)
 
 
 def export(
@@ -300,12 +331,11 @@ def benchmark(
         A measurement for each model; the first is what the others are compared with.
     """
     paths = [models] if isinstance(models, str | Path) else list(models)
-    found = None
-    if images:
-        found = expand_images([images] if isinstance(images, str | Path) else images)
+    if isinstance(images, str | Path):
+        images = [images]
     return measure(
         paths,
-        images=found,
+        images=list(images) if images else None,
         threads=threads,
         batch_size=batch_size,
         rounds=rounds,
@@ -346,19 +376,54 @@ def _settings(values: dict[str, Any]) -> FitSettings:
 
 
 def _data_config(slices: ScannedSlices) -> dict[str, Any]:
-    records = slices.manifest.records
+    manifest = slices.manifest
+    records = manifest.records
     return {
-        "root": str(slices.manifest.root.resolve()),
-        "layout": slices.manifest.layout,
+        "root": None if manifest.root_is_named else str(manifest.root.resolve()),
+        "layout": manifest.layout,
+        "level": manifest.level,
         "hash": slices.data_hash,
         "slices": len(slices),
+        "in_hounsfield_units": int(slices.is_hounsfield.sum()),
         "hemorrhage": int(slices.labels.sum()),
         "groups": len(np.unique(slices.groups)),
         "patients": len({record.patient for record in records if record.patient}),
+        "scans": len({record.scan for record in records if record.scan}),
         "exact_duplicate_pairs": len(slices.exact_pairs),
         "near_duplicate_pairs": len(slices.near_pairs),
         "skipped": len(slices.skipped),
     }
+
+
+def _model_input(slices: ScannedSlices, settings: FitSettings) -> ModelInput:
+    pictures = int((~slices.is_hounsfield).sum())
+    if settings.window and pictures:
+        raise OptionError(
+            f"--window {','.join(settings.window)}: {pictures} of {len(slices)} slices are "
+            "pictures, which were windowed already; only Hounsfield units (DICOM, NIfTI) can be. "
+            "Leave --window or the pictures out"
+        )
+    window = window_for(slices.is_hounsfield, settings.window)
+    return ModelInput(settings.image_size, window, settings.canonical, settings.upright)
+
+
+def _warn_of_scan_labels(manifest: Manifest, reporter: Reporter) -> None:
+    if manifest.level == "scan":
+        reporter.warn(
+            "the labels are of whole scans: each slice is trained and tested with its scan's "
+            "label, though most slices of a scan with a hemorrhage show none. Figures count "
+            "slices; use such data with evaluate, which counts scans"
+        )
+
+
+def _by_scan(slices: ScannedSlices, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gives label and figure of each scan; a slice without one is its own."""
+    members: dict[str, list[int]] = {}
+    for index, record in enumerate(slices.manifest.records):
+        members.setdefault(record.scan or slices.names[index], []).append(index)
+    labels = [slices.labels[indices].max() for indices in members.values()]
+    figures = [mean_of_top(probabilities[indices]) for indices in members.values()]
+    return np.array(labels), np.array(figures, np.float32)
 
 
 def _note_duplicates(slices: ScannedSlices, reporter: Reporter) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from hemorrhage_tf.data.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
+from hemorrhage_tf.data.windows import DEFAULT_WINDOW, WINDOWS
 from hemorrhage_tf.errors import HemorrhageError
 from hemorrhage_tf.exporters.options import (
     BATCHES,
@@ -94,6 +95,17 @@ def _setting(flag: str, help: str, **options: Any):
 _positive = click.option(
     "--positive", metavar="NAME", help="Class that means hemorrhage, where its name does not tell."
 )
+_target = click.option(
+    "--target",
+    metavar="COLUMN",
+    help="Column to take as label, say subdural.  [default: any hemorrhage]",
+)
+_window = click.option(
+    "--window",
+    metavar="WINDOW",
+    help=f"Of Hounsfield units: {', '.join(WINDOWS)} or CENTER/WIDTH; three with commas, one a "
+    "channel.  [default: the model's]",
+)
 _skip_bad = click.option(
     "--skip-bad", is_flag=True, help="Go on without files and rows that cannot be used."
 )
@@ -106,6 +118,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
         "hemorrhage-tf fit head_ct --out runs/first",
         "hemorrhage-tf fit head_ct --folds 5 --repeats 5",
         "hemorrhage-tf fit slices --positive bleed --backbone mobilenet_v2 --pooling avg",
+        "hemorrhage-tf fit rsna --target subdural --window brain,subdural,bone",
     )
 )
 @click.argument("data", required=False, type=click.Path())
@@ -126,6 +139,19 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
 @_setting(
     "--image-size", "Side of the model input in pixels.  [default: the backbone's own]", type=int
 )
+@click.option(
+    "--window",
+    metavar="WINDOW",
+    help=f"Of Hounsfield units: {', '.join(WINDOWS)} or CENTER/WIDTH; three with commas, one a "
+    f"channel.  [default: {','.join(DEFAULT_WINDOW)}]",
+)
+@click.option(
+    "--canonical/--no-canonical",
+    default=True,
+    show_default=True,
+    help="Cut each slice to its head, without couch and marks, and pad it to a square.",
+)
+@_setting("--upright", "Turn heads that lie sideways upright.", is_flag=True)
 @_setting("--pooling", "How the feature map is pooled.", type=click.Choice(POOLINGS))
 @_setting("--dropout", "Share of pooled features dropped in training.", type=float)
 @click.option(
@@ -170,14 +196,22 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
 )
 @_setting("--seed", "Of everything that is drawn.", type=int)
 @_positive
+@_target
+@click.option(
+    "--anonymize/--no-anonymize",
+    default=True,
+    show_default=True,
+    help="Keep Patient IDs, and paths that name a patient, out of the run folder.",
+)
 @_skip_bad
 @click.pass_context
 def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
     """Train a classifier on DATA and write a run folder.
 
-    DATA is a Kaggle-style folder (labels.csv and images), a folder of two class folders, or a CSV
-    manifest (path,label[,patient][,split]). Without DATA: synthetic phantoms and a backbone that
-    needs no download.
+    DATA is a Kaggle-style folder (labels.csv and slices), a folder of two class folders, a CSV
+    manifest (path,label[,patient][,split][,frame]), or RSNA 2019, PhysioNet ct-ich or CQ500 as they
+    are unpacked; of PNG, JPEG, DICOM or NIfTI files. Without DATA: synthetic phantoms and a
+    backbone that needs no download.
     """
     from hemorrhage_tf import api
     from hemorrhage_tf.printing import print_run
@@ -200,12 +234,15 @@ def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
 @click.argument("model", type=click.Path())
 @click.argument("data", type=click.Path())
 @_positive
+@_target
+@_window
 @_skip_bad
 @_as_json
 def evaluate(model: str, data: str, as_json: bool, **options: Any) -> None:
     """Compute the figures of MODEL on labeled DATA.
 
-    MODEL is a run folder or a .keras file from one.
+    MODEL is a run folder, its .keras file, or what was exported from it. Labels of whole scans are
+    compared with the mean of the three highest probabilities of a scan's slices.
     """
     from hemorrhage_tf import api
     from hemorrhage_tf.printing import print_metrics
@@ -221,40 +258,38 @@ def evaluate(model: str, data: str, as_json: bool, **options: Any) -> None:
     epilog=_examples(
         "hemorrhage-tf predict runs/first scan.png",
         "hemorrhage-tf predict runs/first scans/ 'more/*.jpg' --csv > findings.csv",
+        "hemorrhage-tf predict runs/first series/ scan.nii.gz --cam overlays",
     )
 )
 @click.argument("model", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @_as_json
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, and nothing else.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV of the slices, and nothing else.")
+@click.option("--cam", type=click.Path(), help="Folder for overlays of what speaks for hemorrhage.")
+@_window
 @_skip_bad
 def predict(model: str, images: tuple[str, ...], as_json: bool, as_csv: bool, **options: Any):
     """Predict IMAGES with MODEL.
 
-    IMAGES are PNG or JPEG files, folders or globs. MODEL is a run folder or a .keras file from one.
+    IMAGES are PNG, JPEG, DICOM or NIfTI files, folders or globs. MODEL is a run folder, its .keras
+    file, or what was exported from it. The slices of a series or volume are sorted from the neck to
+    the vertex, and the scan gets a line of its own.
     """
     from hemorrhage_tf import api
-    from hemorrhage_tf.printing import print_findings
+    from hemorrhage_tf.printing import print_prediction
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
-    findings = api.predict(model, images, **options)
-    rows = [
-        {
-            "path": finding.path,
-            "probability": round(finding.probability, 6),
-            "hemorrhage": int(finding.is_hemorrhage),
-        }
-        for finding in findings
-    ]
+    prediction = api.predict(model, images, **options)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps(prediction.to_dict(), indent=2))
     elif as_csv:
+        rows = prediction.to_dict()["slices"]
         writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     else:
-        print_findings(findings)
+        print_prediction(prediction)
 
 
 @main.command(

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.data.manifest import expand_images
+from hemorrhage_tf.data.model_input import ModelInput
+from hemorrhage_tf.data.overlay import draw_overlay
 from hemorrhage_tf.data.pipeline import input_batches
-from hemorrhage_tf.data.scan import readable
-from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.data.readers import SliceRef, read_slice
+from hemorrhage_tf.data.scan import find_slices
+from hemorrhage_tf.data.windows import DEFAULT_WINDOW, parse_windows
+from hemorrhage_tf.errors import ModelError, OptionError, OutputError
+from hemorrhage_tf.models.classifier import with_class_activation_map
 from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
 from hemorrhage_tf.reporting import Reporter, import_tensorflow, quietly
 from hemorrhage_tf.training.run import MODEL_FILE, is_run_folder, training_hashes
 
 BATCH_SIZE = 32
+TOP = 3  # slices of a scan whose mean is the scan's figure
 
 FORMATS = (
     "a run folder (it holds model.keras), a .keras file from one, and what was exported from one: "
@@ -26,19 +31,100 @@ FORMATS = (
 )
 
 
+# From float32 `(n, size, size, 3)` to probabilities `(n,)` and class activation maps `(n, h, w)`.
+Explained = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
 @dataclass(frozen=True)
 class Finding:
     """What a model says of one slice.
 
     Attributes:
-        path: the image file.
+        path: the file, with `#` and the number of the slice behind it where it holds several.
         probability: P(hemorrhage), in [0, 1].
         is_hemorrhage: whether it is at or above the model's threshold.
+        scan: the volume or series that the slice is of, or None.
+        cam: the overlay that was written for it, or None.
     """
 
     path: str
     probability: float
     is_hemorrhage: bool
+    scan: str | None = None
+    cam: str | None = None
+
+
+@dataclass(frozen=True)
+class ScanFinding:
+    """What a model says of one volume or series.
+
+    Attributes:
+        scan: the file or folder.
+        slices: how many slices it has.
+        flagged: how many of them are at or above the model's threshold.
+        highest: the highest probability of a slice.
+        mean_of_top: the mean of the three highest, which a single odd slice moves less.
+        is_hemorrhage: whether that mean is at or above the model's threshold.
+    """
+
+    scan: str
+    slices: int
+    flagged: int
+    highest: float
+    mean_of_top: float
+    is_hemorrhage: bool
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Findings, to be gone through like a list, and what they add up to for whole scans.
+
+    Attributes:
+        findings: one for each slice; those of a scan follow each other, from the neck up.
+        scans: one for each volume and series of more than one slice.
+    """
+
+    findings: tuple[Finding, ...]
+    scans: tuple[ScanFinding, ...]
+
+    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
+        """Gives plain values for JSON: `slices` and `scans`."""
+        slices = [
+            {
+                "path": finding.path,
+                "probability": round(finding.probability, 6),
+                "hemorrhage": int(finding.is_hemorrhage),
+                "scan": finding.scan,
+                **({} if finding.cam is None else {"cam": finding.cam}),
+            }
+            for finding in self.findings
+        ]
+        scans = [
+            {
+                "scan": found.scan,
+                "slices": found.slices,
+                "flagged": found.flagged,
+                "highest": round(found.highest, 6),
+                "mean_of_top_3": round(found.mean_of_top, 6),
+                "hemorrhage": int(found.is_hemorrhage),
+            }
+            for found in self.scans
+        ]
+        return {"slices": slices, "scans": scans}
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __getitem__(self, index: int) -> Finding:
+        return self.findings[index]
+
+
+def mean_of_top(probabilities: np.ndarray) -> float:
+    """Gives a scan's figure: the mean of its `TOP` highest probabilities, or of all it has."""
+    return float(np.sort(probabilities)[-TOP:].mean())
 
 
 class Model:
@@ -48,6 +134,8 @@ class Model:
         path: where it was loaded from.
         metadata: what it carries.
         run: from float32 `(n, size, size, 3)` in [0, 255] to float32 probabilities `(n,)`.
+        explain: makes the function that gives the class activation maps `(n, h, w)` too, or None
+            where the model has none. Default None.
         kept: what must live as long as the model does. Default None.
     """
 
@@ -56,11 +144,13 @@ class Model:
         path: Path,
         metadata: ModelMetadata,
         run: Callable[[np.ndarray], np.ndarray],
+        explain: Callable[[], Explained] | None = None,
         kept: Any = None,
     ) -> None:
         self.path = path
         self.metadata = metadata
         self._run = run
+        self._explain = explain
         self._kept = kept
 
     @property
@@ -83,51 +173,211 @@ class Model:
         """Content hashes of the slices it was trained on; empty where only a file is known."""
         return training_hashes(self.path) if is_run_folder(self.path) else set()
 
-    def probabilities(self, paths: Sequence[Path], reporter: Reporter | None = None) -> np.ndarray:
-        """Predicts image files that are known to be readable.
+    def input_for(
+        self,
+        is_hounsfield: np.ndarray,
+        window: str | Sequence[str] | None = None,
+        reporter: Reporter | None = None,
+    ) -> ModelInput:
+        """Says what slices are brought to, and refuses what the model was not trained for.
 
         Args:
-            paths: PNG or JPEG files.
+            is_hounsfield: bool `(n,)`: which slices are in HU; the others are pictures.
+            window: the window that the user asks for, or None for the model's.
+            reporter: where a note goes, or None for nowhere.
+
+        Returns:
+            The model's own, with a window for Hounsfield units.
+
+        Raises:
+            OptionError: another window than the model's, a window for pictures, or pictures where
+                every channel is a window of its own.
+        """
+        trained = self.metadata.window
+        asked = None if window is None else parse_windows(window)
+        if asked and trained and asked != trained:
+            raise OptionError(
+                f"--window {','.join(asked)}: this model was trained with {','.join(trained)} and "
+                "knows no other. Leave --window out, or train one with it"
+            )
+        if asked and not is_hounsfield.all():
+            raise OptionError(
+                f"--window {','.join(asked)}: {int((~is_hounsfield).sum())} of "
+                f"{len(is_hounsfield)} slices are pictures, which were windowed already; only "
+                "Hounsfield units (DICOM, NIfTI) can be. Leave --window or the pictures out"
+            )
+        model_input = self.metadata.model_input
+        if not model_input.takes_pictures and not is_hounsfield.all():
+            raise OptionError(
+                f"this model takes Hounsfield units through {', '.join(trained)}, one a channel, "
+                f"and {int((~is_hounsfield).sum())} of {len(is_hounsfield)} slices are pictures. "
+                "Give DICOM or NIfTI"
+            )
+        if trained is None and is_hounsfield.any():
+            asked = asked or DEFAULT_WINDOW
+            if reporter is not None:
+                reporter.note(
+                    "The model was trained on pictures: Hounsfield units are shown to it through "
+                    f"the window {','.join(asked)}."
+                )
+            model_input = replace(model_input, window=asked)
+        return model_input
+
+    def probabilities(
+        self,
+        slices: Sequence[SliceRef | Path],
+        reporter: Reporter | None = None,
+        model_input: ModelInput | None = None,
+    ) -> np.ndarray:
+        """Predicts slices that are known to be readable.
+
+        Args:
+            slices: where they are.
             reporter: where progress goes, or None for nowhere.
+            model_input: from `input_for`; None for the model's own.
 
         Returns:
             float32 `(n,)` in [0, 1].
         """
         reporter = reporter or Reporter(quiet=True)
+        model_input = model_input or self.metadata.model_input
         found = []
-        with reporter.progress("Predicting", len(paths)) as advance:
-            for images in input_batches(paths, self.metadata.image_size, BATCH_SIZE):
+        with reporter.progress("Predicting", len(slices)) as advance:
+            for images in input_batches(slices, model_input, BATCH_SIZE):
                 found.append(self.run(images))
                 advance(len(images))
         return np.concatenate(found) if found else np.empty(0, np.float32)
+
+    def explained(
+        self,
+        slices: Sequence[SliceRef | Path],
+        reporter: Reporter | None = None,
+        model_input: ModelInput | None = None,
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """Predicts slices one batch after the other, with the class activation map of each.
+
+        Args:
+            slices: where they are; they are known to be readable.
+            reporter: where progress goes, or None for nowhere.
+            model_input: from `input_for`; None for the model's own.
+
+        Yields:
+            P(hemorrhage), and the map, float32 `(h, w)`, whose mean is the logit.
+
+        Raises:
+            ModelError: the model gives no map.
+        """
+        if self._explain is None:
+            raise ModelError(
+                f"{self.path}: gives no class activation map. Export it with --cam, or name the "
+                "run folder"
+            )
+        reporter = reporter or Reporter(quiet=True)
+        model_input = model_input or self.metadata.model_input
+        run = self._explain()
+        with reporter.progress("Predicting", len(slices)) as advance:
+            for images in input_batches(slices, model_input, BATCH_SIZE):
+                yield from zip(*run(images), strict=True)
+                advance(len(images))
 
     def predict(
         self,
         images: str | Path | Iterable[str | Path],
         skip_bad: bool = False,
         reporter: Reporter | None = None,
-    ) -> list[Finding]:
+        window: str | Sequence[str] | None = None,
+        cam: str | Path | None = None,
+    ) -> Prediction:
         """Predicts files, folders and globs.
 
         Args:
             images: one of them, or several.
             skip_bad: go on without files that cannot be read. Default False.
             reporter: where progress and notes go, or None for nowhere.
+            window: for Hounsfield units; None for the model's.
+            cam: a folder to write overlays of the class activation map to, or None for none.
 
         Returns:
-            A finding for each slice, in the order given.
+            A finding for each slice, in the order given, and one for each scan.
 
         Raises:
             DataError: files that cannot be read, all in one message; or nothing to predict.
+            OptionError: a window that does not fit the model or the slices.
+            OutputError: an overlay cannot be written.
         """
         reporter = reporter or Reporter(quiet=True)
-        if isinstance(images, str | Path):
-            images = [images]
-        paths = readable(expand_images(images), reporter, skip_bad)
-        return [
-            Finding(str(path), float(probability), bool(probability >= self.threshold))
-            for path, probability in zip(paths, self.probabilities(paths, reporter), strict=True)
-        ]
+        found = find_slices(images, reporter, skip_bad)
+        model_input = self.input_for(found.is_hounsfield, window, reporter)
+        overlays: list[str | None] = [None] * len(found)
+        if cam is None:
+            probabilities = self.probabilities(found.slices, reporter, model_input)
+        else:
+            folder = Path(cam)
+            overlays = _overlay_paths(folder, found.slices)
+            probabilities = np.empty(len(found), np.float32)
+            explained = self.explained(found.slices, reporter, model_input)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                for index, (probability, weights) in enumerate(explained):
+                    probabilities[index] = probability
+                    pixels = read_slice(found.slices[index])
+                    draw_overlay(pixels, weights, model_input).save(overlays[index], "PNG")
+            except OSError as error:
+                raise OutputError(
+                    f"--cam {folder}: cannot be written ({error.strerror or error})"
+                ) from None
+        findings = tuple(
+            Finding(str(ref), float(probability), bool(probability >= self.threshold), scan, at)
+            for ref, probability, scan, at in zip(
+                found.slices, probabilities, found.scans, overlays, strict=True
+            )
+        )
+        return Prediction(findings, self.scan_findings(found.scans, probabilities))
+
+    def scan_findings(
+        self, scans: Sequence[str | None], probabilities: np.ndarray
+    ) -> tuple[ScanFinding, ...]:
+        """Adds up the slices of each scan.
+
+        Args:
+            scans: the scan of each slice, or None.
+            probabilities: `(n,)`, of each slice.
+
+        Returns:
+            A finding for each scan, in the order in which they first occur.
+        """
+        members: dict[str, list[int]] = {}
+        for index, scan in enumerate(scans):
+            if scan is not None:
+                members.setdefault(scan, []).append(index)
+        found = []
+        for scan, indices in members.items():
+            values = probabilities[indices]
+            top = np.float32(mean_of_top(values))
+            found.append(
+                ScanFinding(
+                    scan,
+                    len(indices),
+                    int((values >= self.threshold).sum()),
+                    float(values.max()),
+                    float(top),
+                    bool(top >= self.threshold),
+                )
+            )
+        return tuple(found)
+
+
+def _overlay_paths(folder: Path, slices: Sequence[SliceRef]) -> list[str]:
+    """Names overlays after their slices; slices of one name in two folders are numbered."""
+    names: dict[str, None] = {}
+    for ref in slices:
+        stem = ref.path.name if ref.frame is None else f"{ref.path.name}.{ref.frame:04d}"
+        name, number = f"{stem}.cam.png", 1
+        while name in names:
+            number += 1
+            name = f"{stem}.{number}.cam.png"
+        names[name] = None
+    return [str(folder / name) for name in names]
 
 
 def load(path: str | Path, threads: int | None = None) -> Model:
@@ -154,7 +404,13 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     import tensorflow as tf
 
     forward = tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
-    return Model(path, metadata, lambda images: forward(tf.constant(images)).numpy()[:, 0])
+
+    def explain() -> Explained:
+        with_map = with_class_activation_map(classifier)
+        both = tf.function(lambda images: with_map(images, training=False), reduce_retracing=True)
+        return lambda images: _both(both(tf.constant(images)))
+
+    return Model(path, metadata, lambda images: forward(tf.constant(images)).numpy()[:, 0], explain)
 
 
 def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
@@ -203,10 +459,12 @@ def _load_saved_model(path: Path) -> Model:
     except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
         raise ModelError(f"{path}: cannot be loaded, the folder is damaged ({error})") from None
 
-    def run(images: np.ndarray) -> np.ndarray:
-        return serve(image=tf.constant(as_type(images, dtype.name)))["probability"].numpy()[:, 0]
+    def explained(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return _both(serve(image=tf.constant(as_type(images, dtype.name))))
 
-    return Model(path, metadata, run, kept=loaded)
+    return Model(
+        path, metadata, lambda images: explained(images)[0], lambda: explained, kept=loaded
+    )
 
 
 def _load_tflite(path: Path, threads: int | None) -> Model:
@@ -229,7 +487,19 @@ def _load_tflite(path: Path, threads: int | None) -> Model:
         parts = np.split(images, len(images)) if fixed else [images]
         return np.concatenate([runner(image=part)["probability"][:, 0] for part in parts])
 
-    return Model(path, metadata, run)
+    def explained(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images = as_type(images, dtype)
+        parts = np.split(images, len(images)) if fixed else [images]
+        found = [runner(image=part) for part in parts]
+        probabilities = np.concatenate([each["probability"][:, 0] for each in found])
+        return probabilities, np.concatenate([each["cam"] for each in found])
+
+    has_cam = "cam" in runner.get_output_details()
+    return Model(path, metadata, run, (lambda: explained) if has_cam else None)
+
+
+def _both(outputs: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    return outputs["probability"].numpy()[:, 0], outputs["cam"].numpy()
 
 
 def as_type(images: np.ndarray, dtype: str) -> np.ndarray:

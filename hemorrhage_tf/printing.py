@@ -12,7 +12,7 @@ from rich.table import Table
 from hemorrhage_tf.api import Run
 from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.export import Export
-from hemorrhage_tf.inference import Finding
+from hemorrhage_tf.inference import Prediction
 
 _UNWRAPPED = 10_000  # columns: piped output has no width that a path would have to be cut to
 
@@ -60,7 +60,10 @@ def _settings_rows(
     layer = f" to {settings['feature_layer']}" if settings["feature_layer"] else ""
     frozen = "frozen while the head trains" if settings["fine_tune_epochs"] else "frozen"
     yield "backbone", f"{settings['backbone']}{layer}, weights {settings['weights']}, {frozen}"
-    yield "input", f"{settings['image_size']} x {settings['image_size']}"
+    model = config["model"]
+    form = "the canonical head, " if model["canonical"] else ""
+    window = f", window {','.join(model['window'])}" if model["window"] else ""
+    yield "input", f"{form}{settings['image_size']} x {settings['image_size']}{window}"
     yield "pooling", settings["pooling"]
     views = (
         f"{settings['views']} views, cached" if settings["feature_cache"] else "fresh each epoch"
@@ -141,19 +144,37 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
     )
 
 
-def print_findings(findings: Iterable[Finding]) -> None:
-    """Prints one line a slice."""
+def print_prediction(prediction: Prediction) -> None:
+    """Prints one line a slice, and one a scan."""
     table = Table(box=box.SIMPLE)
     table.add_column("path", overflow="fold")
     table.add_column("probability", justify="right")
     table.add_column("hemorrhage")
-    for finding in findings:
+    for finding in prediction:
         table.add_row(
             _plain(finding.path),
             f"{finding.probability:.3f}",
             "yes" if finding.is_hemorrhage else "no",
         )
-    _console().print(table)
+    console = _console()
+    console.print(table)
+    if not prediction.scans:
+        return
+    scans = Table(box=box.SIMPLE)
+    scans.add_column("scan", overflow="fold", style="bold")
+    for name in ("slices", "flagged", "highest", "mean of top 3"):
+        scans.add_column(name, justify="right")
+    scans.add_column("hemorrhage")
+    for found in prediction.scans:
+        scans.add_row(
+            _plain(found.scan),
+            str(found.slices),
+            str(found.flagged),
+            f"{found.highest:.3f}",
+            f"{found.mean_of_top:.3f}",
+            "yes" if found.is_hemorrhage else "no",
+        )
+    console.print(scans)
 
 
 def _plain(text: str) -> str:

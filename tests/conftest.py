@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from hemorrhage_tf.data.phantoms import draw_phantom
 
@@ -41,6 +44,132 @@ def kaggle_folder(tmp_path) -> Path:
     with open(folder / "labels.csv", "w", newline="") as file:
         file.write("id, hemorrhage\n")
         csv.writer(file).writerows([index, index % 2] for index in range(24))
+    return folder
+
+
+def draw_head(index: int, label: int | None = None, seed: int = 0) -> np.ndarray:
+    """Draws a phantom in whole Hounsfield units; every second one has a hemorrhage.
+
+    Gray levels are taken for the brain window (0 to 80 HU), but a skull has the density of bone,
+    and around it is air.
+    """
+    gray = draw_phantom(seed, index, index % 2 if label is None else label)
+    hounsfield = np.rint(gray / 255 * 80).astype(np.float32)
+    hounsfield[gray > 215] = 1000
+    dark, _ = ndimage.label(gray < 40)
+    hounsfield[dark == dark[0, 0]] = -1000
+    return hounsfield
+
+
+def write_dicom_file(
+    path: Path, hounsfield: np.ndarray, z: float | Sequence[float] | None = 0.0, **tags
+) -> Path:
+    """Writes a CT slice, or of `(n, height, width)` a file of several frames.
+
+    Args:
+        path: the file.
+        hounsfield: in HU; it is rounded.
+        z: where the slice lies, in mm, or where each frame does; None leaves it out.
+        **tags: keywords of DICOM; a value of None leaves a tag out.
+    """
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    dataset = Dataset()
+    values = {
+        "SOPClassUID": CTImageStorage,
+        "SOPInstanceUID": generate_uid(entropy_srcs=[str(path)]),
+        "SeriesInstanceUID": "1.2.3",
+        "PatientID": "P1",
+        "Modality": "CT",
+        "Rows": hounsfield.shape[-2],
+        "Columns": hounsfield.shape[-1],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        **{"BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 0},
+        **{"RescaleSlope": 1, "RescaleIntercept": -1024},
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "PixelData": np.rint(hounsfield + 1024).astype("<u2").tobytes(),
+    }
+    if hounsfield.ndim == 3:
+        values["NumberOfFrames"] = len(hounsfield)
+        if z is not None:
+            values["PerFrameFunctionalGroupsSequence"] = [_frame_at(each) for each in z]
+    elif z is not None:
+        values["ImagePositionPatient"] = [0, 0, z]
+    for keyword, value in (values | tags).items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+    dataset["PixelData"].VR = "OW"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = values["SOPInstanceUID"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def _frame_at(z: float):
+    from pydicom.dataset import Dataset
+
+    position, frame = Dataset(), Dataset()
+    position.ImagePositionPatient = [0, 0, z]
+    frame.PlanePositionSequence = [position]
+    return frame
+
+
+def write_nifti_file(path: Path, hounsfield: np.ndarray, spacing: float = 5.0) -> Path:
+    """Writes a volume `(slices, height, width)`, the first slice lowest, as DICOM shows them."""
+    import nibabel
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.rint(hounsfield).astype(np.int16).transpose(2, 1, 0)[::-1, ::-1]
+    nibabel.Nifti1Image(voxels, np.diag([0.5, 0.5, spacing, 1])).to_filename(path)
+    return path
+
+
+# Fixtures, since tests cannot import from this file.
+@pytest.fixture(scope="session")
+def head() -> Callable[..., np.ndarray]:
+    return draw_head
+
+
+@pytest.fixture(scope="session")
+def write_dicom() -> Callable[..., Path]:
+    return write_dicom_file
+
+
+@pytest.fixture(scope="session")
+def write_nifti() -> Callable[..., Path]:
+    return write_nifti_file
+
+
+@pytest.fixture(scope="session")
+def write_series() -> Callable[..., list[Path]]:
+    """Writes slices of a series; their names do not tell their order from the neck up."""
+
+    def write(folder: Path, slices: Sequence[np.ndarray], **tags) -> list[Path]:
+        names = [f"{(7 * index + 3) % 10}{index:02d}.dcm" for index in range(len(slices))]
+        return [
+            write_dicom_file(folder / name, pixels, 5.0 * index, **tags)
+            for index, (name, pixels) in enumerate(zip(names, slices, strict=True))
+        ]
+
+    return write
+
+
+@pytest.fixture
+def dicom_folder(tmp_path) -> Path:
+    """Class folders of 24 DICOM files without suffix, each of a patient of its own."""
+    folder = tmp_path / "dicom"
+    for index in range(24):
+        write_dicom_file(
+            folder / ("hemorrhage" if index % 2 else "normal") / f"IM{index:02d}",
+            draw_head(index),
+            PatientID=f"P{index:02d}",
+            SeriesInstanceUID=f"1.2.{index}",
+        )
     return folder
 
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 import hemorrhage_tf as htf
+from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.errors import DataError, OptionError, OutputError, WeightsError
 from hemorrhage_tf.training.run import RUN_FILES
 
@@ -328,6 +333,328 @@ def test_a_stopped_fit_leaves_no_run_and_keeps_its_features(kaggle_folder, tmp_p
         assert list(out.parent.iterdir()) == []
     assert list(cache.glob("features/*/*.npz"))
     htf.fit(kaggle_folder, out=out, **QUICK)
+
+
+THREE = ("brain", "subdural", "bone")
+
+
+def metadata_of(run):
+    """What the .keras file itself carries."""
+    with zipfile.ZipFile(run.path / "model.keras") as archive:
+        return json.loads(archive.read("hemorrhage_tf.json"))
+
+
+class TestHounsfield:
+    @pytest.mark.parametrize("window", [None, "subdural", "brain,subdural,bone"])
+    def test_fit_on_dicom_files_keeps_the_window(self, dicom_folder, tmp_path, window):
+        settings = {} if window is None else {"window": window}
+        run = htf.fit(dicom_folder, out=tmp_path / "run", **settings, **QUICK)
+        expected = ["brain"] if window is None else window.split(",")
+        metadata = metadata_of(run)
+        assert metadata == json.loads(json.dumps(run.config["model"]))
+        assert metadata["window"] == expected
+        assert (metadata["canonical"], metadata["upright"]) == (True, False)
+        assert metadata["format_version"] == 2
+        assert run.model().metadata.window == tuple(expected)
+        config = json.loads((run.path / "config.json").read_text())
+        assert config["settings"]["window"] == (expected if window else None)
+        assert htf.FitSettings(**config["settings"]).to_dict() == config["settings"]
+        data = config["data"]
+        assert (data["slices"], data["in_hounsfield_units"]) == (24, 24)
+        assert (data["patients"], data["scans"], data["groups"]) == (24, 24, 24)
+        assert (data["layout"], data["level"]) == ("class folders", "slice")
+        # The saved model repeats what was written.
+        found = rows(run.path / "predictions.csv")
+        findings = htf.predict(run, [dicom_folder / row["path"] for row in found], quiet=True)
+        by_path = {finding.path: finding.probability for finding in findings}
+        for row in found:
+            probability = by_path[str(dicom_folder / row["path"])]
+            assert probability == pytest.approx(float(row["probability"]), abs=1e-5)
+
+    def test_another_window_gives_another_model(self, dicom_folder, tmp_path):
+        written = [
+            (htf.fit(dicom_folder, out=tmp_path / window, window=window, **QUICK).path)
+            / "predictions.csv"
+            for window in ("brain", "subdural", "brain,subdural,bone")
+        ]
+        assert len({path.read_bytes() for path in written}) == 3
+
+    def test_pictures_have_no_window(self, kaggle_folder, tmp_path):
+        run = htf.fit(kaggle_folder, out=tmp_path / "run", **QUICK)
+        assert metadata_of(run)["window"] is None
+        assert run.config["data"]["in_hounsfield_units"] == 0
+
+    def test_a_window_on_pictures_is_refused(self, kaggle_folder, dicom_folder, tmp_path):
+        with pytest.raises(OptionError, match="--window bone: 24 of 24 slices are pictures"):
+            htf.fit(kaggle_folder, out=tmp_path / "run", window="bone", **QUICK)
+        Image.fromarray(draw_phantom(0, 30, 0)).save(dicom_folder / "normal" / "x.png")
+        with pytest.raises(OptionError, match="--window bone: 1 of 25 slices are pictures"):
+            htf.fit(dicom_folder, out=tmp_path / "run", window="bone", **QUICK)
+        assert not (tmp_path / "run").exists()
+        # Without one, both are shown as the pictures were.
+        run = htf.fit(dicom_folder, out=tmp_path / "run", **QUICK)
+        assert metadata_of(run)["window"] == ["brain"]
+        assert run.config["data"]["in_hounsfield_units"] == 24
+
+    def test_volumes_are_fitted_slice_by_slice_with_a_warning(
+        self, tmp_path, head, write_nifti, capsys
+    ):
+        for index in range(8):
+            name = f"{('normal', 'ich')[index % 2]}/{index}.nii.gz"
+            heads = np.stack([head(3 * index + k, index % 2) for k in range(3)])
+            write_nifti(tmp_path / "data" / name, heads)
+        settings = {**QUICK, "quiet": False, "folds": 2}
+        run = htf.fit(tmp_path / "data", out=tmp_path / "run", **settings)
+        told = " ".join(capsys.readouterr().err.split())
+        assert "the labels are of whole scans" in told
+        split = rows(run.path / "split.csv")
+        assert [row["frame"] for row in split] == ["0", "1", "2"] * 8
+        assert all("#" not in row["path"] for row in split)
+        # Slices of a volume stay together, and so do those of a patient.
+        sides = {(row["path"], row["repeat_1"], row["group"], row["patient"]) for row in split}
+        assert len(sides) == len({row["path"] for row in split}) == 8
+        assert len({row["patient"] for row in split}) == 8
+        found = rows(run.path / "predictions.csv")
+        assert {(row["path"], row["frame"]) for row in found} == {
+            (row["path"], row["frame"]) for row in split
+        }
+        assert run.config["data"]["level"] == "scan" and run.config["data"]["scans"] == 8
+
+
+class TestCanonical:
+    def test_is_what_the_settings_say(self, kaggle_folder, tmp_path):
+        runs = {
+            name: htf.fit(kaggle_folder, out=tmp_path / name, **settings, **QUICK)
+            for name, settings in (
+                ("default", {}),
+                ("off", {"canonical": False}),
+                ("upright", {"upright": True}),
+            )
+        }
+        assert {
+            name: (metadata_of(run)["canonical"], metadata_of(run)["upright"])
+            for name, run in runs.items()
+        } == {"default": (True, False), "off": (False, False), "upright": (True, True)}
+        assert not runs["off"].model().metadata.model_input.canonical
+        written = [(run.path / "predictions.csv").read_bytes() for run in runs.values()]
+        assert written[0] != written[1]
+
+    def test_what_lies_outside_the_head_does_not_matter(self, kaggle_folder, tmp_path):
+        couch = np.pad(draw_phantom(0, 1, 1), ((0, 40), (20, 20)))
+        plain = tmp_path / "plain.png"
+        Image.fromarray(couch).save(plain)
+        couch[-12:-9] = 120
+        couch[4:9, 2:14] = 255  # letters
+        marked = tmp_path / "marked.png"
+        Image.fromarray(couch).save(marked)
+        for canonical in (True, False):
+            run = htf.fit(
+                kaggle_folder, out=tmp_path / f"{canonical}", canonical=canonical, **QUICK
+            )
+            one, other = htf.predict(run, [plain, marked], quiet=True)
+            assert (one.probability == other.probability) == canonical
+
+
+class TestEvaluateScans:
+    @pytest.fixture
+    def run(self, kaggle_folder, tmp_path):
+        return htf.fit(kaggle_folder, out=tmp_path / "run", **{**QUICK, "epochs": 30})
+
+    def by_scan(self, run, volumes):
+        """Label and mean of the three highest, from what predict says of each volume."""
+        prediction = htf.predict(run, list(volumes), quiet=True)
+        return list(volumes.values()), [scan.mean_of_top for scan in prediction.scans]
+
+    @pytest.fixture
+    def volumes(self, tmp_path, head, write_nifti):
+        """Four scans of five slices; hemorrhage is in one slice of two of them."""
+        found = {}
+        for index in range(4):
+            slices = [head(40 + 5 * index + k, int(index % 2 == 1 and k == 2)) for k in range(5)]
+            path = tmp_path / "other" / ("normal", "ich")[index % 2] / f"{index}.nii"
+            found[write_nifti(path, np.stack(slices))] = index % 2
+        return found
+
+    def test_figures_count_scans(self, run, volumes, tmp_path):
+        evaluation = htf.evaluate(run, tmp_path / "other", quiet=True)
+        assert evaluation.level == "scan"
+        assert len(evaluation.findings) == len(evaluation.labels) == 20
+        metrics = evaluation.metrics
+        assert metrics["n"] == 4 and metrics["evaluated_on"] == "4 scans"
+        labels, figures = self.by_scan(run, volumes)
+        decisions = np.array(figures) >= run.model().threshold
+        assert metrics["accuracy"]["estimate"] == pytest.approx(np.mean(decisions == labels))
+        assert metrics["roc_auc"]["estimate"] == pytest.approx(roc_auc_score(labels, figures))
+        assert [finding.path for finding in evaluation.findings[:2]] == [
+            "ich/1.nii#0",
+            "ich/1.nii#1",
+        ]
+
+    def test_labels_of_single_slices_count_slices(self, run, volumes, tmp_path):
+        lines = ["path,label,frame"]
+        for path, label in volumes.items():
+            lines += [f"{path},{int(label and k == 2)},{k}" for k in range(5)]
+        (tmp_path / "slices.csv").write_text("\n".join(lines))
+        evaluation = htf.evaluate(run, tmp_path / "slices.csv", quiet=True)
+        assert (evaluation.level, evaluation.metrics["n"]) == ("slice", 20)
+        assert evaluation.metrics["evaluated_on"] == "20 slices"
+        assert evaluation.labels.sum() == 2
+
+    def test_folders_of_a_csv_are_scans_in_every_format(
+        self, run, tmp_path, head, write_dicom, write_series
+    ):
+        write_series(tmp_path / "a", [head(60, 0), head(61, 0)], PatientID="A")
+        write_series(tmp_path / "b", [head(62, 1), head(63, 1)], PatientID="B")
+        for name, label in (("c", 0), ("d", 1)):
+            (tmp_path / name).mkdir()
+            for index in range(3):
+                pixels = draw_phantom(0, 70 + 3 * label + index, label)
+                Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
+        (tmp_path / "scans.csv").write_text("path,label\na,0\nb,1\nc,0\nd,1\n")
+        evaluation = htf.evaluate(run, tmp_path / "scans.csv", quiet=True)
+        assert (evaluation.level, evaluation.metrics["n"]) == ("scan", 4)
+        assert len(evaluation.findings) == 10
+
+    def test_window_and_target_are_passed_on(self, run, tmp_path, head, write_series):
+        write_series(tmp_path / "a", [head(60 + index) for index in range(4)])
+        names = sorted(path.name for path in (tmp_path / "a").iterdir())
+        lines = [f"a/{name},{index % 2},{index // 2}" for index, name in enumerate(names)]
+        (tmp_path / "a.csv").write_text("\n".join(["path,label,sah", *lines]))
+        assert htf.evaluate(run, tmp_path / "a.csv", quiet=True).labels.tolist() == [0, 1, 0, 1]
+        found = htf.evaluate(run, tmp_path / "a.csv", target="sah", quiet=True)
+        assert found.labels.tolist() == [0, 0, 1, 1]
+        bone = htf.evaluate(run, tmp_path / "a.csv", window="bone", quiet=True)
+        assert [one.probability for one in bone.findings] != [
+            one.probability for one in found.findings
+        ]
+        with pytest.raises(OptionError, match="--target sdh: a.csv has no such column"):
+            htf.evaluate(run, tmp_path / "a.csv", target="sdh", quiet=True)
+
+
+IDENTIFYING = {
+    "PatientName": "Mustermann^Erika",
+    "PatientBirthDate": "19640812",
+    "PatientAddress": "Heidestrasse 17",
+    "OtherPatientIDs": "OLD-4711",
+    "AccessionNumber": "ACC7788",
+    "ReferringPhysicianName": "Doktor^Brinkmann",
+    "InstitutionName": "Schwarzwaldklinik",
+    "StudyInstanceUID": "1.2.826.99.1",
+    "StudyDate": "20190417",
+}
+SECRETS = (
+    *("Mustermann", "Erika", "19640812", "Heidestrasse", "OLD-4711", "ACC7788", "Brinkmann"),
+    *("Schwarzwaldklinik", "1.2.826.99", "20190417", "PAT08"),
+)
+
+
+def contents(folder):
+    """Every file of a folder, and every member of the archives among them."""
+    for path in folder.rglob("*"):
+        if not path.is_file():
+            continue
+        yield path.name, path.read_bytes()
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    yield f"{path.name}: {name}", archive.read(name)
+
+
+def leaks(folder):
+    return [
+        (name, secret)
+        for name, content in contents(folder)
+        for secret in SECRETS
+        if secret.lower().encode() in content.lower()
+    ]
+
+
+class TestPrivacy:
+    @pytest.fixture
+    def named(self, tmp_path, head, write_dicom):
+        """DICOM files whose tags, folders and names all name the patients."""
+        root = tmp_path / "data"
+        for index in range(12):
+            patient = f"PAT08{index:02d}"
+            folder = root / ("hemorrhage" if index % 2 else "normal")
+            for number in range(2):
+                place = f"{patient} Mustermann, Erika {index}/1964-{patient}-{number}.dcm"
+                write_dicom(
+                    *(folder / place, head(2 * index + number, index % 2), 5 * number),
+                    PatientID=patient,
+                    SeriesInstanceUID=f"1.2.826.99.2.{index}",
+                    SOPInstanceUID=f"1.2.826.99.3.{index}.{number}",
+                    **IDENTIFYING,
+                )
+        return root
+
+    @pytest.mark.parametrize("settings", [{}, {"folds": 2}], ids=["split", "folds"])
+    def test_nothing_that_names_a_patient_is_in_the_run_folder(
+        self, named, tmp_path, cache, settings
+    ):
+        run = htf.fit(named, out=tmp_path / "run", **settings, **QUICK)
+        names = [name for name, _ in contents(run.path)]
+        assert "model.keras: model.weights.h5" in names and "split.csv" in names
+        assert leaks(run.path) == []
+        assert leaks(cache) == []
+        split = rows(run.path / "split.csv")
+        assert len({row["path"] for row in split}) == 24
+        assert all(re.fullmatch("[0-9a-f]{16}", row["patient"]) for row in split)
+        # Which slices are of one patient is still told.
+        assert sorted(Counter(row["patient"] for row in split).values()) == [2] * 12
+        assert run.config["data"]["patients"] == 12
+        assert run.config["data"]["root"] == str(named.resolve())
+
+    def test_an_export_holds_nothing_of_it_either(self, named, tmp_path):
+        run = htf.fit(named, out=tmp_path / "run", **QUICK)
+        for name in ("a.tflite", "saved"):
+            htf.export(run, tmp_path / "exports" / name, verify=named, quiet=True)
+        assert leaks(tmp_path / "exports") == []
+
+    def test_evaluation_shows_the_numbered_names(self, named, tmp_path):
+        run = htf.fit(named, out=tmp_path / "run", **QUICK)
+        evaluation = htf.evaluate(run, named, quiet=True)
+        assert not any(
+            secret in finding.path for finding in evaluation.findings for secret in SECRETS
+        )
+
+    def test_a_folder_that_names_a_patient_is_not_written(self, named, tmp_path):
+        moved = tmp_path / "Mustermann"
+        named.rename(moved)
+        run = htf.fit(moved, out=tmp_path / "run", **QUICK)
+        assert leaks(run.path) == []
+        assert run.config["data"]["root"] is None
+
+    def test_all_is_shown_where_asked(self, named, tmp_path):
+        run = htf.fit(named, out=tmp_path / "run", anonymize=False, **QUICK)
+        split = rows(run.path / "split.csv")
+        assert {row["patient"] for row in split} == {f"PAT08{index:02d}" for index in range(12)}
+        assert all((named / row["path"]).is_file() for row in split)
+        # And what no table is for stays out all the same.
+        text = "".join(path.read_text() for path in run.path.glob("*.[cj]s*"))
+        for secret in ("Heidestrasse", "Brinkmann", "Schwarzwaldklinik", "1.2.826", "20190417"):
+            assert secret not in text
+
+    def test_the_patients_hashes_do_not_follow_from_what_is_written(self, named, tmp_path):
+        run = htf.fit(named, out=tmp_path / "run", **QUICK)
+        written = {row["patient"] for row in rows(run.path / "split.csv")}
+        data_hash = run.config["data"]["hash"]
+        keys = [b"", data_hash.encode(), bytes.fromhex(data_hash)]
+        for index in range(12):
+            for key in keys:
+                guess = hashlib.blake2b(f"PAT08{index:02d}".encode(), digest_size=8, key=key)
+                assert guess.hexdigest() not in written
+        again = htf.fit(named, out=tmp_path / "again", **QUICK)
+        assert {row["patient"] for row in rows(again.path / "split.csv")} == written
+
+    def test_patients_of_two_runs_on_other_slices_cannot_be_matched(self, named, tmp_path):
+        first = htf.fit(named, out=tmp_path / "first", **QUICK)
+        next(named.rglob("*-0.dcm")).unlink()
+        second = htf.fit(named, out=tmp_path / "second", **QUICK)
+        hashes = [
+            {row["patient"] for row in rows(run.path / "split.csv")} for run in (first, second)
+        ]
+        assert not hashes[0] & hashes[1]
 
 
 def select_wait(seconds: float) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -14,6 +15,11 @@ QUICK = ["--backbone", "tiny", "--image-size", "32", "--epochs", "2"]
 
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def words(text):
+    """The words of a table, whatever its spacing."""
+    return " ".join(text.split())
 
 
 @pytest.fixture
@@ -36,9 +42,11 @@ def test_fit_prints_figures_with_intervals_split_and_settings(kaggle_folder, tmp
 def test_predict_json_stands_alone_on_standard_output(model, kaggle_folder):
     result = run("predict", model, kaggle_folder, "--json")
     found = json.loads(result.stdout)
-    assert len(found) == 24
-    assert list(found[0]) == ["path", "probability", "hemorrhage"]
-    assert all(row["hemorrhage"] == int(row["probability"] >= 0.5) for row in found)
+    assert list(found) == ["slices", "scans"] and found["scans"] == []
+    assert len(found["slices"]) == 24
+    assert list(found["slices"][0]) == ["path", "probability", "hemorrhage", "scan"]
+    for row in found["slices"]:
+        assert row["hemorrhage"] == int(row["probability"] >= 0.5) and row["scan"] is None
 
 
 def test_predict_csv_stands_alone_on_standard_output(model, kaggle_folder):
@@ -46,7 +54,7 @@ def test_predict_csv_stands_alone_on_standard_output(model, kaggle_folder):
     result = run("predict", model, pattern, "--csv")
     found = list(csv.DictReader(io.StringIO(result.stdout)))
     assert len(found) == 10
-    assert result.stdout.splitlines()[0] == "path,probability,hemorrhage"
+    assert result.stdout.splitlines()[0] == "path,probability,hemorrhage,scan"
 
 
 def test_predict_prints_a_table_with_every_path(model, kaggle_folder):
@@ -88,6 +96,9 @@ def test_export_and_benchmark_print_how_the_models_compare(model, tmp_path):
         (["fit", "nowhere", "--backbone", "vgg"], 2, "'vgg' is not one of"),
         (["fit", "nowhere", "--augment", "zoom"], 2, "no augmentation is called zoom"),
         (["predict", "nowhere", "x.png"], 1, "no model there"),
+        (["fit", "nowhere", "--window", "lung"], 2, "--window lung: accepted are brain (40/80)"),
+        (["fit", "nowhere", "--window", "brain,bone"], 2, "accepted is one window (gray), or"),
+        (["fit", "nowhere", "--no-canonical", "--upright"], 2, "--upright: needs the canonical"),
         (["predict", "nowhere"], 2, "Missing argument"),
         (["predict", "nowhere", "x.png", "--json", "--csv"], 2, "exclude each other"),
     ],
@@ -122,5 +133,137 @@ def test_predict_names_all_bad_files_at_once(model, tmp_path):
     (tmp_path / "b.jpg").write_bytes(b"")
     result = run("predict", model, tmp_path / "a.png", tmp_path / "b.jpg")
     assert result.exit_code == 1
-    assert "a.png: not a PNG or JPEG image" in result.stderr
+    assert "a.png: not one of the formats that are read: PNG, JPEG, DICOM" in result.stderr
     assert "b.jpg: the file is empty" in result.stderr
+
+
+class TestScans:
+    @pytest.fixture
+    def series(self, tmp_path, head, write_series):
+        write_series(tmp_path / "series", [head(index) for index in range(4)])
+        return tmp_path / "series"
+
+    @pytest.fixture
+    def volume(self, tmp_path, head, write_nifti):
+        return write_nifti(tmp_path / "a.nii.gz", np.stack([head(index) for index in range(3)]))
+
+    def test_a_table_shows_slices_and_a_line_for_each_scan(self, model, series, volume):
+        result = run("predict", model, series, volume)
+        assert result.exit_code == 0, result.output
+        slices, scans = result.stdout.split("mean of top 3")
+        assert "scan slices flagged highest" in words(slices)
+        order = [slices.index(f"{name}.dcm") for name in ("300", "001", "702", "403")]
+        assert order == sorted(order)
+        assert all(f"{volume}#{frame}" in slices for frame in range(3))
+        (first, second) = (line for line in scans.splitlines() if str(series.parent) in line)
+        assert first.split()[:2] == [str(series), "4"]
+        assert second.split()[:2] == [str(volume), "3"]
+        assert first.split()[-1] in ("yes", "no")
+
+    def test_json_holds_the_scans(self, model, series, volume):
+        result = run("predict", model, series, volume, "--json")
+        found = json.loads(result.stdout)
+        assert [scan["scan"] for scan in found["scans"]] == [str(series), str(volume)]
+        for scan in found["scans"]:
+            rows = [row for row in found["slices"] if row["scan"] == scan["scan"]]
+            values = sorted(row["probability"] for row in rows)
+            assert scan["slices"] == len(rows)
+            assert scan["highest"] == values[-1]
+            assert scan["mean_of_top_3"] == pytest.approx(np.mean(values[-3:]), abs=2e-6)
+            assert scan["flagged"] == sum(row["hemorrhage"] for row in rows)
+
+    def test_csv_is_of_the_slices(self, model, series, volume):
+        result = run("predict", model, series, volume, "--csv")
+        found = list(csv.DictReader(io.StringIO(result.stdout)))
+        assert [row["scan"] for row in found] == [str(series)] * 4 + [str(volume)] * 3
+        assert [row["path"] for row in found[4:]] == [f"{volume}#{frame}" for frame in range(3)]
+
+    def test_cam_writes_overlays_and_names_them(self, model, series, tmp_path):
+        result = run("predict", model, series, "--csv", "--cam", tmp_path / "overlays")
+        found = list(csv.DictReader(io.StringIO(result.stdout)))
+        made = sorted(str(path) for path in (tmp_path / "overlays").iterdir())
+        assert sorted(row["cam"] for row in found) == made and len(made) == 4
+        assert all(path.endswith(".dcm.cam.png") for path in made)
+
+    def test_evaluate_says_that_scans_were_counted(self, model, tmp_path, head, write_nifti):
+        for index in range(4):
+            path = tmp_path / "scans" / ("normal", "ich")[index % 2] / f"{index}.nii"
+            write_nifti(path, np.stack([head(5 * index + k, index % 2) for k in range(4)]))
+        result = run("evaluate", model, tmp_path / "scans")
+        assert result.exit_code == 0, result.output
+        assert "Evaluated on 4 scans, at a threshold of 0.5." in words(result.stdout)
+        metrics = json.loads(run("evaluate", model, tmp_path / "scans", "--json").stdout)
+        assert metrics["n"] == 4
+
+
+class TestWindow:
+    def test_fit_evaluate_and_predict_with_three(self, dicom_folder, tmp_path):
+        out, windows = tmp_path / "run", "brain,subdural,bone"
+        result = run("fit", dicom_folder, *QUICK, "--window", windows, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert f"the canonical head, 32 x 32, window {windows}" in words(result.stdout)
+        for command in ("evaluate", "predict"):
+            assert run(command, out, dicom_folder).exit_code == 0
+            assert run(command, out, dicom_folder, "--window", windows).exit_code == 0
+            result = run(command, out, dicom_folder, "--window", "brain")
+            assert result.exit_code == 2 and result.stdout == ""
+            assert "this model was trained with brain,subdural,bone" in result.stderr
+
+    def test_on_pictures_is_refused(self, model, kaggle_folder, tmp_path):
+        for arguments in (
+            ("fit", kaggle_folder, *QUICK, "--out", tmp_path / "other"),
+            ("evaluate", model, kaggle_folder),
+            ("predict", model, kaggle_folder),
+        ):
+            result = run(*arguments, "--window", "brain")
+            assert result.exit_code == 2
+            assert "--window brain: 24 of 24 slices are pictures" in result.stderr
+        assert not (tmp_path / "other").exists()
+
+    def test_three_on_a_model_of_pictures(self, model, dicom_folder):
+        plain, three = (
+            run("predict", model, dicom_folder, "--csv", *arguments).stdout
+            for arguments in ((), ("--window", "brain,subdural,bone"))
+        )
+        assert len(plain.splitlines()) == len(three.splitlines()) == 25
+        assert plain != three
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown", "expected"),
+    [
+        ((), "the canonical head, 32 x 32", (True, False)),
+        (("--no-canonical",), "32 x 32", (False, False)),
+        (("--upright",), "the canonical head, 32 x 32", (True, True)),
+    ],
+)
+def test_fit_says_and_keeps_how_slices_are_brought(
+    kaggle_folder, tmp_path, arguments, shown, expected
+):
+    result = run("fit", kaggle_folder, *QUICK, *arguments, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert f" input {shown} pooling" in words(result.stdout)
+    model = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
+    assert (model["canonical"], model["upright"]) == expected
+
+
+def test_patients_are_named_only_where_asked(dicom_folder, tmp_path):
+    for flag, count in (("--anonymize", 0), ("--no-anonymize", 1)):
+        out = tmp_path / flag
+        result = run("fit", dicom_folder, *QUICK, flag, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert (out / "split.csv").read_text().count(",P07,") == count
+
+
+def test_target_chooses_the_label(tmp_path, dicom_folder):
+    lines = ["path,label,subdural"]
+    for path in sorted(dicom_folder.rglob("IM*")):
+        number = int(path.name[2:])
+        lines.append(f"{path},{number % 2},{int(number % 4 == 3)}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    result = run("fit", tmp_path, *QUICK, "--target", "subdural", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "24 slices (6 with hemorrhage)" in words(result.stdout)
+    result = run("fit", tmp_path, *QUICK, "--target", "epidural", "--out", tmp_path / "other")
+    assert result.exit_code == 2
+    assert "--target epidural: manifest.csv has no such column" in result.stderr

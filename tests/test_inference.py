@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import zipfile
 
 import keras
@@ -8,14 +9,35 @@ import pytest
 from PIL import Image
 
 import hemorrhage_tf as htf
-from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.data.model_input import ModelInput
+from hemorrhage_tf.data.phantoms import draw_phantom
+from hemorrhage_tf.errors import DataError, ModelError, OptionError, OutputError
+from hemorrhage_tf.inference import Finding, ScanFinding, mean_of_top
+
+FIT = {"backbone": "tiny", "image_size": 32, "epochs": 1, "quiet": True}
+THREE = ("brain", "subdural", "bone")
 
 
 @pytest.fixture
 def run(kaggle_folder, tmp_path):
-    return htf.fit(
-        kaggle_folder, out=tmp_path / "run", backbone="tiny", image_size=32, epochs=1, quiet=True
-    )
+    return htf.fit(kaggle_folder, out=tmp_path / "run", **FIT)
+
+
+@pytest.fixture
+def series(tmp_path, head, write_series):
+    """A series of five slices whose names do not tell their order."""
+    folder = tmp_path / "series"
+    return write_series(folder, [head(index) for index in range(5)])
+
+
+@pytest.fixture
+def volume(tmp_path, head, write_nifti):
+    """The same slices as the series."""
+    return write_nifti(tmp_path / "a.nii.gz", np.stack([head(index) for index in range(5)]))
+
+
+def probabilities(prediction):
+    return [finding.probability for finding in prediction]
 
 
 def test_threshold_belongs_to_the_positive_side(run, kaggle_folder):
@@ -76,3 +98,231 @@ def test_model_whose_weights_are_damaged_is_told(run, tmp_path):
             target.writestr(name, content[:100] if name.endswith(".h5") else content)
     with pytest.raises(ModelError, match="damaged"):
         htf.load(damaged)
+
+
+class TestScans:
+    def test_a_series_comes_from_the_neck_up_with_a_line_of_its_own(self, run, series):
+        folder = series[0].parent
+        prediction = htf.predict(run, folder, quiet=True)
+        assert [finding.path for finding in prediction] == [str(path) for path in series]
+        assert [str(path) for path in sorted(series)] != [finding.path for finding in prediction]
+        assert {finding.scan for finding in prediction} == {str(folder)}
+        found = probabilities(prediction)
+        (scan,) = prediction.scans
+        threshold = run.model().threshold
+        top = np.mean(sorted(found)[-3:])
+        assert scan == ScanFinding(
+            scan=str(folder),
+            slices=5,
+            flagged=sum(probability >= threshold for probability in found),
+            highest=max(found),
+            mean_of_top=pytest.approx(top, abs=1e-6),
+            is_hemorrhage=bool(top >= threshold),
+        )
+
+    def test_a_slice_is_predicted_as_alone_and_as_in_every_format(
+        self, run, series, volume, head, tmp_path, write_dicom
+    ):
+        model = run.model()
+        expected = probabilities(model.predict(series[0].parent))
+        assert len(set(expected)) == 5
+        prediction = model.predict(volume)
+        assert [finding.path for finding in prediction] == [f"{volume}#{i}" for i in range(5)]
+        assert probabilities(prediction) == pytest.approx(expected, abs=1e-6)
+        heads = np.stack([head(index) for index in range(5)])
+        # The frames of this file count from the vertex down.
+        frames = write_dicom(tmp_path / "frames.dcm", heads[::-1], [20, 15, 10, 5, 0])
+        prediction = model.predict(frames)
+        assert [finding.path for finding in prediction] == [
+            f"{frames}#{frame}" for frame in (4, 3, 2, 1, 0)
+        ]
+        assert probabilities(prediction) == pytest.approx(expected, abs=1e-6)
+        alone = model.predict(series[3])
+        assert probabilities(alone) == pytest.approx(expected[3:4], abs=1e-6)
+        assert alone.scans == () and alone[0].scan is None
+
+    def test_they_are_what_the_model_says_of_its_input(self, run, series, head):
+        model = run.model()
+        images = np.stack([ModelInput(32, ("brain",))(head(index)) for index in range(5)])
+        assert probabilities(model.predict(series)) == pytest.approx(model.run(images), abs=1e-6)
+
+    def test_scans_and_pictures_together(self, run, series, volume, kaggle_folder):
+        picture = kaggle_folder / "head_ct" / "head_ct" / "001.png"
+        prediction = htf.predict(run, [volume, picture, series[0].parent], quiet=True)
+        assert [scan.scan for scan in prediction.scans] == [str(volume), str(series[0].parent)]
+        assert [finding.scan for finding in prediction][4:7] == [
+            *(str(volume), None, str(series[0].parent)),
+        ]
+        assert len(prediction) == 11 and prediction[5].path == str(picture)
+
+    @pytest.mark.parametrize(
+        ("values", "expected"),
+        [([0.2], 0.2), ([0.1, 0.5], 0.3), ([0.9, 0.1, 0.6, 0.0, 0.3], 0.6)],
+    )
+    def test_mean_of_the_three_highest_or_of_all(self, values, expected):
+        assert mean_of_top(np.array(values)) == pytest.approx(expected)
+
+    def test_flagged_slices_and_the_scans_own_decision(self, run):
+        scans = ["a", "a", None, "a", "b", "b", "a"]
+        values = np.array([0.9, 0.1, 1.0, 0.7, 0.4, 0.6, 0.2], np.float32)
+        a, b = run.model().scan_findings(scans, values)
+        assert (a.scan, a.slices, a.flagged, a.is_hemorrhage) == ("a", 4, 2, True)
+        assert a.highest == pytest.approx(0.9) and a.mean_of_top == pytest.approx(0.6)
+        assert (b.scan, b.slices, b.flagged) == ("b", 2, 1)
+        assert b.mean_of_top == pytest.approx(0.5)
+
+    def test_to_dict_is_plain_json(self, run, series):
+        prediction = htf.predict(run, series[0].parent, quiet=True)
+        values = json.loads(json.dumps(prediction.to_dict(), allow_nan=False))
+        assert list(values) == ["slices", "scans"]
+        assert [list(row) for row in values["slices"]] == [
+            ["path", "probability", "hemorrhage", "scan"]
+        ] * 5
+        assert list(values["scans"][0]) == [
+            *("scan", "slices", "flagged", "highest", "mean_of_top_3", "hemorrhage"),
+        ]
+
+    def test_is_a_sequence_of_findings(self, run, series):
+        prediction = htf.predict(run, series, quiet=True)
+        assert isinstance(prediction, htf.Prediction) and isinstance(prediction[-1], Finding)
+        assert list(prediction) == list(prediction.findings) == [prediction[i] for i in range(5)]
+
+    def test_missing_slices_are_warned_of(self, run, tmp_path, head, write_dicom, capsys):
+        for index, z in enumerate([0, 5, 10, 25, 30, 35]):
+            write_dicom(tmp_path / "gap" / f"{index}.dcm", head(index), z)
+        htf.predict(run, tmp_path / "gap")
+        told = " ".join(capsys.readouterr().err.split())
+        assert "slices seem to be missing: 15.0 mm between 2.dcm and 3.dcm" in told
+
+    def test_a_bad_slice_is_told_or_left_out(self, run, series):
+        series[2].write_bytes(series[2].read_bytes()[:-500])
+        with pytest.raises(DataError, match=f"{series[2].name}.*(?s:.*)--skip-bad"):
+            htf.predict(run, series, quiet=True)
+        prediction = htf.predict(run, series, skip_bad=True, quiet=True)
+        assert len(prediction) == 4 and prediction.scans[0].slices == 4
+
+
+class TestOverlays:
+    def test_each_slice_gets_one_of_its_own_size(self, run, series, tmp_path, head, write_dicom):
+        wide = write_dicom(tmp_path / "wide.dcm", np.pad(head(7), ((0, 0), (9, 30))))
+        picture = tmp_path / "b.png"
+        Image.fromarray(draw_phantom(0, 3, 1)).resize((200, 150)).save(picture)
+        folder = tmp_path / "made" / "overlays"
+        prediction = htf.predict(run, [*series, wide, picture], cam=folder, quiet=True)
+        assert [finding.cam for finding in prediction] == [
+            str(folder / f"{path.name}.cam.png") for path in (*series, wide, picture)
+        ]
+        sizes = []
+        for finding in prediction:
+            with Image.open(finding.cam) as overlay:
+                assert (overlay.format, overlay.mode) == ("PNG", "RGB")
+                sizes.append(overlay.size)
+        assert sizes == [(128, 128)] * 5 + [(167, 128), (200, 150)]
+        assert len(list(folder.iterdir())) == 7
+        without = htf.predict(run, [*series, wide, picture], quiet=True)
+        assert probabilities(prediction) == pytest.approx(probabilities(without), abs=1e-5)
+        assert {finding.cam for finding in without} == {None}
+        assert all("cam" in row for row in prediction.to_dict()["slices"])
+
+    def test_shows_the_slice_through_the_window(self, run, series, head, tmp_path):
+        (finding,) = htf.predict(run, series[0], cam=tmp_path / "cam", quiet=True)
+        shown = ModelInput(128, ("brain",), canonical=False)(head(0))
+        overlay = np.asarray(Image.open(finding.cam)).astype(np.float32)
+        # Red is added to it, and to nothing that the model does not see.
+        assert (overlay[..., 1] <= shown[..., 1] + 0.51).all()
+        np.testing.assert_array_equal(overlay[..., 1], overlay[..., 2])
+        corner = (slice(0, 4), slice(0, 4))
+        np.testing.assert_allclose(overlay[corner], shown[corner], atol=0.51)
+
+    def test_frames_are_numbered(self, run, volume, tmp_path):
+        prediction = htf.predict(run, volume, cam=tmp_path / "cam", quiet=True)
+        names = [f"a.nii.gz.{frame:04d}.cam.png" for frame in range(5)]
+        assert sorted(path.name for path in (tmp_path / "cam").iterdir()) == names
+        assert [finding.cam for finding in prediction] == [
+            str(tmp_path / "cam" / name) for name in names
+        ]
+
+    def test_slices_of_one_name_are_numbered(self, run, tmp_path, head, write_dicom):
+        for index, name in enumerate(("x", "y", "z")):
+            write_dicom(tmp_path / name / "a.dcm", head(index))
+        htf.predict(run, [tmp_path / name for name in "xyz"], cam=tmp_path / "cam", quiet=True)
+        assert sorted(path.name for path in (tmp_path / "cam").iterdir()) == [
+            *("a.dcm.2.cam.png", "a.dcm.3.cam.png", "a.dcm.cam.png"),
+        ]
+
+    def test_a_place_that_cannot_be_written(self, run, series, tmp_path):
+        (tmp_path / "file").write_text("notes")
+        with pytest.raises(OutputError, match="--cam .*file: cannot be written"):
+            htf.predict(run, series, cam=tmp_path / "file", quiet=True)
+        assert (tmp_path / "file").read_text() == "notes"
+
+    def test_a_model_without_a_map_is_told(self, run, series, tmp_path):
+        htf.export(run, tmp_path / "a.tflite", quiet=True)
+        with pytest.raises(ModelError, match="gives no class activation map.*--cam"):
+            htf.predict(tmp_path / "a.tflite", series, cam=tmp_path / "cam", quiet=True)
+
+
+class TestWindow:
+    @pytest.fixture
+    def picture(self, tmp_path):
+        Image.fromarray(draw_phantom(0, 1, 1)).save(tmp_path / "picture.png")
+        return tmp_path / "picture.png"
+
+    @pytest.fixture
+    def fitted(self, dicom_folder, tmp_path):
+        def fit(**settings):
+            return htf.fit(dicom_folder, out=tmp_path / "of_units", **settings, **FIT).model()
+
+        return fit
+
+    def test_a_model_of_pictures_sees_units_through_the_brain_window(self, run, series, capsys):
+        model = run.model()
+        default = htf.predict(model, series)
+        told = " ".join(capsys.readouterr().err.split())
+        assert "was trained on pictures: Hounsfield units are shown" in told
+        assert "the window brain." in told
+        named = model.predict(series, window="brain")
+        assert probabilities(named) == probabilities(default)
+        other = model.predict(series, window="600/2800")
+        assert probabilities(other) != pytest.approx(probabilities(default), abs=1e-4)
+        assert probabilities(other) == probabilities(model.predict(series, window=("bone",)))
+
+    def test_is_refused_on_pictures(self, run, series, picture):
+        with pytest.raises(OptionError, match="--window brain: 1 of 1 slices are pictures"):
+            htf.predict(run, picture, window="brain", quiet=True)
+        with pytest.raises(OptionError, match="--window bone: 1 of 6 slices are pictures"):
+            htf.predict(run, [*series, picture], window="bone", quiet=True)
+
+    def test_another_than_the_models_is_refused(self, fitted, series, picture):
+        model = fitted(window="subdural")
+        expected = probabilities(model.predict(series))
+        assert probabilities(model.predict(series, window="subdural")) == expected
+        for window in ("brain", THREE):
+            with pytest.raises(OptionError, match="was trained with subdural and knows no other"):
+                model.predict(series, window=window)
+        # A picture was windowed already, and it is not known how.
+        assert len(model.predict(picture)) == 1
+
+    def test_a_model_of_three_takes_units_only(self, fitted, series, picture):
+        model = fitted(window="brain,subdural,bone")
+        assert model.metadata.window == THREE
+        expected = probabilities(model.predict(series))
+        assert probabilities(model.predict(series, window=",".join(THREE))) == expected
+        with pytest.raises(OptionError, match="1 of 6 slices are pictures. Give DICOM or NIfTI"):
+            model.predict([*series, picture])
+        with pytest.raises(OptionError, match="knows no other"):
+            model.predict(series, window="bone,subdural,brain")
+
+    def test_a_model_of_pictures_takes_three_where_asked(self, run, series):
+        model = run.model()
+        three = probabilities(model.predict(series, window=THREE))
+        assert three != pytest.approx(probabilities(model.predict(series)), abs=1e-4)
+
+    def test_what_is_none_is_told(self, run, series):
+        model = run.model()
+        for window, message in (
+            *((each, f"--window {each}: accepted") for each in ("lung", "brain,bone", "40", "")),
+            ("40/0", "width 0.0: both must be finite and the width at least 1"),
+        ):
+            with pytest.raises(OptionError, match=message):
+                model.predict(series, window=window)

@@ -91,6 +91,7 @@ def test_unknown_public_name_is_an_attribute_error():
 )
 def test_start_up_imports_no_tensorflow(code):
     code += "\nimport sys; heavy = {'tensorflow', 'keras', 'keras_cv', 'sklearn', 'scipy'}"
+    code += "\nheavy |= {'pydicom', 'nibabel', 'gdcm'}"
     code += "\nassert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,8 @@
     python predict.py MODEL.tflite IMAGE... [--threads N] [--json] [--cam DIR]
 
 MODEL.tflite is a file that `hemorrhage-tf export` wrote: a ZIP archive at its end carries the image
-size, the threshold and the labels. Research software, not a medical device.
+size, the threshold and the labels. `canonical.py`, beside this file, is the library's own: it cuts
+a picture to its head. Research software, not a medical device.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from canonical import Head, cut, find_head
 from PIL import Image
 
 METADATA_MEMBER = "hemorrhage_tf.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SIGNATURE = "serving_default"
 
 # As in the library: a header can declare any size, and this is refused before it is allocated.
 MAX_PIXELS = 64_000_000
+MAX_SIDE = 10_000
 
 _RED = np.array([255, 0, 0], np.float32)
 _STRONGEST = 0.6  # share of red at most, so that the slice shows through
@@ -57,10 +60,11 @@ def read_picture(path: str | Path) -> np.ndarray:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as image:
                 width, height = image.size
-                if width * height > MAX_PIXELS:
+                if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                     raise PredictionError(
                         f"{path}: declares {width} x {height} pixels, more than the "
-                        f"{MAX_PIXELS // 1_000_000} million that are accepted"
+                        f"{MAX_PIXELS // 1_000_000} million, or {MAX_SIDE} a side, that are "
+                        "accepted"
                     )
                 image.load()
                 return _to_display_pixels(image)
@@ -110,7 +114,7 @@ def _resize(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR))
 
 
-def draw_overlay(pixels: np.ndarray, cam: np.ndarray) -> Image.Image:
+def draw_overlay(pixels: np.ndarray, cam: np.ndarray, head: Head | None) -> Image.Image:
     """Colors a picture red where it speaks for hemorrhage.
 
     The scale is the same for every picture: a place gets more red the further its own logit,
@@ -118,16 +122,32 @@ def draw_overlay(pixels: np.ndarray, cam: np.ndarray) -> Image.Image:
 
     Args:
         pixels: uint8 `(height, width)` or `(height, width, 3)`.
-        cam: float32 `(h, w)`, whose mean is the logit of the whole picture.
+        cam: float32 `(h, w)`, whose mean is the logit of what the model saw.
+        head: the part of the picture that the model saw, or None for all of it.
 
     Returns:
         An RGB image of the picture's own size.
     """
-    height, width = pixels.shape[:2]
     rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., np.newaxis], 3, axis=-1)
     strength = np.tanh(np.maximum(cam.astype(np.float32), 0) / 2)
-    share = _STRONGEST * _resize(strength, (width, height))[..., np.newaxis]
+    share = _STRONGEST * _place(strength, pixels.shape[:2], head)[..., np.newaxis]
     return Image.fromarray(np.rint(rgb * (1 - share) + _RED * share).astype(np.uint8))
+
+
+def _place(cam: np.ndarray, shape: tuple[int, ...], head: Head | None) -> np.ndarray:
+    """Puts a map of the model's input where it belongs on the picture."""
+    height, width = shape
+    if head is None:
+        return _resize(cam, (width, height))
+    turned = np.ascontiguousarray(np.rot90(cam, -head.turns))
+    square = _resize(turned, (head.side, head.side))
+    placed = np.zeros(shape, np.float32)
+    top, left = max(head.top, 0), max(head.left, 0)
+    bottom, right = min(head.top + head.side, height), min(head.left + head.side, width)
+    placed[top:bottom, left:right] = square[
+        top - head.top : bottom - head.top, left - head.left : right - head.left
+    ]
+    return placed
 
 
 class Predictor:
@@ -192,6 +212,12 @@ class Predictor:
         """
         return self.predict_pixels(read_picture(image_path))[:2]
 
+    def find_head(self, pixels: np.ndarray) -> Head | None:
+        """Finds the part of a picture that the model takes; None for all of it."""
+        if not self.metadata.get("canonical", False):
+            return None
+        return find_head(pixels, self.metadata.get("upright", False))
+
     def predict_pixels(self, pixels: np.ndarray) -> tuple[float, bool, np.ndarray | None]:
         """Predicts what `read_picture` gave.
 
@@ -202,7 +228,9 @@ class Predictor:
             P(hemorrhage) in [0, 1], whether it is at or above the model's threshold, and the
             class activation map, float32 `(h, w)`, or None where the model gives none.
         """
-        image = to_model_input(pixels, self.metadata["image_size"])
+        head = self.find_head(pixels)
+        seen = pixels if head is None else cut(pixels, head)
+        image = to_model_input(seen, self.metadata["image_size"])
         if self._dtype == np.uint8:
             image = np.rint(image).clip(0, 255)
         found = self._run(image=image.astype(self._dtype)[np.newaxis])
@@ -252,6 +280,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         metadata["image_size"] = int(metadata["image_size"])
         metadata["threshold"] = float(metadata["threshold"])
         _, _ = metadata["labels"]
+        if len(metadata.get("window") or ()) > 1:
+            raise PredictionError(
+                f"{path}: takes Hounsfield units through {len(metadata['window'])} windows, which "
+                "no picture has. Predict DICOM and NIfTI with hemorrhage-tf"
+            )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PredictionError(f"{path}: its metadata is damaged ({_one_line(error)})") from None
     return metadata
@@ -339,7 +372,7 @@ def _predict_all(predictor: Predictor, options: argparse.Namespace) -> tuple[lis
         }
         if options.cam is not None:
             overlay = _overlay_path(options.cam, image, taken)
-            draw_overlay(pixels, cam).save(overlay, "PNG")
+            draw_overlay(pixels, cam, predictor.find_head(pixels)).save(overlay, "PNG")
             row["cam"] = str(overlay)
         rows.append(row)
         if not options.json:

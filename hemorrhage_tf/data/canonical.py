@@ -33,13 +33,15 @@ PICTURE_RIM, HU_RIM = 2, 0
 # A head this many cells thick at the least, from its edge to its middle; else the whole slice is
 # taken. Near the vertex a head is small.
 MIN_DEPTH = 4
-# A body that fills more of the grid than this, in sixteenths, is no head but noise or one color; the
-# most tightly cropped head fills 14.
+# A body that fills more of the grid than this, in sixteenths, is no head but noise or one color;
+# the most tightly cropped head fills 14.
 MOST_SIXTEENTHS = 15
 # Around the head, in 1/64 of its longer side.
 MARGIN = 1
 # A head is longer than wide; where it is wider by this share (in sixteenths) it lies sideways.
 SIDEWAYS_SIXTEENTHS = 17
+
+_BLOCK = 1 << 20  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def gray_levels(pixels: np.ndarray) -> np.ndarray:
         a color picture, gray as it is.
     """
     if pixels.dtype != np.uint8:
-        return (pixels * np.float32(255 / 80)).clip(0, 255).astype(np.uint8)
+        return (pixels.clip(0, 80) * np.float32(255 / 80)).astype(np.uint8)
     return pixels if pixels.ndim == 2 else pixels.max(axis=-1)
 
 
@@ -165,7 +167,11 @@ def tissue_level(gray: np.ndarray) -> int:
     It lies between the dark around the head, which not every picture has at 0, and the bright of
     the skull.
     """
-    cumulated = np.cumsum(np.bincount(gray.ravel(), minlength=256)) * 1000
+    counts = np.zeros(256, np.int64)
+    step = max(1, _BLOCK // gray.shape[1])
+    for row in range(0, len(gray), step):  # counting makes 8 bytes of each pixel
+        counts += np.bincount(gray[row : row + step].ravel(), minlength=256)
+    cumulated = np.cumsum(counts) * 1000
     dark = int(np.searchsorted(cumulated, DARK_PER_MILLE * gray.size))
     bright = int(np.searchsorted(cumulated, BRIGHT_PER_MILLE * gray.size))
     return dark + (bright - dark) * TISSUE_SIXTEENTHS // 16

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from hemorrhage_tf.data.readers import IMAGE_SUFFIXES, is_image_path
-from hemorrhage_tf.errors import DataError, OptionError, Problem
+from hemorrhage_tf.data.header import Header
+from hemorrhage_tf.data.layouts import read_layout, recognize
+from hemorrhage_tf.data.listing import find_slice_files, refs_of, scan_key
+from hemorrhage_tf.data.readers import (
+    SLICE_SUFFIXES,
+    SliceRef,
+    is_picture,
+    is_slice_path,
+    read_header,
+)
+from hemorrhage_tf.errors import DataError, OptionError, Problem, SliceError
+from hemorrhage_tf.reporting import Reporter
 
 POSITIVE_NAMES = frozenset(
     {"hemorrhage", "hemorrhagic", "haemorrhage", "haemorrhagic", "bleed", "ich", "positive"}
 )
 NEGATIVE_NAMES = frozenset({"normal", "no_hemorrhage", "negative", "healthy", "none"})
 SPLITS = ("train", "test")
+LEVELS = ("slice", "scan")
 _Row = tuple[int, Sequence[str]]  # its line in the file, and its cells
 MAX_DEPTH = 2
+# Columns of a CSV manifest that have a meaning of their own; any other is kept as it is.
+_FIXED_COLUMNS = ("path", "id", "patient", "split", "frame")
 
 LAYOUTS = """\
-  a Kaggle-style folder: labels.csv with the columns id and hemorrhage, and images named by id
+  a Kaggle-style folder: labels.csv with the columns id and hemorrhage, and files named by id
     in the folder or one or two folders below
   a folder of two class folders, say normal/ and hemorrhage/ (--positive NAME for other names)
-  a CSV manifest: path,label[,patient][,split]"""
+  a CSV manifest: path,label[,patient][,split][,frame][,any further columns]
+  RSNA 2019 (stage_2_train.csv), PhysioNet ct-ich (hemorrhage_diagnosis*.csv), CQ500 (reads.csv)
+The files are PNG, JPEG, DICOM or NIfTI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +48,29 @@ class Record:
     """One slice of a manifest.
 
     Attributes:
-        path: the image file.
+        path: the file.
         label: 1 for hemorrhage, 0 for none.
-        patient: whose slice it is, or None where the manifest does not say.
+        patient: whose slice it is, or None where nothing says.
         split: "train" or "test" where the manifest says, else None.
+        frame: which of the file's several slices, from 0; None in a file that holds one.
+        scan: what the slices of one volume or series have in common, or None.
+        columns: the values of the manifest's further columns.
+        shown: its path in outputs, where the path itself names the patient; else None.
     """
 
     path: Path
     label: int
     patient: str | None = None
     split: str | None = None
+    frame: int | None = None
+    scan: str | None = None
+    columns: tuple[str, ...] = ()
+    shown: str | None = None
+
+    @property
+    def ref(self) -> SliceRef:
+        """Where the slice is."""
+        return SliceRef(self.path, self.frame)
 
 
 @dataclass(frozen=True)
@@ -52,14 +80,25 @@ class Manifest:
     Attributes:
         records: the slices, in a stable order.
         root: the folder that paths are shown relative to.
-        layout: "kaggle", "class folders" or "csv".
-        problems: labels without images, images without labels, labels outside the two classes.
+        layout: "kaggle", "class folders", "csv", "rsna 2019", "ct-ich" or "cq500".
+        problems: labels without files, files without labels, labels outside the two classes, files
+            whose header cannot be read.
+        columns: the names of the further columns, such as subtypes.
+        level: "slice", or "scan" where the label of a whole scan stands for each of its slices.
+        suspicions: files that do not look like axial slices of a head CT by their tags.
+        is_anonymous: whether names of patients are kept out of what is written.
+        root_is_named: whether the root's own path names a patient.
     """
 
     records: tuple[Record, ...]
     root: Path
     layout: str
     problems: tuple[Problem, ...] = field(default=())
+    columns: tuple[str, ...] = ()
+    level: str = "slice"
+    suspicions: tuple[Problem, ...] = ()
+    is_anonymous: bool = True
+    root_is_named: bool = False
 
     def __len__(self) -> int:
         return len(self.records)
@@ -70,69 +109,224 @@ class Manifest:
         return np.array([record.label for record in self.records], np.int64)
 
     def name(self, record: Record) -> str:
-        """The record's path as outputs show it: relative to the root where it lies below it."""
-        try:
-            return record.path.relative_to(self.root).as_posix()
-        except ValueError:
-            return record.path.as_posix()
+        """The record as outputs show it: its path, relative to the root where it lies below it."""
+        name = record.shown or _relative(record.path, self.root)
+        return name if record.frame is None else f"{name}#{record.frame}"
 
 
-def read_manifest(source: str | Path | Manifest, positive: str | None = None) -> Manifest:
+def read_manifest(
+    source: str | Path | Manifest,
+    positive: str | None = None,
+    target: str | None = None,
+    anonymize: bool = True,
+    reporter: Reporter | None = None,
+) -> Manifest:
     """Lists the slices of a folder or CSV file.
 
-    Accepted are a Kaggle-style folder (`labels.csv` and images named by id, in the folder or up to
-    two folders below), a folder of two class folders, and a CSV manifest with the columns `path`,
-    `label` and optionally `patient` and `split`.
+    Accepted are a Kaggle-style folder (`labels.csv` and files named by id, in the folder or up to
+    two folders below), a folder of two class folders, a CSV manifest with the columns `path`,
+    `label` and optionally `patient`, `split`, `frame` and any others, and the folders of RSNA 2019,
+    PhysioNet ct-ich and CQ500 as they are unpacked. Of DICOM and NIfTI files the headers are read:
+    a file of several slices gives a record for each, and the Patient ID becomes the patient where
+    the manifest names none.
 
     Args:
         source: a folder, a CSV file, or a manifest, which is returned as it is.
         positive: the class name that means hemorrhage, where it is not a known one. Default None.
+        target: the column to take as label, where there are several. Default None: the label
+            column; of a known data set "any".
+        anonymize: keep what names a patient out of the paths that are shown. Default True.
+        reporter: where progress goes, or None for nowhere.
 
     Returns:
-        The manifest. What is wrong with single rows stands in its `problems`.
+        The manifest. What is wrong with single rows and files stands in its `problems`.
 
     Raises:
         DataError: there is nothing there, or its layout is none of the accepted ones.
-        OptionError: `positive` is needed, or names no class.
+        OptionError: `positive` is needed, or names no class; or there is no such target.
     """
     if isinstance(source, Manifest):
         return source
-    source = Path(source)
+    manifest = _read_labels(Path(source), positive, target)
+    return _with_headers(manifest, anonymize, reporter or Reporter(quiet=True))
+
+
+def _read_labels(source: Path, positive: str | None, target: str | None) -> Manifest:
     if source.is_file() and source.suffix.lower() == ".csv":
-        return _read_csv(source, positive)
+        return _read_csv(source, positive, target)
     if source.is_file():
         raise DataError(f"{source}: a file that is no CSV manifest. Accepted are:\n{LAYOUTS}")
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder. Accepted are:\n{LAYOUTS}")
+    known = recognize(source)
+    if known is not None:
+        layout = read_layout(source, known, target)
+        records = tuple(
+            Record(row.path, row.label, row.patient, frame=row.frame, columns=row.columns)
+            for row in layout.rows
+        )
+        left_out = ()
+        if layout.missing:
+            unit = f"{layout.missing} {layout.level}s"
+            reason = f"of its table have no file in the folder, and are left out: {unit}"
+            left_out = (Problem(str(source), reason),)
+        return Manifest(
+            *(records, source, known, layout.problems, layout.columns),
+            level=layout.level,
+            suspicions=left_out,
+        )
     for name in ("labels.csv", "manifest.csv"):
         if (source / name).is_file():
-            return _read_csv(source / name, positive)
+            return _read_csv(source / name, positive, target)
+    if target is not None:
+        raise OptionError(
+            f"--target {target}: class folders have one label, and no columns to choose from"
+        )
     return _read_class_folders(source, positive)
 
 
-def find_images(folder: Path, max_depth: int | None = None) -> list[Path]:
-    """Finds the images below a folder, sorted, hidden files and folders left out.
+def _with_headers(manifest: Manifest, anonymize: bool, reporter: Reporter) -> Manifest:
+    """Adds what DICOM and NIfTI headers say: slices, patients, scans."""
+    if all(is_picture(record.path) for record in manifest.records):
+        return replace(manifest, is_anonymous=anonymize)
+    records: list[Record] = []
+    problems: list[Problem] = []
+    suspicions: list[Problem] = []
+    headers: dict[Path, Header | None] = {}  # of files that several records may be of
+    unnamed: dict[tuple, str] = {}
+    instances: dict[str, Path] = {}
+    names = _Names(manifest.root)
+    level = manifest.level
+    with reporter.progress("Reading headers", len(manifest)) as advance:
+        for record in manifest.records:
+            advance(1)
+            path = record.path
+            if is_picture(path):
+                records.append(record)
+                continue
+            if path in headers:
+                header = headers[path]
+            else:
+                header = _checked_header(path, instances, problems, suspicions)
+                if header is None or len(header) > 1:
+                    headers[path] = header
+            if header is None:
+                continue
+            key = scan_key(path, header)
+            patient = record.patient or header.patient
+            if patient is None:
+                patient = unnamed.setdefault(key, f"unnamed-{len(unnamed) + 1:04d}")
+            described = replace(record, patient=patient, scan=str(key))
+            if anonymize:
+                names.learn(path, header)
+            if record.frame is not None and record.frame >= len(header):
+                problems.append(
+                    Problem(str(record.ref), f"the file holds {len(header)} slices, from 0")
+                )
+            elif record.frame is not None or len(header) == 1:
+                records.append(described)
+            else:
+                level = "scan"
+                records += [replace(described, frame=ref.frame) for ref in refs_of(path, header)]
+    records = names.keep_out_of(records)
+    shared: list[Problem] = []
+    if all(record.patient is None for record in manifest.records):
+        records, shared = _apart(records)
+    return replace(
+        manifest,
+        records=tuple(records),
+        problems=(*manifest.problems, *problems),
+        suspicions=(*manifest.suspicions, *suspicions, *shared),
+        level=level,
+        is_anonymous=anonymize,
+        root_is_named=anonymize and names.root_is_named,
+    )
+
+
+def _checked_header(
+    path: Path,
+    instances: dict[str, Path],
+    problems: list[Problem],
+    suspicions: list[Problem],
+) -> Header | None:
+    """Reads a header; None, and a problem more, where the file cannot be used."""
+    try:
+        header = read_header(path)
+    except SliceError as error:
+        problems.append(error.problem)
+        return None
+    first = instances.setdefault(header.instance, path) if header.instance else path
+    if first != path:
+        problems.append(Problem(str(path), f"the same SOP Instance UID as {first}"))
+        return None
+    if header.suspicion:
+        suspicions.append(Problem(str(path), header.suspicion))
+    return header
+
+
+def _apart(records: list[Record]) -> tuple[list[Record], list[Problem]]:
+    """Takes scans for patients where every file names the same one, as anonymized files often do.
+
+    All slices would be one group otherwise, and nothing could be held out.
+    """
+    patients = {record.patient for record in records}
+    scans = {record.scan for record in records}
+    if len(patients) > 1 or len(scans) < 2 or None in scans:
+        return records, []
+    note = Problem(
+        f"{len(scans)} scans",
+        "all name the same patient, or were anonymized with one name: each scan counts as a "
+        "patient of its own",
+    )
+    return [replace(record, patient=record.scan) for record in records], [note]
+
+
+class _Names:
+    """Keeps the names of patients out of the paths that outputs show.
 
     Args:
-        folder: where to look.
-        max_depth: how many folders below it; None for all. Default None.
+        root: the folder that the paths are relative to.
     """
-    found: list[Path] = []
-    stack = [(folder, 0)]
-    while stack:
-        current, depth = stack.pop()
-        for entry in current.iterdir():
-            if entry.name.startswith((".", "__MACOSX")):
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                if max_depth is None or depth < max_depth:
-                    stack.append((entry, depth + 1))
-            elif is_image_path(entry):
-                found.append(entry)
-    return sorted(found)
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._resolved = str(root.resolve()).casefold()
+        self._numbers: dict[str, str] = {}
+        self.root_is_named = False
+
+    def learn(self, path: Path, header: Header) -> None:
+        """Finds the folders and names in a path that tell whom its header names."""
+        tokens = [
+            token.casefold()
+            for token in (header.patient or "", *header.identifying)
+            if len(token) >= 3
+        ]
+        self.root_is_named |= any(token in self._resolved for token in tokens)
+        for part in Path(_relative(path, self._root)).parts:
+            if any(token in part.casefold() for token in tokens):
+                self._numbers.setdefault(part, f"anonymous-{len(self._numbers) + 1:04d}")
+
+    def keep_out_of(self, records: list[Record]) -> list[Record]:
+        """Numbers the named parts of all paths, also of files whose own header tells nothing."""
+        if not self._numbers:
+            return records
+        return [replace(record, shown=self._shown(record.path)) for record in records]
+
+    def _shown(self, path: Path) -> str | None:
+        parts = Path(_relative(path, self._root)).parts
+        if self._numbers.keys().isdisjoint(parts):
+            return None
+        return Path(*(self._numbers.get(part, part) for part in parts)).as_posix()
 
 
-def _read_csv(path: Path, positive: str | None) -> Manifest:
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def _read_csv(path: Path, positive: str | None, target: str | None) -> Manifest:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, skipinitialspace=True)
@@ -143,25 +337,48 @@ def _read_csv(path: Path, positive: str | None) -> Manifest:
     if not rows:
         raise DataError(f"{path}: the file is empty. Accepted are:\n{LAYOUTS}")
     header = [name.lower() for name in rows[0][1]]
-    if "path" in header and "label" in header:
-        return _read_path_rows(path, header, rows[1:], positive)
-    label_columns = [name for name in ("hemorrhage", "label") if name in header]
-    if "id" in header and label_columns:
-        return _read_id_rows(path, header, rows[1:], label_columns[0], positive)
+    label_column = _label_column(path, header, target)
+    if "path" in header and label_column in header:
+        return _read_path_rows(path, header, rows[1:], label_column, positive)
+    if "id" in header and label_column in header:
+        return _read_id_rows(path, header, rows[1:], label_column, positive)
     raise DataError(
         f"{path}: the columns must be path and label, or id and hemorrhage. "
         f"Received: {', '.join(rows[0][1])}"
     )
 
 
+def _label_column(path: Path, header: Sequence[str], target: str | None) -> str:
+    """Names the column that holds the label: the target, or the usual one."""
+    if target is None:
+        names = ("label",) if "path" in header else ("hemorrhage", "label")
+        return next((name for name in names if name in header), names[0])
+    wanted = target.strip().lower()
+    columns = [name for name in header if name not in _FIXED_COLUMNS]
+    if wanted not in columns:
+        raise OptionError(
+            f"--target {target}: {path.name} has no such column. Accepted: {', '.join(columns)}"
+        )
+    return wanted
+
+
+def _further_columns(header: Sequence[str], label_column: str) -> tuple[str, ...]:
+    return tuple(name for name in header if name not in (*_FIXED_COLUMNS, label_column))
+
+
 def _read_path_rows(
-    path: Path, header: Sequence[str], rows: Sequence[_Row], positive: str | None
+    path: Path,
+    header: Sequence[str],
+    rows: Sequence[_Row],
+    label_column: str,
+    positive: str | None,
 ) -> Manifest:
-    to_label = _label_parser(
-        {row[header.index("label")] for _, row in rows if _fits(row, header)}, positive
-    )
+    column = header.index(label_column)
+    further = _further_columns(header, label_column)
+    to_label = _label_parser({row[column] for _, row in rows if _fits(row, header)}, positive)
     records: list[Record] = []
     problems: list[Problem] = []
+    scans = False
     for number, row in rows:
         if not _fits(row, header):
             problems.append(
@@ -172,15 +389,26 @@ def _read_path_rows(
         image = path.parent / cells["path"]
         split = cells.get("split", "").lower() or None
         try:
-            label = to_label(cells["label"])
-            if not image.is_file():
+            label = to_label(cells[label_column])
+            frame = _frame(cells.get("frame", ""))
+            images = find_slice_files(image) if image.is_dir() else [image]
+            if image.is_dir() and (not images or frame is not None):
+                raise ValueError("a folder without slices, or with a frame")
+            if not image.is_dir() and not image.is_file():
                 raise ValueError("has a label but there is no such image")
             if split not in (None, *SPLITS):
                 raise ValueError(f"the split {cells['split']!r} is neither train nor test")
         except ValueError as error:
             problems.append(Problem(cells["path"], str(error)))
             continue
-        records.append(Record(image, label, cells.get("patient") or None, split))
+        values = tuple(cells[name] for name in further)
+        patient = cells.get("patient") or None
+        scan = str(image) if image.is_dir() else None
+        scans |= scan is not None
+        for each in images:
+            # Headers tell of the others; pictures of a row are known to be of one scan only by it.
+            of_scan = scan if is_picture(each) else None
+            records.append(Record(each, label, patient or of_scan, split, frame, of_scan, values))
     if 0 < sum(record.split is None for record in records) < len(records):
         problems += [
             Problem(str(record.path), "the split is blank, while other rows have one")
@@ -188,7 +416,16 @@ def _read_path_rows(
             if record.split is None
         ]
         records = [record for record in records if record.split is not None]
-    return Manifest(tuple(records), path.parent, "csv", tuple(problems))
+    level = "scan" if scans else "slice"
+    return Manifest(tuple(records), path.parent, "csv", tuple(problems), further, level)
+
+
+def _frame(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ValueError(f"the frame {text!r} is no number from 0")
+    return int(text)
 
 
 def _read_id_rows(
@@ -198,10 +435,11 @@ def _read_id_rows(
     label_column: str,
     positive: str | None,
 ) -> Manifest:
-    images = find_images(path.parent, MAX_DEPTH)
+    images = find_slice_files(path.parent, MAX_DEPTH)
+    further = tuple(name for name in _further_columns(header, label_column) if name != "id")
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for image in images:
-        by_stem[_unpadded(image.stem)].append(image)
+        by_stem[_unpadded(_stem(image.name))].append(image)
     column = header.index(label_column)
     to_label = _label_parser({row[column] for _, row in rows if _fits(row, header)}, positive)
     records: list[Record] = []
@@ -214,9 +452,7 @@ def _read_id_rows(
             )
             continue
         cells = dict(zip(header, row, strict=True))
-        identifier = _unpadded(
-            Path(cells["id"]).stem if _is_file_name(cells["id"]) else cells["id"]
-        )
+        identifier = _unpadded(_stem(cells["id"]))
         found = by_stem.get(identifier, [])
         try:
             if identifier in named:
@@ -230,22 +466,25 @@ def _read_id_rows(
         except ValueError as error:
             problems.append(Problem(f"{path.name} id {cells['id']}", str(error)))
             continue
-        records.append(Record(found[0], label, cells.get("patient") or None))
+        values = tuple(cells[name] for name in further)
+        records.append(Record(found[0], label, cells.get("patient") or None, columns=values))
     problems += [
         Problem(str(image), f"has no row in {path.name}")
         for image in images
-        if _unpadded(image.stem) not in named
+        if _unpadded(_stem(image.name)) not in named
     ]
-    return Manifest(tuple(records), path.parent, "kaggle", tuple(problems))
+    return Manifest(tuple(records), path.parent, "kaggle", tuple(problems), further)
 
 
 def _read_class_folders(folder: Path, positive: str | None) -> Manifest:
     classes = {
         entry.name: images
         for entry in sorted(folder.iterdir())
-        if entry.is_dir() and not entry.name.startswith(".") and (images := find_images(entry))
+        if entry.is_dir() and not entry.name.startswith(".") and (images := find_slice_files(entry))
     }
-    loose = [entry for entry in sorted(folder.iterdir()) if is_image_path(entry)]
+    loose = [
+        entry for entry in sorted(folder.iterdir()) if entry.is_file() and is_slice_path(entry)
+    ]
     if len(classes) != 2:
         received = (
             f"{len(loose)} images without labels"
@@ -323,46 +562,13 @@ def _unpadded(stem: str) -> str:
     return str(int(stem)) if stem.isdecimal() else stem
 
 
-def _is_file_name(identifier: str) -> bool:
-    return identifier.lower().endswith(IMAGE_SUFFIXES)
+def _stem(name: str) -> str:
+    """Takes a suffix of slices off a name, if there is one."""
+    for suffix in sorted(SLICE_SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
 
 
 def _fits(row: Sequence[str], header: Sequence[str]) -> bool:
     return len(row) == len(header)
-
-
-def expand_images(arguments: Iterable[str | Path]) -> list[Path]:
-    """Turns files, folders and glob patterns into image paths.
-
-    Args:
-        arguments: files, folders (searched at every depth) and patterns such as `scans/*.png`.
-
-    Returns:
-        The paths in the order of the arguments, each once; a folder's or pattern's are sorted.
-
-    Raises:
-        DataError: an argument is no file, and no folder or pattern with an image in it.
-    """
-    import glob
-
-    paths: dict[Path, None] = {}
-    problems: list[Problem] = []
-    for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            found = find_images(path)
-            reason = "the folder holds no PNG or JPEG image"
-        elif path.exists():
-            found, reason = [path], ""
-        else:
-            found = sorted(Path(match) for match in glob.glob(str(argument), recursive=True))
-            found = [match for match in found if is_image_path(match)]
-            reason = "no such file or folder, and no image matches it as a pattern"
-        if not found:
-            problems.append(Problem(str(argument), reason))
-        paths.update(dict.fromkeys(found))
-    if problems:
-        raise DataError.of_problems(
-            "These arguments name no image:", problems, "Give PNG or JPEG files, folders or globs."
-        )
-    return list(paths)

@@ -1,79 +1,180 @@
-"""Readers: a file in, one slice of display pixels out. Listing and resizing live elsewhere."""
+"""Readers: a file in, one slice out, in Hounsfield units or as display pixels.
+
+Listing, windowing and resizing live elsewhere.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import struct
+import re
 import warnings
-import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from hemorrhage_tf.data import dicom, nifti
+from hemorrhage_tf.data.header import Header
 from hemorrhage_tf.errors import SliceError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+SLICE_SUFFIXES = (*PICTURE_SUFFIXES, *dicom.DICOM_SUFFIXES, *nifti.NIFTI_SUFFIXES)
+FORMATS = "PNG, JPEG, DICOM and NIfTI"
 
 # A header can declare any size. Real slices have at most a few thousand pixels a side; this is
 # refused before anything is allocated.
 MAX_PIXELS = 64_000_000
+# Neither may a side be longer, since the canonical form pads a slice to a square.
+MAX_SIDE = 10_000
+# Pixels that are converted together; a usual slice has fewer.
+_STRIP_PIXELS = 1 << 20
 
 # Pillow warns of large sizes on its own; the limit here says so in an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+
+@dataclass(frozen=True, slots=True)
+class SliceRef:
+    """Where a slice is.
+
+    Attributes:
+        path: the file.
+        frame: which of a file's several slices, from 0; None in a file that holds one.
+    """
+
+    path: Path
+    frame: int | None = None
+
+    def __str__(self) -> str:
+        """The path, with the frame behind it where there is one."""
+        return str(self.path) if self.frame is None else f"{self.path}#{self.frame}"
 
 
-def is_image_path(path: Path) -> bool:
-    """Says whether a path looks like a slice: a known suffix, and no hidden file."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+def is_slice_path(path: Path) -> bool:
+    """Says whether a file looks like one with slices; no hidden file, no DICOMDIR.
+
+    DICOM files often have no suffix, or a UID for a name, whose last number then looks like one:
+    such files are looked into.
+    """
+    name = path.name
+    if name.startswith(".") or name.upper() == "DICOMDIR":
+        return False
+    if name.lower().endswith(SLICE_SUFFIXES):
+        return True
+    return re.fullmatch(r"(\.\d+)?", path.suffix) is not None and dicom.is_dicom(path)
 
 
-def read_slice(path: str | Path) -> np.ndarray:
-    """Reads a PNG or JPEG as display pixels.
+def is_picture(path: Path) -> bool:
+    """Says by its name whether a file is a PNG or JPEG, which has no header to read."""
+    return path.name.lower().endswith(PICTURE_SUFFIXES)
 
-    Every mode comes out as 8-bit grey or RGB: palettes are looked up, alpha is composited on
-    black, and of 16-bit samples the high byte is kept, which is the scaling that the PNG
-    specification (third edition, section 13.12) allows and that TensorFlow's decoder does too.
-    An EXIF orientation is not applied.
+
+def read_header(path: Path) -> Header:
+    """Reads what a file says of its slices, without their pixels.
 
     Args:
-        path: a PNG or JPEG file.
+        path: a file of any format; a PNG or JPEG is one slice without position.
 
     Returns:
-        uint8 array, `(height, width)` for grey or `(height, width, 3)` for RGB, in [0, 255].
+        The header.
 
     Raises:
-        SliceError: the file is missing, empty, truncated, too large, or no PNG or JPEG.
+        SliceError: a DICOM or NIfTI file that cannot be read.
     """
-    path = Path(path)
+    if is_picture(path):
+        return Header(positions=(None,))
+    if nifti.is_nifti(path):
+        return nifti.read_header(path)
+    return dicom.read_header(path)
+
+
+def read_slice(source: str | Path | SliceRef) -> np.ndarray:
+    """Reads one slice.
+
+    DICOM and NIfTI give Hounsfield units, with what lies outside the scan as air (-1000), in rows
+    from anterior to posterior and columns from the patient's right to the left. A DICOM secondary
+    capture of 8 bits is a picture. Pictures of every mode come out as 8-bit gray or RGB: palettes
+    are looked up, alpha is composited on black, and of 16-bit samples the high byte is kept, which
+    is the scaling that the PNG specification (third edition, section 13.12) allows and that
+    TensorFlow's decoder does too. An EXIF orientation is not applied.
+
+    Args:
+        source: a PNG, JPEG, DICOM or NIfTI file, or one slice of a file with several.
+
+    Returns:
+        float32 `(height, width)` in HU; or uint8 `(height, width)` for gray and
+        `(height, width, 3)` for RGB, in [0, 255].
+
+    Raises:
+        SliceError: the file is missing, empty, truncated, too large, encrypted, or of none of the
+            formats; or it holds several slices and none was named.
+    """
+    path, frame = (
+        (source.path, source.frame) if isinstance(source, SliceRef) else (Path(source), None)
+    )
     try:
         if path.stat().st_size == 0:
             raise SliceError(path, "the file is empty (0 bytes)")
+    except FileNotFoundError:
+        raise SliceError(path, "no such file") from None
+    except OSError as error:
+        raise SliceError(path, f"cannot be read ({_one_line(error)})") from None
+    if nifti.is_nifti(path):
+        pixels = nifti.read_frame(path, frame)
+    elif dicom.is_dicom(path) or path.name.lower().endswith(dicom.DICOM_SUFFIXES):
+        pixels = dicom.read_frame(path, frame)
+    elif frame is not None:
+        raise SliceError(source, "a picture has one slice only, without a number")
+    else:
+        pixels = _read_picture(path)
+    if max(pixels.shape[:2]) > MAX_SIDE:
+        raise SliceError(source, f"a side is longer than the {MAX_SIDE} pixels that are accepted")
+    return pixels
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
+            if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                 raise SliceError(
                     path,
                     f"declares {width} x {height} pixels, more than the "
-                    f"{MAX_PIXELS // 1_000_000} million that are accepted",
+                    f"{MAX_PIXELS // 1_000_000} million, or {MAX_SIDE} a side, that are accepted",
                 )
             image.load()
             return _to_display_pixels(image)
+    except SliceError:
+        raise
     except Image.UnidentifiedImageError:
-        raise SliceError(path, "not a PNG or JPEG image") from None
+        raise SliceError(path, f"not one of the formats that are read: {FORMATS}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise SliceError(path, "declares more pixels than are accepted") from None
-    except FileNotFoundError:
-        raise SliceError(path, "no such file") from None
-    except _DECODER_ERRORS as error:
+    except MemoryError:
+        raise SliceError(path, "there is not enough memory to decode it") from None
+    except Exception as error:  # from a damaged file Pillow raises almost anything
         raise SliceError(path, f"cannot be decoded ({_one_line(error)})") from None
 
 
 def _to_display_pixels(image: Image.Image) -> np.ndarray:
+    """Converts some rows at a time: the temporaries of a large picture would fill the memory."""
+    width, height = image.size
+    step = max(1, _STRIP_PIXELS // width)
+    if height <= step:
+        return _strip_to_display_pixels(image)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        strip = _strip_to_display_pixels(image.crop((0, top, width, bottom)))
+        if top == 0:
+            pixels = np.empty((height, *strip.shape[1:]), np.uint8)
+        pixels[top:bottom] = strip
+    return pixels
+
+
+def _strip_to_display_pixels(image: Image.Image) -> np.ndarray:
     mode = image.mode
-    if mode.startswith("I"):  # 16-bit grey; Pillow's own convert("L") would clip it at 255
+    if mode.startswith("I"):  # 16-bit gray; Pillow's own convert("L") would clip it at 255
         return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
     if mode in ("1", "L") and "transparency" not in image.info:
         return np.asarray(image.convert("L"))
@@ -95,7 +196,7 @@ def to_rgb(pixels: np.ndarray) -> np.ndarray:
         pixels: `(height, width)` or `(height, width, 3)`.
 
     Returns:
-        `(height, width, 3)`, of the same dtype; grey is repeated.
+        `(height, width, 3)`, of the same dtype; gray is repeated.
     """
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., np.newaxis], 3, axis=-1)
 
@@ -104,14 +205,14 @@ def content_hash(pixels: np.ndarray) -> str:
     """Hashes what a slice shows, whatever the file format, mode or name.
 
     Args:
-        pixels: uint8 `(height, width)` or `(height, width, 3)`. Grey and RGB with three equal
-            channels give the same hash.
+        pixels: uint8 `(height, width)` or `(height, width, 3)`, or float32 `(height, width)` in
+            HU. Gray and RGB with three equal channels give the same hash.
 
     Returns:
-        32 hexadecimal digits (BLAKE2b, 128 bits, over shape and RGB pixels).
+        32 hexadecimal digits (BLAKE2b, 128 bits, over shape and RGB pixels, or shape and HU).
     """
-    rgb = np.ascontiguousarray(to_rgb(pixels))
+    seen = np.ascontiguousarray(to_rgb(pixels) if pixels.dtype == np.uint8 else pixels)
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(np.asarray(rgb.shape, np.int64).tobytes())
-    digest.update(rgb.tobytes())
+    digest.update(np.asarray(seen.shape, np.int64).tobytes())
+    digest.update(seen.tobytes())
     return digest.hexdigest()

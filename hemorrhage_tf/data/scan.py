@@ -6,7 +6,8 @@ It finds all bad files together, hashes what the slices show, and groups what mu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +16,20 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.data import duplicates
+from hemorrhage_tf.data.listing import expand_paths, list_slices
 from hemorrhage_tf.data.manifest import Manifest, Record
-from hemorrhage_tf.data.readers import content_hash, read_slice
+from hemorrhage_tf.data.readers import SliceRef, content_hash, read_slice
+from hemorrhage_tf.data.suspicion import suspicion
+from hemorrhage_tf.data.windows import DEFAULT_WINDOW, show
 from hemorrhage_tf.errors import DataError, Problem, SliceError
 from hemorrhage_tf.reporting import Reporter
 
-_THREADS = 4  # Pillow releases the interpreter's lock while it decodes
+_LISTED = 20  # suspicions that are named one by one
+
+# Pillow and NumPy release the interpreter's lock while they decode and compute; more threads than
+# cores read more slowly.
+_THREADS = min(4, os.cpu_count() or 1)
+_AHEAD = 1024  # slices
 
 
 @dataclass(frozen=True)
@@ -30,18 +39,22 @@ class ScannedSlices:
     Attributes:
         manifest: the good records.
         hashes: content hash of each.
+        is_hounsfield: bool `(n,)`: which are in HU; the others are pictures.
         groups: int64 `(n,)`: slices of one patient, duplicates and near-duplicates share a number.
         exact_pairs: indices of slices with the same pixels.
         near_pairs: `(i, j, correlation)` of slices that look alike, exact duplicates left out.
         skipped: the problems that `skip_bad` went on without.
+        secret: what only those know who have the slices. It is not to be written.
     """
 
     manifest: Manifest
     hashes: tuple[str, ...]
+    is_hounsfield: np.ndarray
     groups: np.ndarray
     exact_pairs: tuple[tuple[int, int], ...]
     near_pairs: tuple[tuple[int, int, float], ...]
     skipped: tuple[Problem, ...]
+    secret: bytes
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -52,9 +65,42 @@ class ScannedSlices:
         return self.manifest.labels
 
     @property
+    def refs(self) -> list[SliceRef]:
+        """Where each slice is."""
+        return [record.ref for record in self.manifest.records]
+
+    @property
     def names(self) -> list[str]:
         """The paths as outputs show them."""
         return [self.manifest.name(record) for record in self.manifest.records]
+
+    @property
+    def places(self) -> list[dict[str, Any]]:
+        """Path and frame of each, as tables hold them."""
+        return [
+            {
+                "path": self.manifest.name(replace(record, frame=None)),
+                "frame": "" if record.frame is None else record.frame,
+            }
+            for record in self.manifest.records
+        ]
+
+    @property
+    def patients(self) -> list[str]:
+        """The patient of each as outputs show it: a hash, or the ID where names are to be shown.
+
+        The hash is keyed with the slices themselves, so that it cannot be traced back by trying
+        out IDs without having the images. Empty where no patient is known.
+        """
+        return [
+            (self._hashed(record.patient) if self.manifest.is_anonymous else record.patient)
+            if record.patient
+            else ""
+            for record in self.manifest.records
+        ]
+
+    def _hashed(self, patient: str) -> str:
+        return hashlib.blake2b(patient.encode(), digest_size=8, key=self.secret).hexdigest()
 
     @property
     def data_hash(self) -> str:
@@ -79,23 +125,21 @@ def scan(manifest: Manifest, reporter: Reporter, skip_bad: bool = False) -> Scan
     Raises:
         DataError: files that cannot be used, all in one message; or nothing is left.
     """
-    found = _read_each(
-        [record.path for record in manifest.records],
-        lambda pixels: (content_hash(pixels), duplicates.thumbnails(pixels)),
-        reporter,
-    )
+    found = _read_each([record.ref for record in manifest.records], _seen, reporter)
     problems = list(manifest.problems)
+    suspicions = list(manifest.suspicions)
     records: list[Record] = []
-    hashes: list[str] = []
-    stacked: list[np.ndarray] = []
-    for record, seen in zip(manifest.records, found, strict=True):
-        if isinstance(seen, Problem):
-            problems.append(replace(seen, path=manifest.name(record)))
+    seen: list[_Seen] = []
+    for record, look in zip(manifest.records, found, strict=True):
+        if isinstance(look, Problem):
+            problems.append(replace(look, path=_findable(manifest, record)))
             continue
+        if look.suspicion:
+            suspicions.append(Problem(_findable(manifest, record), look.suspicion))
         records.append(record)
-        hashes.append(seen[0])
-        stacked.append(seen[1])
+        seen.append(look)
 
+    hashes = [look.content_hash for look in seen]
     contradicting = _contradicting(manifest, records, hashes)
     problems += [
         Problem(
@@ -103,73 +147,160 @@ def scan(manifest: Manifest, reporter: Reporter, skip_bad: bool = False) -> Scan
         )
         for index, at in contradicting.items()
     ]
-    _raise_or_skip(problems, reporter, skip_bad)
+    raise_or_skip(problems, reporter, skip_bad, suspicions)
     keep = [index for index in range(len(records)) if index not in contradicting]
     if not keep:
         raise DataError(f"{manifest.root}: no slice is left to use")
     return _group(
         replace(manifest, records=tuple(records[index] for index in keep), problems=()),
-        tuple(hashes[index] for index in keep),
-        np.stack([stacked[index] for index in keep]),
+        [seen[index] for index in keep],
         tuple(problems),
     )
 
 
-def readable(paths: Sequence[Path], reporter: Reporter, skip_bad: bool = False) -> list[Path]:
-    """Checks that image files can be read.
+def _findable(manifest: Manifest, record: Record) -> str:
+    """Names a slice to the user at the terminal, who must find it whatever its path names."""
+    return str(record.ref) if record.shown else manifest.name(record)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is kept of a slice that was read."""
+
+    content_hash: str
+    is_hounsfield: bool
+    thumbnails: np.ndarray
+    content: np.ndarray
+    shares: np.ndarray
+    suspicion: str | None
+
+
+def _seen(pixels: np.ndarray) -> _Seen:
+    is_hounsfield = pixels.dtype != np.uint8
+    shown = show(pixels, DEFAULT_WINDOW) if is_hounsfield else pixels
+    return _Seen(
+        content_hash(pixels),
+        is_hounsfield,
+        duplicates.thumbnails(shown),
+        *duplicates.contents(shown),
+        suspicion(pixels),
+    )
+
+
+@dataclass(frozen=True)
+class FoundSlices:
+    """Unlabeled slices that were read once and are good to predict.
+
+    Attributes:
+        slices: where they are; those of a scan follow each other, from the neck to the vertex.
+        is_hounsfield: bool `(n,)`: which are in HU; the others are pictures.
+        scans: the name of the volume or series of each; None for a slice on its own.
+    """
+
+    slices: tuple[SliceRef, ...]
+    is_hounsfield: np.ndarray
+    scans: tuple[str | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+
+def find_slices(
+    arguments: str | Path | Iterable[str | Path], reporter: Reporter, skip_bad: bool = False
+) -> FoundSlices:
+    """Finds the slices that arguments name, and reads each once.
 
     Args:
-        paths: the files.
-        reporter: where progress and notes go.
+        arguments: files of any format, folders and globs, one or several.
+        reporter: where progress, notes and warnings go.
         skip_bad: leave bad files out instead of raising. Default False.
 
     Returns:
-        The good ones, in their order.
+        The good ones.
 
     Raises:
-        DataError: files that cannot be read, all in one message; or none is left.
+        DataError: what cannot be read, all in one message; or nothing is left.
     """
-    found = _read_each(paths, lambda pixels: None, reporter)
-    problems = [seen for seen in found if isinstance(seen, Problem)]
-    _raise_or_skip(problems, reporter, skip_bad)
-    good = [path for path, seen in zip(paths, found, strict=True) if not isinstance(seen, Problem)]
+    if isinstance(arguments, str | Path):
+        arguments = [arguments]
+    listing = list_slices(expand_paths(arguments), reporter)
+    found = _read_each(
+        listing.slices, lambda pixels: (pixels.dtype != np.uint8, suspicion(pixels)), reporter
+    )
+    problems = [*listing.problems, *(look for look in found if isinstance(look, Problem))]
+    suspicions = [
+        *listing.suspicions,
+        *(
+            Problem(str(ref), look[1])
+            for ref, look in zip(listing.slices, found, strict=True)
+            if isinstance(look, tuple) and look[1]
+        ),
+    ]
+    raise_or_skip(problems, reporter, skip_bad, suspicions)
+    good = [index for index, look in enumerate(found) if isinstance(look, tuple)]
     if not good:
-        raise DataError("no slice is left to predict")
-    return good
+        raise DataError("no slice is left to use")
+    scan_of = {index: scan.name for scan in listing.scans for index in scan.members}
+    return FoundSlices(
+        tuple(listing.slices[index] for index in good),
+        np.array([found[index][0] for index in good]),
+        tuple(scan_of.get(index) for index in good),
+    )
 
 
 def _read_each(
-    paths: Sequence[Path], look: Callable[[np.ndarray], Any], reporter: Reporter
+    slices: Sequence[SliceRef | Path], look: Callable[[np.ndarray], Any], reporter: Reporter
 ) -> list[Any]:
-    """Reads every file and gives what `look` makes of its pixels, or what is wrong with it."""
+    """Reads every slice and gives what `look` makes of its pixels, or what is wrong with it."""
 
-    def read(path: Path) -> Any:
+    def read(ref: SliceRef | Path) -> Any:
         try:
-            return look(read_slice(path))
+            return look(read_slice(ref))
         except SliceError as error:
             return error.problem
 
-    found = []
+    found: list[Any] = []
     pool = ThreadPoolExecutor(_THREADS)
     try:
-        with reporter.progress("Reading slices", len(paths)) as advance:
-            for seen in pool.map(read, paths):
-                found.append(seen)
-                advance(1)
+        with reporter.progress("Reading slices", len(slices)) as advance:
+            # A task for every slice at once would take more memory than what is found.
+            for begin in range(0, len(slices), _AHEAD):
+                for seen in pool.map(read, slices[begin : begin + _AHEAD]):
+                    found.append(seen)
+                    advance(1)
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the rest
     return found
 
 
-def _raise_or_skip(problems: Sequence[Problem], reporter: Reporter, skip_bad: bool) -> None:
+def raise_or_skip(
+    problems: Sequence[Problem],
+    reporter: Reporter,
+    skip_bad: bool,
+    suspicions: Sequence[Problem] = (),
+) -> None:
+    """Raises one error of all that is wrong, or warns of it; suspicions are only warned of."""
+    lines = _listed(suspicions)
     if problems and not skip_bad:
-        raise DataError.of_problems(
-            f"These files or rows cannot be used ({len(problems)}):",
-            problems,
-            "Mend or remove them, or go on without them with --skip-bad.",
-        )
+        title = f"These files or rows cannot be used ({len(problems)}):"
+        next_step = "Mend or remove them, or go on without them with --skip-bad."
+        if lines:
+            next_step += f"\nThese look unlike head-CT slices ({len(suspicions)}):\n{lines}"
+        raise DataError.of_problems(title, problems, next_step)
     if problems:
         reporter.warn(f"went on without {len(problems)} bad files or rows (--skip-bad)")
+    if lines:
+        reporter.warn(
+            f"these look unlike axial slices of a whole head CT ({len(suspicions)}), and are used "
+            f"all the same:\n{lines}"
+        )
+
+
+def _listed(problems: Sequence[Problem]) -> str:
+    lines = [f"  {problem.path}: {problem.reason}" for problem in problems[:_LISTED]]
+    if len(problems) > _LISTED:
+        lines.append(f"  and {len(problems) - _LISTED} more")
+    return "\n".join(lines)
 
 
 def _contradicting(manifest: Manifest, records: list[Record], hashes: list[str]) -> dict[int, str]:
@@ -186,22 +317,35 @@ def _contradicting(manifest: Manifest, records: list[Record], hashes: list[str])
 
 def _group(
     manifest: Manifest,
-    hashes: tuple[str, ...],
-    stacked: np.ndarray,
+    found: Sequence[_Seen],
     skipped: tuple[Problem, ...],
 ) -> ScannedSlices:
+    hashes = tuple(look.content_hash for look in found)
+    stacked = np.stack([look.thumbnails for look in found])
     seen: dict[str, int] = {}
     exact = [
         (seen[key], index)
         for index, key in enumerate(hashes)
         if seen.setdefault(key, index) != index
     ]
-    near = [
-        pair for pair in duplicates.near_duplicates(stacked) if hashes[pair[0]] != hashes[pair[1]]
-    ]
+    cropped = duplicates.cropped_duplicates(
+        np.stack([look.content for look in found]), np.stack([look.shares for look in found])
+    )
+    alike = {(i, j): correlation for i, j, correlation, _ in cropped}
+    alike |= {(i, j): correlation for i, j, correlation in duplicates.near_duplicates(stacked)}
+    near = [(i, j, alike[i, j]) for i, j in sorted(alike) if hashes[i] != hashes[j]]
     groups = duplicates.merge_groups(
         len(hashes),
         [*exact, *((i, j) for i, j, _ in near)],
         shared=[[record.patient for record in manifest.records]],
     )
-    return ScannedSlices(manifest, hashes, groups, tuple(exact), tuple(near), skipped)
+    is_hounsfield = np.array([look.is_hounsfield for look in found])
+    return ScannedSlices(
+        manifest, hashes, is_hounsfield, groups, tuple(exact), tuple(near), skipped, _secret(found)
+    )
+
+
+def _secret(found: Sequence[_Seen]) -> bytes:
+    """Makes a key that does not follow from the hashes and figures that outputs show."""
+    parts = sorted(hashlib.blake2b(look.thumbnails, digest_size=32).digest() for look in found)
+    return hashlib.blake2b(b"".join(parts), digest_size=32).digest()

@@ -118,6 +118,8 @@ def window_of(name: str) -> Window:
             return Window(float(center), float(width))
     except ValueError:
         pass
+    except OptionError as error:
+        raise OptionError(f"--window {name}: {error}") from None
     known = ", ".join(
         f"{each} ({window.center:g}/{window.width:g})" for each, window in WINDOWS.items()
     )

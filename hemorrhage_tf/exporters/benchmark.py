@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.data.phantoms import draw_phantom
-from hemorrhage_tf.data.pipeline import to_model_input
-from hemorrhage_tf.data.readers import read_slice
-from hemorrhage_tf.data.scan import readable
+from hemorrhage_tf.data.readers import SliceRef, read_slice
+from hemorrhage_tf.data.scan import find_slices
 from hemorrhage_tf.errors import DataError, HemorrhageError, ModelError, OptionError
 from hemorrhage_tf.inference import FORMATS, load
 from hemorrhage_tf.reporting import Reporter, import_tensorflow
@@ -82,7 +81,7 @@ class Measurement:
 def benchmark(
     models: Sequence[str | Path],
     *,
-    images: Sequence[Path] | None = None,
+    images: Sequence[str | Path] | None = None,
     threads: int = 1,
     batch_size: int = 32,
     rounds: int = 30,
@@ -93,7 +92,7 @@ def benchmark(
     Args:
         models: run folders, `.keras` files, SavedModel folders and `.tflite` files. The first is
             the one that the others are compared with.
-        images: PNG or JPEG files to predict; None for 64 phantoms, the same for every model.
+        images: files, folders or globs to predict; None for 64 phantoms, the same for every model.
         threads: that a model may compute with. Default 1.
         batch_size: slices in a batch, for the throughput. Default 32.
         rounds: calls with one slice, for the latency. Default 30.
@@ -122,9 +121,10 @@ def benchmark(
     if images is not None:
         if not images:
             raise DataError("no images to measure with. Name some, or none at all for phantoms")
-        images = readable(images, reporter)
+        found = find_slices(images, reporter)
+        slices = [(str(ref.path), ref.frame) for ref in found.slices]
     request = {
-        "images": None if images is None else [str(image) for image in images],
+        "images": None if images is None else slices,
         "threads": threads,
         "batch_size": batch_size,
         "rounds": rounds,
@@ -133,15 +133,15 @@ def benchmark(
     first: _Answers | None = None
     with reporter.progress("Measuring models", len(paths)) as advance:
         for path, form in zip(paths, formats, strict=True):
-            found = _in_own_process({"model": str(path), "format": form, **request}, path)
-            answers = _Answers(found.pop("probabilities"), found.pop("threshold"))
+            answer = _in_own_process({"model": str(path), "format": form, **request}, path)
+            answers = _Answers(answer.pop("probabilities"), answer.pop("threshold"))
             first = first or answers
             measurements.append(
                 Measurement(
                     path=str(path),
                     format=form,
                     size_bytes=_size(path, form),
-                    **found,
+                    **answer,
                     **answers.compared_with(first),
                 )
             )
@@ -231,7 +231,8 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
     """Measures one model in this process.
 
     Args:
-        request: `model`, `format`, `images` (paths or None), `threads`, `batch_size`, `rounds`.
+        request: `model`, `format`, `images` (paths with frames, or None), `threads`,
+            `batch_size`, `rounds`.
 
     Returns:
         The measured fields of `Measurement`, and `probabilities` `(n,)` with their `threshold`.
@@ -242,14 +243,14 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
     model = load(request["model"], threads=threads)
     load_seconds = time.perf_counter() - begin
 
-    size = model.metadata.image_size
+    model_input = model.metadata.model_input
     count = PHANTOM_COUNT if images is None else len(images)
 
     def batch(start: int) -> np.ndarray:
         # Only one batch is held at a time: the peak memory is to be the model's, not the slices'.
         # Every batch is full, else the last one would have a shape of its own to be prepared for.
         indices = (k % count for k in range(start, start + batch_size))
-        return np.stack([to_model_input(_pixels(images, k), size) for k in indices])
+        return np.stack([model_input(_pixels(images, k)) for k in indices])
 
     slices = batch(0)
     for _ in range(WARM_UP_CALLS):
@@ -295,10 +296,11 @@ def _prepare_libraries(form: str, threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
-def _pixels(images: Sequence[str] | None, index: int) -> np.ndarray:
+def _pixels(images: Sequence[tuple[str, int | None]] | None, index: int) -> np.ndarray:
     if images is None:
         return draw_phantom(PHANTOM_SEED, index, index % 2)
-    return read_slice(images[index])
+    path, frame = images[index]
+    return read_slice(SliceRef(Path(path), frame))
 
 
 def _timed(model: Any, slices: np.ndarray) -> tuple[float, np.ndarray]:

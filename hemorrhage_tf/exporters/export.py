@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.data.manifest import Manifest, read_manifest
+from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.data.pipeline import input_batches
-from hemorrhage_tf.data.readers import content_hash, read_slice
+from hemorrhage_tf.data.readers import SliceRef, content_hash, is_picture, read_slice
 from hemorrhage_tf.data.scan import scan
 from hemorrhage_tf.errors import DataError, ModelError, OptionError, OutputError
 from hemorrhage_tf.exporters.options import MIN_CALIBRATION_SLICES, ExportSettings
@@ -70,8 +71,8 @@ def export(
         raise OutputError(f"{target}: exists. Name another target, or remove it first.")
     with reporter.stage(f"Loading {source}"):
         metadata, classifier = load_classifier(source)
-    paths, labels = _slices(source, "test", verify, "--verify", reporter)
-    before = _keras_probabilities(classifier, paths, metadata.image_size, reporter)
+    slices, labels = _slices(source, "test", verify, "--verify", reporter, metadata)
+    before = _keras_probabilities(classifier, slices, metadata.model_input, reporter)
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,8 +84,10 @@ def export(
         if as_tflite:
             calibration: list[np.ndarray] = []
             if settings.quantize == "int8":
-                chosen, _ = _slices(source, "train", representative, "--representative", reporter)
-                calibration = _calibration(chosen, metadata.image_size, settings)
+                chosen, _ = _slices(
+                    source, "train", representative, "--representative", reporter, metadata
+                )
+                calibration = _calibration(chosen, metadata.model_input, settings)
             with reporter.stage("Converting"):
                 model = convert(
                     classifier,
@@ -96,12 +99,12 @@ def export(
                     calibration,
                 )
             _refuse_foreign_operators(model)
-            found = _finish_tflite(draft, model, metadata, settings, paths, labels, before)
+            found = _finish_tflite(draft, model, metadata, settings, slices, labels, before)
             form = f"tflite {settings.quantize}"
         else:
             with reporter.stage("Writing the SavedModel"):
                 write_saved_model(classifier, draft, metadata, settings.input_type)
-            found = _finish_saved_model(draft, metadata, settings, paths, labels, before, reporter)
+            found = _finish_saved_model(draft, metadata, settings, slices, labels, before, reporter)
             form = "saved_model"
         size = sum(path.stat().st_size for path in [draft, *draft.rglob("*")] if path.is_file())
         draft.rename(target)
@@ -113,7 +116,7 @@ def export(
     return Export(target, form, size, found)
 
 
-def _finish_tflite(draft, model, metadata, settings, paths, labels, before):
+def _finish_tflite(draft, model, metadata, settings, slices, labels, before):
     """Verifies a draft and writes it once more with the figures inside."""
 
     def write(values: ModelMetadata) -> None:
@@ -125,7 +128,7 @@ def _finish_tflite(draft, model, metadata, settings, paths, labels, before):
 
     write(metadata)
     exported = load(draft)
-    after = exported.probabilities(paths)
+    after = exported.probabilities(slices)
     found = {"serving_default": compare(before, after, labels, metadata.threshold)}
     del exported
     name = settings.quantize
@@ -134,20 +137,25 @@ def _finish_tflite(draft, model, metadata, settings, paths, labels, before):
     return found
 
 
-def _finish_saved_model(draft, metadata, settings, paths, labels, before, reporter):
+def _finish_saved_model(draft, metadata, settings, slices, labels, before, reporter):
     import tensorflow as tf
 
     exported = load(draft)
-    after = exported.probabilities(paths, reporter)
+    after = exported.probabilities(slices, reporter)
     found = {"serving_default": compare(before, after, labels, metadata.threshold)}
     check(found["serving_default"], "SavedModel", _tolerance("saved_model", settings))
-    served = tf.saved_model.load(str(draft)).signatures["serve_bytes"]
-    after_bytes = [
-        served(image_bytes=tf.constant([path.read_bytes()]))["probability"].numpy()[0, 0]
-        for path in paths
-    ]
-    found["serve_bytes"] = compare(before, np.array(after_bytes), labels, metadata.threshold)
-    check(found["serve_bytes"], "SavedModel, serve_bytes", TOLERANCES["serve_bytes"])
+    # It takes encoded pictures; DICOM and NIfTI are read outside the graph.
+    pictures = [index for index, ref in enumerate(slices) if is_picture(ref.path)]
+    if pictures and metadata.model_input.takes_pictures:
+        served = tf.saved_model.load(str(draft)).signatures["serve_bytes"]
+        after_bytes = [
+            served(image_bytes=tf.constant([slices[index].path.read_bytes()])) for index in pictures
+        ]
+        after = np.array([answer["probability"].numpy()[0, 0] for answer in after_bytes])
+        found["serve_bytes"] = compare(
+            before[pictures], after, labels[pictures], metadata.threshold
+        )
+        check(found["serve_bytes"], "SavedModel, serve_bytes", TOLERANCES["serve_bytes"])
     write_metadata(draft, replace(metadata, export=_description("saved_model", settings, found)))
     return found
 
@@ -178,13 +186,13 @@ def _refuse_foreign_operators(model: bytes) -> None:
         )
 
 
-def _keras_probabilities(classifier, paths, image_size, reporter) -> np.ndarray:
+def _keras_probabilities(classifier, slices, model_input, reporter) -> np.ndarray:
     import tensorflow as tf
 
     forward = tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
     found = []
-    with reporter.progress("Predicting with the trained model", len(paths)) as advance:
-        for images in input_batches(paths, image_size, _BATCH_SIZE):
+    with reporter.progress("Predicting with the trained model", len(slices)) as advance:
+        for images in input_batches(slices, model_input, _BATCH_SIZE):
             found.append(forward(tf.constant(images)).numpy()[:, 0])
             advance(len(images))
     return np.concatenate(found)
@@ -196,35 +204,50 @@ def _slices(
     data: str | Path | Manifest | None,
     option: str,
     reporter: Reporter,
-) -> tuple[list[Path], np.ndarray]:
-    """Gives paths and labels: of the data where given, else of a part of the run's own slices."""
+    metadata: ModelMetadata,
+) -> tuple[list[SliceRef], np.ndarray]:
+    """Gives slices and labels: of the data where given, else of a part of the run's own slices."""
     if data is not None:
-        slices = scan(read_manifest(data), reporter)
-        return [record.path for record in slices.manifest.records], slices.labels
+        slices = scan(read_manifest(data, reporter=reporter), reporter)
+        if not metadata.model_input.takes_pictures and not slices.is_hounsfield.all():
+            raise OptionError(
+                f"{option} {data}: holds pictures, and the model takes Hounsfield units through "
+                f"{', '.join(metadata.window)}. Name DICOM or NIfTI"
+            )
+        return slices.refs, slices.labels
     if not is_run_folder(source):
         raise OptionError(f"{source}: not a run folder, so name the slices with {option} DATA")
     rows = list(csv.DictReader((source / SPLIT_FILE).read_text(encoding="utf-8").splitlines()))
     # After a cross-validation the model was trained on all, and all were held out once.
     chosen = [row for row in rows if row["part"] == part] or rows
-    root = Path(json.loads((source / CONFIG_FILE).read_text(encoding="utf-8"))["data"]["root"])
-    paths = [root / row["path"] for row in chosen]
-    for path, row in zip(paths, chosen, strict=True):
-        if not path.is_file() or content_hash(read_slice(path)) != row["content_hash"]:
+    root = json.loads((source / CONFIG_FILE).read_text(encoding="utf-8"))["data"]["root"]
+    if root is None:
+        raise DataError(
+            f"{source}: does not say where its slices are, since their folder names a patient. "
+            f"Name slices with {option} DATA"
+        )
+    refs = [
+        SliceRef(Path(root) / row["path"], int(row["frame"]) if row["frame"] else None)
+        for row in chosen
+    ]
+    for ref, row in zip(refs, chosen, strict=True):
+        if not ref.path.is_file() or content_hash(read_slice(ref)) != row["content_hash"]:
             raise DataError(
-                f"{path}: the run's slice is gone or was changed. Name slices with {option} DATA"
+                f"{ref}: the run's slice is gone, was changed, or its name was kept out of the "
+                f"run. Name slices with {option} DATA"
             )
-    return paths, np.array([int(row["label"]) for row in chosen])
+    return refs, np.array([int(row["label"]) for row in chosen])
 
 
 def _calibration(
-    paths: Sequence[Path], image_size: int, settings: ExportSettings
+    slices: Sequence[SliceRef], model_input: ModelInput, settings: ExportSettings
 ) -> list[np.ndarray]:
     """Reads evenly spaced slices, so that both classes and all sources have their share."""
-    if len(paths) < MIN_CALIBRATION_SLICES:
+    if len(slices) < MIN_CALIBRATION_SLICES:
         raise DataError(
             f"int8 needs at least {MIN_CALIBRATION_SLICES} slices to calibrate on. Received: "
-            f"{len(paths)}. Name more with --representative DATA"
+            f"{len(slices)}. Name more with --representative DATA"
         )
-    count = min(len(paths), settings.calibration_slices)
-    chosen = [paths[index] for index in np.linspace(0, len(paths) - 1, count).astype(int)]
-    return [image for batch in input_batches(chosen, image_size, _BATCH_SIZE) for image in batch]
+    count = min(len(slices), settings.calibration_slices)
+    chosen = [slices[index] for index in np.linspace(0, len(slices) - 1, count).astype(int)]
+    return [image for batch in input_batches(chosen, model_input, _BATCH_SIZE) for image in batch]

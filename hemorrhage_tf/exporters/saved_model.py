@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hemorrhage_tf.data.model_input import ModelInput
+from hemorrhage_tf.exporters.canonical_graph import canonical
 from hemorrhage_tf.models.classifier import with_class_activation_map
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
 
@@ -17,7 +19,8 @@ def write_saved_model(
     """Writes a SavedModel.
 
     Its signatures are `serving_default` (`image`: `(batch, size, size, 3)` in [0, 255]) and
-    `serve_bytes` (`image_bytes`: strings, encoded PNG or JPEG). Both give `probability`
+    `serve_bytes` (`image_bytes`: strings, encoded PNG or JPEG), which a model whose channels are
+    windows of their own does not have. Both give `probability`
     `(batch, 1)` and `cam` `(batch, height, width)`.
 
     Args:
@@ -36,7 +39,7 @@ def write_saved_model(
     @tf.function(input_signature=[image_bytes])
     def serve_bytes(image_bytes):
         images = tf.map_fn(
-            lambda content: decode_to_model_input(content, size),
+            lambda content: decode_to_model_input(content, metadata.model_input),
             image_bytes,
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
         )
@@ -46,7 +49,9 @@ def write_saved_model(
     def serve(image):
         return module.forward(tf.cast(image, tf.float32))
 
-    signatures = {"serving_default": serve, "serve_bytes": serve_bytes}
+    signatures = {"serving_default": serve}
+    if metadata.model_input.takes_pictures:
+        signatures["serve_bytes"] = serve_bytes
     tf.saved_model.save(module, str(folder), signatures=signatures)
     write_metadata(folder, metadata)
 
@@ -75,12 +80,12 @@ def served_module(classifier):
     return Served()
 
 
-def decode_to_model_input(content, size: int):
-    """Decodes and resizes one picture in the graph, as `read_slice` and `to_model_input` do.
+def decode_to_model_input(content, model_input: ModelInput):
+    """Decodes one picture in the graph and brings it to the model, as `read_slice` and that do.
 
     Args:
         content: scalar string tensor, an encoded PNG or JPEG.
-        size: side of the model input, in pixels.
+        model_input: what it is brought to.
 
     Returns:
         float32 `(size, size, 3)` in [0, 255].
@@ -93,13 +98,16 @@ def decode_to_model_input(content, size: int):
 
     def decode_png():
         rgba = tf.cast(tf.io.decode_png(content, channels=4), tf.int32)
-        # TensorFlow leaves grey of 1, 2 or 4 bits in its own range. Depth and color type (0 is
-        # grey) stand in the header: PNG specification, section 11.2.1.
+        # TensorFlow leaves gray of 1, 2 or 4 bits in its own range. Depth and color type (0 is
+        # gray) stand in the header: PNG specification, section 11.2.1.
         header = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8), tf.int32)
         depth, color = header[0], header[1]
         scale = tf.where((color == 0) & (depth < 8), 255 // (2 ** tf.minimum(depth, 8) - 1), 1)
         return tf.cast((rgba[..., :3] * scale * rgba[..., 3:] + 127) // 255, tf.uint8)
 
     pixels = tf.cond(tf.io.is_jpeg(content), decode_jpeg, decode_png)
-    pixels = tf.cast(tf.ensure_shape(pixels, (None, None, 3)), tf.float32)
-    return tf.image.resize(pixels, (size, size), method="bilinear", antialias=True)
+    pixels = tf.ensure_shape(pixels, (None, None, 3))
+    if model_input.canonical:
+        pixels = canonical(pixels, model_input.upright)
+    size = (model_input.image_size, model_input.image_size)
+    return tf.image.resize(tf.cast(pixels, tf.float32), size, method="bilinear", antialias=True)

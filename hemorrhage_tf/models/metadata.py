@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.errors import ModelError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LABELS = ("normal", "hemorrhage")
 
 # A member of the .keras file, which is a ZIP archive of which Keras reads its own members; of the
@@ -32,6 +33,10 @@ class ModelMetadata:
         weights_hash: of the backbone's weights before fine-tuning.
         data_hash: of the slices and labels of the fit.
         versions: of the package and of what it ran on.
+        window: names of the window, or of three, that Hounsfield units are shown through; None
+            where it was trained on pictures.
+        canonical: whether slices are cut to the head first, see `data.canonical`.
+        upright: whether sideways heads are turned upright.
         labels: the names of 0 and 1.
         input_range: lowest and highest value of the input.
         format_version: raised when the meaning of these fields changes.
@@ -47,10 +52,19 @@ class ModelMetadata:
     weights_hash: str
     data_hash: str
     versions: dict[str, str]
+    # As models of format version 1 were, which do not say.
+    window: tuple[str, ...] | None = None
+    canonical: bool = False
+    upright: bool = False
     labels: tuple[str, str] = LABELS
     input_range: tuple[float, float] = (0.0, 255.0)
     format_version: int = FORMAT_VERSION
     export: dict[str, Any] | None = None
+
+    @property
+    def model_input(self) -> ModelInput:
+        """What slices are brought to for it."""
+        return ModelInput(self.image_size, self.window, self.canonical, self.upright)
 
     def to_dict(self) -> dict[str, Any]:
         """Gives plain values for JSON."""
@@ -134,6 +148,8 @@ def read_metadata(path: Path) -> ModelMetadata:
     try:
         values["labels"] = tuple(values["labels"])
         values["input_range"] = tuple(values["input_range"])
+        if values.get("window") is not None:
+            values["window"] = tuple(values["window"])
         return ModelMetadata(**values)
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path}: its metadata is damaged ({error})") from None

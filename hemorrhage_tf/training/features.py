@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from hemorrhage_tf.data.augmentation import Augmentation
-from hemorrhage_tf.data.pipeline import PIPELINE_VERSION, explained_read_errors, view_dataset
+from hemorrhage_tf.data.model_input import ModelInput
+from hemorrhage_tf.data.pipeline import explained_read_errors, view_dataset
+from hemorrhage_tf.data.readers import SliceRef
 from hemorrhage_tf.models.backbones import BackboneSpec, fingerprint
 from hemorrhage_tf.models.classifier import build_feature_model
 from hemorrhage_tf.models.folding import fold_batch_normalization
@@ -128,7 +130,7 @@ class FeatureSource:
         backbone: the float32 Keras model that the classifier is built around.
         weights_hash: of its weights.
         feature_layer: where it was cut, or None.
-        image_size: side of the model input in pixels.
+        model_input: what slices are brought to.
         policy: the Keras dtype policy to compute under.
     """
 
@@ -136,7 +138,7 @@ class FeatureSource:
     backbone: object
     weights_hash: str
     feature_layer: str | None
-    image_size: int
+    model_input: ModelInput
     policy: str
 
     @property
@@ -155,9 +157,8 @@ class FeatureSource:
                 "normalization": self.spec.normalization,
                 "weights": self.weights_hash,
                 "feature_layer": self.feature_layer,
-                "image_size": self.image_size,
                 "policy": self.policy,
-                "pipeline": PIPELINE_VERSION,
+                "model_input": self.model_input.key,
                 "tensorflow": tf.__version__,
             }
         )
@@ -183,7 +184,7 @@ class FeatureSource:
 
 def compute_features(
     source: FeatureSource,
-    paths: Sequence[Path],
+    slices: Sequence[SliceRef | Path],
     hashes: Sequence[str],
     views: Sequence[Sequence[int]],
     augmentation: Augmentation,
@@ -195,7 +196,7 @@ def compute_features(
 
     Args:
         source: what computes them.
-        paths: image files that are known to be readable.
+        slices: where they are; they are known to be readable.
         hashes: content hash of each.
         views: the view numbers that are wanted of each; may be of different lengths.
         augmentation: what makes the views.
@@ -225,25 +226,27 @@ def compute_features(
         if missing:
             todo.append((index, missing))
     if todo:
-        found.update(_compute(source, paths, hashes, todo, augmentation, strategy, reporter, cache))
+        found.update(
+            _compute(source, slices, hashes, todo, augmentation, strategy, reporter, cache)
+        )
     width = source.width
     return [np.array([found[name] for name in each]).reshape(-1, width) for each in wanted]
 
 
-def _compute(source, paths, hashes, todo, augmentation, strategy, reporter, cache):
+def _compute(source, slices, hashes, todo, augmentation, strategy, reporter, cache):
     import tensorflow as tf
 
     keys = [
         f"{hashes[index]}/{augmentation.view_key(view)}" for index, each in todo for view in each
     ]
     dataset = view_dataset(
-        [paths[index] for index, _ in todo],
+        [slices[index] for index, _ in todo],
         [hashes[index] for index, _ in todo],
         [each for _, each in todo],
-        source.image_size,
+        source.model_input,
         augmentation,
     )
-    shape = (source.image_size, source.image_size, 3)
+    shape = (source.model_input.image_size, source.model_input.image_size, 3)
     batch_size = BATCH_SIZE * strategy.num_replicas_in_sync
     padding = tf.data.Dataset.from_tensors(tf.zeros(shape)).repeat(-len(keys) % batch_size)
     dataset = dataset.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(2)

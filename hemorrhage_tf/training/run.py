@@ -26,8 +26,8 @@ METRICS_FILE = "metrics.json"
 SPLIT_FILE = "split.csv"
 HISTORY_FILE = "history.csv"
 PREDICTIONS_FILE = "predictions.csv"
-SPLIT_COLUMNS = ("path", "content_hash", "label", "group", "part")
-PREDICTION_COLUMNS = ("repeat", "fold", "path", "label", "probability", "hemorrhage")
+SPLIT_COLUMNS = ("path", "frame", "content_hash", "label", "patient", "group", "part")
+PREDICTION_COLUMNS = (*("repeat", "fold", "path", "frame", "label", "probability", "hemorrhage"),)
 HISTORY_COLUMNS = (
     *("repeat", "fold", "stage", "epoch", "loss", "accuracy"),
     *("validation_loss", "validation_accuracy"),
@@ -156,13 +156,13 @@ def write_tables(
 
     Args:
         folder: where to.
-        slices: all of them. Patients are not written, only the number of the group.
+        slices: all of them. Of patients a hash is written, unless the manifest is to name them.
         plan: the folds.
         probabilities: of each fold's test part.
         histories: of each fold, and then of the training on all slices where there is one.
         threshold: probabilities at or above it count as hemorrhage.
     """
-    names, labels = slices.names, slices.labels
+    places, labels, patients = slices.places, slices.labels, slices.patients
     repeats = max(fold.repeat for fold in plan)
     trained_on_all = len(plan) > 1
     tested_in = np.zeros((len(slices), repeats), np.int64)
@@ -173,9 +173,10 @@ def write_tables(
         folder / SPLIT_FILE,
         [
             {
-                "path": names[index],
+                **places[index],
                 "content_hash": slices.hashes[index],
                 "label": labels[index],
+                "patient": patients[index],
                 "group": slices.groups[index],
                 "part": "test" if tested_in[index, 0] and not trained_on_all else "train",
                 **(
@@ -194,7 +195,7 @@ def write_tables(
             {
                 "repeat": fold.repeat,
                 "fold": fold.number,
-                "path": names[index],
+                **places[index],
                 "label": labels[index],
                 "probability": f"{probability:.7g}",
                 "hemorrhage": int(probability >= threshold),

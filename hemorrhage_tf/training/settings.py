@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hemorrhage_tf.data.augmentation import DEFAULT_AUGMENTATIONS, parse_augmentations
+from hemorrhage_tf.data.windows import parse_windows
 from hemorrhage_tf.errors import OptionError
 from hemorrhage_tf.models.backbones import backbone_spec, resolve_weights
 from hemorrhage_tf.models.classifier import check_pooling
@@ -24,6 +25,10 @@ class FitSettings:
         weights: "imagenet", "none", a weights file's path, or None for the backbone's default.
         feature_layer: the backbone's last layer to keep, or None for all.
         image_size: side of the model input in pixels, or None for the backbone's own.
+        window: names of the window, or of three, that Hounsfield units are shown through, see
+            `data.windows`; None for the brain window.
+        canonical: cut each slice to its head first, see `data.canonical`.
+        upright: turn sideways heads upright.
         pooling: "avg", "max" or "avg_max". Both together did best on the Kaggle set, and a small
             hemorrhage shows in a maximum that an average drowns.
         dropout: share of the pooled features dropped in training, in [0, 1).
@@ -52,6 +57,9 @@ class FitSettings:
     weights: str | None = None
     feature_layer: str | None = None
     image_size: int | None = None
+    window: tuple[str, ...] | None = None
+    canonical: bool = True
+    upright: bool = False
     pooling: str = "avg_max"
     dropout: float = 0.0
     augment: tuple[str, ...] = DEFAULT_AUGMENTATIONS
@@ -81,6 +89,10 @@ class FitSettings:
             self, "image_size", spec.image_size if self.image_size is None else self.image_size
         )
         set_field(self, "augment", parse_augmentations(self.augment))
+        if self.window is not None:
+            set_field(self, "window", parse_windows(self.window))
+        if self.upright and not self.canonical:
+            raise OptionError("--upright: needs the canonical form, so not with --no-canonical")
         check_pooling(self.pooling)
         _one_of("--strategy", self.strategy, STRATEGIES)
         _one_of("--mixed-precision", self.mixed_precision, PRECISIONS)
@@ -119,6 +131,7 @@ class FitSettings:
         """Gives plain values that JSON holds and `FitSettings(**values)` takes back."""
         values = asdict(self)
         values["augment"] = list(self.augment)
+        values["window"] = None if self.window is None else list(self.window)
         return values
 
 

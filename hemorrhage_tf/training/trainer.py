@@ -215,7 +215,7 @@ class Trainer:
     def _compute(self, source: FeatureSource, views: list[range]) -> list[np.ndarray]:
         return compute_features(
             source,
-            [record.path for record in self._slices.manifest.records],
+            self._slices.refs,
             self._slices.hashes,
             views,
             self._augmentation,
@@ -360,10 +360,10 @@ class Trainer:
     def _pixels(self, indices: np.ndarray, view: int):
         records = self._slices.manifest.records
         return view_dataset(
-            [records[index].path for index in indices],
+            [records[index].ref for index in indices],
             [self._slices.hashes[index] for index in indices],
             [[view]] * len(indices),
-            self._settings.image_size,
+            self._source.model_input,
             self._augmentation,
         )
 

@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from hemorrhage_tf.data import duplicates
-from hemorrhage_tf.data.duplicates import merge_groups, near_duplicates, thumbnails
+from hemorrhage_tf.data.duplicates import (
+    contents,
+    cropped_duplicates,
+    merge_groups,
+    near_duplicates,
+    thumbnails,
+)
 from hemorrhage_tf.data.phantoms import draw_phantom
 
 PHANTOM = draw_phantom(0, 0, 1)
@@ -80,6 +86,17 @@ class TestNearDuplicates:
         ramp = np.add.outer(np.arange(64), 2 * np.arange(64)).astype(np.uint8)
         assert pairs_of(ramp, ramp[:, ::-1]) == []
 
+    @pytest.mark.parametrize(
+        ("flip", "axes"), [("left to right", 1), ("top to bottom", 0), ("both ways", (0, 1))]
+    )
+    def test_flipped_copies_are_found_on_request(self, flip, axes):
+        ramp = np.add.outer(np.arange(64), 2 * np.arange(64) + np.arange(64) ** 2 // 64)
+        images = [ramp.astype(np.uint8), np.flip(ramp, axes).astype(np.uint8)]
+        stacked = np.stack([thumbnails(each) for each in images])
+        ((i, j, correlation),) = near_duplicates(stacked, flip=flip)
+        assert (i, j) == (0, 1) and correlation == pytest.approx(1, abs=1e-5)
+        assert near_duplicates(stacked[:1], flip=flip) == []
+
     def test_other_slices_are_not_found(self):
         rng = np.random.default_rng(0)
         assert pairs_of(*rng.integers(0, 256, (6, 48, 48), np.uint8)) == []
@@ -113,6 +130,58 @@ class TestNearDuplicates:
 
     def test_no_slices(self):
         assert near_duplicates(np.zeros((0, 2, 1024), np.float32)) == []
+
+
+def textured(seed, size=120):
+    """Blocks of gray at random, smoothed: no two are crops of each other."""
+    blocks = np.random.default_rng(seed).choice([40.0, 190.0], (6, 6)).astype(np.float32)
+    image = Image.fromarray(blocks).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).clip(30, 220).astype(np.uint8)
+
+
+def crops_of(*images):
+    small, shares = zip(*(contents(each) for each in images), strict=True)
+    return cropped_duplicates(np.stack(small), np.stack(shares))
+
+
+class TestCroppedDuplicates:
+    @pytest.mark.parametrize("cut", [(0, 0, 0, 0), (12, 0, 0, 0), (7, 4, 11, 2), (12, 12, 12, 12)])
+    @pytest.mark.parametrize("size", [None, (70, 64), (150, 170)])
+    def test_crops_at_any_scale(self, cut, size):
+        top, bottom, left, right = cut
+        whole = textured(0)
+        crop = Image.fromarray(whole[top : 120 - bottom, left : 120 - right])
+        crop = np.asarray(crop.resize(size, Image.Resampling.BICUBIC) if size else crop)
+        for images in ((whole, textured(1), crop), (crop, textured(1), whole)):
+            ((i, j, correlation, flip),) = crops_of(*images)
+            assert (i, j, flip) == (0, 2, None)
+            assert correlation >= 0.97
+
+    @pytest.mark.parametrize(
+        ("flip", "axes"), [("left to right", 1), ("top to bottom", 0), ("both ways", (0, 1))]
+    )
+    def test_flipped_crops(self, flip, axes):
+        whole = textured(0)
+        ((i, j, _, found),) = crops_of(whole, np.flip(whole[5:-9, 3:-8], axes))
+        assert (i, j, found) == (0, 1, flip)
+
+    def test_a_crop_within_a_dark_border(self):
+        whole = textured(0)
+        ((i, j, _, flip),) = crops_of(whole, np.pad(whole[8:, :-9], ((20, 3), (40, 1))))
+        assert (i, j, flip) == (0, 1, None)
+
+    def test_a_large_crop_and_other_slices_are_not_found(self):
+        whole = textured(0)
+        assert crops_of(whole, whole[40:, 40:]) == []
+        assert crops_of(*(textured(seed) for seed in range(30))) == []
+
+    def test_slices_of_one_color_are_no_crops(self):
+        flat = [np.full((40, 40), level, np.uint8) for level in (0, 0, 90, 90, 255)]
+        assert crops_of(*flat) == []
+
+    def test_one_slice_and_none(self):
+        assert crops_of(textured(0)) == []
+        assert cropped_duplicates(np.zeros((0, 64, 64)), np.zeros((0, 22))) == []
 
 
 def groups_by_flooding(count, pairs, keys):

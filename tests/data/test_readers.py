@@ -9,11 +9,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from hemorrhage_tf.data.readers import content_hash, is_image_path, read_slice, to_rgb
+from hemorrhage_tf.data.readers import (
+    FORMATS,
+    SLICE_SUFFIXES,
+    SliceRef,
+    content_hash,
+    is_slice_path,
+    read_header,
+    read_slice,
+    to_rgb,
+)
 from hemorrhage_tf.errors import DataError, SliceError
 
 GREY = np.arange(0, 240, 2, dtype=np.uint8).reshape(10, 12)
 COLOR = np.random.default_rng(0).integers(0, 256, (10, 12, 3), np.uint8)
+NO_FORMAT = f"not one of the formats that are read: {FORMATS}"
 NOISE = np.random.default_rng(1).integers(0, 256, (64, 64), np.uint8)
 
 slices = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=5))
@@ -257,18 +267,18 @@ class TestBadFiles:
 
     @pytest.mark.parametrize("suffix", ["png", "jpg"])
     def test_cut_in_the_signature(self, read, suffix):
-        with pytest.raises(SliceError, match="not a PNG or JPEG image"):
+        with pytest.raises(SliceError, match=NO_FORMAT):
             read(encode(Image.fromarray(NOISE), suffix)[:2], f"slice.{suffix}")
 
     def test_text_named_png(self, read):
-        with pytest.raises(SliceError, match=r"slice\.png: not a PNG or JPEG image$"):
+        with pytest.raises(SliceError, match=rf"slice\.png: {NO_FORMAT}$"):
             read(b"These are not the pixels you are looking for.\n")
 
     @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
     def test_other_image_kinds_named_png(self, read, kind):
         buffer = io.BytesIO()
         Image.fromarray(GREY).save(buffer, kind)
-        with pytest.raises(SliceError, match="not a PNG or JPEG image"):
+        with pytest.raises(SliceError, match=NO_FORMAT):
             read(buffer.getvalue())
 
     def test_damaged_checksum(self, read):
@@ -320,7 +330,7 @@ class TestBadFiles:
         with pytest.raises(DataError) as caught:
             read(b"nonsense")
         assert "\n" not in str(caught.value)
-        assert caught.value.problem.reason == "not a PNG or JPEG image"
+        assert caught.value.problem.reason == NO_FORMAT
 
 
 @pytest.mark.parametrize(
@@ -330,11 +340,101 @@ class TestBadFiles:
         ("a.PNG", True),
         ("a.jpg", True),
         ("a.JpEg", True),
-        ("a.dcm", False),
+        ("a.dcm", True),
+        ("a.DICOM", True),
+        ("a.ima", True),
+        ("a.nii", True),
+        ("a.nii.gz", True),
+        ("a.gz", False),
+        ("a.csv", False),
+        ("DICOMDIR", False),
+        ("dicomdir", False),
+        (".a.dcm", False),
         ("png", False),
         (".a.png", False),
         ("._a.png", False),
     ],
 )
-def test_is_image_path(tmp_path, name, expected):
-    assert is_image_path(tmp_path / name) is expected
+def test_is_slice_path(tmp_path, name, expected):
+    assert is_slice_path(tmp_path / name) is expected
+
+
+@pytest.mark.parametrize("name", ["IM0001", "1.2.840.113619.2.55", "file.7"])
+def test_files_without_a_suffix_are_looked_into(tmp_path, name, head, write_dicom):
+    path = write_dicom(tmp_path / name, head(0))
+    assert is_slice_path(path)
+    np.testing.assert_array_equal(read_slice(path), head(0))
+    path.write_text("notes")
+    assert not is_slice_path(path)
+    assert not is_slice_path(write_dicom(tmp_path / f"{name}.txt", head(0)))
+
+
+class TestHounsfield:
+    def test_every_format_gives_the_same_slice(self, tmp_path, head, write_dicom, write_nifti):
+        heads = np.stack([head(index) for index in range(3)])
+        frames = write_dicom(tmp_path / "frames.dcm", heads, [0, 5, 10])
+        volume = write_nifti(tmp_path / "a.nii", heads)
+        packed = write_nifti(tmp_path / "b.nii.gz", heads)
+        alone = write_dicom(tmp_path / "c.dcm", heads[2])
+        for source in (
+            *(SliceRef(path, 2) for path in (frames, volume, packed)),
+            *(alone, str(alone), SliceRef(alone), SliceRef(alone, 0)),
+        ):
+            pixels = read_slice(source)
+            assert pixels.dtype == np.float32
+            np.testing.assert_array_equal(pixels, heads[2])
+
+    @pytest.mark.parametrize("name", ["a.dcm", "a.nii", "a.nii.gz"])
+    def test_one_of_several_must_be_named(self, tmp_path, name, head, write_dicom, write_nifti):
+        heads = np.stack([head(index) for index in range(3)])
+        path = tmp_path / name
+        if name == "a.dcm":
+            write_dicom(path, heads, [0, 5, 10])
+        else:
+            write_nifti(path, heads)
+        with pytest.raises(SliceError, match="holds 3|say which"):
+            read_slice(path)
+        with pytest.raises(SliceError, match="3.*it holds 3"):
+            read_slice(SliceRef(path, 3))
+
+    def test_a_picture_has_no_frames(self, tmp_path):
+        path = tmp_path / "a.png"
+        path.write_bytes(encode(Image.fromarray(GREY), "png"))
+        with pytest.raises(SliceError, match=r"a\.png#0: a picture has one slice only"):
+            read_slice(SliceRef(path, 0))
+
+    def test_a_side_that_is_too_long(self, tmp_path, write_dicom):
+        path = write_dicom(tmp_path / "a.dcm", np.zeros((2, 10_001)))
+        with pytest.raises(SliceError, match="a side is longer than the 10000 pixels"):
+            read_slice(path)
+
+    @pytest.mark.parametrize("suffix", SLICE_SUFFIXES)
+    def test_text_with_any_suffix_is_told(self, tmp_path, suffix):
+        path = tmp_path / f"a{suffix}"
+        path.write_text("These are not the pixels you are looking for.\n")
+        with pytest.raises(SliceError) as caught:
+            read_slice(path)
+        assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+    @settings(max_examples=50, deadline=None)
+    @given(data=st.data())
+    def test_hash_is_of_shape_and_values(self, data):
+        shapes = array_shapes(min_dims=2, max_dims=2, max_side=4)
+        values = st.integers(-1024, 3000)
+        first, second = (
+            data.draw(arrays(np.int64, shapes, elements=values)).astype(np.float32) for _ in "12"
+        )
+        assert (content_hash(first) == content_hash(second)) == np.array_equal(first, second)
+
+    def test_hounsfield_units_are_no_picture_of_the_same_numbers(self):
+        assert content_hash(GREY.astype(np.float32)) != content_hash(GREY)
+
+
+def test_a_ref_is_shown_with_its_frame(tmp_path):
+    assert str(SliceRef(tmp_path / "a.png")) == f"{tmp_path}/a.png"
+    assert str(SliceRef(tmp_path / "a.nii", 0)) == f"{tmp_path}/a.nii#0"
+
+
+def test_a_picture_has_a_header_without_a_position(tmp_path):
+    header = read_header(tmp_path / "a.png")  # which is not even looked at
+    assert header.positions == (None,) and header.patient is None

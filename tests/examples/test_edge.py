@@ -15,20 +15,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hemorrhage_tf.data.pipeline import to_model_input
+from hemorrhage_tf.data.canonical import find_head
+from hemorrhage_tf.data.model_input import ModelInput, resize_to_square
+from hemorrhage_tf.data.overlay import draw_overlay
+from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.errors import SliceError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "edge"
 SCRIPT = EXAMPLE / "predict.py"
 SIZE = 16
+MODEL_INPUT = ModelInput(SIZE)
 METADATA = {
     "image_size": SIZE,
     "threshold": 0.5,
     "labels": ["normal", "hemorrhage"],
     "input_range": [0.0, 255.0],
     "backbone": "tiny",
-    "format_version": 1,
+    "canonical": True,
+    "upright": False,
+    "window": None,
+    "format_version": 2,
 }
 
 # What the interpreter says of arrays, told by a program that knows nothing of the example.
@@ -46,7 +53,11 @@ np.save(outputs, np.array(found))
 def load_example():
     spec = importlib.util.spec_from_file_location("edge_predict", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(EXAMPLE))  # as Python does for the script that it runs
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(EXAMPLE))
     return module
 
 
@@ -87,6 +98,9 @@ def write_pictures(folder: Path) -> list[Path]:
     save("P-transparency.png", palette, transparency=random.bytes(256))
     save("L.jpg", Image.fromarray(noise(40, 40)))
     save("RGB.jpg", Image.fromarray(noise(40, 50, 3)))
+    phantom = draw_phantom(0, 1, 1)
+    save("phantom.png", Image.fromarray(np.pad(phantom, ((60, 10), (5, 90)))))
+    save("phantom.jpg", Image.fromarray(np.pad(phantom, ((0, 0), (30, 0)))))
     save("CMYK.jpeg", Image.fromarray(noise(24, 24, 4), "CMYK"))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -203,10 +217,10 @@ class TestReading:
             image = example.to_model_input(example.read_picture(path), size)
             assert image.dtype == np.float32
             np.testing.assert_array_equal(
-                image, to_model_input(read_slice(path), size), err_msg=path.name
+                image, resize_to_square(read_slice(path), size), err_msg=path.name
             )
 
-    def test_every_grey_and_alpha(self, tmp_path):
+    def test_every_gray_and_alpha(self, tmp_path):
         grid = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1).astype(np.uint8)
         Image.fromarray(grid, "LA").save(tmp_path / "a.png")
         pixels = example.read_picture(tmp_path / "a.png")
@@ -238,15 +252,25 @@ class TestOverlay:
     @pytest.mark.parametrize("shape", [(40, 60), (40, 60, 3)])
     def test_is_red_only_where_the_logit_is_positive(self, shape):
         pixels = np.full(shape, 100, np.uint8)
-        overlay = np.asarray(example.draw_overlay(pixels, self.CAM))
+        overlay = np.asarray(example.draw_overlay(pixels, self.CAM, None))
         assert overlay.shape == (40, 60, 3)
         np.testing.assert_array_equal(overlay[0, 0], [100, 100, 100])
         np.testing.assert_allclose(overlay[-1, -1], [193, 40, 40], atol=1)
 
     def test_leaves_its_input_as_it_was(self):
         pixels = np.full((4, 4), 100, np.uint8)
-        example.draw_overlay(pixels, self.CAM)
+        example.draw_overlay(pixels, self.CAM, None)
         assert (pixels == 100).all()
+
+    def test_is_the_library_s_own_where_a_head_was_cut_out(self):
+        pixels = np.pad(draw_phantom(0, 1, 1), ((60, 10), (5, 90)))
+        made = example.draw_overlay(pixels, self.CAM, find_head(pixels))
+        np.testing.assert_array_equal(made, draw_overlay(pixels, self.CAM, MODEL_INPUT))
+
+
+def test_canonical_is_the_library_s_own_file():
+    library = EXAMPLE.parents[1] / "hemorrhage_tf" / "data" / "canonical.py"
+    assert (EXAMPLE / "canonical.py").samefile(library)
 
 
 def test_requirements_are_three():
@@ -264,7 +288,7 @@ class TestOnTheDevice:
 
     @pytest.mark.parametrize("kind", ["float32", "uint8", "no_cam"])
     def test_same_numbers_as_the_library(self, device, models, pictures, tmp_path, kind):
-        inputs = np.stack([to_model_input(read_slice(path), SIZE) for path in pictures])
+        inputs = np.stack([MODEL_INPUT(read_slice(path)) for path in pictures])
         if kind == "uint8":
             inputs = np.rint(inputs).astype(np.uint8)
         expected = probabilities(device, models[kind], inputs, tmp_path)
@@ -282,7 +306,7 @@ class TestOnTheDevice:
 
     def test_same_numbers_as_tensorflow(self, device, pictures, tmp_path):
         module = write_model(tmp_path / "model.tflite")
-        inputs = np.stack([to_model_input(read_slice(path), SIZE) for path in pictures])
+        inputs = np.stack([MODEL_INPUT(read_slice(path)) for path in pictures])
         np.testing.assert_allclose(
             probabilities(device, tmp_path / "model.tflite", inputs, tmp_path),
             module.serving_default(inputs)["probability"][:, 0],
@@ -373,7 +397,8 @@ class TestErrors:
             ({}, "metadata is damaged"),
             ({**METADATA, "labels": None}, "metadata is damaged"),
             ({**METADATA, "threshold": "high"}, "metadata is damaged"),
-            ({**METADATA, "format_version": 2}, "newer hemorrhage-tf"),
+            ({**METADATA, "format_version": 3}, "newer hemorrhage-tf"),
+            ({**METADATA, "window": ["brain", "subdural", "bone"]}, "3 windows, which no picture"),
             ({**METADATA, "input_range": [0, 1]}, r"takes values in \[0, 1\]"),
         ],
     )

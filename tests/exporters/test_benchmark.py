@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import hemorrhage_tf as htf
+from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.data.phantoms import draw_phantom
-from hemorrhage_tf.data.pipeline import to_model_input
 from hemorrhage_tf.errors import DataError, ModelError, OptionError
 from hemorrhage_tf.exporters.benchmark import PHANTOM_COUNT, PHANTOM_SEED, Measurement, benchmark
 from hemorrhage_tf.reporting import Reporter
@@ -111,7 +111,7 @@ class TestMeasurement:
     def test_another_model_differs_by_what_the_library_itself_predicts(self, measured, folder):
         phantoms = np.stack(
             [
-                to_model_input(draw_phantom(PHANTOM_SEED, index, index % 2), 32)
+                ModelInput(32)(draw_phantom(PHANTOM_SEED, index, index % 2))
                 for index in range(PHANTOM_COUNT)
             ]
         )
@@ -217,7 +217,7 @@ class TestErrors:
     def test_unreadable_images_are_told_as_such(self, folder, images, tmp_path):
         bad = tmp_path / "bad.png"
         bad.write_bytes(b"x")
-        with pytest.raises(DataError, match="bad.png: not a PNG or JPEG"):
+        with pytest.raises(DataError, match="bad.png: not one of the formats that are read"):
             benchmark([folder / "first"], images=[images[0], bad], reporter=QUIET)
 
     def test_error_of_the_worker_names_the_model_once(self, folder, images, tmp_path):

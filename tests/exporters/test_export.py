@@ -60,7 +60,10 @@ def test_metadata_travels_with_every_form(run, tmp_path):
         assert archive.read("labels.txt").decode().split() == ["normal", "hemorrhage"]
     beside = json.loads((tmp_path / "saved" / "hemorrhage_tf.json").read_text())
     for values in (inside, beside):
-        for name in ("image_size", "threshold", "backbone", "weights_hash", "data_hash"):
+        for name in (
+            *("image_size", "threshold", "backbone", "weights_hash", "data_hash"),
+            *("window", "canonical", "upright", "format_version"),
+        ):
             assert values[name] == run.config["model"][name]
     verified = inside["export"]["verification"]["serving_default"]
     assert verified["slices"] == run.metrics["n"] and verified["changed"] == 0
@@ -171,7 +174,7 @@ def test_an_exported_model_is_not_exported_again(run, tmp_path):
 def test_slices_of_the_run_that_changed_are_told(run, kaggle_folder, tmp_path):
     for path in (kaggle_folder / "head_ct" / "head_ct").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="gone or was changed. Name slices with --verify DATA"):
+    with pytest.raises(DataError, match="is gone, was changed, .* Name slices with --verify DATA"):
         htf.export(run, tmp_path / "a.tflite", quiet=True)
 
 
@@ -195,6 +198,61 @@ def test_a_truncated_tflite_file_is_told(run, kaggle_folder, tmp_path, keep):
 def test_metadata_of_a_newer_version_is_told(run, tmp_path):
     htf.export(run, tmp_path / "saved", quiet=True)
     file = tmp_path / "saved" / "hemorrhage_tf.json"
-    file.write_text(file.read_text().replace('"format_version": 1', '"format_version": 99'))
+    file.write_text(file.read_text().replace('"format_version": 2', '"format_version": 99'))
     with pytest.raises(ModelError, match="newer hemorrhage_tf"):
         htf.load(tmp_path / "saved")
+
+
+class TestHounsfield:
+    @pytest.fixture
+    def of_units(self, dicom_folder, tmp_path):
+        return htf.fit(dicom_folder, out=tmp_path / "run", window="brain,subdural,bone", **FIT)
+
+    def test_every_form_answers_as_the_run(self, of_units, dicom_folder, tmp_path):
+        expected = probabilities(of_units, dicom_folder)
+        for name, tolerance in (("a.tflite", 1e-5), ("saved", 1e-5)):
+            export = htf.export(of_units, tmp_path / name, quiet=True)
+            # The signature that takes encoded pictures cannot be tried out on DICOM files.
+            assert list(export.verifications) == ["serving_default"]
+            assert export.verifications["serving_default"].slices == of_units.metrics["n"]
+            found = probabilities(tmp_path / name, dicom_folder)
+            np.testing.assert_allclose(found, expected, atol=tolerance)
+            loaded = htf.load(tmp_path / name)
+            assert loaded.metadata.window == ("brain", "subdural", "bone")
+            with pytest.raises(OptionError, match="knows no other"):
+                loaded.predict(dicom_folder, window="brain")
+
+    def test_int8_is_calibrated_on_the_runs_own_files(self, of_units, dicom_folder, tmp_path):
+        htf.export(of_units, tmp_path / "a.tflite", quantize="int8", quiet=True)
+        np.testing.assert_allclose(
+            probabilities(tmp_path / "a.tflite", dicom_folder),
+            probabilities(of_units, dicom_folder),
+            atol=0.1,
+        )
+
+    def test_frames_of_the_runs_volumes_are_found_again(self, tmp_path, head, write_nifti):
+        for index in range(6):
+            name = f"{('normal', 'ich')[index % 2]}/{index}.nii.gz"
+            heads = [head(3 * index + k, index % 2) for k in range(3)]
+            write_nifti(tmp_path / "data" / name, np.stack(heads))
+        run = htf.fit(tmp_path / "data", out=tmp_path / "run", folds=2, **FIT)
+        export = htf.export(run, tmp_path / "a.tflite", quiet=True)
+        assert export.verifications["serving_default"].slices == 18
+
+    @pytest.mark.parametrize("where", ["name", "root"])
+    def test_a_run_that_keeps_names_out_needs_slices_to_verify_on(
+        self, tmp_path, head, write_dicom, where
+    ):
+        root = tmp_path / ("Mustermann" if where == "root" else "data")
+        for index in range(12):
+            name = f"Mustermann-{index}.dcm" if where == "name" else f"{index}.dcm"
+            path = root / ("normal", "ich")[index % 2] / name
+            tags = {"PatientID": f"P{index}", "PatientName": "Mustermann^Erika"}
+            write_dicom(path, head(index), **tags)
+        run = htf.fit(root, out=tmp_path / "run", **FIT)
+        message = "its name was kept out" if where == "name" else "folder names a patient"
+        with pytest.raises(DataError, match=f"{message}.*(?s:.*)with --verify DATA"):
+            htf.export(run, tmp_path / "a.tflite", quiet=True)
+        assert not (tmp_path / "a.tflite").exists()
+        export = htf.export(run, tmp_path / "a.tflite", verify=root, quiet=True)
+        assert export.verifications["serving_default"].slices == 12

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from hemorrhage_tf.data.pipeline import to_model_input
+from hemorrhage_tf.data.model_input import ModelInput
+from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.exporters.saved_model import decode_to_model_input, write_saved_model
 from hemorrhage_tf.models.backbones import build_backbone
@@ -27,6 +29,7 @@ from hemorrhage_tf.models.classifier import (
 from hemorrhage_tf.models.metadata import ModelMetadata, versions
 
 SIZE = 32
+WHOLE = ModelInput(SIZE, canonical=False)
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
@@ -121,8 +124,8 @@ def test_the_graph_decodes_every_png_mode_as_the_reader(mode, tmp_path):
     else:
         pixels = rng.integers(0, 256, (41, 57, 4)).astype(np.uint8)
         Image.fromarray(pixels).convert("RGB" if mode == "P" else "RGBA").convert(mode).save(path)
-    found = decode_to_model_input(tf.constant(path.read_bytes()), SIZE)
-    np.testing.assert_allclose(found, to_model_input(read_slice(path), SIZE), atol=0.01)
+    found = decode_to_model_input(tf.constant(path.read_bytes()), WHOLE)
+    np.testing.assert_allclose(found, WHOLE(read_slice(path)), atol=0.01)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
@@ -143,8 +146,8 @@ def test_the_graph_decodes_grey_of_few_bits_as_the_reader(depth, tmp_path):
         + chunk(b"IDAT", zlib.compress(data))
         + chunk(b"IEND", b"")
     )
-    found = decode_to_model_input(tf.constant(path.read_bytes()), SIZE)
-    np.testing.assert_allclose(found, to_model_input(read_slice(path), SIZE), atol=0.01)
+    found = decode_to_model_input(tf.constant(path.read_bytes()), WHOLE)
+    np.testing.assert_allclose(found, WHOLE(read_slice(path)), atol=0.01)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -154,6 +157,36 @@ def test_the_graph_decodes_jpeg_as_the_reader(mode, quality, tmp_path):
     small = Image.fromarray(rng.integers(0, 256, (12, 15, 3)).astype(np.uint8))
     path = tmp_path / "slice.jpg"
     small.resize((150, 120)).convert(mode).save(path, quality=quality)
-    found = decode_to_model_input(tf.constant(path.read_bytes()), SIZE).numpy()
-    expected = to_model_input(read_slice(path), SIZE)
+    found = decode_to_model_input(tf.constant(path.read_bytes()), WHOLE).numpy()
+    expected = WHOLE(read_slice(path))
     assert np.abs(found - expected).max() < 0.05
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB"])
+def test_the_graph_cuts_heads_out_as_the_library(mode, upright, tmp_path):
+    path = tmp_path / "slice.png"
+    model_input = ModelInput(SIZE, upright=upright)
+    for index in range(4):
+        pixels = np.pad(draw_phantom(0, index, index % 2), ((30, 50), (5, 60)))
+        pixels[-9:-6] = 150  # a couch
+        Image.fromarray(np.rot90(pixels, index)).convert(mode).save(path)
+        found = decode_to_model_input(tf.constant(path.read_bytes()), model_input)
+        np.testing.assert_allclose(found, model_input(read_slice(path)), atol=0.01)
+
+
+def test_the_signature_of_bytes_brings_slices_to_what_the_metadata_say(tmp_path):
+    classifier, _ = trained_classifier("avg_max")
+    path = tmp_path / "slice.png"
+    pixels = np.pad(draw_phantom(0, 1, 1), ((40, 0), (0, 70)))
+    Image.fromarray(pixels).save(path)
+    found = []
+    for canonical in (True, False):
+        values = replace(metadata(), canonical=canonical)
+        write_saved_model(classifier, tmp_path / f"{canonical}", values, "float32")
+        served = tf.saved_model.load(str(tmp_path / f"{canonical}")).signatures["serve_bytes"]
+        answer = served(image_bytes=tf.constant([path.read_bytes()]))["probability"].numpy()
+        images = values.model_input(pixels)[np.newaxis]
+        np.testing.assert_allclose(answer, classifier(images, training=False), atol=1e-5)
+        found.append(float(answer[0, 0]))
+    assert abs(found[0] - found[1]) > 1e-3

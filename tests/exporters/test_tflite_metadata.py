@@ -326,7 +326,8 @@ class TestReadValues:
             "import sys; from pathlib import Path\n"
             "from hemorrhage_tf.models.metadata import read_values\n"
             "read_values(Path(sys.argv[1]))\n"
-            "print(sorted({'tensorflow', 'ai_edge_litert', 'numpy'} & set(sys.modules)))"
+            "heavy = {'tensorflow', 'keras', 'ai_edge_litert', 'scipy', 'pydicom', 'nibabel'}\n"
+            "print(sorted(heavy & set(sys.modules)))"
         )
         command = [sys.executable, "-c", code, str(path)]
         found = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -394,7 +395,7 @@ class TestReadValues:
     def test_newer_version(self, path, model):
         values = {**VALUES, "format_version": FORMAT_VERSION + 1}
         path.write_bytes(add(model, values))
-        with pytest.raises(ModelError, match=r"newer.*version 2, this one reads 1\).*Upgrade"):
+        with pytest.raises(ModelError, match=r"newer.*version 3, this one reads 2\).*Upgrade"):
             read_values(path)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.errors import ModelError
 from hemorrhage_tf.models.metadata import (
     FORMAT_VERSION,
@@ -68,6 +69,22 @@ class TestRoundTrip:
         assert found == metadata
         assert isinstance(found.labels, tuple) and isinstance(found.input_range, tuple)
 
+    def test_keeps_what_slices_are_brought_to(self, tmp_path):
+        windows = ("brain", "subdural", "600/2800")
+        metadata = replace(METADATA, window=windows, canonical=True, upright=True)
+        path = archive(tmp_path / "m.keras", None)
+        write_metadata(path, metadata)
+        found = read_metadata(path)
+        assert found == metadata
+        assert found.model_input == ModelInput(64, windows, canonical=True, upright=True)
+
+    def test_version_1_is_read_as_whole_pictures_without_a_window(self, tmp_path):
+        values = METADATA.to_dict()
+        for name in ("window", "canonical", "upright"):
+            del values[name]
+        path = archive(tmp_path / "m.keras", json.dumps({**values, "format_version": 1}))
+        assert read_metadata(path).model_input == ModelInput(64, None, False, False)
+
     def test_to_dict_is_plain_json(self):
         values = METADATA.to_dict()
         assert json.loads(json.dumps(values, allow_nan=False))["image_size"] == 64
@@ -117,7 +134,9 @@ class TestErrors:
         with pytest.raises(ModelError, match=re.escape(f"{path}: its metadata is damaged")):
             read_metadata(path)
 
-    @pytest.mark.parametrize("change", [{"labels": None}, {"more": 1}, {"input_range": 3}])
+    @pytest.mark.parametrize(
+        "change", [{"labels": None}, {"more": 1}, {"input_range": 3}, {"window": 3}]
+    )
     def test_damaged_fields(self, tmp_path, change):
         path = archive(tmp_path / "m.keras", json.dumps({**METADATA.to_dict(), **change}))
         with pytest.raises(ModelError, match="its metadata is damaged"):
@@ -133,7 +152,7 @@ class TestErrors:
     def test_newer_version(self, tmp_path):
         values = {"format_version": FORMAT_VERSION + 1, "labels": {"changed": "meaning"}}
         path = archive(tmp_path / "m.keras", json.dumps(values))
-        with pytest.raises(ModelError, match=r"newer.*version 2, this one reads 1\).*Upgrade"):
+        with pytest.raises(ModelError, match=r"newer.*version 3, this one reads 2\).*Upgrade"):
             read_metadata(path)
 
 

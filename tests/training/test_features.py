@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hemorrhage_tf.data import model_input as model_input_module
 from hemorrhage_tf.data.augmentation import Augmentation
-from hemorrhage_tf.data.pipeline import to_model_input
+from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.data.readers import content_hash, read_slice
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
 from hemorrhage_tf.reporting import Reporter
@@ -24,6 +25,7 @@ from hemorrhage_tf.training.features import (
 )
 
 SIZE = 16
+INPUT = ModelInput(SIZE)
 MORE_THAN_A_BATCH = BATCH_SIZE + 8
 
 
@@ -47,7 +49,7 @@ class Recorder(Reporter):
 def make_source(seed: int = 0, layer: str | None = None, policy: str = "float32") -> FeatureSource:
     backbone = build_backbone("tiny", "none", SIZE, layer, seed)
     spec = backbone_spec("tiny")
-    return FeatureSource(spec, backbone, weights_hash(backbone), layer, SIZE, policy)
+    return FeatureSource(spec, backbone, weights_hash(backbone), layer, INPUT, policy)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +222,7 @@ class TestComputeFeatures:
     def test_are_the_pooled_backbone_output(self, source, pictures):
         found = compute(source, pictures[:3], None)
         for path, features in zip(pictures, found, strict=False):
-            image = to_model_input(read_slice(path), SIZE)
+            image = INPUT(read_slice(path))
             feature_map = source.backbone(image[np.newaxis] / 127.5 - 1).numpy()[0]
             expected = np.concatenate([feature_map.mean(axis=(0, 1)), feature_map.max(axis=(0, 1))])
             assert features.shape == (1, source.width) and features.dtype == np.float32
@@ -338,6 +340,16 @@ class TestComputeFeatures:
 class TestFingerprint:
     def test_is_that_of_an_equal_source(self, source):
         assert make_source().fingerprint == source.fingerprint
+        # Without a window, and with the default one, the same pixels come out.
+        named = replace(source, model_input=ModelInput(SIZE, ("brain",)))
+        assert named.fingerprint == source.fingerprint
+
+    INPUTS = (
+        ModelInput(SIZE, ("subdural",)),
+        ModelInput(SIZE, ("brain", "subdural", "bone")),
+        ModelInput(SIZE, canonical=False),
+        ModelInput(SIZE, upright=True),
+    )
 
     def test_changes_with_all_that_decides_the_values(self, source):
         backbone = build_backbone("tiny", "none", 32)
@@ -345,15 +357,16 @@ class TestFingerprint:
             make_source(seed=1),
             make_source(layer="block2_out"),
             make_source(policy="mixed_bfloat16"),
-            replace(source, backbone=backbone, image_size=32),
+            replace(source, backbone=backbone, model_input=ModelInput(32)),
+            *(replace(source, model_input=each) for each in self.INPUTS),
             replace(source, spec=replace(source.spec, normalization="torch")),
             replace(source, spec=backbone_spec("mobilenet_v2")),
         ]
         assert len({each.fingerprint for each in [source, *others]}) == 1 + len(others)
 
-    def test_changes_with_the_pipeline(self, source, monkeypatch):
+    def test_changes_with_the_version_of_the_model_input(self, source, monkeypatch):
         before = source.fingerprint
-        monkeypatch.setattr(features_module, "PIPELINE_VERSION", -1)
+        monkeypatch.setattr(model_input_module, "VERSION", -1)
         assert source.fingerprint != before
 
     def test_width_is_that_of_both_poolings(self, source):

@@ -38,7 +38,8 @@ def make_slices(labels, groups=None, split=None, patients=None, exact=(), near=(
     groups = np.arange(count) if groups is None else np.asarray(groups)
     hashes = tuple(f"{index:032x}" for index in range(count))
     manifest = Manifest(records, root, "csv")
-    return ScannedSlices(manifest, hashes, groups, tuple(exact), tuple(near), ())
+    pictures = np.zeros(len(labels), bool)
+    return ScannedSlices(manifest, hashes, pictures, groups, tuple(exact), tuple(near), (), b"")
 
 
 def plan(slices, reporter=None, **settings):

@@ -4,6 +4,8 @@ import csv
 import errno
 import json
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,11 +216,13 @@ class TestWriteCsv:
         assert (tmp_path / "x.csv").read_bytes() == b'a,b\n1,\n,"x,y"\n'
 
 
-def make_slices(count: int = 6) -> ScannedSlices:
+def make_slices(count: int = 6, is_anonymous: bool = True) -> ScannedSlices:
     root = Path("/data")
     records = tuple(Record(root / f"{i}.png", i % 2, f"patient {i}") for i in range(count))
     hashes = tuple(f"hash{i}" for i in range(count))
-    return ScannedSlices(Manifest(records, root, "csv"), hashes, np.arange(count), (), (), ())
+    manifest = Manifest(records, root, "csv", is_anonymous=is_anonymous)
+    pictures = np.zeros(count, bool)
+    return ScannedSlices(manifest, hashes, pictures, np.arange(count), (), (), (), b"key")
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -233,7 +237,10 @@ class TestTables:
         write_tables(tmp_path, make_slices(), [fold], [np.array([0.5, 0.25])], [[epoch]], 0.5)
         split = rows(tmp_path / "split.csv")
         assert [row["part"] for row in split] == ["train"] * 4 + ["test"] * 2
-        assert list(split[0]) == ["path", "content_hash", "label", "group", "part"]
+        assert list(split[0]) == [
+            *("path", "frame", "content_hash", "label", "patient", "group", "part"),
+        ]
+        assert {row["frame"] for row in split} == {""}
         assert training_hashes(tmp_path) == {"hash0", "hash1", "hash2", "hash3"}
         predictions = rows(tmp_path / "predictions.csv")
         assert [row["path"] for row in predictions] == ["4.png", "5.png"]
@@ -241,7 +248,29 @@ class TestTables:
         assert [row["hemorrhage"] for row in predictions] == ["1", "0"]
         [history] = rows(tmp_path / "history.csv")
         assert (history["fold"], history["loss"], history["validation_loss"]) == ("1", "0.5", "")
-        assert "patient" not in "".join(path.read_text() for path in tmp_path.iterdir())
+        # Patients are told apart, and not named.
+        assert len({row["patient"] for row in split}) == 6
+        assert all(re.fullmatch("[0-9a-f]{16}", row["patient"]) for row in split)
+        assert "patient 0" not in "".join(path.read_text() for path in tmp_path.iterdir())
+
+    def test_patients_are_named_where_asked(self, tmp_path):
+        fold = Fold(1, 1, np.arange(4), np.array([4, 5]))
+        slices = make_slices(is_anonymous=False)
+        write_tables(tmp_path, slices, [fold], [np.zeros(2)], [[]], 0.5)
+        assert [row["patient"] for row in rows(tmp_path / "split.csv")] == [
+            f"patient {index}" for index in range(6)
+        ]
+
+    def test_a_frame_has_a_column_of_its_own(self, tmp_path):
+        root = Path("/data")
+        records = tuple(Record(root / "a.nii.gz", 1, frame=index) for index in range(6))
+        slices = replace(make_slices(), manifest=Manifest(records, root, "csv"))
+        fold = Fold(1, 1, np.arange(4), np.array([4, 5]))
+        write_tables(tmp_path, slices, [fold], [np.zeros(2)], [[]], 0.5)
+        for name, frames in (("split.csv", "012345"), ("predictions.csv", "45")):
+            found = [(row["path"], row["frame"]) for row in rows(tmp_path / name)]
+            assert found == [("a.nii.gz", frame) for frame in frames]
+        assert {row["patient"] for row in rows(tmp_path / "split.csv")} == {""}
 
     def test_folds_and_the_training_on_all(self, tmp_path):
         everything = np.arange(6)

@@ -21,6 +21,8 @@ class TestRoundTrip:
                 "fine_tune_from": "x",
                 "fine_tune_epochs": 2,
             },
+            {"backbone": "tiny", "window": "brain,subdural,600/2800", "upright": True},
+            {"backbone": "tiny", "window": "40/80", "canonical": False},
         ],
     )
     def test_through_json(self, values):
@@ -47,6 +49,11 @@ class TestFilledIn:
 
     def test_no_augmentation(self):
         assert FitSettings(backbone="tiny", augment="none").augment == ()
+
+    @pytest.mark.parametrize("given", ["brain, Subdural,40/80", ["brain", "subdural", "40/80"]])
+    def test_windows_are_names(self, given):
+        settings = FitSettings(backbone="tiny", window=given)
+        assert settings.window == ("brain", "subdural", "40/80")
 
     def test_is_frozen(self):
         with pytest.raises(FrozenInstanceError):
@@ -86,6 +93,9 @@ INVALID = [
     ({"folds": 1}, r"--folds 1: accepted is 2 or more, or 0 for one split"),
     ({"folds": -3}, r"--folds -3: accepted is 2 or more, or 0 for one split"),
     ({"repeats": 2}, r"--repeats 2: repeats are of a cross-validation; add --folds K"),
+    ({"window": "lung"}, r"--window lung: accepted are brain .*subdural .*CENTER/WIDTH in HU"),
+    ({"window": "brain,bone"}, r"--window brain,bone: accepted is one window .*or three"),
+    ({"upright": True, "canonical": False}, r"--upright: needs the canonical form"),
     ({"fine_tune_from": "x"}, r"--fine-tune-from LAYER.*go together. Received: x and 0"),
     ({"fine_tune_epochs": 3}, r"--fine-tune-from LAYER.*go together. Received: None and 3"),
 ]

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from hemorrhage_tf.data.manifest import read_manifest
+from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.data.phantoms import draw_phantom
-from hemorrhage_tf.data.pipeline import to_model_input
 from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.data.scan import scan
 from hemorrhage_tf.errors import OptionError
@@ -27,6 +27,7 @@ from hemorrhage_tf.training.trainer import (
 )
 
 SIZE = 16
+INPUT = ModelInput(SIZE)
 COUNT = 20
 NONE = np.array([], np.int64)
 TRAIN, TEST = np.arange(12), np.arange(12, COUNT)
@@ -52,7 +53,7 @@ def make_trainer(slices, cache: Path, policy: str = "float32", **settings):
     chosen = FitSettings(**{**values, "learning_rate": 0.01, **settings})
     backbone = build_backbone("tiny", "none", SIZE, None, 0)
     spec = backbone_spec("tiny")
-    source = FeatureSource(spec, backbone, weights_hash(backbone), None, SIZE, "float32")
+    source = FeatureSource(spec, backbone, weights_hash(backbone), None, INPUT, "float32")
     trainer = Trainer(
         slices, chosen, source, policy, tf.distribute.get_strategy(), Reporter(quiet=True), cache
     )
@@ -67,7 +68,7 @@ def train(trainer, train_on=TRAIN, test=TEST, seed=0, advance=lambda steps: None
 
 def predict_files(model, slices, indices) -> np.ndarray:
     paths = [slices.manifest.records[index].path for index in indices]
-    return model(np.stack([to_model_input(read_slice(path), SIZE) for path in paths])).numpy()[:, 0]
+    return model(np.stack([INPUT(read_slice(path)) for path in paths])).numpy()[:, 0]
 
 
 class TestClassWeight:

@@ -1,0 +1,1 @@
+../../hemorrhage_tf/data/canonical.py
