@@ -10,6 +10,7 @@ from typing import Any
 from hemorrhage_tf.version import __version__
 
 _HOMES = {
+    "Audit": "hemorrhage_tf.evaluation.audit",
     "Evaluation": "hemorrhage_tf.api",
     "Export": "hemorrhage_tf.exporters.export",
     "FitSettings": "hemorrhage_tf.training.settings",
@@ -23,6 +24,7 @@ _HOMES = {
     "ScanFinding": "hemorrhage_tf.inference",
     "Window": "hemorrhage_tf.data.windows",
     "WINDOWS": "hemorrhage_tf.data.windows",
+    "audit": "hemorrhage_tf.api",
     "benchmark": "hemorrhage_tf.api",
     "canonical": "hemorrhage_tf.data.canonical",
     "evaluate": "hemorrhage_tf.api",

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hemorrhage_tf import documents
+from hemorrhage_tf.data import splits
 from hemorrhage_tf.data.manifest import Manifest, read_manifest
 from hemorrhage_tf.data.model_input import ModelInput, window_for
 from hemorrhage_tf.data.phantoms import phantom_set
 from hemorrhage_tf.data.pipeline import explained_read_errors
 from hemorrhage_tf.data.scan import ScannedSlices, scan
-from hemorrhage_tf.errors import OptionError
-from hemorrhage_tf.evaluation.metrics import DEFAULT_THRESHOLD, binary_metrics, summary
+from hemorrhage_tf.errors import DataError, OptionError
+from hemorrhage_tf.evaluation import audit as auditor
+from hemorrhage_tf.evaluation import likeness
+from hemorrhage_tf.evaluation.audit import Audit
+from hemorrhage_tf.evaluation.calibration import apply_temperature
+from hemorrhage_tf.evaluation.comparison import compare
+from hemorrhage_tf.evaluation.cross_fitting import CrossFit, cross_fit
+from hemorrhage_tf.evaluation.metrics import binary_metrics, check_prevalence, summary
+from hemorrhage_tf.evaluation.operating_point import OperatingPoint, choose, parse_operating_point
+from hemorrhage_tf.evaluation.report import write_audit
 from hemorrhage_tf.exporters import export as exporter
 from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.benchmark import benchmark as measure
@@ -37,6 +47,9 @@ from hemorrhage_tf.training.strategy import resolve_precision, resolve_strategy
 from hemorrhage_tf.training.trainer import Trainer, make_part
 
 PHANTOM_COUNT = 200
+FEATURE_DISTANCE = "feature distance"
+LOOKED_AT = 64  # slices, at most, whose features are compared with the training's
+INNER_FOLDS = 5  # of the training part of a single split, for temperature and operating point
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class Evaluation:
         labels: `(n,)`, 0 or 1.
         level: what the figures count: "slice", or "scan" where the labels are of whole scans.
         seen_in_training: how many of the slices the run trained on, by their pixels.
+        comparison: with a second model, see `evaluation.comparison.compare`; or None.
     """
 
     metrics: dict[str, Any]
@@ -80,6 +94,7 @@ class Evaluation:
     labels: np.ndarray
     level: str
     seen_in_training: int
+    comparison: dict[str, Any] | None = None
 
     @property
     def report(self) -> str:
@@ -96,6 +111,8 @@ def fit(
     target: str | None = None,
     anonymize: bool = True,
     skip_bad: bool = False,
+    prevalence: float | None = None,
+    audit: bool = True,
     cache: str | Path | None = None,
     quiet: bool = False,
     **settings: Any,
@@ -112,6 +129,9 @@ def fit(
         target: the column to take as label, where there are several.
         anonymize: keep Patient IDs, and paths that name a patient, out of the run. Default True.
         skip_bad: go on without files and rows that cannot be used. Default False.
+        prevalence: share of slices with hemorrhage where the model is to be used, in (0, 1): what
+            predictive values are given for besides that of the data.
+        audit: also find what gives the labels away beside anatomy. Default True.
         cache: the folder that features are kept in; None for the system's own place.
         quiet: print no progress and no notes. Default False.
         **settings: see `training.settings.FitSettings`.
@@ -126,6 +146,7 @@ def fit(
     reporter = Reporter(quiet=quiet)
     out = Path(out) if out is not None else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
     run_folder.check_output(out, overwrite)
+    check_prevalence(prevalence)
     cache_at = cache_folder(cache)
     if data is None:
         chosen = _settings(_without_data(settings))
@@ -141,7 +162,13 @@ def fit(
     model_input = _model_input(slices, chosen)
     _warn_of_scan_labels(manifest, reporter)
     plan = make_plan(slices, chosen, reporter)
-    _note_duplicates(slices, reporter)
+    _check_operating_point(chosen)
+    audited = auditor.audit_scanned(slices, reporter, chosen.seed) if audit else None
+    if audited is None:
+        _note_duplicates(slices, reporter)
+    else:
+        for line in auditor.short(audited):
+            reporter.note(line)
 
     with reporter.stage("Importing TensorFlow"):
         import_tensorflow()
@@ -160,15 +187,20 @@ def fit(
         np.arange(len(slices)) if chosen.folds else plan[0].train,
         np.concatenate([fold.test for fold in plan]),
     )
-    probabilities, histories = _train(trainer, slices, plan, chosen, reporter)
-    metrics = _metrics(slices, plan, probabilities, chosen)
+    result = _train(trainer, slices, plan, chosen, reporter)
+    metrics = _metrics(slices, plan, result, chosen, prevalence)
+    if audited is not None and audited.best_shortcut is not None:
+        best = audited.best_shortcut
+        metrics["best_shortcut"] = {"name": best.name, "roc_auc": best.roc_auc.to_dict()}
 
     metadata = ModelMetadata(
         image_size=chosen.image_size,
         window=model_input.window,
         canonical=model_input.canonical,
         upright=model_input.upright,
-        threshold=DEFAULT_THRESHOLD,
+        threshold=result.point.threshold,
+        operating_point=result.point.criterion,
+        temperature=result.temperature,
         backbone=chosen.backbone,
         feature_layer=chosen.feature_layer,
         pooling=chosen.pooling,
@@ -178,17 +210,24 @@ def fit(
     )
     config = {
         "settings": chosen.to_dict(),
+        "head_solver": chosen.head_solver,
         "data": _data_config(slices),
         "model": metadata.to_dict(),
         "training_feature_precision": policy,
+        "training_look": _training_look(slices, plan, trainer, chosen),
         "replicas": strategy.num_replicas_in_sync,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     with reporter.stage(f"Writing {out}"), run_folder.writing(out, overwrite) as beside:
         trainer.classifier().save(beside / run_folder.MODEL_FILE)
         write_metadata(beside / run_folder.MODEL_FILE, metadata)
-        run_folder.write_tables(beside, slices, plan, probabilities, histories, DEFAULT_THRESHOLD)
+        run_folder.write_tables(
+            beside, slices, plan, result.probabilities, result.histories, result.decisions
+        )
+        if audited is not None:
+            run_folder.write_json(beside / run_folder.AUDIT_FILE, audited.to_dict())
         run_folder.write_json(beside / run_folder.METRICS_FILE, metrics)
+        documents.write_run_card(beside, out.name, metadata, config, metrics, audited)
         config["seconds"] = round(time.monotonic() - begin, 1)
         run_folder.write_json(beside / run_folder.CONFIG_FILE, config)
     return Run(out, config, metrics)
@@ -198,20 +237,29 @@ def evaluate(
     model: str | Path | Model | Run,
     data: str | Path | Manifest,
     *,
+    against: str | Path | Model | Run | None = None,
     positive: str | None = None,
     target: str | None = None,
     window: str | Sequence[str] | None = None,
+    prevalence: float | None = None,
+    report: str | Path | None = None,
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
     """Computes a model's figures on labeled slices, each with its interval.
 
+    It warns where slices were trained on, and where they look unlike those that were, so that a
+    figure is read for what it is.
+
     Args:
         model: a run folder, a `.keras` file, or what `load` or `fit` gave.
         data: labeled slices, as `fit` takes them.
+        against: a second model to compare with on the same slices, or None.
         positive: the class name that means hemorrhage, where it is not a known one.
         target: the column to take as label, where there are several.
         window: for Hounsfield units; None for the model's.
+        prevalence: share of slices with hemorrhage where the model is to be used, in (0, 1).
+        report: an HTML file to write for someone who would rather look than read; None for none.
         skip_bad: go on without files and rows that cannot be used. Default False.
         quiet: print no progress and no notes. Default False.
 
@@ -219,31 +267,109 @@ def evaluate(
         The evaluation. Where labels are of whole scans, so are its metrics: a scan counts with the
         mean of its three highest probabilities.
     """
+    check_prevalence(prevalence)
     reporter = Reporter(quiet=quiet)
     manifest = read_manifest(data, positive, target, reporter=reporter)
     slices = scan(manifest, reporter, skip_bad)
     loaded = _loaded(model, reporter)
-    model_input = loaded.input_for(slices.is_hounsfield, window, reporter)
-    probabilities = loaded.probabilities(slices.refs, reporter, model_input)
-    seen = loaded.training_hashes()
-    overlap = sum(key in seen for key in slices.hashes)
+    probabilities = _probabilities(loaded, slices, window, reporter)
+    overlap = sum(key in loaded.training_hashes() for key in slices.hashes)
+    warnings = []
     if overlap:
-        reporter.warn(
+        warnings.append(
             f"{overlap} of the {len(slices)} slices were trained on, so these figures flatter the "
             "model; the run's own metrics.json has the honest ones"
         )
+    unlike = _unlike(loaded, slices, window)
+    if unlike:
+        warnings.append(f"these slices look unlike the training's: {'; '.join(unlike)}")
+    for warning in warnings:
+        reporter.warn(warning)
     findings = tuple(
         Finding(name, float(probability), bool(probability >= loaded.threshold))
         for name, probability in zip(slices.names, probabilities, strict=True)
     )
-    labels, counted = slices.labels, probabilities
-    if manifest.level == "scan":
-        labels, counted = _by_scan(slices, probabilities)
-    metrics = {
-        "evaluated_on": f"{len(labels)} {manifest.level}s",
-        **binary_metrics(labels, [counted], loaded.threshold),
-    }
-    return Evaluation(metrics, findings, slices.labels, manifest.level, overlap)
+    labels, counted, groups = _counted(slices, probabilities)
+    metrics = binary_metrics(
+        labels, [counted], loaded.threshold, groups=groups, prevalence=prevalence
+    )
+    metrics["warnings"] = warnings
+    unit = "scans" if manifest.level == "scan" else "slices"
+    metrics["evaluated_on"] = f"{len(labels)} {unit}"
+    comparison = None
+    if against is not None:
+        other = _loaded(against, reporter)
+        second = _counted(slices, _probabilities(other, slices, window, reporter))[1]
+        thresholds = (loaded.threshold, other.threshold)
+        comparison = compare(labels, counted, second, thresholds, groups=groups)
+    if report is not None:
+        audited = auditor.audit_scanned(slices, reporter)
+        if audited.best_shortcut is not None:
+            best = audited.best_shortcut
+            metrics["best_shortcut"] = {"name": best.name, "roc_auc": best.roc_auc.to_dict()}
+        names = [str(one.path if isinstance(one, Run | Model) else one) for one in (model, against)]
+        documents.write_evaluation_report(
+            Path(report),
+            f"{names[0]} on {slices.manifest.root.name or 'slices'}",
+            loaded,
+            loaded.input_for(slices.is_hounsfield, window),
+            slices,
+            probabilities,
+            (labels, counted, groups),
+            metrics,
+            comparison,
+            (names[0], names[1]),
+            audited,
+            reporter,
+        )
+    return Evaluation(metrics, findings, slices.labels, manifest.level, overlap, comparison)
+
+
+def _probabilities(
+    loaded: Model, slices: ScannedSlices, window: str | Sequence[str] | None, reporter: Reporter
+) -> np.ndarray:
+    model_input = loaded.input_for(slices.is_hounsfield, window, reporter)
+    return loaded.probabilities(slices.refs, reporter, model_input)
+
+
+def _counted(
+    slices: ScannedSlices, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Gives labels, figures and patients of what is counted: slices, or scans."""
+    patients = _patients(slices)
+    if slices.manifest.level == "slice":
+        return slices.labels, probabilities, patients
+    members: dict[str, list[int]] = {}
+    for index, record in enumerate(slices.manifest.records):
+        members.setdefault(record.scan or slices.names[index], []).append(index)
+    labels = np.array([slices.labels[indices].max() for indices in members.values()])
+    figures = [mean_of_top(probabilities[indices]) for indices in members.values()]
+    if patients is not None:
+        patients = np.array([patients[indices[0]] for indices in members.values()])
+    return labels, np.array(figures, np.float32), patients
+
+
+def _look(slices: ScannedSlices, indices: np.ndarray) -> dict[str, Any]:
+    properties = likeness.properties_of(
+        [slices.facts[index] for index in indices], [slices.head_shares[index] for index in indices]
+    )
+    return likeness.look(properties, float(slices.is_hounsfield[indices].mean()))
+
+
+def _unlike(loaded: Model, slices: ScannedSlices, window: str | Sequence[str] | None) -> list[str]:
+    """Says in what slices look unlike those of the model's run, where that is known."""
+    training = loaded.training_look()
+    if training is None:
+        return []
+    look = _look(slices, np.arange(len(slices)))
+    if FEATURE_DISTANCE in training["quantiles"]:
+        chosen = np.linspace(0, len(slices) - 1, min(len(slices), LOOKED_AT)).astype(int)
+        model_input = loaded.input_for(slices.is_hounsfield, window)
+        found = loaded.standardized([slices.refs[index] for index in chosen], model_input)
+        if found is not None:
+            distances = {FEATURE_DISTANCE: likeness.root_mean_square(found)}
+            look["quantiles"] |= likeness.look(distances, 0.0)["quantiles"]
+    return likeness.differences(training, look)
 
 
 def predict(
@@ -343,6 +469,39 @@ def benchmark(
     )
 
 
+def audit(
+    data: str | Path | Manifest,
+    *,
+    positive: str | None = None,
+    target: str | None = None,
+    html: str | Path | None = None,
+    quiet: bool = False,
+) -> Audit:
+    """Finds what is wrong with labeled slices, and what tells the classes apart beside anatomy.
+
+    Bad files, duplicates and contradicting labels are findings here, not errors.
+
+    Args:
+        data: labeled slices, as `fit` takes them.
+        positive: the class name that means hemorrhage, where it is not a known one.
+        target: the column to take as label, where there are several.
+        html: a page to write for someone who would rather look than read; None for none.
+        quiet: print no progress. Default False.
+
+    Returns:
+        The audit.
+
+    Raises:
+        HemorrhageError: there is no data there, or its layout is none of the accepted ones.
+    """
+    reporter = Reporter(quiet=quiet)
+    manifest = read_manifest(data, positive, target, reporter=reporter)
+    found = auditor.audit(manifest, reporter)
+    if html is not None:
+        write_audit(html, manifest.root.name or "slices", found.to_dict())
+    return found
+
+
 def _loaded(model: str | Path | Model | Run, reporter: Reporter) -> Model:
     if isinstance(model, Model):
         return model
@@ -416,16 +575,6 @@ def _warn_of_scan_labels(manifest: Manifest, reporter: Reporter) -> None:
         )
 
 
-def _by_scan(slices: ScannedSlices, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gives label and figure of each scan; a slice without one is its own."""
-    members: dict[str, list[int]] = {}
-    for index, record in enumerate(slices.manifest.records):
-        members.setdefault(record.scan or slices.names[index], []).append(index)
-    labels = [slices.labels[indices].max() for indices in members.values()]
-    figures = [mean_of_top(probabilities[indices]) for indices in members.values()]
-    return np.array(labels), np.array(figures, np.float32)
-
-
 def _note_duplicates(slices: ScannedSlices, reporter: Reporter) -> None:
     if slices.exact_pairs or slices.near_pairs:
         reporter.note(
@@ -434,50 +583,191 @@ def _note_duplicates(slices: ScannedSlices, reporter: Reporter) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Result:
+    """What the trainings of a plan gave, fold by fold."""
+
+    probabilities: list[np.ndarray]
+    decisions: list[np.ndarray]
+    histories: list[list[Epoch]]
+    point: OperatingPoint
+    temperature: float
+
+
 def _train(
     trainer: Trainer,
     slices: ScannedSlices,
     plan: list[Fold],
     settings: FitSettings,
     reporter: Reporter,
-) -> tuple[list[np.ndarray], list[list[Epoch]]]:
-    """Trains every fold, and on all slices last where there are several."""
-    probabilities: list[np.ndarray] = []
+) -> _Result:
+    """Trains every fold, and on all slices last where there are several.
+
+    Temperature and operating point come from out-of-fold predictions: of a cross-validation those
+    of the other folds, of a single split those of a cross-validation of its training part.
+    """
+    raw: list[np.ndarray] = []
     histories: list[list[Epoch]] = []
-    trainings = len(plan) + (len(plan) > 1)
-    with (
-        explained_read_errors(),
-        reporter.progress("Training", trainings * trainer.epochs) as advance,
-    ):
+    inner = _inner_folds(slices, plan, settings, reporter)
+    trainings = len(plan) + (len(plan) > 1) + len(inner)
+    advancing = reporter.progress("Training", trainings * trainer.epochs)
+    with explained_read_errors(), advancing as advance:
+        held_out = np.zeros(len(slices))
+        for number, (train, test) in enumerate(inner):
+            part = make_part(slices, train, settings, settings.seed + number)
+            held_out[test] = trainer.train(part, test, advance)[0]
         for number, fold in enumerate(plan):
             part = make_part(slices, fold.train, settings, settings.seed + number)
             found, history = trainer.train(part, fold.test, advance)
-            probabilities.append(found)
+            raw.append(found)
             histories.append(history)
         if len(plan) > 1:
             part = make_part(slices, np.arange(len(slices)), settings, settings.seed)
             _, history = trainer.train(part, np.array([], np.int64), advance)
             histories.append(history)
-    return probabilities, histories
+
+    fit = _cross_fit(slices, plan, raw, inner, held_out, settings)
+    if fit.temperature != 1:
+        trainer.temper(fit.temperature)
+    if fit.point.note:
+        reporter.warn(f"--operating-point {settings.operating_point}: {fit.point.note}")
+    if len(plan) > 1:
+        probabilities = [fit.probabilities[fold.repeat - 1][fold.test] for fold in plan]
+        decisions = [fit.decisions[fold.repeat - 1][fold.test] for fold in plan]
+    else:
+        probabilities = [apply_temperature(raw[0], fit.temperature)]
+        decisions = [probabilities[0] >= fit.point.threshold]
+    return _Result(probabilities, decisions, histories, fit.point, fit.temperature)
+
+
+def _inner_folds(
+    slices: ScannedSlices, plan: list[Fold], settings: FitSettings, reporter: Reporter
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Deals the training part of a single split into folds, where that is wanted and quick."""
+    kind, _ = parse_operating_point(settings.operating_point)
+    wanted = settings.calibration != "none" or kind != "threshold"
+    if len(plan) > 1 or not wanted or not settings.trains_quickly:
+        return []
+    train = plan[0].train
+    try:
+        dealt = splits.folds(slices.labels[train], slices.groups[train], INNER_FOLDS, settings.seed)
+    except DataError as error:
+        if kind != "threshold":
+            raise
+        reporter.note(f"Probabilities are not calibrated: {error}")
+        return []
+    return [(train[inner], train[test]) for inner, test in dealt]
+
+
+def _cross_fit(
+    slices: ScannedSlices,
+    plan: list[Fold],
+    raw: list[np.ndarray],
+    inner: list[tuple[np.ndarray, np.ndarray]],
+    held_out: np.ndarray,
+    settings: FitSettings,
+) -> CrossFit:
+    calibrate = settings.calibration == "temperature"
+    labels, patients = slices.labels, _patients(slices)
+    if len(plan) > 1:
+        repeats = np.zeros((settings.repeats, len(slices)))
+        numbers = np.zeros((settings.repeats, len(slices)), np.int64)
+        for fold, found in zip(plan, raw, strict=True):
+            repeats[fold.repeat - 1, fold.test] = found
+            numbers[fold.repeat - 1, fold.test] = fold.number
+        calibrate &= settings.trains_quickly
+        return cross_fit(
+            labels, list(repeats), list(numbers), settings.operating_point, calibrate, patients
+        )
+    train = plan[0].train
+    if not inner:  # only a fixed threshold needs no predictions to be chosen on
+        point = choose(labels[plan[0].test], raw[0], settings.operating_point)
+        unseen = {"n_positive": 0, "n_negative": 0, "sensitivity": None, "specificity": None}
+        return CrossFit(1.0, replace(point, **unseen), [], [])
+    numbers = np.zeros(len(slices), np.int64)
+    for number, (_, test) in enumerate(inner):
+        numbers[test] = number
+    return cross_fit(
+        labels[train],
+        [held_out[train]],
+        [numbers[train]],
+        settings.operating_point,
+        calibrate,
+        None if patients is None else patients[train],
+    )
+
+
+def _training_look(
+    slices: ScannedSlices, plan: list[Fold], trainer: Trainer, settings: FitSettings
+) -> dict[str, Any]:
+    """Sums up what the saved model was trained on, for `evaluate` to compare with."""
+    trained_on = np.arange(len(slices)) if len(plan) > 1 else plan[0].train
+    look = _look(slices, trained_on)
+    if not settings.fine_tune_epochs:
+        distances = likeness.root_mean_square(trainer.standardized(trained_on))
+        look["quantiles"] |= likeness.look({FEATURE_DISTANCE: distances}, 0.0)["quantiles"]
+    return look
+
+
+def _check_operating_point(settings: FitSettings) -> None:
+    kind, _ = parse_operating_point(settings.operating_point)
+    if kind != "threshold" and not settings.folds and not settings.trains_quickly:
+        raise OptionError(
+            f"--operating-point {settings.operating_point}: is chosen on out-of-fold predictions, "
+            "which a single split with fine-tuning or without the feature cache does not have. Add "
+            "--folds 5, or give threshold=0.5"
+        )
+
+
+def _patients(slices: ScannedSlices) -> np.ndarray | None:
+    """Gives the groups where slices have patients: intervals are then over patients."""
+    known = any(record.patient for record in slices.manifest.records)
+    return slices.groups if known else None
 
 
 def _metrics(
     slices: ScannedSlices,
     plan: list[Fold],
-    probabilities: list[np.ndarray],
+    result: _Result,
     settings: FitSettings,
+    prevalence: float | None,
 ) -> dict[str, Any]:
+    patients = _patients(slices)
+    threshold = result.point.threshold
     if not settings.folds:
-        labels = slices.labels[plan[0].test]
-        return {
-            "evaluated_on": f"the test part, {len(labels)} of {len(slices)} slices",
-            **binary_metrics(labels, probabilities),
+        test = plan[0].test
+        figures = {
+            "evaluated_on": f"the test part, {len(test)} of {len(slices)} slices",
+            **binary_metrics(
+                slices.labels[test],
+                result.probabilities,
+                threshold,
+                groups=None if patients is None else patients[test],
+                prevalence=prevalence,
+                seed=settings.seed,
+            ),
         }
-    repeats = np.full((settings.repeats, len(slices)), np.nan)
-    for fold, found in zip(plan, probabilities, strict=True):
-        repeats[fold.repeat - 1, fold.test] = found
-    times = f", {settings.repeats} times" if settings.repeats > 1 else ""
-    return {
-        "evaluated_on": f"all {len(slices)} slices, out of fold ({settings.folds} folds{times})",
-        **binary_metrics(slices.labels, list(repeats)),
-    }
+    else:
+        repeats = np.full((settings.repeats, len(slices)), np.nan)
+        decisions = np.zeros((settings.repeats, len(slices)), bool)
+        for fold, found, called in zip(plan, result.probabilities, result.decisions, strict=True):
+            repeats[fold.repeat - 1, fold.test] = found
+            decisions[fold.repeat - 1, fold.test] = called
+        times = f", {settings.repeats} times" if settings.repeats > 1 else ""
+        on = f"all {len(slices)} slices, out of fold ({settings.folds} folds{times})"
+        figures = {
+            "evaluated_on": on,
+            **binary_metrics(
+                slices.labels,
+                list(repeats),
+                threshold,
+                decisions=list(decisions),
+                groups=patients,
+                prevalence=prevalence,
+                seed=settings.seed,
+            ),
+        }
+    figures["operating_point"] = result.point.to_dict()
+    figures["temperature"] = result.temperature
+    figures["leaks"] = [leak for fold in plan for leak in fold.leaks]
+    return figures

@@ -24,8 +24,10 @@ from hemorrhage_tf.models.backbones import BACKBONES, EMBEDDED_BACKBONE
 from hemorrhage_tf.models.classifier import POOLINGS
 from hemorrhage_tf.reporting import interruptible
 from hemorrhage_tf.training.settings import (
+    CALIBRATIONS,
     CLASS_WEIGHTS,
     PRECISIONS,
+    SOLVERS,
     STRATEGIES,
     FitSettings,
 )
@@ -106,6 +108,11 @@ _window = click.option(
     help=f"Of Hounsfield units: {', '.join(WINDOWS)} or CENTER/WIDTH; three with commas, one a "
     "channel.  [default: the model's]",
 )
+_prevalence = click.option(
+    "--prevalence",
+    type=float,
+    help="Share of hemorrhage where the model is to be used, for PPV and NPV there.",
+)
 _skip_bad = click.option(
     "--skip-bad", is_flag=True, help="Go on without files and rows that cannot be used."
 )
@@ -174,7 +181,14 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
 @_setting("--test-fraction", "Share of the slices to test on.", type=float)
 @_setting("--folds", "Cross-validate in this many folds, then train on all.", type=int)
 @_setting("--repeats", "Repeat the cross-validation with other folds.", type=int)
-@_setting("--epochs", "Passes over the training views.", type=int)
+@_setting(
+    "--solver",
+    "Of the head. lbfgs: to convergence; adam: passes over batches; auto: lbfgs where it can be "
+    "and nothing of adam's is set.",
+    type=click.Choice(SOLVERS),
+)
+@_setting("--l2", "Strength of the penalty on the head's weights, for lbfgs.", type=float)
+@_setting("--epochs", "Passes over the training views, for adam.", type=int)
 @_setting("--batch-size", "Global batch size, over all replicas.", type=int)
 @_setting("--learning-rate", "Of Adam, for the head.", type=float)
 @_setting(
@@ -193,6 +207,28 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
     "--mixed-precision",
     "Of the frozen backbone; the saved model is float32 always.",
     type=click.Choice(PRECISIONS),
+)
+@_setting(
+    "--calibration",
+    "Divide the logits by a temperature fitted on out-of-fold predictions, or not.",
+    type=click.Choice(CALIBRATIONS),
+)
+@_setting(
+    "--operating-point",
+    "How the threshold is chosen: youden, sensitivity=0.95, specificity=0.9 or threshold=0.5.",
+    metavar="CRITERION",
+)
+@_setting(
+    "--allow-leak",
+    "Go on where the manifest's split has a patient on both sides; every report says so.",
+    is_flag=True,
+)
+@_prevalence
+@click.option(
+    "--audit/--no-audit",
+    default=True,
+    show_default=True,
+    help="Also find what gives the labels away beside anatomy.",
 )
 @_setting("--seed", "Of everything that is drawn.", type=int)
 @_positive
@@ -229,29 +265,41 @@ def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
     epilog=_examples(
         "hemorrhage-tf evaluate runs/first other_hospital",
         "hemorrhage-tf evaluate runs/first/model.keras head_ct --json",
+        "hemorrhage-tf evaluate runs/first other_hospital --report report.html",
+        "hemorrhage-tf evaluate runs/first runs/second other_hospital --prevalence 0.1",
     )
 )
-@click.argument("model", type=click.Path())
+@click.argument("models", nargs=-1, required=True, type=click.Path(), metavar="MODEL [OTHER]")
 @click.argument("data", type=click.Path())
+@click.option("--report", type=click.Path(), help="HTML file to write, with pictures and curves.")
+@_prevalence
 @_positive
 @_target
 @_window
 @_skip_bad
 @_as_json
-def evaluate(model: str, data: str, as_json: bool, **options: Any) -> None:
-    """Compute the figures of MODEL on labeled DATA.
+def evaluate(models: tuple[str, ...], data: str, as_json: bool, **options: Any) -> None:
+    """Compute the figures of MODEL on labeled DATA, and compare it with OTHER.
 
     MODEL is a run folder, its .keras file, or what was exported from it. Labels of whole scans are
     compared with the mean of the three highest probabilities of a scan's slices.
     """
     from hemorrhage_tf import api
-    from hemorrhage_tf.printing import print_metrics
+    from hemorrhage_tf.printing import print_comparison, print_metrics
 
-    evaluation = api.evaluate(model, data, **options)
+    if len(models) > 2:
+        raise click.UsageError("give one model, or two to compare, and then DATA")
+    against = models[1] if len(models) == 2 else None
+    evaluation = api.evaluate(models[0], data, against=against, **options)
     if as_json:
-        click.echo(json.dumps(evaluation.metrics, indent=2, sort_keys=True))
-    else:
-        print_metrics(evaluation.metrics, f"{model} on {data}")
+        figures = {**evaluation.metrics, "comparison": evaluation.comparison}
+        click.echo(json.dumps(figures, indent=2, sort_keys=True))
+        return
+    print_metrics(evaluation.metrics, f"{models[0]} on {data}")
+    if options["report"]:
+        click.echo(f"Report: {options['report']}")
+    if evaluation.comparison is not None:
+        print_comparison(evaluation.comparison, *models)
 
 
 @main.command(
@@ -371,3 +419,41 @@ def benchmark(models: tuple[str, ...], as_json: bool, **options: Any) -> None:
         click.echo(json.dumps([one.to_dict() for one in measurements], indent=2, sort_keys=True))
     else:
         print_benchmark(measurements)
+
+
+@main.command(
+    epilog=_examples(
+        "hemorrhage-tf audit head_ct",
+        "hemorrhage-tf audit slices --positive bleed --strict --json",
+        "hemorrhage-tf audit head_ct --html audit.html",
+    )
+)
+@click.argument("data", type=click.Path())
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Leave with 1 where size, mode and format, or the border, tell the classes apart.",
+)
+@click.option("--html", type=click.Path(), help="HTML file to write the same to.")
+@_positive
+@_target
+@_as_json
+@click.pass_context
+def audit(ctx: click.Context, data: str, strict: bool, as_json: bool, **options: Any) -> None:
+    """Find what is wrong with labeled DATA, and what gives the labels away.
+
+    Unreadable files, duplicates and contradicting labels; what differs between the classes and is
+    not anatomy; and how well simple models do that see that alone.
+    """
+    from hemorrhage_tf import api
+    from hemorrhage_tf.printing import print_audit
+
+    found = api.audit(data, **options)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2, sort_keys=True, allow_nan=False))
+    else:
+        print_audit(found)
+        if options["html"]:
+            click.echo(f"Page: {options['html']}")
+    if strict and found.leaks:
+        ctx.exit(1)

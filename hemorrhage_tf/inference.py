@@ -20,7 +20,12 @@ from hemorrhage_tf.errors import ModelError, OptionError, OutputError
 from hemorrhage_tf.models.classifier import with_class_activation_map
 from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
 from hemorrhage_tf.reporting import Reporter, import_tensorflow, quietly
-from hemorrhage_tf.training.run import MODEL_FILE, is_run_folder, training_hashes
+from hemorrhage_tf.training.run import (
+    MODEL_FILE,
+    is_run_folder,
+    training_hashes,
+    training_look,
+)
 
 BATCH_SIZE = 32
 TOP = 3  # slices of a scan whose mean is the scan's figure
@@ -137,6 +142,7 @@ class Model:
         explain: makes the function that gives the class activation maps `(n, h, w)` too, or None
             where the model has none. Default None.
         kept: what must live as long as the model does. Default None.
+        classifier: the Keras model, where there is one. Default None.
     """
 
     def __init__(
@@ -146,12 +152,19 @@ class Model:
         run: Callable[[np.ndarray], np.ndarray],
         explain: Callable[[], Explained] | None = None,
         kept: Any = None,
+        classifier: Any = None,
     ) -> None:
         self.path = path
         self.metadata = metadata
         self._run = run
         self._explain = explain
         self._kept = kept
+        self._classifier = classifier
+
+    @property
+    def has_cam(self) -> bool:
+        """Whether it gives class activation maps."""
+        return self._explain is not None
 
     @property
     def threshold(self) -> float:
@@ -172,6 +185,10 @@ class Model:
     def training_hashes(self) -> set[str]:
         """Content hashes of the slices it was trained on; empty where only a file is known."""
         return training_hashes(self.path) if is_run_folder(self.path) else set()
+
+    def training_look(self) -> dict[str, Any] | None:
+        """How the slices that it was trained on look; None where only a file is known."""
+        return training_look(self.path) if is_run_folder(self.path) else None
 
     def input_for(
         self,
@@ -222,6 +239,30 @@ class Model:
                 )
             model_input = replace(model_input, window=asked)
         return model_input
+
+    def standardized(
+        self, slices: Sequence[SliceRef | Path], model_input: ModelInput | None = None
+    ) -> np.ndarray | None:
+        """Gives the features of slices as the head sees them, standardized as in training.
+
+        Args:
+            slices: where they are; they are known to be readable.
+            model_input: from `input_for`; None for the model's own.
+
+        Returns:
+            float32 `(n, width)`; None for a form that does not give them.
+        """
+        if self._classifier is None:
+            return None
+        import keras
+        import tensorflow as tf
+
+        classifier = self._classifier
+        to_features = keras.Model(classifier.input, classifier.get_layer("standardization").output)
+        forward = tf.function(lambda images: to_features(images, training=False))
+        model_input = model_input or self.metadata.model_input
+        batches = input_batches(slices, model_input, BATCH_SIZE)
+        return np.concatenate([forward(tf.constant(images)).numpy() for images in batches])
 
     def probabilities(
         self,
@@ -410,7 +451,10 @@ def load(path: str | Path, threads: int | None = None) -> Model:
         both = tf.function(lambda images: with_map(images, training=False), reduce_retracing=True)
         return lambda images: _both(both(tf.constant(images)))
 
-    return Model(path, metadata, lambda images: forward(tf.constant(images)).numpy()[:, 0], explain)
+    def run(images: np.ndarray) -> np.ndarray:
+        return forward(tf.constant(images)).numpy()[:, 0]
+
+    return Model(path, metadata, run, explain, classifier=classifier)
 
 
 def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hemorrhage_tf.api import Run
+from hemorrhage_tf.evaluation.audit import Audit, Pair
 from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.inference import Prediction
@@ -69,13 +70,14 @@ def _settings_rows(
         f"{settings['views']} views, cached" if settings["feature_cache"] else "fresh each epoch"
     )
     yield "augmentation", f"{', '.join(settings['augment']) or 'none'} ({views})"
-    yield (
-        "training",
-        (
+    if config["head_solver"] == "lbfgs":
+        training = f"L-BFGS to convergence, l2 {settings['l2']:.3g}"
+    else:
+        training = (
             f"{settings['epochs']} epochs, batches of {settings['batch_size']}, learning rate "
-            f"{settings['learning_rate']:g}, class weights {settings['class_weights']}"
-        ),
-    )
+            f"{settings['learning_rate']:g}"
+        )
+    yield "training", f"{training}, class weights {settings['class_weights']}"
     if settings["fine_tune_epochs"]:
         yield (
             "fine-tuning",
@@ -102,6 +104,8 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
         ("accuracy", "accuracy"),
         ("sensitivity", "sensitivity"),
         ("specificity", "specificity"),
+        ("ppv", "PPV"),
+        ("npv", "NPV"),
     ):
         figure = metrics[name]
         if figure is None:
@@ -111,8 +115,17 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
             label,
             f"{figure['estimate']:.1%}",
             f"{figure['low']:.1%} to {figure['high']:.1%}",
-            str(figure["n"]),
+            f"{figure['n']:.4g}",
         )
+    there = metrics.get("at_prevalence")
+    for name in ("ppv", "npv") if there else ():
+        if there[name] is not None:
+            table.add_row(
+                f"{name.upper()} at a prevalence of {there['prevalence']:g}",
+                f"{there[name]['estimate']:.1%}",
+                f"{there[name]['low']:.1%} to {there[name]['high']:.1%}",
+                "",
+            )
     area = metrics["roc_auc"]
     if area is None:
         table.add_row("ROC AUC", "-", "needs both classes", str(metrics["n"]))
@@ -122,6 +135,30 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
             f"{area['estimate']:.3f}",
             f"{area['low']:.3f} to {area['high']:.3f}",
             str(area["n"]),
+        )
+    calibration = metrics["calibration"]
+    for label, figure in (
+        ("PR AUC", metrics["pr_auc"]),
+        ("Brier score", metrics["brier"]),
+        ("calibration slope", calibration["slope"]),
+        ("calibration intercept", calibration["intercept"]),
+    ):
+        if figure is not None:
+            table.add_row(
+                label,
+                f"{figure['estimate']:.3f}",
+                f"{figure['low']:.3f} to {figure['high']:.3f}",
+                str(figure["n"]),
+            )
+    shortcut = metrics.get("best_shortcut")
+    if shortcut:
+        area = shortcut["roc_auc"]
+        table.add_row(
+            f"ROC AUC of {shortcut['name']} alone",
+            f"{area['estimate']:.3f}",
+            f"{area['low']:.3f} to {area['high']:.3f}",
+            str(area["n"]),
+            style="yellow",
         )
     console.print(table)
     counts = metrics["confusion"]
@@ -138,10 +175,60 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
     evaluated_on = metrics.get("evaluated_on", f"{metrics['n']} slices")
     mean = " Means over the repeats." if len(metrics["repeats"]["accuracy"]) > 1 else ""
     console.print(
-        f"Evaluated on {evaluated_on}, at a threshold of {metrics['threshold']:g}.{mean} "
-        "Accuracy, sensitivity and specificity with Wilson intervals, ROC AUC with DeLong's.",
+        f"Evaluated on {evaluated_on}, at a threshold of {metrics['threshold']:.4g}"
+        f"{_chosen(metrics)}.{mean} {_INTERVALS[metrics['intervals_of']]}",
         markup=False,
+        soft_wrap=True,
     )
+    for note in metrics["notes"]:
+        console.print(note[:1].upper() + note[1:], markup=False, soft_wrap=True)
+    if metrics.get("leaks"):
+        console.print(
+            f"{len(metrics['leaks'])} slices stand on both sides of the split with their patient "
+            "or twin (--allow-leak): these figures flatter the model.",
+            style="bold red",
+            markup=False,
+        )
+
+
+_INTERVALS = {
+    "slices": "Proportions with Wilson intervals, ROC AUC with DeLong's on the logit scale.",
+    "patients": "Intervals are over patients, who were drawn whole.",
+}
+
+
+def _chosen(metrics: dict[str, Any]) -> str:
+    point = metrics.get("operating_point")
+    if not point or point["criterion"].startswith("threshold"):
+        return ""
+    return f" ({point['criterion']}, chosen out of fold)"
+
+
+def print_comparison(comparison: dict[str, Any], first: str, second: str) -> None:
+    """Prints how two models differ on the same slices."""
+    table = Table(box=box.SIMPLE, title="Compared on the same slices", title_justify="left")
+    table.add_column("figure", style="bold")
+    for name in (first, second):
+        table.add_column(_plain(str(name)), justify="right", overflow="fold")
+    for name in ("difference", "95 % interval", "p"):
+        table.add_column(name, justify="right")
+    table.add_column("test")
+    for name in ("accuracy", "sensitivity", "specificity", "roc_auc"):
+        found = comparison[name]
+        if found is None:
+            continue
+        difference = found["difference"]
+        p = found["p_value"]
+        table.add_row(
+            name.replace("roc_auc", "ROC AUC"),
+            f"{found['first']['estimate']:.3f}",
+            f"{found['second']['estimate']:.3f}",
+            f"{difference['estimate']:+.3f}",
+            f"{difference['low']:+.3f} to {difference['high']:+.3f}",
+            "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
+            found["method"],
+        )
+    _console().print(table)
 
 
 def print_prediction(prediction: Prediction) -> None:
@@ -230,3 +317,129 @@ def print_benchmark(measurements: Iterable[Measurement]) -> None:
             f"{one.changed} of {one.slices}",
         )
     _console().print(table)
+
+
+def print_audit(audit: Audit) -> None:
+    """Prints what an audit found, the conclusions last."""
+    console = _console()
+    console.print(
+        f"{audit.slices} slices ({audit.hemorrhage} with hemorrhage), {audit.layout}, "
+        f"{audit.groups} groups",
+        markup=False,
+        style="bold",
+    )
+    if audit.problems:
+        problems = Table(box=box.SIMPLE, title="Files and rows that cannot be used")
+        problems.add_column("path", overflow="fold")
+        problems.add_column("reason", overflow="fold")
+        for problem in audit.problems:
+            problems.add_row(_plain(problem.path), _plain(problem.reason))
+        _print_left(console, problems)
+    if audit.pairs:
+        _print_left(console, _pairs_table(audit.pairs))
+    _print_left(console, _storage_table(audit))
+    if audit.patients.count:
+        _print_left(console, _patients_table(audit))
+    if audit.differences:
+        _print_left(console, _differences_table(audit))
+    if audit.shortcuts:
+        _print_left(console, _shortcuts_table(audit))
+    for sentence in audit.conclusions:
+        console.print(sentence, markup=False, soft_wrap=True)
+
+
+def _print_left(console: Console, table: Table) -> None:
+    table.title_justify = "left"
+    console.print(table)
+
+
+def _pairs_table(pairs: Iterable[Pair]) -> Table:
+    table = Table(box=box.SIMPLE, title="Slices that show the same picture")
+    table.add_column("first", overflow="fold")
+    table.add_column("second", overflow="fold")
+    table.add_column("relation")
+    for name in ("correlation", "sizes", "labels"):
+        table.add_column(name, justify="right")
+    for pair in pairs:
+        width, height = pair.first_size
+        sizes = f"{width} x {height}"
+        if pair.first_size != pair.second_size:
+            width, height = pair.second_size
+            sizes += f", {width} x {height}"
+        labels = f"{pair.first_label}, {pair.second_label}"
+        table.add_row(
+            _plain(pair.first),
+            _plain(pair.second),
+            pair.relation,
+            f"{pair.correlation:.3f}",
+            sizes,
+            f"{labels} contradicting" if pair.contradicting else labels,
+        )
+    return table
+
+
+def _storage_table(audit: Audit) -> Table:
+    table = Table(box=box.SIMPLE, title="How the slices are stored")
+    table.add_column("format", style="bold")
+    table.add_column("mode")
+    for name in ("bits", "hemorrhage", "normal"):
+        table.add_column(name, justify="right")
+    for each in audit.storage:
+        table.add_row(
+            each.file_format, each.mode, str(each.bits), str(each.hemorrhage), str(each.normal)
+        )
+    return table
+
+
+def _patients_table(audit: Audit) -> Table:
+    patients = audit.patients
+    table = Table(box=box.SIMPLE, title="Patients", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_row("patients", str(patients.count))
+    table.add_row("with hemorrhage only", str(patients.with_hemorrhage))
+    table.add_row("without only", str(patients.without))
+    table.add_row("with both", str(patients.with_both))
+    table.add_row("slices each, median", f"{patients.median_slices:g}")
+    table.add_row("slices each, most", str(patients.most_slices))
+    table.add_row("slices without a patient", str(patients.unnamed))
+    return table
+
+
+def _differences_table(audit: Audit) -> Table:
+    table = Table(box=box.SIMPLE, title="Differences between the classes that are not anatomy")
+    table.add_column("property", style="bold")
+    table.add_column("hemorrhage", overflow="fold")
+    table.add_column("normal", overflow="fold")
+    table.add_column("effect", justify="right")
+    table.add_column("p (Holm)", justify="right")
+    for each in audit.differences:
+        p = "< 0.001" if each.p_adjusted < 0.001 else f"{each.p_adjusted:.3f}"
+        table.add_row(
+            each.name,
+            each.hemorrhage,
+            each.normal,
+            f"{each.measure} {each.effect:.2f}",
+            p,
+            style="yellow" if each.significant else None,
+        )
+    return table
+
+
+def _shortcuts_table(audit: Audit) -> Table:
+    table = Table(box=box.SIMPLE, title="What simple models reach that see only this")
+    table.add_column("seen", style="bold")
+    table.add_column("model")
+    table.add_column("ROC AUC", justify="right")
+    table.add_column("95 % interval")
+    table.add_column("above chance")
+    for each in audit.shortcuts:
+        area = each.roc_auc
+        table.add_row(
+            each.name,
+            each.model,
+            "-" if area is None else f"{area.estimate:.3f}",
+            (each.reason or "-") if area is None else f"{area.low:.3f} to {area.high:.3f}",
+            "yes" if each.above_chance else "no" if area is not None else "-",
+        )
+    return table

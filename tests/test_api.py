@@ -44,6 +44,18 @@ def test_fit_writes_a_whole_run_folder(kaggle_folder, tmp_path):
     assert f"n = {metrics['n']}" in run.report
 
 
+@pytest.mark.parametrize("given, used", [({}, "lbfgs"), ({"epochs": 2}, "adam")])
+def test_config_says_how_the_head_was_solved(kaggle_folder, tmp_path, given, used):
+    settings = {"backbone": "tiny", "image_size": 32, "quiet": True, **given}
+    run = htf.fit(kaggle_folder, out=tmp_path / "run", **settings)
+    config = json.loads((run.path / "config.json").read_text())
+    assert config["head_solver"] == used
+    assert config["settings"]["solver"] == "auto"
+    history = rows(run.path / "history.csv")
+    assert len(history) == (1 if used == "lbfgs" else 2)
+    assert {row["stage"] for row in history} == {"head"}
+
+
 def test_metrics_agree_with_scikit_learn_on_the_written_predictions(kaggle_folder, tmp_path):
     run = htf.fit(kaggle_folder, out=tmp_path / "run", **QUICK)
     found = rows(run.path / "predictions.csv")

@@ -39,6 +39,27 @@ def test_fit_prints_figures_with_intervals_split_and_settings(kaggle_folder, tmp
         assert text in result.stdout
 
 
+@pytest.mark.parametrize(
+    "options, training",
+    [
+        ([], "L-BFGS to convergence, l2 0.0156, class weights balanced"),
+        (
+            ["--l2", "0.5", "--class-weights", "none"],
+            "L-BFGS to convergence, l2 0.5, class weights none",
+        ),
+        (
+            ["--solver", "adam"],
+            "10 epochs, batches of 32, learning rate 0.001, class weights balanced",
+        ),
+    ],
+)
+def test_fit_says_how_the_head_was_trained(kaggle_folder, tmp_path, options, training):
+    tiny = ["--backbone", "tiny", "--image-size", "32"]
+    result = run("fit", kaggle_folder, *tiny, *options, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert f"training {training}" in words(result.stdout)
+
+
 def test_predict_json_stands_alone_on_standard_output(model, kaggle_folder):
     result = run("predict", model, kaggle_folder, "--json")
     found = json.loads(result.stdout)

@@ -30,6 +30,7 @@ ROOMS = (
     "evaluation",
     "inference",
     "exporters",
+    "documents",
     "api",
     "printing",
     "cli",

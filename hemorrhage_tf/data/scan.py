@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.data import duplicates
+from hemorrhage_tf.data.canonical import find_head
+from hemorrhage_tf.data.facts import Facts, facts_of
 from hemorrhage_tf.data.listing import expand_paths, list_slices
 from hemorrhage_tf.data.manifest import Manifest, Record
 from hemorrhage_tf.data.readers import SliceRef, content_hash, read_slice
 from hemorrhage_tf.data.suspicion import suspicion
-from hemorrhage_tf.data.windows import DEFAULT_WINDOW, show
+from hemorrhage_tf.data.windows import picture_of
 from hemorrhage_tf.errors import DataError, Problem, SliceError
 from hemorrhage_tf.reporting import Reporter
 
@@ -45,6 +47,8 @@ class ScannedSlices:
         near_pairs: `(i, j, correlation)` of slices that look alike, exact duplicates left out.
         skipped: the problems that `skip_bad` went on without.
         secret: what only those know who have the slices. It is not to be written.
+        facts: what is known of each beside its label, see `data.facts`.
+        head_shares: side of the head's square over the longer side of the slice, of each.
     """
 
     manifest: Manifest
@@ -55,6 +59,8 @@ class ScannedSlices:
     near_pairs: tuple[tuple[int, int, float], ...]
     skipped: tuple[Problem, ...]
     secret: bytes
+    facts: tuple[Facts, ...] = ()
+    head_shares: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -172,18 +178,24 @@ class _Seen:
     thumbnails: np.ndarray
     content: np.ndarray
     shares: np.ndarray
+    facts: Facts
+    head_share: float
     suspicion: str | None
 
 
-def _seen(pixels: np.ndarray) -> _Seen:
-    is_hounsfield = pixels.dtype != np.uint8
-    shown = show(pixels, DEFAULT_WINDOW) if is_hounsfield else pixels
+def _seen(ref: SliceRef, pixels: np.ndarray) -> _Seen:
+    picture = picture_of(pixels)
+    content, shares = duplicates.contents(picture)
+    head = find_head(pixels)
     return _Seen(
         content_hash(pixels),
-        is_hounsfield,
-        duplicates.thumbnails(shown),
-        *duplicates.contents(shown),
-        suspicion(pixels),
+        pixels.dtype != np.uint8,
+        duplicates.thumbnails(picture),
+        np.rint(content).astype(np.uint8),
+        shares,
+        facts_of(ref.path, pixels),
+        head.side / max(pixels.shape[:2]),
+        suspicion(pixels, head),
     )
 
 
@@ -225,7 +237,7 @@ def find_slices(
         arguments = [arguments]
     listing = list_slices(expand_paths(arguments), reporter)
     found = _read_each(
-        listing.slices, lambda pixels: (pixels.dtype != np.uint8, suspicion(pixels)), reporter
+        listing.slices, lambda ref, pixels: (pixels.dtype != np.uint8, suspicion(pixels)), reporter
     )
     problems = [*listing.problems, *(look for look in found if isinstance(look, Problem))]
     suspicions = [
@@ -249,13 +261,13 @@ def find_slices(
 
 
 def _read_each(
-    slices: Sequence[SliceRef | Path], look: Callable[[np.ndarray], Any], reporter: Reporter
+    slices: Sequence[SliceRef], look: Callable[[SliceRef, np.ndarray], Any], reporter: Reporter
 ) -> list[Any]:
-    """Reads every slice and gives what `look` makes of its pixels, or what is wrong with it."""
+    """Reads every slice and gives what `look` makes of it, or what is wrong with it."""
 
-    def read(ref: SliceRef | Path) -> Any:
+    def read(ref: SliceRef) -> Any:
         try:
-            return look(read_slice(ref))
+            return look(ref, read_slice(ref))
         except SliceError as error:
             return error.problem
 
@@ -329,7 +341,8 @@ def _group(
         if seen.setdefault(key, index) != index
     ]
     cropped = duplicates.cropped_duplicates(
-        np.stack([look.content for look in found]), np.stack([look.shares for look in found])
+        np.stack([look.content for look in found]).astype(np.float32),
+        np.stack([look.shares for look in found]),
     )
     alike = {(i, j): correlation for i, j, correlation, _ in cropped}
     alike |= {(i, j): correlation for i, j, correlation in duplicates.near_duplicates(stacked)}
@@ -341,7 +354,10 @@ def _group(
     )
     is_hounsfield = np.array([look.is_hounsfield for look in found])
     return ScannedSlices(
-        manifest, hashes, is_hounsfield, groups, tuple(exact), tuple(near), skipped, _secret(found)
+        *(manifest, hashes, is_hounsfield, groups, tuple(exact), tuple(near), skipped),
+        secret=_secret(found),
+        facts=tuple(look.facts for look in found),
+        head_shares=tuple(look.head_share for look in found),
     )
 
 

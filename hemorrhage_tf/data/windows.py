@@ -126,6 +126,20 @@ def window_of(name: str) -> Window:
     raise OptionError(f"--window {name}: accepted are {known}, or CENTER/WIDTH in HU")
 
 
+def picture_of(pixels: np.ndarray) -> np.ndarray:
+    """Gives a slice as a picture: what statistics of its look are taken from.
+
+    Args:
+        pixels: float32 `(height, width)` in HU, or uint8 `(height, width[, 3])`.
+
+    Returns:
+        uint8: HU through the brain window, rounded; display pixels as they are.
+    """
+    if pixels.dtype == np.uint8:
+        return pixels
+    return np.rint(show(pixels, DEFAULT_WINDOW)).astype(np.uint8)
+
+
 def show(hounsfield: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Shows Hounsfield units through one window or three.
 

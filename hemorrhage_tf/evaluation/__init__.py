@@ -1,1 +1,1 @@
-"""Figures with their intervals, from arrays alone: nothing here knows a model file."""
+"""Figures with their intervals, the audit, the report: nothing here knows a model file."""

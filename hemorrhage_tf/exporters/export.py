@@ -19,6 +19,7 @@ from hemorrhage_tf.data.pipeline import input_batches
 from hemorrhage_tf.data.readers import SliceRef, content_hash, is_picture, read_slice
 from hemorrhage_tf.data.scan import scan
 from hemorrhage_tf.errors import DataError, ModelError, OptionError, OutputError
+from hemorrhage_tf.evaluation.model_card import JSON_FILE, MARKDOWN_FILE
 from hemorrhage_tf.exporters.options import MIN_CALIBRATION_SLICES, ExportSettings
 from hemorrhage_tf.exporters.saved_model import write_saved_model
 from hemorrhage_tf.exporters.tflite import convert
@@ -107,6 +108,9 @@ def export(
             found = _finish_saved_model(draft, metadata, settings, slices, labels, before, reporter)
             form = "saved_model"
         size = sum(path.stat().st_size for path in [draft, *draft.rglob("*")] if path.is_file())
+        _write_cards(source, draft, _description(form.split()[0], settings, found))
+        for card in beside.glob("*.model_card.*"):  # of a file, which has no room for them
+            card.rename(target.parent / card.name)
         draft.rename(target)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -114,6 +118,34 @@ def export(
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return Export(target, form, size, found)
+
+
+def _write_cards(source: Path, draft: Path, export: dict[str, Any]) -> None:
+    """Gives an export the run's model card, with what the export's verification found.
+
+    It lies in a SavedModel folder, or beside a file under the file's name.
+    """
+    folder, prefix = (draft, "") if draft.is_dir() else (draft.parent, f"{draft.stem}.")
+    cards = [source / name for name in (MARKDOWN_FILE, JSON_FILE)]
+    if not all(card.is_file() for card in cards):
+        return
+    values = {**json.loads(cards[1].read_text(encoding="utf-8")), "export": export}
+    (folder / f"{prefix}{JSON_FILE}").write_text(
+        json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
+    lines = [
+        cards[0].read_text(encoding="utf-8").rstrip(),
+        f"\n## Export\n\nForm: {export['form']}, quantize {export['quantize']}, input "
+        f"{export['input_type']}. Compared with the trained model:\n",
+        "| signature | slices | largest difference of probability | changed decisions |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {one['slices']} | {one['largest_difference']:.1e} | {one['changed']} |"
+        for name, one in export["verification"].items()
+    ]
+    text = "\n".join(lines) + "\n"
+    (folder / f"{prefix}{MARKDOWN_FILE}").write_text(text, encoding="utf-8")
 
 
 def _finish_tflite(draft, model, metadata, settings, slices, labels, before):

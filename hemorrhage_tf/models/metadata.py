@@ -37,6 +37,8 @@ class ModelMetadata:
             where it was trained on pictures.
         canonical: whether slices are cut to the head first, see `data.canonical`.
         upright: whether sideways heads are turned upright.
+        operating_point: how the threshold was chosen, such as `sensitivity=0.95`.
+        temperature: what the logits were divided by to calibrate them; it is part of the weights.
         labels: the names of 0 and 1.
         input_range: lowest and highest value of the input.
         format_version: raised when the meaning of these fields changes.
@@ -56,6 +58,8 @@ class ModelMetadata:
     window: tuple[str, ...] | None = None
     canonical: bool = False
     upright: bool = False
+    operating_point: str = "threshold=0.5"
+    temperature: float = 1.0
     labels: tuple[str, str] = LABELS
     input_range: tuple[float, float] = (0.0, 255.0)
     format_version: int = FORMAT_VERSION

@@ -22,12 +22,14 @@ class Fold:
         number: number of the fold within the repeat, from 1.
         train: sorted indices of what is trained on.
         test: sorted indices of what is tested on.
+        leaks: what stands on both sides of a split of the user's own that was let pass.
     """
 
     repeat: int
     number: int
     train: np.ndarray
     test: np.ndarray
+    leaks: tuple[str, ...] = ()
 
 
 def make_plan(slices: ScannedSlices, settings: FitSettings, reporter: Reporter) -> list[Fold]:
@@ -54,7 +56,7 @@ def make_plan(slices: ScannedSlices, settings: FitSettings, reporter: Reporter) 
                 f"--folds {settings.folds}: the manifest has a split column of its own. "
                 "Leave out one of them."
             )
-        return [_given_split(slices, given, reporter)]
+        return [_given_split(slices, given, reporter, settings.allow_leak)]
     if not settings.folds:
         train, test = splits.holdout(labels, groups, settings.test_fraction, settings.seed)
         return [Fold(1, 1, train, test)]
@@ -71,7 +73,9 @@ def _repeat_seed(seed: int, repeat: int) -> int:
     return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
 
 
-def _given_split(slices: ScannedSlices, given: np.ndarray, reporter: Reporter) -> Fold:
+def _given_split(
+    slices: ScannedSlices, given: np.ndarray, reporter: Reporter, allow_leak: bool
+) -> Fold:
     train, test = np.flatnonzero(given == "train"), np.flatnonzero(given == "test")
     for part, name in ((train, "train"), (test, "test")):
         if len(np.unique(slices.labels[part])) < 2:
@@ -93,11 +97,17 @@ def _given_split(slices: ScannedSlices, given: np.ndarray, reporter: Reporter) -
                 problems.append(
                     Problem(name, f"of the same patient as {first_name}, on the other side")
                 )
-    if problems:
+    if problems and not allow_leak:
         raise DataError.of_problems(
             "the split column puts what belongs together on both sides:",
             problems,
-            "Move each to one side, or leave the split column out.",
+            "Move each to one side, or leave the split column out. To go on all the same: "
+            "--allow-leak, and then every report says so.",
+        )
+    if problems:
+        reporter.warn(
+            f"{len(problems)} slices stand on one side of the split column and their patient or "
+            "twin on the other (--allow-leak): the figures flatter the model"
         )
     near = [f"{names[i]} and {names[j]}" for i, j, _ in slices.near_pairs if given[i] != given[j]]
     if near:
@@ -105,4 +115,5 @@ def _given_split(slices: ScannedSlices, given: np.ndarray, reporter: Reporter) -
             f"{len(near)} pairs of near-duplicates stand on both sides of the split column, so "
             f"the figures may flatter the model: {', '.join(near[:5])}"
         )
-    return Fold(1, 1, train, test)
+    leaks = tuple(f"{problem.path}: {problem.reason}" for problem in problems)
+    return Fold(1, 1, train, test, leaks)

@@ -26,6 +26,7 @@ METRICS_FILE = "metrics.json"
 SPLIT_FILE = "split.csv"
 HISTORY_FILE = "history.csv"
 PREDICTIONS_FILE = "predictions.csv"
+AUDIT_FILE = "audit.json"
 SPLIT_COLUMNS = ("path", "frame", "content_hash", "label", "patient", "group", "part")
 PREDICTION_COLUMNS = (*("repeat", "fold", "path", "frame", "label", "probability", "hemorrhage"),)
 HISTORY_COLUMNS = (
@@ -150,7 +151,7 @@ def write_tables(
     plan: Sequence[Fold],
     probabilities: Sequence[np.ndarray],
     histories: Sequence[Sequence[Epoch]],
-    threshold: float,
+    decisions: Sequence[np.ndarray],
 ) -> None:
     """Writes `split.csv`, `predictions.csv` and `history.csv`.
 
@@ -160,7 +161,7 @@ def write_tables(
         plan: the folds.
         probabilities: of each fold's test part.
         histories: of each fold, and then of the training on all slices where there is one.
-        threshold: probabilities at or above it count as hemorrhage.
+        decisions: bool, of each fold's test part: what is called hemorrhage.
     """
     places, labels, patients = slices.places, slices.labels, slices.patients
     repeats = max(fold.repeat for fold in plan)
@@ -198,10 +199,10 @@ def write_tables(
                 **places[index],
                 "label": labels[index],
                 "probability": f"{probability:.7g}",
-                "hemorrhage": int(probability >= threshold),
+                "hemorrhage": int(called),
             }
-            for fold, found in zip(plan, probabilities, strict=True)
-            for index, probability in zip(fold.test, found, strict=True)
+            for fold, found, calls in zip(plan, probabilities, decisions, strict=True)
+            for index, probability, called in zip(fold.test, found, calls, strict=True)
         ],
         PREDICTION_COLUMNS,
     )
@@ -221,3 +222,8 @@ def training_hashes(path: Path) -> set[str]:
     """Reads from a run's `split.csv` the content hashes of what its model was trained on."""
     with open(path / SPLIT_FILE, newline="", encoding="utf-8") as file:
         return {row["content_hash"] for row in csv.DictReader(file) if row["part"] == "train"}
+
+
+def training_look(path: Path) -> dict[str, Any] | None:
+    """Reads from a run's `config.json` how the slices that were trained on look, if it says so."""
+    return json.loads((path / CONFIG_FILE).read_text(encoding="utf-8")).get("training_look")

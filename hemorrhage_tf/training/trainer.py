@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,11 @@ from hemorrhage_tf.training.loop import Epoch, Loop, Samples, batches
 from hemorrhage_tf.training.settings import FitSettings
 
 VALIDATION_FRACTION = 0.2  # of the training part, held out for early stopping
+MAX_ITERATIONS = 1000  # of L-BFGS; on the Kaggle set it takes 60 to 80
+
+# The largest entry of the gradient where L-BFGS stops. On the Kaggle set probabilities are then
+# within 1e-5 of the optimum's; scikit-learn's own 1e-4 left them 0.02 away.
+_GRADIENT_TOLERANCE = 1e-8
 
 # Features that hardly vary are not blown up by standardizing: their variance counts as at least
 # this share of the mean variance.
@@ -110,6 +116,65 @@ def feature_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.maximum(variance, floor).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Solution:
+    """A logistic regression's optimum.
+
+    Attributes:
+        kernel: float32 `(width, 1)`.
+        bias: float32 `(1,)`.
+        loss: mean weighted loss on what was trained on, without the penalty.
+        accuracy: share of it on the right side.
+        iterations: how many it took.
+        converged: False where the iterations ran out.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    loss: float
+    accuracy: float
+    iterations: int
+    converged: bool
+
+
+def solve_head(inputs: np.ndarray, labels: np.ndarray, weights: np.ndarray, l2: float) -> Solution:
+    """Finds the one minimum of mean(weights * loss) + l2 / 2 * |kernel|^2 by L-BFGS.
+
+    Args:
+        inputs: `(n, width)` standardized features.
+        labels: `(n,)`, 0 or 1, both of them present.
+        weights: `(n,)`, of the samples; with a mean of one.
+        l2: strength of the penalty, which leaves the bias out.
+
+    Returns:
+        The solution; the same bytes each time, and on any number of cores or replicas.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    solver = LogisticRegression(
+        C=1.0 / l2 / float(weights.sum(dtype=np.float64)),
+        tol=_GRADIENT_TOLERANCE,
+        max_iter=MAX_ITERATIONS,
+    )
+    # In float32 the line search stops short of the optimum. A second thread has next to nothing to
+    # do: on two busy cores it made 0.2 seconds into 4.
+    exact = inputs.astype(np.float64)
+    with threadpool_limits(1, "blas"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        solver.fit(exact, labels, sample_weight=weights.astype(np.float64))
+        logits = solver.decision_function(exact)
+    return Solution(
+        solver.coef_.T.astype(np.float32),
+        solver.intercept_.astype(np.float32),
+        float(np.mean(weights * (np.logaddexp(0.0, logits) - labels * logits))),
+        float(np.mean((logits > 0) == (labels > 0.5))),
+        int(solver.n_iter_[0]),
+        not any(issubclass(one.category, ConvergenceWarning) for one in caught),
+    )
+
+
 def layers_from(backbone, name: str) -> list:
     """Lists the layers that fine-tuning from a layer unfreezes.
 
@@ -179,6 +244,7 @@ class Trainer:
         self._features: list[np.ndarray] = []
         self._head: Head | None = None
         self._head_loop: tuple[object, Loop] | None = None
+        self._warned_of_convergence = False
         self._classifier = None
         self._backbone_start = None
         if settings.fine_tune_from is not None:
@@ -244,7 +310,10 @@ class Trainer:
         mean, variance = feature_statistics(rows)
         if self._settings.feature_cache:
             labels = np.repeat(self._slices.labels[part.train], counts)
-            history = self._train_on_features(part, rows, labels, mean, variance, advance)
+            if self._settings.head_solver == "lbfgs":
+                history = self._solve(rows, labels, mean, variance, advance)
+            else:
+                history = self._train_on_features(part, rows, labels, mean, variance, advance)
         else:
             width = rows.shape[1]
             zeros = np.zeros((width, 1), np.float32), np.zeros(1, np.float32)
@@ -255,6 +324,21 @@ class Trainer:
             return self._predict_pixels(test), history
         pooled = [self._features[index][0] for index in test]
         return self._head.probabilities(np.stack(pooled)) if pooled else np.empty(0), history
+
+    def standardized(self, indices: np.ndarray) -> np.ndarray:
+        """Gives the features of slices as the head sees them, float32 `(n, width)`."""
+        pooled = np.stack([self._features[index][0] for index in indices])
+        return standardize(pooled, self._head.mean, self._head.variance)
+
+    def temper(self, temperature: float) -> None:
+        """Divides the head's logits by a temperature, so that every form answers calibrated.
+
+        The temperature lies in the weights: no form of the model has to know of it, and the class
+        activation map's mean stays the logit.
+        """
+        head = self._head
+        divisor = np.float32(temperature)
+        self._head = replace(head, kernel=head.kernel / divisor, bias=head.bias / divisor)
 
     def classifier(self):
         """Gives the whole model, from pixels to probability, of the last training."""
@@ -274,6 +358,21 @@ class Trainer:
         head = self._head
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
         return classifier
+
+    def _solve(self, rows, labels, mean, variance, advance) -> list[Epoch]:
+        settings = self._settings
+        weights = class_weight(labels, settings.class_weights)
+        found = solve_head(standardize(rows, mean, variance), labels, weights, settings.l2)
+        if not found.converged and not self._warned_of_convergence:
+            self._warned_of_convergence = True
+            self._reporter.warn(
+                f"L-BFGS did not converge in {found.iterations} iterations with --l2 "
+                f"{settings.l2:g}; the head is the best it found. A larger --l2 is easier to solve"
+            )
+        self._head = Head(mean, variance, found.kernel, found.bias)
+        advance(settings.epochs)
+        row = {"stage": "head", "epoch": found.iterations}
+        return [{**row, "loss": found.loss, "accuracy": found.accuracy}]
 
     def _train_on_features(self, part, rows, labels, mean, variance, advance) -> list[Epoch]:
         import tensorflow as tf

@@ -4,10 +4,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from scipy.special import expit, logit
+from scipy.stats import t
+from sklearn.metrics import average_precision_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
-from hemorrhage_tf.evaluation.intervals import Interval, area_interval, delong_variance, wilson
+from hemorrhage_tf.errors import DataError
+from hemorrhage_tf.evaluation.intervals import (
+    Interval,
+    Resamples,
+    area_interval,
+    delong_variance,
+    log_interval,
+    logit_interval,
+    proportions,
+    quantile,
+    ranking,
+    ratio_ends,
+    wilson,
+)
 
 Z = 1.959963984540054
 
@@ -196,6 +211,204 @@ class TestAreaInterval:
             assert lows == sorted(lows)
 
 
+class TestScales:
+    def test_quantiles(self):
+        assert quantile(0.95) == pytest.approx(Z)
+        assert quantile(0.95, 7) == pytest.approx(t.ppf(0.975, 7))
+
+    def test_logit(self):
+        interval = logit_interval(0.8, 0.01, 50, degrees=9)
+        half = t.ppf(0.975, 9) * 0.1 / (0.8 * 0.2)
+        assert interval.low == pytest.approx(expit(logit(0.8) - half))
+        assert interval.high == pytest.approx(expit(logit(0.8) + half))
+
+    def test_log(self):
+        interval = log_interval(0.2, 0.0004, 50)
+        assert interval.low == pytest.approx(0.2 * math.exp(-Z * 0.1))
+        assert interval.high == pytest.approx(0.2 * math.exp(Z * 0.1))
+
+    @pytest.mark.parametrize("variance", [1.0, 1e6])
+    def test_log_stays_in_the_unit_interval(self, variance):
+        interval = log_interval(0.001, variance, 5)
+        assert 0 <= interval.low < 0.001
+        assert interval.high == 1
+
+    def test_log_of_nothing_is_wilsons(self):
+        assert log_interval(0.0, 0.0, 30) == wilson(0, 30)
+
+
+class TestRatioEnds:
+    def test_textbook_form(self):
+        # Newcombe's formula as printed, of 18 of 20 over 3 of 25.
+        one, other = wilson(18, 20), wilson(3, 25)
+        product = one.estimate * other.estimate
+
+        def printed(sign, a, b):
+            c = a * (2 * one.estimate - a) * b * (2 * other.estimate - b)
+            return (product + sign * math.sqrt(product**2 - c)) / (b * (2 * other.estimate - b))
+
+        low, high = ratio_ends(one, other)
+        assert low == pytest.approx(printed(-1, one.low, other.high))
+        assert high == pytest.approx(printed(1, one.high, other.low))
+        assert low < one.estimate / other.estimate < high
+
+    @settings(max_examples=100, deadline=None)
+    @given(a=st.integers(0, 30), m=st.integers(1, 30), b=st.integers(0, 30), n=st.integers(1, 30))
+    def test_holds_the_ratio(self, a, m, b, n):
+        one, other = wilson(min(a, m), m), wilson(min(b, n), n)
+        low, high = ratio_ends(one, other)
+        assert 0 <= low <= high
+        if other.estimate:
+            ratio = one.estimate / other.estimate
+            assert low <= ratio * (1 + 1e-12) and ratio <= high * (1 + 1e-12)
+        else:
+            assert high == math.inf and low < math.inf
+
+
+class TestResamples:
+    def test_every_resample_draws_as_many_units(self):
+        groups = np.array(["a", "b", "a", "c", "c", "c"])
+        resamples = Resamples.make(6, groups, bootstraps=50)
+        assert (resamples.count, resamples.drawn) == (3, "patients")
+        (weights,) = resamples.weights()
+        assert weights.shape == (50, 6)
+        assert np.array_equal(weights[:, 0], weights[:, 2])
+        assert np.array_equal(weights[:, 3], weights[:, 5])
+        assert np.all(weights[:, [0, 1, 3]].sum(1) == 3)
+
+    @pytest.mark.parametrize("groups", [None, np.arange(7), list("gfedcba")])
+    def test_slices_on_their_own(self, groups):
+        resamples = Resamples.make(7, groups)
+        assert resamples.drawn == "slices" and resamples.count == 7
+
+    def test_parts_add_up_and_the_seed_decides(self, monkeypatch):
+        def drawn(seed):
+            return np.concatenate(list(Resamples.make(40, None, 100, seed).weights()))
+
+        once = drawn(3)
+        monkeypatch.setattr("hemorrhage_tf.evaluation.intervals._AT_ONCE", 400)
+        assert len(list(Resamples.make(40, None, 100, 3).weights())) == 10
+        assert len(drawn(3)) == 100
+        assert np.array_equal(drawn(3), drawn(3))
+        assert not np.array_equal(once, drawn(4))
+
+    def test_variance_of_a_mean_is_that_of_theory(self):
+        values = np.random.default_rng(0).normal(size=25)
+        resamples = Resamples.make(25, None, bootstraps=40_000)
+        (variance,) = resamples.variances(lambda weights: (weights @ values / 25)[None])
+        # 40,000 resamples know it to about 0.7 %.
+        assert variance == pytest.approx(values.var(ddof=1) / 25, rel=0.03)
+
+    def test_of_patients_agrees_with_linearization(self):
+        rng = np.random.default_rng(1)
+        groups = rng.integers(0, 60, 300)
+        right = (rng.random(60) < 0.8)[groups] & (rng.random(300) < 0.9)
+        resamples = Resamples.make(300, groups, bootstraps=20_000)
+        (variance,) = resamples.variances(lambda w: (w @ right / w.sum(1))[None])
+        residual = np.bincount(groups, weights=right - right.mean())
+        count = len(np.unique(groups))
+        expected = (residual**2).sum() / 300**2 * count / (count - 1)
+        assert variance == pytest.approx(expected, rel=0.05)
+
+    def test_resamples_without_the_figure_are_left_out(self):
+        resamples = Resamples.make(3, None, bootstraps=500)
+
+        def first_if_drawn(weights):
+            return np.where(weights[:, 0] > 0, weights[:, 1], np.nan)[None]
+
+        assert np.isfinite(resamples.variances(first_if_drawn)[0])
+        assert np.isnan(resamples.variances(lambda w: np.full((1, len(w)), np.nan))[0])
+
+    def test_one_unit_has_no_variance(self):
+        resamples = Resamples.make(5, np.zeros(5))
+        assert np.isnan(resamples.variances(lambda w: w[:, 0][None])[0])
+
+    def test_degrees(self):
+        resamples = Resamples.make(8, np.array([0, 0, 1, 1, 2, 2, 3, 3]))
+        assert resamples.degrees(np.ones(8)) == pytest.approx(3)
+        # (4 + 1 + 1)^2 / (16 + 1 + 1) is 2.
+        uneven = Resamples.make(6, np.array([0, 0, 0, 0, 1, 2]))
+        assert uneven.degrees(np.ones(6)) == pytest.approx(1)
+
+    def test_groups_of_another_length(self):
+        with pytest.raises(DataError, match="3 groups for 4 labels"):
+            Resamples.make(4, np.arange(3))
+
+
+class TestProportions:
+    def test_of_slices_are_wilsons(self):
+        successes, out_of = (
+            np.array([[1, 0], [1, 0], [0, 1.0]]),
+            np.array([[1, 0], [1, 0], [1, 1.0]]),
+        )
+        found = proportions(successes, out_of, Resamples.make(3, None))
+        assert found == [wilson(2, 3), wilson(1, 1)]
+
+    def test_nothing_to_count(self):
+        found = proportions(
+            np.zeros((4, 1)), np.zeros((4, 1)), Resamples.make(4, np.arange(4) // 2)
+        )
+        assert found == [None]
+
+    @pytest.mark.parametrize("copies", [2, 10])
+    def test_copies_in_one_patient_add_nothing(self, copies):
+        right = np.tile(np.arange(40) >= 4, copies)[:, None].astype(float)
+        resamples = Resamples.make(len(right), np.tile(np.arange(40), copies))
+        (found,) = proportions(right, np.ones_like(right), resamples)
+        once = wilson(36, 40)
+        assert found.estimate == once.estimate and found.n == 40 * copies
+        # Student's quantile, and what the bootstrap does not know.
+        assert found.low == pytest.approx(once.low, abs=0.02)
+        assert found.high == pytest.approx(once.high, abs=0.02)
+
+    def test_worked_by_hand(self):
+        right = np.array([1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1.0])[:, None]
+        groups = np.repeat(np.arange(6), 2)
+        resamples = Resamples.make(12, groups, bootstraps=500)
+        (variance,) = resamples.variances(lambda w: (w @ right[:, 0] / w.sum(1))[None])
+        p = 10 / 12
+        effect = variance / (p * (1 - p) / 12)
+        effective = 12 / (effect * (t.ppf(0.975, 5) / Z) ** 2)
+        assert effective < 12
+        (found,) = proportions(right, np.ones((12, 1)), resamples)
+        expected = wilson(p * effective, effective)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_without_a_variance_patients_count(self, share):
+        right = np.full((30, 1), share)
+        resamples = Resamples.make(30, np.arange(30) // 3, bootstraps=50)
+        (found,) = proportions(right, np.ones((30, 1)), resamples)
+        expected = wilson(10 * share, 10)
+        assert (found.low, found.high, found.n) == (expected.low, expected.high, 30)
+
+    def test_patients_never_narrow(self):
+        # All but one patient have one right and one wrong, so that they hardly vary.
+        right = np.tile([1.0, 0.0], 50)
+        right[1] = 1
+        resamples = Resamples.make(100, np.arange(100) // 2, bootstraps=50)
+        (found,) = proportions(right[:, None], np.ones((100, 1)), resamples)
+        alone = wilson(51, 100)
+        assert (found.low, found.high) == (alone.low, alone.high)
+
+
+class TestRanking:
+    @settings(max_examples=40, deadline=None)
+    @given(data=scored(least=1), seed=st.integers(0, 100))
+    def test_agrees_with_scikit_learn_under_any_weights(self, data, seed):
+        labels, scores = data
+        weights = np.random.default_rng(seed).integers(0, 4, (3, len(labels))).astype(float)
+        roc, recall = ranking(labels, scores)(weights)
+        for row, weight in enumerate(weights):
+            if not (weight[labels == 1].any() and weight[labels == 0].any()):
+                assert np.isnan(roc[row]) and np.isnan(recall[row])
+                continue
+            expected = roc_auc_score(labels, scores, sample_weight=weight)
+            assert roc[row] == pytest.approx(expected, abs=1e-12)
+            expected = average_precision_score(labels, scores, sample_weight=weight)
+            assert recall[row] == pytest.approx(expected, abs=1e-12)
+
+
 def test_interval_as_plain_values():
     assert Interval(0.5, 0.25, 0.75, 9).to_dict() == {
         "estimate": 0.5,
@@ -203,3 +416,5 @@ def test_interval_as_plain_values():
         "high": 0.75,
         "n": 9,
     }
+    assert Interval(0.5, 0.25, 0.75, 4.5).to_dict()["n"] == 4.5
+    assert isinstance(Interval(0.5, 0.25, 0.75, 4.0).to_dict()["n"], int)

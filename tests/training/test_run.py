@@ -234,7 +234,8 @@ class TestTables:
     def test_one_split(self, tmp_path):
         fold = Fold(1, 1, np.arange(4), np.array([4, 5]))
         epoch = {"stage": "head", "epoch": 1, "loss": 0.5, "accuracy": 0.75}
-        write_tables(tmp_path, make_slices(), [fold], [np.array([0.5, 0.25])], [[epoch]], 0.5)
+        found, called = [np.array([0.5, 0.25])], [np.array([True, False])]
+        write_tables(tmp_path, make_slices(), [fold], found, [[epoch]], called)
         split = rows(tmp_path / "split.csv")
         assert [row["part"] for row in split] == ["train"] * 4 + ["test"] * 2
         assert list(split[0]) == [
@@ -256,7 +257,7 @@ class TestTables:
     def test_patients_are_named_where_asked(self, tmp_path):
         fold = Fold(1, 1, np.arange(4), np.array([4, 5]))
         slices = make_slices(is_anonymous=False)
-        write_tables(tmp_path, slices, [fold], [np.zeros(2)], [[]], 0.5)
+        write_tables(tmp_path, slices, [fold], [np.zeros(2)], [[]], [np.zeros(2, bool)])
         assert [row["patient"] for row in rows(tmp_path / "split.csv")] == [
             f"patient {index}" for index in range(6)
         ]
@@ -266,7 +267,7 @@ class TestTables:
         records = tuple(Record(root / "a.nii.gz", 1, frame=index) for index in range(6))
         slices = replace(make_slices(), manifest=Manifest(records, root, "csv"))
         fold = Fold(1, 1, np.arange(4), np.array([4, 5]))
-        write_tables(tmp_path, slices, [fold], [np.zeros(2)], [[]], 0.5)
+        write_tables(tmp_path, slices, [fold], [np.zeros(2)], [[]], [np.zeros(2, bool)])
         for name, frames in (("split.csv", "012345"), ("predictions.csv", "45")):
             found = [(row["path"], row["frame"]) for row in rows(tmp_path / name)]
             assert found == [("a.nii.gz", frame) for frame in frames]
@@ -281,7 +282,8 @@ class TestTables:
         ]
         epoch = {"stage": "head", "epoch": 1, "loss": 0.5, "accuracy": 0.75}
         found = [np.full(3, index / 10) for index in range(4)]
-        write_tables(tmp_path, make_slices(), plan, found, [[epoch]] * 5, 0.15)
+        called = [each >= 0.15 for each in found]
+        write_tables(tmp_path, make_slices(), plan, found, [[epoch]] * 5, called)
         split = rows(tmp_path / "split.csv")
         assert [row["repeat_1"] for row in split] == list("111222")
         assert [row["repeat_2"] for row in split] == list("121212")

@@ -23,6 +23,7 @@ class TestRoundTrip:
             },
             {"backbone": "tiny", "window": "brain,subdural,600/2800", "upright": True},
             {"backbone": "tiny", "window": "40/80", "canonical": False},
+            {"backbone": "tiny", "solver": "lbfgs", "l2": 0.1},
         ],
     )
     def test_through_json(self, values):
@@ -58,6 +59,32 @@ class TestFilledIn:
     def test_is_frozen(self):
         with pytest.raises(FrozenInstanceError):
             FitSettings(backbone="tiny").epochs = 3
+
+
+class TestHeadSolver:
+    @pytest.mark.parametrize(
+        "values, solver",
+        [
+            ({}, "lbfgs"),
+            ({"folds": 5, "repeats": 5, "views": 1, "class_weights": "none", "l2": 1}, "lbfgs"),
+            ({"fine_tune_from": "x", "fine_tune_epochs": 2}, "lbfgs"),
+            ({"epochs": 10, "batch_size": 32, "learning_rate": 0.001}, "lbfgs"),
+            ({"epochs": 9}, "adam"),
+            ({"batch_size": 16}, "adam"),
+            ({"learning_rate": 0.01}, "adam"),
+            ({"dropout": 0.1}, "adam"),
+            ({"early_stopping": 1}, "adam"),
+            ({"feature_cache": False}, "adam"),
+            ({"solver": "adam"}, "adam"),
+            ({"solver": "lbfgs"}, "lbfgs"),
+            ({"solver": "lbfgs", "epochs": 3, "batch_size": 5, "learning_rate": 1}, "lbfgs"),
+            ({"solver": "adam", "feature_cache": False, "dropout": 0.5}, "adam"),
+        ],
+    )
+    def test_table(self, values, solver):
+        settings = FitSettings(**{"backbone": "tiny", **values})
+        assert settings.head_solver == solver
+        assert settings.solver == values.get("solver", "auto")
 
 
 INVALID = [
@@ -98,6 +125,19 @@ INVALID = [
     ({"upright": True, "canonical": False}, r"--upright: needs the canonical form"),
     ({"fine_tune_from": "x"}, r"--fine-tune-from LAYER.*go together. Received: x and 0"),
     ({"fine_tune_epochs": 3}, r"--fine-tune-from LAYER.*go together. Received: None and 3"),
+    ({"solver": "sgd"}, r"--solver sgd: accepted are auto, adam, lbfgs"),
+    ({"l2": 0.0}, r"--l2 0.0: accepted is a number above 0"),
+    ({"l2": -1.0}, r"--l2 -1.0: accepted is a number above 0"),
+    ({"l2": float("nan")}, r"--l2 nan: accepted is a number above 0"),
+    ({"l2": float("inf")}, r"--l2 inf: accepted is a number above 0"),
+    (
+        {"solver": "lbfgs", "feature_cache": False},
+        r"--solver lbfgs: .*Received with it: --no-feature-cache\. .*--solver adam",
+    ),
+    (
+        {"solver": "lbfgs", "dropout": 0.5, "early_stopping": 3},
+        r"--solver lbfgs: .*Received with it: --dropout 0.5, --early-stopping 3\. .*Leave that out",
+    ),
 ]
 
 

@@ -138,10 +138,12 @@ for name in ("none", "mirrored"):
             "history": [[row["loss"], row["accuracy"], row["validation_loss"]] for row in history],
             "replicas": strategy.num_replicas_in_sync,
         }
-    hemorrhage_tf.fit(
-        sys.argv[1], out=f"run-{name}", strategy=name, cache=f"cache-{name}", backbone="tiny",
-        image_size=32, views=2, epochs=3, learning_rate=0.01, quiet=True,
-    )
+    for solver in ("adam", "lbfgs"):
+        hemorrhage_tf.fit(
+            sys.argv[1], out=f"run-{solver}-{name}", strategy=name, cache=f"cache-{name}",
+            backbone="tiny", image_size=32, views=2, solver=solver, epochs=3, learning_rate=0.01,
+            quiet=True,
+        )
 json.dump(found, open("found.json", "w"))
 """
 
@@ -192,9 +194,11 @@ class TestTwoDevices:
         np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-5)
         np.testing.assert_allclose(two["history"], one["history"], atol=1e-5)
 
-    def test_fit_gives_the_predictions_of_one_device(self, two_devices):
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    def test_fit_gives_the_predictions_of_one_device(self, two_devices, solver):
         one, two = (
-            two_devices / f"run-{name}" / "predictions.csv" for name in ("none", "mirrored")
+            two_devices / f"run-{solver}-{name}" / "predictions.csv"
+            for name in ("none", "mirrored")
         )
         assert read_column(one, "path") == read_column(two, "path")
         expected = np.array(read_column(one, "probability"), float)
@@ -202,8 +206,10 @@ class TestTwoDevices:
         found = np.array(read_column(two, "probability"), float)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
-    def test_config_says_how_many_replicas(self, two_devices):
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    def test_config_says_how_many_replicas(self, two_devices, solver):
         for name, replicas in (("none", 1), ("mirrored", 2)):
-            config = json.loads((two_devices / f"run-{name}" / "config.json").read_text())
+            run = two_devices / f"run-{solver}-{name}"
+            config = json.loads((run / "config.json").read_text())
             assert config["replicas"] == replicas
             assert config["settings"]["strategy"] == name

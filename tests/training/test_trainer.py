@@ -13,6 +13,7 @@ from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.data.scan import scan
 from hemorrhage_tf.errors import OptionError
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
+from hemorrhage_tf.models.classifier import build_feature_model
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training.features import FeatureSource
 from hemorrhage_tf.training.settings import FitSettings
@@ -24,6 +25,7 @@ from hemorrhage_tf.training.trainer import (
     feature_statistics,
     layers_from,
     make_part,
+    solve_head,
 )
 
 SIZE = 16
@@ -46,16 +48,16 @@ def slices(tmp_path_factory):
     return scan(type(manifest)(tuple(records), folder, "class folders"), Reporter(quiet=True))
 
 
-def make_trainer(slices, cache: Path, policy: str = "float32", **settings):
+def make_trainer(slices, cache: Path, policy: str = "float32", quiet: bool = True, **settings):
     import tensorflow as tf
 
-    values = {"backbone": "tiny", "image_size": SIZE, "views": 2, "epochs": 3, "batch_size": 5}
-    chosen = FitSettings(**{**values, "learning_rate": 0.01, **settings})
+    values = {"backbone": "tiny", "image_size": SIZE, "views": 2, "solver": "adam", "epochs": 3}
+    chosen = FitSettings(**{**values, "batch_size": 5, "learning_rate": 0.01, **settings})
     backbone = build_backbone("tiny", "none", SIZE, None, 0)
     spec = backbone_spec("tiny")
     source = FeatureSource(spec, backbone, weights_hash(backbone), None, INPUT, "float32")
     trainer = Trainer(
-        slices, chosen, source, policy, tf.distribute.get_strategy(), Reporter(quiet=True), cache
+        slices, chosen, source, policy, tf.distribute.get_strategy(), Reporter(quiet=quiet), cache
     )
     everything = np.arange(len(slices))
     trainer.prepare(everything, everything)
@@ -133,6 +135,62 @@ class TestHead:
             assert head.probabilities(np.zeros((1, 1))).item() == float(bias > 0)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))
+
+
+class TestSolveHead:
+    @staticmethod
+    def problem(count: int, width: int, seed: int = 0):
+        """Gives inputs, labels of which a fourth is 1, and balanced weights."""
+        rng = np.random.default_rng(seed)
+        inputs = rng.normal(size=(count, width)).astype(np.float32)
+        score = inputs[:, 0] + rng.normal(0, 0.5, count)
+        labels = (score > np.quantile(score, 0.75)).astype(np.int64)
+        return inputs, labels, class_weight(labels, "balanced")
+
+    @pytest.mark.parametrize("count, width", [(200, 5), (60, 60), (40, 300)])
+    @pytest.mark.parametrize("l2", [1e-3, 1 / 64, 1.0])
+    def test_the_gradient_of_what_is_minimized_vanishes(self, count, width, l2):
+        inputs, labels, weights = self.problem(count, width)
+        found = solve_head(inputs, labels, weights, l2)
+        assert found.converged and found.iterations > 1
+        assert found.kernel.shape == (width, 1) and found.bias.shape == (1,)
+        assert found.kernel.dtype == found.bias.dtype == np.float32
+
+        kernel, bias = found.kernel[:, 0].astype(np.float64), float(found.bias[0])
+        residuals = weights * (sigmoid(inputs @ kernel + bias) - labels)
+        np.testing.assert_allclose(inputs.T @ residuals / count + l2 * kernel, 0, atol=1e-6)
+        assert np.mean(residuals) == pytest.approx(0, abs=1e-6)  # the bias is not penalized
+
+    def test_loss_and_accuracy_are_those_of_what_was_trained_on(self):
+        from sklearn.metrics import accuracy_score, log_loss
+
+        inputs, labels, weights = self.problem(200, 5)
+        found = solve_head(inputs, labels, weights, 0.1)
+        probabilities = sigmoid(inputs @ found.kernel + found.bias)[:, 0].astype(np.float64)
+        expected = log_loss(labels, probabilities, sample_weight=weights)
+        assert found.loss == pytest.approx(expected, abs=1e-5)
+        assert found.accuracy == accuracy_score(labels, probabilities > 0.5)
+
+    def test_a_sample_of_weight_two_is_two_samples(self):
+        inputs, labels, _ = self.problem(80, 10)
+        times = np.random.default_rng(1).integers(1, 4, 80)
+        # The penalty is on the mean loss, so weights are scaled to a mean of one.
+        weights = (times / times.mean()).astype(np.float32)
+        found = solve_head(inputs, labels, weights, 0.05)
+        repeated = (np.repeat(part, times, axis=0) for part in (inputs, labels))
+        expected = solve_head(*repeated, np.ones(times.sum(), np.float32), 0.05)
+        np.testing.assert_allclose(found.kernel, expected.kernel, atol=1e-5)
+        np.testing.assert_allclose(found.bias, expected.bias, atol=1e-5)
+
+    @pytest.mark.parametrize("l2", [5e-324, 1e-12, 1e12, 1.7e308])
+    def test_an_extreme_penalty_gives_a_finite_head(self, l2):
+        found = solve_head(*self.problem(40, 100), l2)
+        assert np.isfinite(found.kernel).all() and np.isfinite(found.bias).all()
+        assert np.isfinite(found.loss)
+
+
 class TestMakePart:
     def test_without_early_stopping_all_is_trained_on(self, slices):
         part = make_part(slices, TRAIN, FitSettings(backbone="tiny"), 3)
@@ -189,10 +247,11 @@ class TestFrozen:
         assert weights_hash(backbone) == before
 
     @pytest.mark.parametrize("pooling", ["avg", "max", "avg_max"])
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
     def test_the_classifier_gives_the_probabilities_that_were_evaluated(
-        self, slices, cache, pooling
+        self, slices, cache, pooling, solver
     ):
-        trainer, _ = make_trainer(slices, cache, pooling=pooling)
+        trainer, _ = make_trainer(slices, cache, pooling=pooling, solver=solver)
         found, _ = train(trainer)
         assert np.ptp(found) > 1e-3
         expected = predict_files(trainer.classifier(), slices, TEST)
@@ -232,6 +291,103 @@ class TestFrozen:
         assert "validation_loss" in history[0]
 
 
+class TestLbfgs:
+    @pytest.mark.parametrize("class_weights", ["balanced", "none"])
+    @pytest.mark.parametrize("l2", [1 / 64, 0.5])
+    def test_is_the_logistic_regression_of_another_solver(self, slices, cache, class_weights, l2):
+        from sklearn.linear_model import LogisticRegression
+
+        settings = {"class_weights": class_weights, "l2": l2, "views": 1, "image_size": SIZE}
+        trainer, backbone = make_trainer(slices, cache, solver="lbfgs", **settings)
+        # Four of the nine with hemorrhage are left out, so that weights make a difference.
+        train_on = np.setdiff1d(np.arange(18), [1, 3, 5, 7])
+        found, _ = train(trainer, train_on, np.arange(COUNT))
+
+        paths = [record.path for record in slices.manifest.records]
+        model = build_feature_model(backbone, backbone_spec("tiny").normalization)
+        features = model(np.stack([INPUT(read_slice(path)) for path in paths])).numpy()
+        features = features.astype(np.float64)
+        mean, variance = features[train_on].mean(axis=0), features[train_on].var(axis=0)
+        inputs = (features - mean) / np.sqrt(np.maximum(variance, variance.mean() * 1e-6))
+        expected = LogisticRegression(
+            C=1 / (l2 * len(train_on)),
+            class_weight=None if class_weights == "none" else class_weights,
+            solver="newton-cholesky",
+            tol=1e-10,
+        )
+        expected.fit(inputs[train_on], slices.labels[train_on])
+        probabilities = expected.predict_proba(inputs)[:, 1]
+        assert np.ptp(found) > 0.1
+        np.testing.assert_allclose(found, probabilities, atol=1e-4)
+
+    def test_class_weights_matter_where_classes_differ_in_size(self, slices, cache):
+        train_on = np.setdiff1d(np.arange(18), [1, 3, 5, 7])
+        means = {}
+        settings = {"solver": "lbfgs", "l2": 1.0, "views": 1}
+        for kind in ("balanced", "none"):
+            trainer, _ = make_trainer(slices, cache, class_weights=kind, **settings)
+            means[kind] = train(trainer, train_on, train_on)[0].mean()
+        # A free bias makes the mean probability the share of the slices with hemorrhage.
+        assert means["none"] == pytest.approx(slices.labels[train_on].mean(), abs=1e-4)
+        assert means["balanced"] > means["none"] + 0.05
+
+    def test_is_the_same_each_time_whatever_was_before_and_whatever_the_seed(self, slices, cache):
+        trainer, _ = make_trainer(slices, cache, solver="lbfgs")
+        first, first_history = train(trainer)
+        train(trainer, np.arange(8, COUNT), np.arange(8), seed=5)
+        again, again_history = train(trainer, seed=7)
+        other, _ = make_trainer(slices, cache, solver="lbfgs", seed=0)
+        np.testing.assert_array_equal(again, first)
+        np.testing.assert_array_equal(train(other)[0], first)
+        assert again_history == first_history
+
+    def test_the_order_of_the_slices_does_not_matter(self, slices, cache):
+        trainer, _ = make_trainer(slices, cache, solver="lbfgs")
+        expected, _ = train(trainer)
+        found, _ = train(trainer, np.random.default_rng(0).permutation(TRAIN))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_history_is_one_row_and_progress_ends(self, slices, cache):
+        trainer, backbone = make_trainer(slices, cache, solver="lbfgs")
+        before = weights_hash(backbone)
+        advanced: list[int] = []
+        found, (row,) = train(trainer, TRAIN, TRAIN, advance=advanced.append)
+        assert row.keys() == {"stage", "epoch", "loss", "accuracy"}
+        assert row["stage"] == "head"
+        assert isinstance(row["epoch"], int) and 1 < row["epoch"] < 1000
+        assert 0 < row["loss"] < np.log(2) and 0.5 < row["accuracy"] <= 1
+        assert sum(advanced) == trainer.epochs == 3
+        assert weights_hash(backbone) == before
+
+    def test_ends_lower_than_adam(self, slices, cache):
+        losses = {}
+        for solver in ("adam", "lbfgs"):
+            trainer, _ = make_trainer(slices, cache, solver=solver, l2=1e-4)
+            losses[solver] = train(trainer)[1][-1]["loss"]
+        assert losses["lbfgs"] < losses["adam"]
+
+    def test_auto_solves(self, slices, cache):
+        automatic = {"solver": "auto", "epochs": 10, "batch_size": 32, "learning_rate": 1e-3}
+        found, history = train(make_trainer(slices, cache, **automatic)[0])
+        expected, _ = train(make_trainer(slices, cache, solver="lbfgs")[0])
+        np.testing.assert_array_equal(found, expected)
+        assert len(history) == 1
+
+    def test_no_convergence_is_told_once(self, slices, cache, monkeypatch, capsys):
+        monkeypatch.setattr("hemorrhage_tf.training.trainer.MAX_ITERATIONS", 2)
+        trainer, _ = make_trainer(slices, cache, quiet=False, solver="lbfgs")
+        for _ in range(2):
+            found, history = train(trainer)
+            assert history[0]["epoch"] == 2 and np.isfinite(found).all()
+        told = capsys.readouterr().err
+        assert told.count("L-BFGS did not converge in 2 iterations with --l2 0.015625") == 1
+
+    def test_convergence_is_not_worth_a_word(self, slices, cache, capsys):
+        trainer, _ = make_trainer(slices, cache, quiet=False, solver="lbfgs")
+        train(trainer)
+        assert "converge" not in capsys.readouterr().err
+
+
 class TestFineTuning:
     SETTINGS = {
         "epochs": 1,
@@ -263,6 +419,16 @@ class TestFineTuning:
         np.testing.assert_allclose(again, first, atol=1e-6)
         for row, expected_row in zip(again_history, history, strict=True):
             assert row == pytest.approx(expected_row, abs=1e-5)
+
+    def test_starts_from_a_solved_head(self, slices, cache):
+        settings = {**self.SETTINGS, "solver": "lbfgs", "fine_tune_learning_rate": 1e-12}
+        trainer, _ = make_trainer(slices, cache, **settings)
+        advanced: list[int] = []
+        found, history = train(trainer, advance=advanced.append)
+        assert [row["stage"] for row in history] == ["head", "fine-tune", "fine-tune"]
+        assert sum(advanced) == trainer.epochs == 3
+        expected, _ = train(make_trainer(slices, cache, solver="lbfgs")[0])
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 class TestStreaming:

@@ -1,0 +1,245 @@
+"""Facts: what is known of one slice beside its label, in numbers, when its file has been read."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hemorrhage_tf.data.dicom import is_dicom
+from hemorrhage_tf.data.nifti import is_nifti
+from hemorrhage_tf.data.windows import picture_of
+
+_THUMBNAIL_SIZE = 16
+_BLACK_LEVEL = 24  # gray levels: what is darker counts as background
+_BORDER_SHARE = 1 / 32  # of a side: how deep the border is
+
+_MARK_BRIGHTNESS = 128  # gray levels: a letter reaches it, noise in the background does not
+_MARK_SHARE = 0.01  # of the area: no mark is larger
+_MARK_EXTENT = 0.2  # of a side: no mark is longer, the head holder is
+_MARK_MARGIN = 0.2  # of a side: how near the edge its center lies
+_MARK_PIXELS = 6
+_MARK_RESOLUTION = 512  # pixels a side: larger slices are thinned out
+
+# What may be embedded in a file, by Pillow's names. Other names may be anything, a patient's too.
+_METADATA = {
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "XML:com.adobe.xmp": "XMP",
+    "icc_profile": "ICC profile",
+    "dpi": "resolution",
+    "gamma": "gamma",
+    "srgb": "sRGB",
+    "chromaticity": "chromaticity",
+    "transparency": "transparency",
+    "Software": "software",
+    "photoshop": "Photoshop",
+    "adobe": "Adobe",
+    "comment": "comment",
+    "jfif": "JFIF",
+    "progressive": "progressive",
+    "interlace": "interlace",
+}
+_NO_METADATA = frozenset(
+    {"jfif_version", "jfif_unit", "jfif_density", "adobe_transform", "progression", "aspect"}
+)
+
+# ITU-T T.81, table K.1: the luminance quantization table at quality 50.
+_LUMINANCE = np.array(
+    [
+        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
+        *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
+        *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one slice beside its label: plain numbers, no pixels but a thumbnail's.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        mode: color mode of the file, by Pillow's name: "L", "RGB", "RGBA", "P", "I;16" ...; "HU" of
+            Hounsfield units.
+        file_format: "PNG", "JPEG", "DICOM" or "NIfTI".
+        bits: per sample, in the file.
+        jpeg_quality: 1 to 100, from the quantization table; None for other formats.
+        metadata: what else is embedded, by name.
+        color: share of pixels whose channels differ visibly.
+        levels: float64 `(256,)`, the share of each gray level.
+        border: float64 `(4, 4)`: for the outermost pixels of each side, mean, standard deviation,
+            maximum and share that is not black.
+        marks: how many burnt-in marks stand near the edges.
+        mark_share: share of the pixels that these cover.
+        thumbnail: float32 `(256,)`, gray, 16 x 16, in [0, 1].
+    """
+
+    width: int
+    height: int
+    mode: str
+    file_format: str
+    bits: int
+    jpeg_quality: int | None
+    metadata: frozenset[str]
+    color: float
+    levels: np.ndarray
+    border: np.ndarray
+    marks: int
+    mark_share: float
+    thumbnail: np.ndarray
+
+
+def facts_of(path: str | Path, pixels: np.ndarray) -> Facts:
+    """Gathers what the baselines and the comparison of the classes need of one slice.
+
+    Args:
+        path: its file, of which only the header is read.
+        pixels: what `read_slice` gave for it: uint8 `(height, width)` or `(height, width, 3)`, or
+            float32 `(height, width)` in HU, of which the brain window is looked at.
+    """
+    is_hounsfield = pixels.dtype != np.uint8
+    pixels = picture_of(pixels)
+    gray = _gray(pixels)
+    marks, mark_share = edge_marks(gray)
+    size = (_THUMBNAIL_SIZE, _THUMBNAIL_SIZE)
+    small = np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BOX), np.float32)
+    return Facts(
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        **_file_facts(Path(path), is_hounsfield),
+        color=_color(pixels),
+        levels=np.bincount(gray.ravel(), minlength=256) / gray.size,
+        border=_border(gray),
+        marks=marks,
+        mark_share=mark_share,
+        thumbnail=small.ravel() / 255,
+    )
+
+
+def _file_facts(path: Path, is_hounsfield: bool) -> dict[str, Any]:
+    """Reads what the header of a file says of its format."""
+    if is_hounsfield or is_dicom(path):
+        return {
+            "mode": "HU" if is_hounsfield else "secondary capture",
+            "file_format": "NIfTI" if is_nifti(path) else "DICOM",
+            "bits": 16 if is_hounsfield else 8,
+            "jpeg_quality": None,
+            "metadata": frozenset(),
+        }
+    with open(path, "rb") as file, Image.open(file, formats=("PNG", "JPEG")) as image:
+        tables = getattr(image, "quantization", None)
+        file.seek(24)
+        # A PNG says its depth in the 25th byte, and Pillow widens what is less than 8 bits.
+        bits = struct.unpack("B", file.read(1))[0] if image.format == "PNG" else 8
+        names = image.info.keys() - _NO_METADATA
+        return {
+            "mode": image.mode,
+            "file_format": str(image.format),
+            "bits": bits,
+            "jpeg_quality": jpeg_quality(tables[0]) if tables and 0 in tables else None,
+            "metadata": frozenset(_METADATA.get(name, "text") for name in names),
+        }
+
+
+def jpeg_quality(table: Sequence[int]) -> int:
+    """Estimates the quality that a JPEG was saved with, as libjpeg counts it.
+
+    Args:
+        table: its luminance quantization table, 64 steps.
+
+    Returns:
+        1 to 100, the quality whose table is nearest.
+
+    Reference:
+        ITU-T T.81 (1992), table K.1, scaled as libjpeg's `jpeg_quality_scaling` does.
+    """
+    quality = np.arange(1, 101)
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    tables = np.clip((_LUMINANCE * scale[:, None] + 50) // 100, 1, 255)
+    # Sorted, since writers differ in the order in which they hand the table out.
+    distance = np.abs(np.sort(tables, axis=1) - np.sort(np.asarray(table))).sum(axis=1)
+    return int(quality[distance.argmin()])
+
+
+def _gray(pixels: np.ndarray) -> np.ndarray:
+    """Gives display pixels as uint8 gray, by the luminance of ITU-R BT.601."""
+    return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def _color(pixels: np.ndarray) -> float:
+    if pixels.ndim == 2:
+        return 0.0
+    red, green, blue = (pixels[..., channel].astype(np.int16) for channel in range(3))
+    # The rounding of a JPEG's chroma leaves gray slices with differences of a few levels.
+    return float(np.mean((np.abs(red - green) > 16) | (np.abs(green - blue) > 16)))
+
+
+def _border(gray: np.ndarray) -> np.ndarray:
+    rows, columns = (max(1, round(side * _BORDER_SHARE)) for side in gray.shape)
+    sides = (gray[:rows], gray[-rows:], gray[:, :columns], gray[:, -columns:])
+    return np.array(
+        [(side.mean(), side.std(), side.max(), np.mean(side > _BLACK_LEVEL)) for side in sides]
+    )
+
+
+def edge_marks(gray: np.ndarray) -> tuple[int, float]:
+    """Counts bright small spots near the edges and outside the head: letters, rulers, arrows.
+
+    Args:
+        gray: uint8 `(height, width)`.
+
+    Returns:
+        How many there are, and the share of the pixels that they cover.
+    """
+    from scipy import ndimage
+
+    step = math.ceil(max(gray.shape) / _MARK_RESOLUTION)
+    gray = gray[::step, ::step]
+    parts, count = ndimage.label(gray > _BLACK_LEVEL, np.ones((3, 3)))
+    if count < 2:
+        return 0, 0.0
+    areas = np.bincount(parts.ravel())
+    areas[0] = 0
+    head = int(areas.argmax())
+    sides = np.array(gray.shape)
+    marks, covered = 0, 0
+    outside: Callable[[np.ndarray], bool] | None = None
+    for number, box in enumerate(ndimage.find_objects(parts), start=1):
+        ends = np.array([(each.start, each.stop) for each in box])
+        center = ends.mean(axis=1)
+        if (
+            number == head
+            or not _MARK_PIXELS <= areas[number] <= _MARK_SHARE * gray.size
+            or np.any(np.diff(ends)[:, 0] > _MARK_EXTENT * sides)
+            or np.all(np.minimum(center, sides - center) > _MARK_MARGIN * sides)
+            or gray[box].max(where=parts[box] == number, initial=0) < _MARK_BRIGHTNESS
+        ):
+            continue
+        outside = outside or _outside(parts == head)
+        if outside(center):
+            marks += 1
+            covered += int(areas[number])
+    return marks, covered / gray.size
+
+
+def _outside(head: np.ndarray) -> Callable[[np.ndarray], bool]:
+    """Makes the function that says whether a point lies outside the convex hull of the head."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    rows = np.flatnonzero(head.any(axis=1))
+    first, last = head[rows].argmax(axis=1), head.shape[1] - 1 - head[rows, ::-1].argmax(axis=1)
+    points = np.concatenate([np.stack([rows, first], 1), np.stack([rows, last], 1)])
+    try:
+        planes = ConvexHull(points).equations
+    except (QhullError, ValueError):  # a line or a point has no inside
+        return lambda point: True
+    return lambda point: bool(np.any(planes[:, :2] @ point + planes[:, 2] > 0))

@@ -1,0 +1,261 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_curve
+
+from hemorrhage_tf.errors import DataError, OptionError
+from hemorrhage_tf.evaluation.intervals import wilson
+from hemorrhage_tf.evaluation.operating_point import (
+    choose,
+    least_number,
+    parse_operating_point,
+)
+
+LABELS = np.array([0, 0, 0, 1, 0, 1, 1, 1])
+SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+
+
+@st.composite
+def scored(draw):
+    n = draw(st.integers(2, 30))
+    labels = [0, 1, *draw(st.lists(st.integers(0, 1), min_size=n - 2, max_size=n - 2))]
+    levels = draw(st.lists(st.integers(0, 12), min_size=n, max_size=n))
+    return np.array(labels), np.array(levels) / 12
+
+
+def reached(labels, scores, threshold):
+    called = scores >= threshold
+    return called[labels == 1].mean(), (~called)[labels == 0].mean()
+
+
+class TestParse:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("youden", ("youden", None)),
+            ("sensitivity=0.95", ("sensitivity", 0.95)),
+            (" specificity = .9 ", ("specificity", 0.9)),
+            ("threshold=0", ("threshold", 0.0)),
+            ("threshold=1", ("threshold", 1.0)),
+        ],
+    )
+    def test_accepted(self, text, expected):
+        assert parse_operating_point(text) == expected
+
+    @pytest.mark.parametrize(
+        "text", ["", "best", "youden=1", "sensitivity", "sensitivity=", "=0.5", "0.5", "Youden"]
+    )
+    def test_refused(self, text):
+        with pytest.raises(OptionError) as error:
+            parse_operating_point(text)
+        assert str(error.value) == (
+            "--operating-point must be youden, sensitivity=0.95, specificity=0.9 or "
+            f"threshold=0.5. Received: {text}"
+        )
+        assert error.value.exit_code == 2
+
+    @pytest.mark.parametrize("value", ["0", "1", "95", "-0.1", "nan", "inf", "95%", "0.9=0.8"])
+    @pytest.mark.parametrize("kind", ["sensitivity", "specificity"])
+    def test_shares_lie_between_0_and_1(self, kind, value):
+        with pytest.raises(OptionError, match=f"between 0 and 1.*Received: {kind}.*Give, say"):
+            parse_operating_point(f"{kind}={value}")
+
+    @pytest.mark.parametrize("value", ["-0.1", "1.01", "nan", "half"])
+    def test_a_threshold_is_a_probability(self, value):
+        with pytest.raises(OptionError, match="T is a probability, from 0 to 1. Received: thresh"):
+            parse_operating_point(f"threshold={value}")
+
+
+class TestLeastNumber:
+    @pytest.mark.parametrize(
+        ("share", "expected"), [(0.99, 381), (0.95, 73), (0.9, 35), (0.5, 4), (0.001, 1)]
+    )
+    def test_worked_by_hand(self, share, expected):
+        # 1.96^2 = 3.8415, times 99, 19, 9, 1 and 1 / 999, rounded up.
+        assert least_number(share) == expected
+
+    @settings(max_examples=60, deadline=None)
+    @given(share=st.floats(0.01, 0.999))
+    def test_is_the_first_whose_wilson_interval_begins_there(self, share):
+        n = least_number(share)
+        assert wilson(n, n).low >= share - 1e-9
+        if n > 1:
+            assert wilson(n - 1, n - 1).low < share
+
+
+class TestChoose:
+    @pytest.mark.parametrize(
+        ("criterion", "threshold", "sensitivity", "specificity"),
+        [
+            ("youden", 0.35, 4 / 4, 3 / 4),
+            ("sensitivity=0.75", 0.55, 3 / 4, 4 / 4),
+            ("sensitivity=0.76", 0.35, 4 / 4, 3 / 4),
+            ("specificity=0.75", 0.35, 4 / 4, 3 / 4),
+            ("specificity=0.76", 0.55, 3 / 4, 4 / 4),
+            ("threshold=0.4", 0.4, 4 / 4, 3 / 4),
+            ("threshold=0.41", 0.41, 3 / 4, 3 / 4),
+        ],
+    )
+    def test_worked_by_hand(self, criterion, threshold, sensitivity, specificity):
+        point = choose(LABELS, SCORES, criterion)
+        assert point.criterion == criterion
+        assert point.threshold == pytest.approx(threshold)
+        assert point.sensitivity == wilson(4 * sensitivity, 4)
+        assert point.specificity == wilson(4 * specificity, 4)
+        assert (point.n_positive, point.n_negative) == (4, 4)
+        assert point.intervals_of == "slices"
+
+    @settings(max_examples=150, deadline=None)
+    @given(data=scored())
+    def test_youden_agrees_with_scikit_learn(self, data):
+        labels, scores = data
+        false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
+        sensitivity, specificity = reached(
+            labels, scores, choose(labels, scores, "youden").threshold
+        )
+        # With all at 1 nothing can be called normal, and with all at 0 all is called hemorrhage.
+        best = (true - false)[1:].max() if scores.max() == 1 else (true - false).max()
+        assert sensitivity + specificity - 1 == pytest.approx(best, abs=1e-12)
+
+    @settings(max_examples=150, deadline=None)
+    @given(data=scored(), share=st.floats(0.01, 0.99))
+    def test_sensitivity_takes_the_highest_threshold(self, data, share):
+        labels, scores = data
+        point = choose(labels, scores, f"sensitivity={share}")
+        found, _ = reached(labels, scores, point.threshold)
+        assert found >= share - 1e-9
+        assert point.sensitivity.estimate == pytest.approx(found)
+        higher = scores[scores >= point.threshold]
+        if len(higher):
+            assert reached(labels, scores, higher.min() + 1e-9)[0] < share
+
+    @settings(max_examples=150, deadline=None)
+    @given(data=scored(), share=st.floats(0.01, 0.99))
+    def test_specificity_takes_the_lowest_threshold(self, data, share):
+        labels, scores = data
+        point = choose(labels, scores, f"specificity={share}")
+        _, found = reached(labels, scores, point.threshold)
+        if found < share - 1e-9:
+            assert labels[scores == 1].min() == 0
+            assert "is not reached at any threshold" in point.note
+            return
+        lower = scores[scores < point.threshold]
+        if len(lower):
+            assert reached(labels, scores, lower.max())[1] < share
+
+    @settings(max_examples=80, deadline=None)
+    @given(
+        data=scored(), criterion=st.sampled_from(["youden", "sensitivity=0.9", "specificity=0.8"])
+    )
+    def test_lies_midway_so_that_rounding_changes_no_decision(self, data, criterion):
+        labels, scores = data
+        threshold = choose(labels, scores, criterion).threshold
+        assert 0 <= threshold <= 1
+        for copy in (scores.astype(np.float32), scores.astype(np.float16), scores * (1 - 1e-3)):
+            assert np.array_equal(copy >= threshold, scores >= threshold) or threshold == 0.0
+
+    def test_19_of_20_is_95_percent(self):
+        labels, scores = np.repeat([1, 0], 20), np.concatenate([np.arange(20), np.zeros(20)]) / 40
+        assert choose(labels, scores, "sensitivity=0.95").sensitivity.estimate == 0.95
+
+    def test_the_lowest_of_equal_youden_points(self):
+        # Calling two of the three pairs: 1/2 + 1/2 at each; the lowest finds the most.
+        labels, scores = np.array([1, 0, 1, 0]), np.array([0.2, 0.4, 0.6, 0.8])
+        point = choose(labels, scores, "youden")
+        assert point.threshold == pytest.approx(0.1)
+        assert point.sensitivity.estimate == 1
+
+    def test_repeats_are_pooled_and_add_no_slices(self):
+        once = choose(LABELS, SCORES, "sensitivity=0.75")
+        assert choose(LABELS, [SCORES] * 3, "sensitivity=0.75") == once
+        two = choose(LABELS, [SCORES, 1 - SCORES], "threshold=0.55")
+        assert two.sensitivity == wilson((3 + 1) / 2, 4)
+        assert two.n_positive == 4
+
+    def test_intervals_of_patients_are_wider(self):
+        rng = np.random.default_rng(0)
+        labels = np.repeat(rng.integers(0, 2, 40), 5)
+        scores = 1 / (1 + np.exp(-np.repeat(rng.normal(size=40), 5) - 2 * labels + 1))
+        slices = choose(labels, scores, "youden")
+        patients = choose(labels, scores, "youden", groups=np.repeat(np.arange(40), 5))
+        assert patients.threshold == slices.threshold
+        assert patients.intervals_of == "patients"
+        assert patients.sensitivity.low < slices.sensitivity.low
+
+    @pytest.mark.parametrize("criterion", ["youden", "sensitivity=0.9", "threshold=0.5"])
+    def test_survives_json(self, criterion):
+        plain = choose(LABELS, SCORES, criterion).to_dict()
+        assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+        assert plain["chosen_on"]["sensitivity"].keys() == {"estimate", "low", "high", "n"}
+
+
+class TestNote:
+    def test_twenty_positives_cannot_show_99_percent(self):
+        labels = np.repeat([1, 0], [20, 500])
+        scores = np.concatenate([np.linspace(0.4, 0.9, 20), np.linspace(0, 0.6, 500)])
+        # 20 / (20 + 1.96^2) is 0.839.
+        assert choose(labels, scores, "sensitivity=0.99").note == (
+            "20 slices with hemorrhage cannot show a sensitivity of 0.99: with none wrong the 95 % "
+            "interval begins at 0.839. It would take at least 381 slices with hemorrhage with none "
+            "wrong"
+        )
+        assert choose(labels, scores, "specificity=0.99").note is None
+
+    def test_enough_data_has_no_note(self):
+        labels, scores = np.repeat([1, 0], 100), np.linspace(1, 0, 200)
+        for criterion in ("youden", "threshold=0.5", "sensitivity=0.95", "specificity=0.95"):
+            assert choose(labels, scores, criterion).note is None
+
+    def test_of_patients_counts_patients(self):
+        labels, scores = np.repeat([1, 0], 100), np.linspace(1, 0, 200)
+        note = choose(labels, scores, "specificity=0.95", groups=np.arange(200) // 10).note
+        assert note.startswith("10 patients without hemorrhage cannot show a specificity of 0.95")
+        assert "at least 73 patients without hemorrhage" in note
+
+    def test_specificity_out_of_reach(self):
+        point = choose(np.array([1, 0, 0]), np.array([1.0, 1.0, 0.2]), "specificity=0.9")
+        assert point.note == (
+            "a specificity of 0.9 is not reached at any threshold, because slices without "
+            "hemorrhage have a probability of 1; the highest threshold reaches 0.500"
+        )
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("criterion", "label", "missing"),
+        [
+            ("youden", 1, "without"),
+            ("youden", 0, "with"),
+            ("sensitivity=0.9", 0, "with"),
+            ("specificity=0.9", 1, "without"),
+        ],
+    )
+    def test_a_missing_class(self, criterion, label, missing):
+        message = f"{criterion} needs slices {missing} hemorrhage .* none of 4. Add some, or give"
+        with pytest.raises(DataError, match=message):
+            choose(np.full(4, label), SCORES[:4], criterion)
+
+    def test_a_threshold_needs_no_class(self):
+        point = choose(np.zeros(4, int), SCORES[:4], "threshold=0.5")
+        assert point.sensitivity is None
+        assert point.specificity == wilson(4, 4)
+
+    @pytest.mark.parametrize(
+        ("probabilities", "message"),
+        [
+            (np.full(8, np.nan), "8 of 8 predictions are not numbers"),
+            (SCORES[:5], "5 predictions for 8 labels"),
+            ([SCORES, SCORES[:5]], "5 predictions for 8 labels"),
+            (SCORES * 9, "are no probabilities"),
+        ],
+    )
+    def test_predictions_that_cannot_be_used(self, probabilities, message):
+        with pytest.raises(DataError, match=message):
+            choose(LABELS, probabilities, "youden")
+
+    def test_groups_of_another_length(self):
+        with pytest.raises(DataError, match="3 groups for 8 labels"):
+            choose(LABELS, SCORES, "youden", groups=np.arange(3))
