@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from canonical import Head, cut, find_head
+from canonical import Head, cut, find_head, put_back
 from PIL import Image
 
 METADATA_MEMBER = "hemorrhage_tf.json"
@@ -134,20 +134,11 @@ def draw_overlay(pixels: np.ndarray, cam: np.ndarray, head: Head | None) -> Imag
     return Image.fromarray(np.rint(rgb * (1 - share) + _RED * share).astype(np.uint8))
 
 
-def _place(cam: np.ndarray, shape: tuple[int, ...], head: Head | None) -> np.ndarray:
+def _place(cam: np.ndarray, shape: tuple[int, int], head: Head | None) -> np.ndarray:
     """Puts a map of the model's input where it belongs on the picture."""
-    height, width = shape
     if head is None:
-        return _resize(cam, (width, height))
-    turned = np.ascontiguousarray(np.rot90(cam, -head.turns))
-    square = _resize(turned, (head.side, head.side))
-    placed = np.zeros(shape, np.float32)
-    top, left = max(head.top, 0), max(head.left, 0)
-    bottom, right = min(head.top + head.side, height), min(head.left + head.side, width)
-    placed[top:bottom, left:right] = square[
-        top - head.top : bottom - head.top, left - head.left : right - head.left
-    ]
-    return placed
+        return _resize(cam, shape[::-1])
+    return put_back(_resize(cam, (head.side, head.side)), head, shape)
 
 
 class Predictor:

@@ -161,6 +161,27 @@ def cut(pixels: np.ndarray, head: Head) -> np.ndarray:
     return np.rot90(square, head.turns) if head.turns else square
 
 
+def put_back(square: np.ndarray, head: Head, shape: tuple[int, int]) -> np.ndarray:
+    """Puts what was computed on the square of a head back in its place on the slice.
+
+    Args:
+        square: `(side, side)`, of the canonical form.
+        head: where its head was found.
+        shape: height and width of the slice.
+
+    Returns:
+        The same dtype, `(height, width)`; 0 outside the square.
+    """
+    turned = np.rot90(square, -head.turns)
+    placed = np.zeros(shape, square.dtype)
+    top, left = max(head.top, 0), max(head.left, 0)
+    bottom, right = min(head.top + head.side, shape[0]), min(head.left + head.side, shape[1])
+    placed[top:bottom, left:right] = turned[
+        top - head.top : bottom - head.top, left - head.left : right - head.left
+    ]
+    return placed
+
+
 def tissue_level(gray: np.ndarray) -> int:
     """Gives the gray level above which a pixel is skull or tissue.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from hemorrhage_tf.data.canonical import Head
+from hemorrhage_tf.data.canonical import Head, put_back
 from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.data.readers import to_rgb
 
@@ -45,17 +45,9 @@ def place(cam: np.ndarray, shape: tuple[int, int], head: Head | None) -> np.ndar
     Returns:
         float32 of that shape; 0 outside the part.
     """
-    height, width = shape
     if head is None:
-        return _resized(cam, height, width)
-    square = _resized(np.ascontiguousarray(np.rot90(cam, -head.turns)), head.side, head.side)
-    placed = np.zeros(shape, np.float32)
-    top, left = max(head.top, 0), max(head.left, 0)
-    bottom, right = min(head.top + head.side, height), min(head.left + head.side, width)
-    placed[top:bottom, left:right] = square[
-        top - head.top : bottom - head.top, left - head.left : right - head.left
-    ]
-    return placed
+        return _resized(cam, *shape)
+    return put_back(_resized(cam, head.side, head.side), head, shape)
 
 
 def _resized(cam: np.ndarray, height: int, width: int) -> np.ndarray:
