@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from hemorrhage_tf.data.header import Header
+from hemorrhage_tf.data.header import MAX_PIXELS, Header
 from hemorrhage_tf.data.windows import AIR, Window
 from hemorrhage_tf.errors import HemorrhageError, OptionError, SliceError
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
-# The same as `readers.MAX_PIXELS`: real slices have at most a few thousand pixels a side.
-MAX_PIXELS = 64_000_000
 # Below this no tissue lies: what is lower is how a scanner marks what it did not measure.
 LOWEST_HOUNSFIELD = -1024
 MODALITIES = ("CT", "OT", "SC")

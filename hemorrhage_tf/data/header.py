@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Pixels of a slice. A header can declare any size; real slices have at most a few thousand pixels a
+# side, and this is refused before anything is allocated.
+MAX_PIXELS = 64_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Header:

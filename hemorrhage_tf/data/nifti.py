@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from hemorrhage_tf.data.header import Header
+from hemorrhage_tf.data.header import MAX_PIXELS, Header
 from hemorrhage_tf.data.windows import AIR
 from hemorrhage_tf.errors import SliceError
 
@@ -29,7 +29,6 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 # A header can declare any size; these are refused before anything is allocated. A head CT has a
 # few hundred slices of 512 x 512; the largest that scanners write has 1024 x 1024.
-MAX_PIXELS = 64_000_000
 MAX_SLICES = 10_000
 MAX_COMPRESSED_BYTES = 512 * 2**20
 

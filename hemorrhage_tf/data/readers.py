@@ -15,17 +15,14 @@ import numpy as np
 from PIL import Image
 
 from hemorrhage_tf.data import dicom, nifti
-from hemorrhage_tf.data.header import Header
+from hemorrhage_tf.data.header import MAX_PIXELS, Header
 from hemorrhage_tf.errors import SliceError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 SLICE_SUFFIXES = (*PICTURE_SUFFIXES, *dicom.DICOM_SUFFIXES, *nifti.NIFTI_SUFFIXES)
 FORMATS = "PNG, JPEG, DICOM and NIfTI"
 
-# A header can declare any size. Real slices have at most a few thousand pixels a side; this is
-# refused before anything is allocated.
-MAX_PIXELS = 64_000_000
-# Neither may a side be longer, since the canonical form pads a slice to a square.
+# No side may be longer, since the canonical form pads a slice to a square.
 MAX_SIDE = 10_000
 # Pixels that are converted together; a usual slice has fewer.
 _STRIP_PIXELS = 1 << 20
