@@ -157,12 +157,12 @@ def fit(
         data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed)
     else:
         chosen = _settings(settings)
+    _check_operating_point(chosen)  # before slices are read, which may take long
     manifest = read_manifest(data, positive, target, anonymize, reporter)
     slices = scan(manifest, reporter, skip_bad)
     model_input = _model_input(slices, chosen)
     _warn_of_scan_labels(manifest, reporter)
     plan = make_plan(slices, chosen, reporter)
-    _check_operating_point(chosen)
     audited = auditor.audit_scanned(slices, reporter, chosen.seed) if audit else None
     if audited is None:
         _note_duplicates(slices, reporter)

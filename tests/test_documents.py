@@ -95,6 +95,11 @@ class TestOperatingPoint:
         with pytest.raises(OptionError, match="--operating-point youden: .*--folds 5"):
             htf.fit(data, out=tmp_path / "run", operating_point="youden", **tuning, **QUICK)
 
+    def test_a_criterion_that_is_none_is_told_before_the_data_are_looked_at(self, tmp_path):
+        arguments = ["fit", str(tmp_path / "gone"), "--operating-point", "best"]
+        told = CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / "run")])
+        assert told.exit_code == 2 and "--operating-point" in told.output
+
     @pytest.mark.parametrize("prevalence", [0, 1, -0.1, 2])
     def test_prevalence_is_checked_first(self, data, tmp_path, prevalence):
         with pytest.raises(OptionError, match="--prevalence"):
