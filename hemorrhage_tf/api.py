@@ -225,6 +225,9 @@ def fit(
             beside, slices, plan, result.probabilities, result.histories, result.decisions
         )
         if audited is not None:
+            if manifest.is_anonymous and any(record.scan for record in manifest.records):
+                # Paths of files that cannot be read may name whoever they are of.
+                audited = replace(audited, problems=())
             run_folder.write_json(beside / run_folder.AUDIT_FILE, audited.to_dict())
         run_folder.write_json(beside / run_folder.METRICS_FILE, metrics)
         documents.write_run_card(beside, out.name, metadata, config, metrics, audited)
@@ -273,7 +276,8 @@ def evaluate(
     slices = scan(manifest, reporter, skip_bad)
     loaded = _loaded(model, reporter)
     probabilities = _probabilities(loaded, slices, window, reporter)
-    overlap = sum(key in loaded.training_hashes() for key in slices.hashes)
+    trained_on = loaded.training_hashes()
+    overlap = sum(key in trained_on for key in slices.hashes)
     warnings = []
     if overlap:
         warnings.append(
