@@ -64,6 +64,13 @@ _SPECS = (
         builder_arguments={"include_preprocessing": True},
     ),
     BackboneSpec(
+        "phantomnet",
+        "hemorrhage_tf.models.phantomnet:PhantomNet",
+        "symmetric",
+        image_size=160,
+        embedded=True,
+    ),
+    BackboneSpec(
         "tiny", "hemorrhage_tf.models.tiny:Tiny", "symmetric", image_size=64, embedded=True
     ),
 )
