@@ -1,0 +1,30 @@
+"""Phantoms: seeded head-CT slices in Hounsfield units that show nobody, with masks of the blood."""
+
+from hemorrhage_tf.data.phantoms.draw import (
+    DEFAULT_SIZE,
+    GENERATOR_VERSION,
+    LARGEST,
+    SMALLEST,
+    Phantom,
+    draw_phantom,
+)
+from hemorrhage_tf.data.phantoms.hemorrhage import SUBTYPES
+from hemorrhage_tf.data.phantoms.mimics import MIMICS
+from hemorrhage_tf.data.phantoms.picture import Picture, draw_picture
+from hemorrhage_tf.data.phantoms.sets import FORMATS, phantom_set, write_phantoms
+
+__all__ = [
+    "DEFAULT_SIZE",
+    "FORMATS",
+    "GENERATOR_VERSION",
+    "LARGEST",
+    "MIMICS",
+    "SMALLEST",
+    "SUBTYPES",
+    "Phantom",
+    "Picture",
+    "draw_phantom",
+    "draw_picture",
+    "phantom_set",
+    "write_phantoms",
+]

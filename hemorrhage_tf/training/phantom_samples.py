@@ -1,0 +1,156 @@
+"""Samples to pretrain on: phantoms as a model sees them, with coarse maps of what was drawn.
+
+They are drawn once, by several processes, and kept in shards that are written beside and renamed,
+so that a stopped pretraining goes on with those that are there.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hemorrhage_tf.data.canonical import cut, find_head
+from hemorrhage_tf.data.model_input import ModelInput
+from hemorrhage_tf.data.phantoms import GENERATOR_VERSION, SUBTYPES, draw_phantom, draw_picture
+from hemorrhage_tf.data.phantoms.sets import drawing_processes
+from hemorrhage_tf.data.readers import to_rgb
+from hemorrhage_tf.models.phantomnet import EVIDENCE, STRIDE
+from hemorrhage_tf.reporting import Reporter
+
+IMAGE_SIZE = 160
+GRID = IMAGE_SIZE // STRIDE
+DRAWN_SIZE = 224  # pixels that phantoms are drawn with; the model sees fewer
+SHARD = 500  # samples
+# Share of the samples that are seen in Hounsfield units, as from DICOM; the others are pictures.
+HOUNSFIELD_SHARE = 0.35
+# Heights of the pictures, in pixels. Larger ones hold no more than what was drawn.
+PICTURE_HEIGHTS = (130, 420)
+# A cell of a map of which this share is covered counts as covered.
+COVERED = 1 / 3
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Phantoms as a model sees them.
+
+    Attributes:
+        images: uint8 `(n, 160, 160)`, gray.
+        maps: uint8 `(n, 20, 20, 7)`: how much of each cell shows each of `phantomnet.EVIDENCE`, up
+            to 255.
+        labels: uint8 `(n,)`.
+        blood: uint8 `(n,)`: bit k is set where there is blood of `SUBTYPES[k]`.
+        pointable: bool `(n, 160, 160)`, packed to bits along the last axis: where there is blood.
+    """
+
+    images: np.ndarray
+    maps: np.ndarray
+    labels: np.ndarray
+    blood: np.ndarray
+    pointable: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def draw_sample(seed: int, index: int) -> dict[str, np.ndarray]:
+    """Draws one sample; every second one has a hemorrhage.
+
+    Args:
+        seed: of the set.
+        index: of the sample.
+
+    Returns:
+        A row of each of the arrays of `Samples`.
+    """
+    phantom = draw_phantom(seed, index, size=DRAWN_SIZE)
+    rng = np.random.default_rng([GENERATOR_VERSION, seed, index, 50])
+    if rng.random() < HOUNSFIELD_SHARE:
+        pixels, blood, bright = phantom.hounsfield, phantom.blood, phantom.bright
+    else:
+        low, high = np.log(PICTURE_HEIGHTS)
+        picture = draw_picture(phantom, rng, float(np.exp(rng.uniform(low, high))))
+        pixels, blood, bright = picture.pixels, picture.blood, picture.bright
+    model_input = ModelInput(IMAGE_SIZE, ("brain",))
+    image = model_input(pixels).mean(axis=-1)
+    head = find_head(pixels)
+    blood, bright = cut(blood, head), cut(bright.astype(np.uint8), head)
+    layers = [blood >> bit & 1 for bit in range(len(SUBTYPES))] + [blood > 0, bright]
+    maps = [_coarse(layer) for layer in layers]
+    pointable = Image.fromarray((blood > 0).astype(np.uint8) * 255)
+    pointable = np.asarray(pointable.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)) > 100
+    present = np.bitwise_or.reduce(blood, axis=None)
+    return {
+        "images": np.rint(image).clip(0, 255).astype(np.uint8),
+        "maps": np.stack(maps, axis=-1),
+        # A picture that is cropped to the head may have lost what was drawn at its edge.
+        "labels": np.uint8(present > 0),
+        "blood": np.uint8(present),
+        "pointable": np.packbits(pointable, axis=-1),
+    }
+
+
+def _coarse(layer: np.ndarray) -> np.ndarray:
+    image = Image.fromarray(layer.astype(np.uint8) * 255)
+    share = np.asarray(image.resize((GRID, GRID), Image.Resampling.BOX)).astype(np.float32)
+    return np.rint((share / COVERED).clip(0, 255)).astype(np.uint8)
+
+
+def _write_shard(folder: Path, seed: int, number: int) -> None:
+    rows = [draw_sample(seed, number * SHARD + offset) for offset in range(SHARD)]
+    partial = folder / f".{number:05d}.{os.getpid()}.part"
+    try:
+        with open(partial, "wb") as file:
+            np.savez(file, **{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, folder / f"{number:05d}.npz")
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def draw_samples(
+    folder: Path, seed: int, count: int, workers: int, reporter: Reporter, what: str = "phantoms"
+) -> Samples:
+    """Gives samples; draws those that are not in the folder yet.
+
+    Args:
+        folder: where sets are kept.
+        seed: of the set.
+        count: of samples; rounded up to whole shards.
+        workers: processes that draw.
+        reporter: where progress goes.
+        what: what they are called there. Default "phantoms".
+
+    Returns:
+        The samples.
+    """
+    folder = folder / f"samples-v{GENERATOR_VERSION}-s{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = range(-(-count // SHARD))
+    missing = [number for number in shards if not (folder / f"{number:05d}.npz").is_file()]
+    if missing:
+        with (
+            drawing_processes(workers) as executor,
+            reporter.progress(f"Drawing {what}", len(missing) * SHARD) as advance,
+        ):
+            futures = [executor.submit(_write_shard, folder, seed, number) for number in missing]
+            for future in futures:
+                future.result()
+                advance(SHARD)
+    parts: dict[str, list[np.ndarray]] = {}
+    for number in shards:
+        with np.load(folder / f"{number:05d}.npz", allow_pickle=False) as shard:
+            for name in shard.files:
+                parts.setdefault(name, []).append(shard[name])
+    samples = Samples(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
+    assert samples.maps.shape[-1] == len(EVIDENCE)
+    return samples
+
+
+def as_images(gray: np.ndarray) -> np.ndarray:
+    """Gives gray images the three channels of model input: float32 `(n, 160, 160, 3)`."""
+    return np.stack([to_rgb(each) for each in gray]).astype(np.float32)
