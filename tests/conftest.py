@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from plain_phantoms import draw_phantom
 from scipy import ndimage
-
-from hemorrhage_tf.data.phantoms import draw_phantom
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -15,10 +15,10 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
+from plain_phantoms import draw_phantom
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 import hemorrhage_tf as htf
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.errors import DataError, OptionError, OutputError, WeightsError
 from hemorrhage_tf.training.run import RUN_FILES
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from plain_phantoms import draw_phantom
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.cli import main
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.errors import DataError, OptionError
 from hemorrhage_tf.models.metadata import read_metadata
 

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from plain_phantoms import draw_phantom
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.errors import DataError, ModelError, OptionError, OutputError
 from hemorrhage_tf.inference import Finding, ScanFinding, mean_of_top
 

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.data import duplicates
 from hemorrhage_tf.data.duplicates import (
@@ -12,7 +13,6 @@ from hemorrhage_tf.data.duplicates import (
     near_duplicates,
     thumbnails,
 )
-from hemorrhage_tf.data.phantoms import draw_phantom
 
 PHANTOM = draw_phantom(0, 0, 1)
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.data.canonical import canonical
 from hemorrhage_tf.data.model_input import ModelInput, resize_to_square, window_for
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.windows import Window
 
 SIZE = 48

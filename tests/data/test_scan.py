@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.data.manifest import Manifest, Record, read_manifest
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.readers import FORMATS, SliceRef, content_hash
 from hemorrhage_tf.data.scan import ScannedSlices, find_slices, scan
 from hemorrhage_tf.errors import DataError, Problem

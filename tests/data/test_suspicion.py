@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from plain_phantoms import draw_phantom
 from scipy import ndimage
 
 from hemorrhage_tf.data.canonical import find_head
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.data.suspicion import suspicion
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
+from plain_phantoms import draw_phantom
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.cli import main
 from hemorrhage_tf.data.facts import facts_of
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.data.scan import scan
 from hemorrhage_tf.evaluation import audit as auditor

@@ -15,9 +15,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from plain_phantoms import draw_phantom
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
 
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.errors import DataError, OutputError
 from hemorrhage_tf.evaluation import report
 from hemorrhage_tf.evaluation.comparison import compare

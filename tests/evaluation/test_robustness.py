@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from plain_phantoms import draw_phantom
 from sklearn.metrics import roc_auc_score
 
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.errors import DataError
 from hemorrhage_tf.evaluation.robustness import (
     PERTURBATIONS,

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.data.canonical import find_head
 from hemorrhage_tf.data.model_input import ModelInput, resize_to_square
 from hemorrhage_tf.data.overlay import draw_overlay
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.errors import SliceError
 

@@ -9,10 +9,10 @@ from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
 import pytest
+from plain_phantoms import draw_phantom
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.errors import DataError, ModelError, OptionError
 from hemorrhage_tf.exporters.benchmark import PHANTOM_COUNT, PHANTOM_SEED, Measurement, benchmark
 from hemorrhage_tf.reporting import Reporter

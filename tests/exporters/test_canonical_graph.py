@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from plain_phantoms import draw_phantom
 from scipy import ndimage
 
 from hemorrhage_tf.data.canonical import canonical, cut, find_head
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.readers import read_slice, to_rgb
 from hemorrhage_tf.exporters import canonical_graph
 

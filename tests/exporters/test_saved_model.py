@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.exporters.saved_model import decode_to_model_input, write_saved_model
 from hemorrhage_tf.models.backbones import build_backbone

@@ -152,8 +152,7 @@ json.dump(found, open("found.json", "w"))
 def two_devices(tmp_path_factory):
     """Trains on one and on two logical CPU devices; gives the folder with the results."""
     from PIL import Image
-
-    from hemorrhage_tf.data.phantoms import draw_phantom
+    from plain_phantoms import draw_phantom
 
     folder = tmp_path_factory.mktemp("two devices")
     data = folder / "data"

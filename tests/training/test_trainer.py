@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.data.manifest import read_manifest
 from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.data.scan import scan
 from hemorrhage_tf.errors import OptionError
