@@ -15,7 +15,7 @@ from hemorrhage_tf import documents
 from hemorrhage_tf.data import splits
 from hemorrhage_tf.data.manifest import Manifest, read_manifest
 from hemorrhage_tf.data.model_input import ModelInput, window_for
-from hemorrhage_tf.data.phantoms import phantom_set
+from hemorrhage_tf.data.phantoms import DEFAULT_SIZE, phantom_set, write_phantoms
 from hemorrhage_tf.data.pipeline import explained_read_errors
 from hemorrhage_tf.data.scan import ScannedSlices, scan
 from hemorrhage_tf.errors import DataError, OptionError
@@ -504,6 +504,32 @@ def audit(
     if html is not None:
         write_audit(html, manifest.root.name or "slices", found.to_dict())
     return found
+
+
+def phantoms(
+    folder: str | Path,
+    count: int = 100,
+    seed: int = 0,
+    *,
+    form: str = "png",
+    size: int = DEFAULT_SIZE,
+    quiet: bool = False,
+) -> Path:
+    """Writes synthetic head-CT slices with masks of the blood and a manifest that `fit` takes.
+
+    Args:
+        folder: to write; must not be there yet.
+        count: of slices; every second one has a hemorrhage. Default 100.
+        seed: the same seed gives the same bytes. Default 0.
+        form: "png", "dicom" or "nifti". Default "png".
+        size: side of a slice in pixels, 64 to 512; a picture is scaled and cropped afterward.
+            Default 512.
+        quiet: print no progress. Default False.
+
+    Returns:
+        The folder, see `data.phantoms.write_phantoms`.
+    """
+    return write_phantoms(folder, count, seed, form, size, Reporter(quiet=quiet))
 
 
 def _loaded(model: str | Path | Model | Run, reporter: Reporter) -> Model:

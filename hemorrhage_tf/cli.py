@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from hemorrhage_tf.data.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
+from hemorrhage_tf.data.phantoms import DEFAULT_SIZE, FORMATS
 from hemorrhage_tf.data.windows import DEFAULT_WINDOW, WINDOWS
 from hemorrhage_tf.errors import HemorrhageError
 from hemorrhage_tf.exporters.options import (
@@ -457,3 +458,34 @@ def audit(ctx: click.Context, data: str, strict: bool, as_json: bool, **options:
             click.echo(f"Page: {options['html']}")
     if strict and found.leaks:
         ctx.exit(1)
+
+
+@main.command(
+    epilog=_examples(
+        "hemorrhage-tf phantoms synthetic --count 1000",
+        "hemorrhage-tf phantoms synthetic --count 20 --seed 7 --format dicom",
+    )
+)
+@click.argument("folder", metavar="DIR", type=click.Path())
+@click.option("--count", type=int, default=100, show_default=True, help="Slices to draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same gives the same.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="png",
+    show_default=True,
+    help="png: as from screens; dicom and nifti: in Hounsfield units, as from a scanner.",
+)
+@click.option(
+    "--size", type=int, default=DEFAULT_SIZE, show_default=True, help="Side in pixels, 64 to 512."
+)
+def phantoms(folder: str, **options: Any) -> None:
+    """Draw synthetic head-CT slices into DIR, with masks and a manifest.
+
+    They show nobody. Every second one has a hemorrhage of one or two of the five subtypes; all have
+    what is bright and no hemorrhage, and what scanners and screens do to a slice.
+    """
+    from hemorrhage_tf import api
+
+    click.echo(f"Phantoms: {api.phantoms(folder, **options)}")

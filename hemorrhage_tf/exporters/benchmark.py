@@ -32,6 +32,7 @@ from hemorrhage_tf.training.run import MODEL_FILE
 
 PHANTOM_COUNT = 64
 PHANTOM_SEED = 0
+PHANTOM_SIZE = 224
 
 # The first calls trace, allocate and fill caches; none of that is what a later slice costs.
 WARM_UP_CALLS = 3
@@ -298,7 +299,7 @@ def _prepare_libraries(form: str, threads: int) -> None:
 
 def _pixels(images: Sequence[tuple[str, int | None]] | None, index: int) -> np.ndarray:
     if images is None:
-        return draw_phantom(PHANTOM_SEED, index, index % 2)
+        return draw_phantom(PHANTOM_SEED, index, size=PHANTOM_SIZE).hounsfield
     path, frame = images[index]
     return read_slice(SliceRef(Path(path), frame))
 

@@ -243,7 +243,11 @@ def train(samples: Samples, settings: PretrainingSettings, folder: Path, reporte
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(model.trainable_variables)
     at = tf.Variable(0, dtype=tf.int64)
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=at)
+    # Keras leaves the state of dropout's generator out of what a checkpoint finds by itself.
+    generators = [each.value for each in model.variables if "seed_generator" in each.path]
+    checkpoint = tf.train.Checkpoint(
+        model=model, optimizer=optimizer, step=at, generators=generators
+    )
     manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint)
@@ -289,6 +293,27 @@ def features_of(backbone, samples: Samples) -> np.ndarray:
     )
 
 
+def pointing_hits(cams: np.ndarray, blood: np.ndarray) -> np.ndarray:
+    """Says of each slice whether its map's maximum lies in the hemorrhage.
+
+    Args:
+        cams: float32 `(n, cells, cells)`, class activation maps.
+        blood: bool `(n, size, size)`, of which the size is a multiple of the cells.
+
+    Returns:
+        bool `(n,)`: whether the cell of the maximum holds a pixel of blood.
+
+    Reference:
+        J. Zhang et al., Top-down neural attention by excitation backprop, ECCV 2016 (the pointing
+        game).
+    """
+    count, cells = cams.shape[:2]
+    part = blood.shape[1] // cells
+    with_blood = blood.reshape(count, cells, part, cells, part).any(axis=(2, 4))
+    peaks = cams.reshape(count, -1).argmax(axis=1)
+    return with_blood.reshape(count, -1)[np.arange(count), peaks]
+
+
 def pointing_accuracy(classifier, samples: Samples) -> dict[str, dict[str, float]]:
     """Measures how often the class activation map's maximum lies in the hemorrhage.
 
@@ -297,12 +322,7 @@ def pointing_accuracy(classifier, samples: Samples) -> dict[str, dict[str, float
         samples: of which those with a hemorrhage are looked at.
 
     Returns:
-        For "any" and each subtype: `hits`, a share, and `n`. A maximum hits if its cell of the map
-        holds a pixel of blood, of any subtype.
-
-    Reference:
-        J. Zhang et al., Top-down neural attention by excitation backprop, ECCV 2016 (the pointing
-        game).
+        For "any" and each subtype: `hits`, a share, and `n`. See `pointing_hits`.
     """
     import tensorflow as tf
 
@@ -311,21 +331,19 @@ def pointing_accuracy(classifier, samples: Samples) -> dict[str, dict[str, float
     model = with_class_activation_map(classifier)
     forward = tf.function(lambda images: model(images, training=False)["cam"])
     chosen = np.flatnonzero(samples.labels)
-    hits = np.zeros(len(chosen), bool)
-    for first in range(0, len(chosen), 100):
-        part = chosen[first : first + 100]
-        cams = forward(as_images(samples.images[part])).numpy()
-        masks = np.unpackbits(samples.pointable[part], axis=-1)
-        cells = cams.shape[1]
-        masks = masks.reshape(len(part), cells, masks.shape[1] // cells, cells, -1)
-        masks = masks.any(axis=(2, 4))
-        peaks = cams.reshape(len(part), -1).argmax(axis=1)
-        hits[first : first + 100] = masks.reshape(len(part), -1)[np.arange(len(part)), peaks]
-    found = {"any": {"hits": float(hits.mean()), "n": len(hits)}}
+    found = [
+        pointing_hits(
+            forward(as_images(samples.images[part])).numpy(),
+            np.unpackbits(samples.pointable[part], axis=-1).astype(bool),
+        )
+        for part in np.split(chosen, range(100, len(chosen), 100))
+    ]
+    hits = np.concatenate(found)
+    shares = {"any": {"hits": float(hits.mean()), "n": len(hits)}}
     for bit, name in enumerate(SUBTYPES):
         of = (samples.blood[chosen] >> bit & 1).astype(bool)
-        found[name] = {"hits": float(hits[of].mean()), "n": int(of.sum())}
-    return found
+        shares[name] = {"hits": float(hits[of].mean()), "n": int(of.sum())}
+    return shares
 
 
 def measure(probabilities: np.ndarray, samples: Samples, threshold: float) -> dict[str, Any]:

@@ -13,8 +13,15 @@ from plain_phantoms import draw_phantom
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.data.model_input import ModelInput
+from hemorrhage_tf.data.phantoms import draw_phantom as draw_slice
 from hemorrhage_tf.errors import DataError, ModelError, OptionError
-from hemorrhage_tf.exporters.benchmark import PHANTOM_COUNT, PHANTOM_SEED, Measurement, benchmark
+from hemorrhage_tf.exporters.benchmark import (
+    PHANTOM_COUNT,
+    PHANTOM_SEED,
+    PHANTOM_SIZE,
+    Measurement,
+    benchmark,
+)
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training.run import MODEL_FILE
 
@@ -111,7 +118,7 @@ class TestMeasurement:
     def test_another_model_differs_by_what_the_library_itself_predicts(self, measured, folder):
         phantoms = np.stack(
             [
-                ModelInput(32)(draw_phantom(PHANTOM_SEED, index, index % 2))
+                ModelInput(32)(draw_slice(PHANTOM_SEED, index, size=PHANTOM_SIZE).hounsfield)
                 for index in range(PHANTOM_COUNT)
             ]
         )

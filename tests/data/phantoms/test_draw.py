@@ -61,7 +61,8 @@ class TestDrawPhantom:
         for without, with_blood in pairs:
             assert without.level == with_blood.level
             assert (without.pixel, without.thickness) == (with_blood.pixel, with_blood.thickness)
-            # Around the head nothing differs: air, couch, noise. (Motion and kernel spread a trace.)
+            # Around the head nothing differs: air, couch, noise.
+            # Motion and kernel spread a trace.
             head = ndimage.binary_dilation(without.hounsfield > -300, iterations=3)
             head |= with_blood.hounsfield > -300
             same = without.hounsfield[~head] == with_blood.hounsfield[~head]
@@ -91,7 +92,7 @@ class TestDrawPhantom:
             values = without.hounsfield
             border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
             assert np.median(border) < -900  # air; the couch may run into it
-            assert (values > 600).mean() > 0.01  # skull
+            assert (values > 600).mean() > 0.003  # skull, of a small head in a wide field too
             brain = values[(values > 15) & (values < 55)]
             assert 25 < np.median(brain) < 45
 

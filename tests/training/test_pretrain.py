@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+
+from hemorrhage_tf.data.phantoms import SUBTYPES
+from hemorrhage_tf.models.phantomnet import EVIDENCE
+from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.training import phantom_samples, pretrain
+from hemorrhage_tf.training.phantom_samples import Samples, draw_sample, draw_samples
+from hemorrhage_tf.training.pretrain import PretrainingSettings
+
+QUIET = Reporter(quiet=True)
+SMALL = PretrainingSettings(
+    count=12, epochs=2, head_count=12, test_count=12, batch_size=4, warmup=1, specificity=0.5
+)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(phantom_samples, "SHARD", 6)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phantom_samples, "SHARD", 6)
+        return draw_in_one(tmp_path_factory.mktemp("drawn"), 0, 12)
+
+
+def draw_in_one(folder, seed, count):
+    """Draws without other processes, which would not see the small shards."""
+    at = folder / f"samples-v{phantom_samples.GENERATOR_VERSION}-s{seed}"
+    at.mkdir(parents=True, exist_ok=True)
+    for number in range(-(-count // phantom_samples.SHARD)):
+        phantom_samples._write_shard(at, seed, number)
+    return draw_samples(folder, seed, count, 1, QUIET)
+
+
+class TestSamples:
+    def test_maps_lie_where_the_blood_is(self, drawn):
+        for index in range(len(drawn)):
+            blood = np.unpackbits(drawn.pointable[index], axis=-1)
+            cells = blood.reshape(20, 8, 20, 8).mean(axis=(1, 3))
+            any_map = drawn.maps[index, :, :, EVIDENCE.index("any")] / 255
+            # A third of a cell counts as all of it.
+            np.testing.assert_allclose(any_map, np.minimum(cells * 3, 1), atol=0.45)
+            assert np.abs(any_map - np.minimum(cells * 3, 1)).mean() < 0.02
+
+    def test_labels_and_subtypes_say_the_same(self, drawn):
+        assert drawn.labels.tolist() == (drawn.blood > 0).astype(int).tolist()
+        assert 0 < drawn.labels.mean() < 1
+        for bit, name in enumerate(SUBTYPES):
+            covered = drawn.maps[..., EVIDENCE.index(name)].any(axis=(1, 2))
+            assert (covered <= (drawn.blood >> bit & 1).astype(bool)).all()
+
+    def test_the_same_seed_and_index_give_the_same(self):
+        first, second = draw_sample(3, 5), draw_sample(3, 5)
+        assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+        assert first["images"].tobytes() != draw_sample(3, 6)["images"].tobytes()
+
+    def test_what_is_there_is_not_drawn_again(self, tmp_path, monkeypatch):
+        draw_in_one(tmp_path, 1, 6)
+        monkeypatch.setattr(phantom_samples, "drawing_processes", None)  # would fail if asked
+        assert len(draw_samples(tmp_path, 1, 6, 2, QUIET)) == 6
+
+
+class TestBatches:
+    def test_every_sample_comes_once_an_epoch(self):
+        numbers = np.arange(12, dtype=np.uint8)
+        images = np.broadcast_to(numbers[:, None, None], (12, 160, 160))
+        samples = Samples(images, np.zeros((12, 20, 20, 7), np.uint8), numbers, numbers, numbers)
+        seen = [batch[0][:, 0, 0, 0] for batch in pretrain.batches(samples, SMALL, 0)]
+        assert len(seen) == SMALL.steps == 6
+        for epoch in (seen[:3], seen[3:]):
+            assert sorted(np.concatenate(epoch)) == list(range(12))
+
+    def test_going_on_gives_what_would_have_come(self, drawn):
+        whole = list(pretrain.batches(drawn, SMALL, 0))
+        rest = list(pretrain.batches(drawn, SMALL, 4))
+        for expected, found in zip(whole[4:], rest, strict=True):
+            for one, other in zip(expected, found, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+    def test_maps_move_with_their_pictures(self):
+        import tensorflow as tf
+
+        # A bright cell in the picture and in its map; both are moved the same way.
+        image = np.zeros((1, 160, 160, 1), np.float32)
+        cells = np.zeros((1, 20, 20, 1), np.float32)
+        image[0, 32:56, 88:112], cells[0, 4:7, 11:14] = 1, 1
+        for seed in range(8):
+            transforms = pretrain.augmenting_transforms(np.random.default_rng(seed), 1)
+            places = []
+            for pixels, side in ((image, 160), (cells, 20)):
+                moved = tf.raw_ops.ImageProjectiveTransformV3(
+                    images=pixels,
+                    transforms=pretrain._in_pixels(transforms, side),
+                    output_shape=[side, side],
+                    fill_value=0.0,
+                    interpolation="BILINEAR",
+                    fill_mode="CONSTANT",
+                ).numpy()[0, :, :, 0]
+                grid = (np.arange(side) + 0.5) / side
+                weight = moved.sum()
+                places.append(
+                    (moved.sum(axis=1) @ grid / weight, moved.sum(axis=0) @ grid / weight)
+                )
+            np.testing.assert_allclose(*places, atol=0.02)
+
+
+class TestTrain:
+    def test_a_stopped_training_ends_as_one_that_was_not(self, drawn, tmp_path, monkeypatch):
+        whole = pretrain.train(drawn, SMALL, _folder(tmp_path / "whole"), QUIET)
+
+        class Stop(Exception):
+            pass
+
+        make_step = pretrain._make_step
+
+        def stopping(model, optimizer):
+            step, done = make_step(model, optimizer), []
+
+            def counted(*batch):
+                if len(done) == 3:
+                    raise Stop
+                done.append(1)
+                return step(*batch)
+
+            return counted
+
+        folder = _folder(tmp_path / "stopped")
+        with monkeypatch.context() as patch:
+            patch.setattr(pretrain, "_make_step", stopping)
+            patch.setattr(pretrain, "_CHECKPOINT_SECONDS", 0.0)
+            with pytest.raises(Stop):
+                pretrain.train(drawn, SMALL, folder, QUIET)
+        resumed = pretrain.train(drawn, SMALL, folder, QUIET)
+        for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+        steps = [line.split(",")[0] for line in (folder / "history.csv").read_text().splitlines()]
+        assert steps == ["step", "6"]
+
+    def test_other_settings_are_another_training(self, tmp_path):
+        first = pretrain._work_folder(tmp_path, SMALL)
+        assert first == pretrain._work_folder(tmp_path, SMALL)
+        assert first != pretrain._work_folder(tmp_path, PretrainingSettings())
+
+
+def _folder(path):
+    path.mkdir()
+    return path
+
+
+class TestFigures:
+    def test_threshold_leaves_the_share_below_it(self):
+        probabilities = np.linspace(0, 0.99, 100)
+        threshold = pretrain.threshold_for(probabilities, 0.97)
+        assert (probabilities < threshold).mean() == pytest.approx(0.97)
+        assert pretrain.threshold_for(probabilities, 1.0) == 1.0
+
+    def test_subtypes_are_measured_against_those_without_blood(self, drawn):
+        labels = drawn.labels.astype(float)
+        figures = pretrain.measure(np.where(labels, 0.9, 0.1), _with_all_subtypes(drawn), 0.5)
+        assert figures["roc_auc"] == figures["accuracy"] == 1
+        assert figures["sensitivity"] == figures["specificity"] == 1
+        assert figures["subtypes"].keys() == set(SUBTYPES)
+        assert all(each["roc_auc"] == 1 for each in figures["subtypes"].values())
+
+    def test_pointing_hits_where_the_maximums_cell_holds_blood(self):
+        blood = np.zeros((3, 8, 8), bool)
+        blood[:, 3, 4] = True  # in the second row and third column of cells of two pixels
+        cams = np.zeros((3, 4, 4), np.float32)
+        cams[0, 1, 2] = cams[1, 1, 1] = cams[2, 2, 2] = 5
+        assert pretrain.pointing_hits(cams, blood).tolist() == [True, False, False]
+
+
+def _with_all_subtypes(samples):
+    """The samples, each subtype among them, so that a figure of each is there."""
+    blood = samples.blood.copy()
+    blood[np.flatnonzero(samples.labels)[:2]] |= 31
+    return Samples(samples.images, samples.maps, samples.labels, blood, samples.pointable)
