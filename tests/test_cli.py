@@ -288,3 +288,37 @@ def test_target_chooses_the_label(tmp_path, dicom_folder):
     result = run("fit", tmp_path, *QUICK, "--target", "epidural", "--out", tmp_path / "other")
     assert result.exit_code == 2
     assert "--target epidural: manifest.csv has no such column" in result.stderr
+
+
+class TestPhantoms:
+    def test_writes_a_set_that_audit_and_the_manifest_take(self, tmp_path):
+        result = run("phantoms", tmp_path / "set", "--count", 6, "--seed", 3, "--size", 64)
+        assert result.exit_code == 0, result.output
+        assert result.stdout == f"Phantoms: {tmp_path / 'set'}\n"
+        with open(tmp_path / "set" / "manifest.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["label"] for row in rows] == ["0", "1"] * 3
+        result = run("audit", tmp_path / "set", "--json")
+        assert result.exit_code == 0, result.output
+
+    @pytest.mark.parametrize("form", ["dicom", "nifti"])
+    def test_in_hounsfield_units(self, tmp_path, form):
+        out = tmp_path / "set"
+        result = run("phantoms", out, "--count", 2, "--size", 64, "--format", form)
+        assert result.exit_code == 0, result.output
+        assert len(list((out / "slices").iterdir())) == 2
+
+    def test_what_is_there_is_not_written_over(self, tmp_path):
+        result = run("phantoms", tmp_path, "--count", 2)
+        assert result.exit_code == 1
+        assert result.stderr == f"Error: {tmp_path}: exists. Name a folder that is not there yet\n"
+
+    @pytest.mark.parametrize(
+        ("option", "value", "accepted"),
+        [("--count", 0, "1 to 1,000,000"), ("--size", 600, "64 to 512"), ("--seed", -1, "0 to")],
+    )
+    def test_values_out_of_range(self, tmp_path, option, value, accepted):
+        result = run("phantoms", tmp_path / "set", option, value)
+        assert result.exit_code == 2
+        assert f"{option} {value}: accepted is {accepted}" in result.stderr
+        assert not (tmp_path / "set").exists()

@@ -405,6 +405,8 @@ def pretrain(
     import_tensorflow()
     backbone = train(samples, settings, folder, reporter)
     del samples
+    # The weights are kept as float16, so the head is solved on what those give.
+    backbone.set_weights([_rounded(weights) for weights in backbone.get_weights()])
     trained = time.monotonic()
     heads = draw_samples(
         work, settings.seed + HEAD_SEED, settings.head_count, workers, reporter,
@@ -451,10 +453,14 @@ def pretrain(
         data_hash=f"phantoms-v{GENERATOR_VERSION}-n{settings.count}-s{settings.seed}",
         versions=versions(),
     )
-    write_embedded(
-        out, backbone, (head.mean, head.variance, head.kernel, head.bias), metadata, measured
-    )
+    kept = {"mean": mean, "variance": variance, "kernel": head.kernel, "bias": head.bias}
+    write_embedded(out, backbone, kept, metadata, measured)
     return measured
+
+
+def _rounded(weights: np.ndarray) -> np.ndarray:
+    """Rounds a kernel to what float16 holds; what has one dimension is kept as it is."""
+    return weights.astype(np.float16).astype(np.float32) if weights.ndim > 1 else weights
 
 
 def _work_folder(work: Path, settings: PretrainingSettings) -> Path:

@@ -1,0 +1,64 @@
+"""Draws the pictures of this folder: `pip install matplotlib && python docs/figures.py`.
+
+`phantoms.png` shows what the generator draws; `pretraining.png` the curves of `pretraining.csv`.
+"""
+
+import csv
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from hemorrhage_tf.data.phantoms import SUBTYPES, draw_phantom
+from hemorrhage_tf.data.windows import WINDOWS
+
+HERE = Path(__file__).parent
+
+
+def draw_phantoms() -> None:
+    """Draws a row of normal heads from the base to the vertex, and a row of the five subtypes."""
+    heads = sorted((draw_phantom(2, index, 0, size=256) for index in range(40)), key=_level)
+    rows = [
+        [(heads[at], f"level {heads[at].level:.2f}") for at in (3, 11, 18, 26, 34)],
+        [(draw_phantom(4, 1, 1, size=256, subtype=name), name) for name in SUBTYPES],
+        [(draw_phantom(4, 3, 1, size=256, subtype=name), name) for name in SUBTYPES],
+    ]
+    figure, axes = plt.subplots(3, 5, figsize=(12.5, 7.9))
+    for row, panels in zip(rows, axes, strict=True):
+        for (phantom, title), panel in zip(row, panels, strict=True):
+            panel.imshow(WINDOWS["brain"].apply(phantom.hounsfield), "gray", vmin=0, vmax=255)
+            if phantom.label:
+                panel.contour(phantom.mask(), [0.5], colors="tab:red", linewidths=0.7)
+            panel.set_title(title, fontsize=10)
+            panel.axis("off")
+    figure.tight_layout()
+    figure.savefig(HERE / "phantoms.png", dpi=75)
+
+
+def draw_curves() -> None:
+    """Draws the losses and the accuracy of the pretraining over its steps."""
+    with open(HERE / "pretraining.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = np.array([int(row["step"]) for row in rows])
+    figure, panels = plt.subplots(1, 3, figsize=(12.5, 3.2))
+    names = {"label_loss": "loss of the label", "map_loss": "loss of the maps", "accuracy": None}
+    for (name, title), panel in zip(names.items(), panels, strict=True):
+        panel.plot(steps, [float(row[name]) for row in rows], linewidth=1)
+        panel.set_title(title or "accuracy on augmented training phantoms", fontsize=10)
+        panel.set_xlabel("step of 64 phantoms")
+        panel.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(HERE / "pretraining.png", dpi=75)
+
+
+def _level(phantom) -> float:
+    return phantom.level
+
+
+if __name__ == "__main__":
+    draw_phantoms()
+    if (HERE / "pretraining.csv").is_file():
+        draw_curves()
