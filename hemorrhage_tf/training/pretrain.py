@@ -57,12 +57,12 @@ class PretrainingSettings:
         seed: of the phantoms and of everything that is drawn.
     """
 
-    count: int = 48_000
+    count: int = 40_000
     epochs: int = 4
-    head_count: int = 8_000
-    test_count: int = 5_000
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    head_count: int = 6_000
+    test_count: int = 4_000
+    batch_size: int = 32
+    learning_rate: float = 1.5e-3
     weight_decay: float = 1e-3
     warmup: int = 300
     l2: float = 1 / 1024

@@ -100,7 +100,7 @@ def draw_phantom(
         return np.random.default_rng([GENERATOR_VERSION, seed, index, stage])
 
     placing, hemorrhages = generator(0), generator(3)
-    level = placing.uniform(0.04, 1.0) if placing.random() < 0.85 else placing.uniform(0.06, 0.4)
+    level = placing.uniform(0.07, 1.0) if placing.random() < 0.85 else placing.uniform(0.1, 0.4)
     if subtype is not None:
         level = level_for(subtype, placing)
     for attempt in range(_TRIES):
@@ -163,7 +163,8 @@ def _placed(generator, level, label, size, subtype, hemorrhages):
     # A thick slice blurs what is oblique to it: the skull toward the vertex most of all.
     canvas.blur = float(np.hypot(canvas.blur, 0.12 * thickness))
     if level > 0.72:
-        canvas.blur = float(np.hypot(canvas.blur, thickness * (level - 0.72) * 2.2))
+        oblique = min(thickness * (level - 0.72) * 2.2, 3.5)
+        canvas.blur = float(np.hypot(canvas.blur, oblique))
     plans: list[Plan] = []
     if label:
         plans = plan_hemorrhages(level, hemorrhages, subtype)

@@ -23,8 +23,11 @@ _LEVELS = {
 }
 MIXED = 0.25  # share of hemorrhages that are of two subtypes
 
-# A hemorrhage is there if it covers this many mm2, and differs by so many HU from what was there.
-LEAST_AREA, LEAST_CONTRAST = 40.0, 11.0
+# A hemorrhage is there if it covers this many mm2, and differs by so many HU from what was there
+# and from brain. What is as dense as brain shows by its mass alone, and has to be large for that.
+LEAST_AREA, LEAST_CONTRAST = 60.0, 12.0
+LEAST_THIN_AREA = 110.0  # of what is spread along sulci
+BRAIN, LARGE_AREA = 33.0, 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,9 +329,12 @@ def draw_hemorrhages(
         seen = False
         if mask is not None:
             area = float(mask.sum()) * canvas.pixel**2
-            if area >= LEAST_AREA:
-                change = float(np.abs(canvas.hounsfield - before)[mask].mean())
-                seen = change >= LEAST_CONTRAST
+            thin = plan.subtype == "subarachnoid"
+            if area >= (LEAST_THIN_AREA if thin else LEAST_AREA):
+                after = canvas.hounsfield[mask]
+                change = float(np.abs(after - before[mask]).mean())
+                unlike_brain = float(after.mean()) - BRAIN >= LEAST_CONTRAST
+                seen = change >= LEAST_CONTRAST and (unlike_brain or area >= LARGE_AREA)
         if seen:
             bits |= mask.astype(np.uint8) << SUBTYPES.index(plan.subtype)
         else:  # what is too faint or small to be seen is not left behind with the other label

@@ -39,9 +39,9 @@ def _window(rng: np.random.Generator) -> Window:
     kind = rng.random()
     if kind < 0.4:
         return Window(40.0, 80.0)
-    if kind < 0.85:
-        return Window(float(rng.uniform(30, 48)), float(rng.uniform(65, 120)))
-    return Window(float(rng.uniform(35, 70)), float(rng.uniform(120, 220)))
+    if kind < 0.92:
+        return Window(float(rng.uniform(30, 48)), float(rng.uniform(65, 110)))
+    return Window(float(rng.uniform(35, 60)), float(rng.uniform(110, 170)))
 
 
 def _crop(phantom: Phantom, rng: np.random.Generator) -> tuple[slice, slice]:

@@ -104,7 +104,7 @@ def scan_head(head: Head, rng: np.random.Generator) -> tuple[str, ...]:
         rays = np.zeros_like(turn)
         for _ in range(4):
             rays += np.cos(rng.integers(2, 14) * turn + rng.uniform(0, 6))
-        image += rays * np.float32(rng.uniform(8, 40)) * np.exp(-distance / rng.uniform(15, 60))
+        image += rays * np.float32(rng.uniform(5, 22)) * np.exp(-distance / rng.uniform(15, 60))
         canvas.paint(canvas.ellipse(float(cx), float(cy), 2.5, 2, inner=False), 3000)
         image = canvas.hounsfield
 
@@ -130,7 +130,7 @@ def scan_head(head: Head, rng: np.random.Generator) -> tuple[str, ...]:
     grain = rng.uniform(0.05, 0.25)
     for _ in range(max(1, round(0.6 / canvas.pixel))):
         noise = _mean_of_neighbors(noise, grain)
-    noise *= np.float32(np.exp(rng.uniform(np.log(1.2), np.log(6.0))) / float(noise.std()))
+    noise *= np.float32(np.exp(rng.uniform(np.log(1.1), np.log(4.5))) / float(noise.std()))
     if base < 0.3:
         noise *= np.float32(1 + rng.uniform(0, 0.8))
     noise *= 0.75 + 0.25 * step(head.depth - 20, 40.0)
