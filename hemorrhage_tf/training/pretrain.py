@@ -44,11 +44,13 @@ class PretrainingSettings:
     Attributes:
         count: phantoms to train on.
         epochs: passes over them, each with other augmentations.
+        more_epochs: passes after those, at a lower rate.
         head_count: phantoms that the head is solved and the operating point is chosen on.
         test_count: phantoms that the figures are of.
         batch_size: phantoms in a step.
         learning_rate: of AdamW at its highest; it rises over `warmup` steps and falls to 0 with a
             cosine.
+        more_learning_rate: the same of the passes after those.
         weight_decay: of AdamW.
         warmup: steps.
         l2: strength of the head's penalty, see `trainer.solve_head`.
@@ -59,10 +61,12 @@ class PretrainingSettings:
 
     count: int = 40_000
     epochs: int = 4
+    more_epochs: int = 2
     head_count: int = 6_000
     test_count: int = 4_000
     batch_size: int = 32
     learning_rate: float = 1.5e-3
+    more_learning_rate: float = 8e-4
     weight_decay: float = 1e-3
     warmup: int = 300
     l2: float = 1 / 1024
@@ -77,7 +81,33 @@ class PretrainingSettings:
     @property
     def steps(self) -> int:
         """Of all passes."""
-        return self.steps_of_epoch * self.epochs
+        return self.steps_of_epoch * (self.epochs + self.more_epochs)
+
+
+def learning_rate(settings: PretrainingSettings):
+    """Builds the schedule of the learning rate: a cosine with a warm-up, twice.
+
+    Reference:
+        I. Loshchilov and F. Hutter, SGDR: Stochastic gradient descent with warm restarts, ICLR
+        2017.
+    """
+    import keras
+
+    def cosine(steps: int, highest: float):
+        return keras.optimizers.schedules.CosineDecay(
+            0.0, max(steps - settings.warmup, 1), 0.0, "cosine", highest, settings.warmup
+        )
+
+    first = settings.steps_of_epoch * settings.epochs
+    before = cosine(first, settings.learning_rate)
+    after = cosine(settings.steps - first, settings.more_learning_rate)
+
+    class Twice(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            restarted = keras.ops.maximum(step - first, 0)
+            return keras.ops.where(step < first, before(step), after(restarted))
+
+    return Twice()
 
 
 def build_trainee():
@@ -235,11 +265,9 @@ def train(samples: Samples, settings: PretrainingSettings, folder: Path, reporte
 
     keras.utils.set_random_seed(settings.seed)
     backbone, model = build_trainee()
-    schedule = keras.optimizers.schedules.CosineDecay(
-        1e-5, settings.steps - settings.warmup, 0.0, "cosine", settings.learning_rate,
-        settings.warmup,
-    )  # fmt: skip
-    optimizer = keras.optimizers.AdamW(schedule, settings.weight_decay, global_clipnorm=2.0)
+    optimizer = keras.optimizers.AdamW(
+        learning_rate(settings), settings.weight_decay, global_clipnorm=2.0
+    )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(model.trainable_variables)
     at = tf.Variable(0, dtype=tf.int64)
@@ -482,6 +510,8 @@ def _work_folder(work: Path, settings: PretrainingSettings) -> Path:
               help="Phantoms to train on.")  # fmt: skip
 @click.option("--epochs", type=int, default=PretrainingSettings.epochs, show_default=True,
               help="Passes over them.")  # fmt: skip
+@click.option("--more-epochs", type=int, default=PretrainingSettings.more_epochs,
+              show_default=True, help="Passes at a lower rate after those.")  # fmt: skip
 @click.option("--head-count", type=int, default=PretrainingSettings.head_count,
               show_default=True, help="Phantoms to solve the head on.")  # fmt: skip
 @click.option("--test-count", type=int, default=PretrainingSettings.test_count,
