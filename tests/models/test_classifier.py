@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from hemorrhage_tf.errors import OptionError
-from hemorrhage_tf.models.backbones import build_backbone, weights_hash
+from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
 from hemorrhage_tf.models.classifier import (
     POOLINGS,
+    Branch,
     build_classifier,
     build_feature_model,
     build_head,
@@ -52,7 +53,7 @@ def trained(backbone, pooling: str = "avg_max", dropout: float = 0.0):
     variance = rng.uniform(0.05, 2, width).astype(np.float32)
     kernel = rng.normal(0, 0.3, (width, 1)).astype(np.float32)
     bias = np.array([0.4], np.float32)
-    classifier = build_classifier(backbone, "symmetric", pooling, dropout)
+    classifier = build_classifier([Branch(backbone_spec("tiny"), backbone)], pooling, dropout)
     set_head(classifier, mean, variance, kernel, bias)
     return classifier, (mean, variance, kernel, bias)
 
@@ -64,7 +65,7 @@ class TestPooling:
 
         feature_map = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
         inputs = keras.Input((3, 5, 4))
-        model = keras.Model(inputs, pool(inputs, pooling))
+        model = keras.Model(inputs, pool({"": inputs}, pooling))
         expected = pooled_by_hand(feature_map, pooling)
         np.testing.assert_allclose(model(feature_map), expected, atol=1e-6)
 
@@ -83,7 +84,7 @@ class TestPooling:
 
     def test_unknown_one_is_refused_by_the_classifier(self, backbone):
         with pytest.raises(OptionError, match="--pooling median"):
-            build_classifier(backbone, "symmetric", "median")
+            build_classifier([Branch(backbone_spec("tiny"), backbone)], "median")
 
 
 class TestFeatureModel:
@@ -167,7 +168,7 @@ class TestClassifier:
             assert found == float(bias > 0)
 
     def test_untrained_says_one_half(self, backbone):
-        classifier = build_classifier(backbone, "symmetric", "avg")
+        classifier = build_classifier([Branch(backbone_spec("tiny"), backbone)], "avg")
         np.testing.assert_allclose(classifier(random_images()), 0.5)
 
     def test_batch_norm_statistics_do_not_move_in_training(self):
@@ -183,7 +184,8 @@ class TestClassifier:
         import keras
 
         backbone = build_backbone("efficientnet_v2_b0", "none", 32)
-        classifier = build_classifier(backbone, "inside", "avg")
+        branch = Branch(backbone_spec("efficientnet_v2_b0"), backbone)
+        classifier = build_classifier([branch], "avg")
         features = keras.Model(classifier.input, classifier.get_layer("average_pooling").output)
         images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
         expected = features(images, training=False).numpy()
