@@ -138,20 +138,17 @@ def _pairs(option: str, value: str, specs: Sequence[BackboneSpec]) -> dict[str, 
         return None
     names = [spec.name for spec in specs]
     found: dict[str, str] = {}
-    for pair in re.split(r",\s*(?=\w+=)", value):
+    # Only before the name of a backbone, since paths such as `l2=1,seed=0/x.h5` hold commas too.
+    for pair in re.split(rf",\s*(?=(?:{'|'.join(BACKBONES)})=)", value):
         name, _, given = pair.partition("=")
-        wrong = (
-            f"{name} is none of this model's backbones"
-            if name not in names
-            else f"{name} is given twice"
-            if name in found
-            else ""
-            if given
-            else f"nothing is given for {name}"
-        )
-        if wrong:
+        wrong = {
+            f"{name} is none of this model's backbones": name not in names,
+            f"{name} is given twice": name in found,
+            f"nothing is given for {name}": not given,
+        }
+        for reason in (reason for reason, holds in wrong.items() if holds):
             raise OptionError(
-                f"{option} {value}: {wrong}. Accepted: NAME=VALUE, joined by commas, with the "
+                f"{option} {value}: {reason}. Accepted: NAME=VALUE, joined by commas, with the "
                 f"names {', '.join(names)}"
             )
         found[name] = given
