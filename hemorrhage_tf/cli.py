@@ -125,6 +125,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
         "hemorrhage-tf fit head_ct --out runs/first",
         "hemorrhage-tf fit head_ct --folds 5 --repeats 5",
         "hemorrhage-tf fit slices --positive bleed --backbone mobilenet_v2 --pooling avg",
+        "hemorrhage-tf fit head_ct --backbone resnet152+phantomnet",
         "hemorrhage-tf fit rsna --target subdural --window brain,subdural,bone",
     )
 )
