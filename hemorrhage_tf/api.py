@@ -34,12 +34,12 @@ from hemorrhage_tf.exporters.benchmark import benchmark as measure
 from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.exporters.options import ExportSettings
 from hemorrhage_tf.inference import Finding, Model, Prediction, load, mean_of_top
-from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, backbone_spec, build_backbone
-from hemorrhage_tf.models.backbones import weights_hash as hash_weights
+from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, join_hashes
+from hemorrhage_tf.models.choices import join_values
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
 from hemorrhage_tf.reporting import Reporter, import_tensorflow
 from hemorrhage_tf.training import run as run_folder
-from hemorrhage_tf.training.features import FeatureSource, cache_folder
+from hemorrhage_tf.training.features import build_source, cache_folder
 from hemorrhage_tf.training.loop import Epoch
 from hemorrhage_tf.training.plan import Fold, make_plan
 from hemorrhage_tf.training.settings import FitSettings
@@ -173,16 +173,10 @@ def fit(
     with reporter.stage("Importing TensorFlow"):
         import_tensorflow()
     strategy = resolve_strategy(chosen.strategy)
-    spec = backbone_spec(chosen.backbone)
     with reporter.stage(f"Building {chosen.backbone}"), strategy.scope():
-        backbone = build_backbone(
-            chosen.backbone, chosen.weights, chosen.image_size, chosen.feature_layer, chosen.seed
-        )
-    policy = resolve_precision(chosen.mixed_precision, spec)
-    source = FeatureSource(
-        spec, backbone, hash_weights(backbone), chosen.feature_layer, model_input, "float32"
-    )
-    trainer = Trainer(slices, chosen, source, policy, strategy, reporter, cache_at)
+        sources = [build_source(each, model_input, chosen.seed) for each in chosen.backbones]
+    policies = [resolve_precision(chosen.mixed_precision, source.spec) for source in sources]
+    trainer = Trainer(slices, chosen, sources, policies, strategy, reporter, cache_at)
     trainer.prepare(
         np.arange(len(slices)) if chosen.folds else plan[0].train,
         np.concatenate([fold.test for fold in plan]),
@@ -194,7 +188,7 @@ def fit(
         metrics["best_shortcut"] = {"name": best.name, "roc_auc": best.roc_auc.to_dict()}
 
     metadata = ModelMetadata(
-        image_size=chosen.image_size,
+        image_size=chosen.input_size,
         window=model_input.window,
         canonical=model_input.canonical,
         upright=model_input.upright,
@@ -204,7 +198,7 @@ def fit(
         backbone=chosen.backbone,
         feature_layer=chosen.feature_layer,
         pooling=chosen.pooling,
-        weights_hash=source.weights_hash,
+        weights_hash=join_hashes({source.spec.name: source.weights_hash for source in sources}),
         data_hash=slices.data_hash,
         versions=versions(),
     )
@@ -213,7 +207,9 @@ def fit(
         "head_solver": chosen.head_solver,
         "data": _data_config(slices),
         "model": metadata.to_dict(),
-        "training_feature_precision": policy,
+        "training_feature_precision": join_values(
+            {source.spec.name: policy for source, policy in zip(sources, policies, strict=True)}
+        ),
         "training_look": _training_look(slices, plan, trainer, chosen),
         "replicas": strategy.num_replicas_in_sync,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -593,7 +589,7 @@ def _model_input(slices: ScannedSlices, settings: FitSettings) -> ModelInput:
             "Leave --window or the pictures out"
         )
     window = window_for(slices.is_hounsfield, settings.window)
-    return ModelInput(settings.image_size, window, settings.canonical, settings.upright)
+    return ModelInput(settings.input_size, window, settings.canonical, settings.upright)
 
 
 def _warn_of_scan_labels(manifest: Manifest, reporter: Reporter) -> None:

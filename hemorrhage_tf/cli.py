@@ -126,6 +126,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
         "hemorrhage-tf fit head_ct --out runs/first",
         "hemorrhage-tf fit head_ct --folds 5 --repeats 5",
         "hemorrhage-tf fit slices --positive bleed --backbone mobilenet_v2 --pooling avg",
+        "hemorrhage-tf fit head_ct --backbone resnet152+phantomnet",
         "hemorrhage-tf fit rsna --target subdural --window brain,subdural,bone",
     )
 )
@@ -134,18 +135,26 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
 @click.option("--overwrite", is_flag=True, help="Replace a run folder that is there.")
 @click.option(
     "--backbone",
-    type=click.Choice(list(BACKBONES)),
-    help=f"Frozen network that gives the features.  [default: {_DEFAULT['backbone']}; "
-    f"{EMBEDDED_BACKBONE} without DATA]",
+    metavar="NAME[+NAME...]",
+    help=f"Frozen network that gives the features: {', '.join(BACKBONES)}; or several side by "
+    f"side, joined by +.  [default: {_DEFAULT['backbone']}; {EMBEDDED_BACKBONE} without DATA]",
 )
 @_setting(
     "--weights",
-    f"imagenet, none or a Keras weights file.  [default: imagenet; none for {EMBEDDED_BACKBONE}]",
+    "imagenet, embedded, none or a Keras weights file; of several backbones NAME=WEIGHTS with "
+    "commas.  [default: imagenet, or what the backbone comes with]",
     metavar="WEIGHTS",
 )
-@_setting("--feature-layer", "Cut the backbone after this layer.", metavar="NAME")
 @_setting(
-    "--image-size", "Side of the model input in pixels.  [default: the backbone's own]", type=int
+    "--feature-layer",
+    "Cut the backbone after this layer; of several NAME=LAYER with commas.",
+    metavar="LAYER",
+)
+@_setting(
+    "--image-size",
+    "Side of the model input in pixels, and of what each backbone sees.  [default: the backbone's "
+    "own; of several each its own]",
+    type=int,
 )
 @click.option(
     "--window",
@@ -200,7 +209,11 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
     "Epochs without a better validation loss before stopping; 0: never.",
     type=int,
 )
-@_setting("--fine-tune-from", "Unfreeze the backbone from this layer on.", metavar="LAYER")
+@_setting(
+    "--fine-tune-from",
+    "Unfreeze the backbone from this layer on; of several NAME=LAYER with commas.",
+    metavar="LAYER",
+)
 @_setting("--fine-tune-epochs", "Epochs of fine-tuning after the head is trained.", type=int)
 @_setting("--fine-tune-learning-rate", "Of Adam, for fine-tuning.", type=float)
 @_setting("--strategy", "auto and mirrored: all GPUs.", type=click.Choice(STRATEGIES))

@@ -22,6 +22,7 @@ from hemorrhage_tf.evaluation.model_card import CardContent, write_model_card
 from hemorrhage_tf.evaluation.report import GalleryItem, ReportContent, write_report
 from hemorrhage_tf.evaluation.robustness import robustness
 from hemorrhage_tf.inference import BATCH_SIZE, Model
+from hemorrhage_tf.models.choices import cut_backbones, join_values, split_values
 from hemorrhage_tf.models.metadata import ModelMetadata
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training.run import HISTORY_FILE, is_run_folder
@@ -144,7 +145,7 @@ def write_run_card(
             ("seed", str(settings["seed"])),
         ],
         preprocessing=_preprocessing(metadata.model_input),
-        weights=Path(str(settings["weights"])).name,
+        weights=_weights_names(settings),
         operating_point=metrics["operating_point"],
         temperature=metrics["temperature"],
         audit=audit.to_dict() if audit is not None else None,
@@ -157,10 +158,16 @@ def write_run_card(
     write_model_card(folder, content)
 
 
+def _weights_names(settings: dict[str, Any]) -> str:
+    """Says where the backbones' first weights come from; of a file without its folder."""
+    weights = split_values(settings["weights"], settings["backbone"])
+    return join_values({name: Path(str(value)).name for name, value in weights.items()})
+
+
 def _model_rows(metadata: ModelMetadata) -> list[tuple[str, str]]:
-    layer = f" to {metadata.feature_layer}" if metadata.feature_layer else ""
+    backbones = cut_backbones(metadata.backbone, metadata.feature_layer)
     return [
-        ("backbone", metadata.backbone + layer),
+        ("backbone", " + ".join(backbones.values())),
         ("pooling", metadata.pooling),
         ("input", _preprocessing(metadata.model_input)),
         ("threshold", f"{metadata.threshold:.4g} ({metadata.operating_point})"),

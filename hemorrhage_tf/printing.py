@@ -14,6 +14,8 @@ from hemorrhage_tf.evaluation.audit import Audit, Pair
 from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.inference import Prediction
+from hemorrhage_tf.models.backbones import BACKBONES
+from hemorrhage_tf.models.choices import cut_backbones, split_values
 
 _UNWRAPPED = 10_000  # columns: piped output has no width that a path would have to be cut to
 
@@ -58,13 +60,16 @@ def _settings_rows(
         )
     else:
         yield "split", f"{settings['test_fraction']:.0%} to test on, stratified, groups whole"
-    layer = f" to {settings['feature_layer']}" if settings["feature_layer"] else ""
     frozen = "frozen while the head trains" if settings["fine_tune_epochs"] else "frozen"
-    yield "backbone", f"{settings['backbone']}{layer}, weights {settings['weights']}, {frozen}"
     model = config["model"]
+    weights = split_values(settings["weights"], settings["backbone"])
+    for name, cut in cut_backbones(settings["backbone"], settings["feature_layer"]).items():
+        side = settings["image_size"] or BACKBONES[name].image_size
+        sees = "" if side == model["image_size"] else f", sees {side} x {side}"
+        yield "backbone", f"{cut}, weights {weights[name]}, {frozen}{sees}"
     form = "the canonical head, " if model["canonical"] else ""
     window = f", window {','.join(model['window'])}" if model["window"] else ""
-    yield "input", f"{form}{settings['image_size']} x {settings['image_size']}{window}"
+    yield "input", f"{form}{model['image_size']} x {model['image_size']}{window}"
     yield "pooling", settings["pooling"]
     views = (
         f"{settings['views']} views, cached" if settings["feature_cache"] else "fresh each epoch"
@@ -87,7 +92,11 @@ def _settings_rows(
             ),
         )
     replicas = "1 replica" if config["replicas"] == 1 else f"{config['replicas']} replicas"
-    yield "devices", f"{replicas}, training features in {config['training_feature_precision']}"
+    policies = split_values(config["training_feature_precision"], settings["backbone"])
+    yield (
+        "devices",
+        f"{replicas}, training features in {' and '.join(dict.fromkeys(policies.values()))}",
+    )
     yield "seed", str(settings["seed"])
     yield "time", f"{config['seconds']:.0f} s"
 

@@ -20,6 +20,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.errors import DataError, OptionError, OutputError, WeightsError
+from hemorrhage_tf.inference import load_classifier
 from hemorrhage_tf.training.run import RUN_FILES
 
 QUICK = {"backbone": "tiny", "image_size": 32, "epochs": 2, "quiet": True}
@@ -675,3 +676,66 @@ def select_wait(seconds: float) -> None:
     import select
 
     select.select([], [], [], seconds)
+
+
+# Two sizes: tiny sees the pictures resized from 160 to 64 pixels.
+BESIDE = {"backbone": "tiny+phantomnet", "weights": "none", "views": 2, "quiet": True}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pooling": "avg_max"},
+        {"pooling": "max", "image_size": 32, "feature_layer": "tiny=block2_out"},
+        {"pooling": "avg", "image_size": 32, "feature_cache": False, "epochs": 1},
+    ],
+)
+def test_backbones_side_by_side_repeat_the_written_predictions(kaggle_folder, tmp_path, settings):
+    run = htf.fit(kaggle_folder, out=tmp_path / "run", **BESIDE, **settings)
+    found = rows(run.path / "predictions.csv")
+    findings = htf.predict(run, [kaggle_folder / row["path"] for row in found], quiet=True)
+    written = [float(row["probability"]) for row in found]
+    assert [finding.probability for finding in findings] == pytest.approx(written, abs=1e-5)
+    assert np.ptp(written) > 1e-3
+    model = run.config["model"]
+    assert (model["backbone"], model["image_size"]) == (
+        "tiny+phantomnet",
+        settings.get("image_size", 160),
+    )
+    config = json.loads((run.path / "config.json").read_text())
+    assert htf.FitSettings(**config["settings"]).to_dict() == config["settings"]
+
+
+def test_backbones_side_by_side_share_features_with_each_alone(
+    kaggle_folder, tmp_path, monkeypatch
+):
+    settings = {**BESIDE, "image_size": 32, "folds": 2}
+    for name in ("tiny", "phantomnet"):
+        htf.fit(kaggle_folder, out=tmp_path / name, **{**settings, "backbone": name})
+
+    def refuse(*arguments):
+        raise AssertionError("a backbone ran again")
+
+    monkeypatch.setattr("hemorrhage_tf.training.features.FeatureSource.forward", refuse)
+    run = htf.fit(kaggle_folder, out=tmp_path / "both", **settings)
+    assert run.config["model"]["weights_hash"] not in {
+        json.loads((tmp_path / name / "config.json").read_text())["model"]["weights_hash"]
+        for name in ("tiny", "phantomnet")
+    }
+
+
+def test_one_of_two_backbones_is_fine_tuned(kaggle_folder, tmp_path):
+    tuning = {"fine_tune_from": "tiny=block3_convolution", "fine_tune_epochs": 1}
+    settings = {**BESIDE, "image_size": 32, "fine_tune_learning_rate": 1e-3, **tuning}
+    run = htf.fit(kaggle_folder, out=tmp_path / "run", **settings)
+    plain = htf.fit(kaggle_folder, out=tmp_path / "plain", **BESIDE, image_size=32)
+    changed = set()
+    tuned, frozen = (load_classifier(each.path)[1] for each in (run, plain))
+    for name in ("tiny", "phantomnet"):
+        pairs = zip(tuned.get_layer(name).weights, frozen.get_layer(name).weights, strict=True)
+        changed |= {a.path for a, b in pairs if not np.array_equal(a.numpy(), b.numpy())}
+    assert changed == {"block3_convolution/kernel"}
+    found = rows(run.path / "predictions.csv")
+    findings = htf.predict(run, [kaggle_folder / row["path"] for row in found], quiet=True)
+    written = [float(row["probability"]) for row in found]
+    assert [finding.probability for finding in findings] == pytest.approx(written, abs=1e-5)

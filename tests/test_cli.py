@@ -60,6 +60,19 @@ def test_fit_says_how_the_head_was_trained(kaggle_folder, tmp_path, options, tra
     assert f"training {training}" in words(result.stdout)
 
 
+def test_fit_says_what_each_of_two_backbones_sees(kaggle_folder, tmp_path):
+    options = ["--backbone", "tiny+phantomnet", "--weights", "none", "--views", "1"]
+    cut = ["--feature-layer", "tiny=block2_out"]
+    result = run("fit", kaggle_folder, *options, *cut, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    printed = words(result.stdout)
+    assert "backbone tiny to block2_out, weights none, frozen, sees 64 x 64" in printed
+    assert "backbone phantomnet, weights none, frozen input" in printed
+    assert "160 x 160 pooling" in printed
+    card = (tmp_path / "run" / "model_card.md").read_text()
+    assert "tiny to block2_out + phantomnet" in card
+
+
 def test_predict_json_stands_alone_on_standard_output(model, kaggle_folder):
     result = run("predict", model, kaggle_folder, "--json")
     found = json.loads(result.stdout)
@@ -114,7 +127,9 @@ def test_export_and_benchmark_print_how_the_models_compare(model, tmp_path):
     [
         (["fit", "nowhere"], 1, "no such file or folder"),
         (["fit", "nowhere", "--folds", "1"], 2, "--folds 1"),
-        (["fit", "nowhere", "--backbone", "vgg"], 2, "'vgg' is not one of"),
+        (["fit", "nowhere", "--backbone", "vgg"], 2, "--backbone vgg: no such backbone"),
+        (["fit", "nowhere", "--backbone", "tiny+vgg"], 2, "no such backbone as 'vgg'"),
+        (["fit", "nowhere", "--backbone", "tiny+tiny"], 2, "tiny is there more than once"),
         (["fit", "nowhere", "--augment", "zoom"], 2, "no augmentation is called zoom"),
         (["predict", "nowhere", "x.png"], 1, "no model there"),
         (["fit", "nowhere", "--window", "lung"], 2, "--window lung: accepted are brain (40/80)"),

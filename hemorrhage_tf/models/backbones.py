@@ -14,12 +14,13 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hemorrhage_tf.errors import OptionError, WeightsError
+from hemorrhage_tf.models.embedded import embedded_file
 
 # Keras downloads without a time limit; a network that swallows packets would hang `fit` for ever.
 DOWNLOAD_TIMEOUT_SECONDS = 30
@@ -37,6 +38,7 @@ class BackboneSpec:
             "inside" (the backbone does it).
         image_size: default side of the input, in pixels.
         embedded: needs no weights file and no download.
+        weights_file: name of the file in the package that holds its weights, or None.
         bfloat16_is_faster: whether bfloat16 beats float32 on a CPU with AVX-512 BF16 or AMX.
         builder_arguments: passed on to the builder.
     """
@@ -46,8 +48,16 @@ class BackboneSpec:
     normalization: str
     image_size: int = 224
     embedded: bool = False
+    weights_file: str | None = None
     bfloat16_is_faster: bool = False
     builder_arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights_kinds(self) -> tuple[str, ...]:
+        """The words that `--weights` takes for it besides a file; the first is the default."""
+        if self.weights_file is not None:
+            return ("embedded", "none")
+        return ("none",) if self.embedded else ("imagenet", "none")
 
 
 # bfloat16_is_faster was measured on two Zen 5 cores, batches of 32 at 224 x 224 (milliseconds a
@@ -69,13 +79,14 @@ _SPECS = (
         "symmetric",
         image_size=160,
         embedded=True,
+        weights_file="phantomnet.weights.h5",
     ),
     BackboneSpec(
         "tiny", "hemorrhage_tf.models.tiny:Tiny", "symmetric", image_size=64, embedded=True
     ),
 )
 BACKBONES: dict[str, BackboneSpec] = {spec.name: spec for spec in _SPECS}
-EMBEDDED_BACKBONE = "tiny"
+EMBEDDED_BACKBONE = "phantomnet"
 
 
 def backbone_spec(name: str) -> BackboneSpec:
@@ -90,25 +101,36 @@ def resolve_weights(name: str, weights: str | None) -> str:
 
     Args:
         name: a backbone of the registry.
-        weights: "imagenet", "none", a file's path, or None for the default: "imagenet", and "none"
-            for an embedded backbone.
+        weights: "imagenet", "embedded", "none", a file's path, or None for the default: "imagenet"
+            for a backbone that Keras has such weights of, "embedded" for one whose weights lie in
+            the package, and "none" for one that has neither.
 
     Returns:
-        "imagenet", "none" or the path.
+        "imagenet", "embedded", "none" or the path.
     """
     spec = backbone_spec(name)
     if weights is None:
-        return "none" if spec.embedded else "imagenet"
-    if weights == "imagenet" and spec.embedded:
+        return spec.weights_kinds[0]
+    if weights in spec.weights_kinds:
+        return weights
+    if weights in ("imagenet", "embedded"):
+        kind = {"imagenet": "ImageNet", "embedded": "embedded"}[weights]
         raise OptionError(
-            f"--weights imagenet: there are no ImageNet weights of {name}. "
-            "Accepted with it: none, or a weights file"
+            f"--weights {weights}: there are no {kind} weights of {name}. "
+            f"Accepted with it: {', '.join(spec.weights_kinds)}, or a weights file"
         )
-    if weights not in ("imagenet", "none") and not Path(weights).is_file():
-        raise WeightsError(
-            f"--weights {weights}: no such file. Accepted: imagenet, none, or a Keras weights file"
-        )
+    check_weights_file(weights, [spec])
     return weights
+
+
+def check_weights_file(weights: str, specs: Sequence[BackboneSpec]) -> None:
+    """Raises WeightsError where there is no such file, with what the backbones take besides."""
+    if not Path(weights).is_file():
+        kinds = dict.fromkeys(kind for spec in specs for kind in spec.weights_kinds)
+        raise WeightsError(
+            f"--weights {weights}: no such file. "
+            f"Accepted: {', '.join(kinds)}, or a Keras weights file"
+        )
 
 
 def build_backbone(
@@ -122,9 +144,9 @@ def build_backbone(
 
     Args:
         name: a backbone of the registry.
-        weights: "imagenet" (Keras' own store and cache), "none" (random, from the seed) or a Keras
-            weights file: `*.weights.h5` of the backbone as cut, or the legacy `*.h5` of the whole
-            backbone without top that Keras itself downloads.
+        weights: "imagenet" (Keras' own store and cache), "embedded" (a file in the package), "none"
+            (random, from the seed) or a Keras weights file: `*.weights.h5` of the backbone as cut,
+            or the legacy `*.h5` of the whole backbone without top that Keras itself downloads.
         image_size: side of the input, in pixels.
         feature_layer: the last layer to keep, or None for all. Default None.
         seed: of the random weights. Default 0.
@@ -135,6 +157,7 @@ def build_backbone(
 
     Raises:
         WeightsError: the weights cannot be had, or do not fit.
+        ModelError: the file in the package is missing or damaged.
         OptionError: no such backbone or layer, or a size that it cannot take.
     """
     import keras
@@ -158,6 +181,8 @@ def build_backbone(
             f"--image-size {image_size}: {name} cannot be built for it ({_first_line(error)})"
         ) from None
     backbone = _cut(whole, name, feature_layer)
+    if weights == "embedded":
+        weights = str(embedded_file(spec.weights_file))
     if weights not in ("imagenet", "none"):
         _load(whole, backbone, weights, name, feature_layer)
     backbone.trainable = False
@@ -270,35 +295,35 @@ def _first_line(error: BaseException) -> str:
     return lines[0][:300] if lines else type(error).__name__
 
 
-def normalize(images, normalization: str):
+def normalize(images, normalization: str, prefix: str = ""):
     """Adds the backbone's own normalization to a functional model, from built-in layers only.
 
     Args:
         images: Keras tensor `(batch, size, size, 3)`, RGB in [0, 255].
         normalization: see `BackboneSpec`.
+        prefix: what the layer's name, `normalization`, begins with. Default nothing.
 
     Returns:
         Keras tensor of the same shape.
     """
     import keras
 
+    name = f"{prefix}normalization"
     if normalization == "inside":
         return images
     if normalization == "symmetric":
-        return keras.layers.Rescaling(1 / 127.5, -1.0, name="normalization")(images)
+        return keras.layers.Rescaling(1 / 127.5, -1.0, name=name)(images)
     if normalization == "torch":
         deviation = (0.229, 0.224, 0.225)
         mean = (0.485, 0.456, 0.406)
         return keras.layers.Rescaling(
             [1 / (255 * d) for d in deviation],
             [-m / d for m, d in zip(mean, deviation, strict=True)],
-            name="normalization",
+            name=name,
         )(images)
     if normalization == "caffe":
         flipped = keras.ops.flip(images, axis=-1)
-        return keras.layers.Rescaling(1.0, [-103.939, -116.779, -123.68], name="normalization")(
-            flipped
-        )
+        return keras.layers.Rescaling(1.0, [-103.939, -116.779, -123.68], name=name)(flipped)
     raise ValueError(f"unknown normalization {normalization!r}")
 
 
@@ -310,6 +335,13 @@ def weights_hash(backbone) -> str:
         digest.update(f"{array.shape} {array.dtype}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def join_hashes(hashes: Mapping[str, str]) -> str:
+    """Makes one hash of those of a model's backbones, by name; of one backbone it is its own."""
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    return fingerprint(dict(hashes))
 
 
 def fingerprint(parts: dict[str, Any]) -> str:

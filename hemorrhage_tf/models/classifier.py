@@ -1,20 +1,38 @@
-"""The classifier: normalization, frozen backbone, pooling, standardization and a dense head.
+"""The classifier: normalization, frozen backbones, pooling, standardization and a dense head.
 
-Only built-in Keras layers, so that a saved model loads with plain Keras, in safe mode.
+The features of several backbones stand side by side. There are only built-in Keras layers, so that
+a saved model loads with plain Keras, in safe mode.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from hemorrhage_tf.errors import OptionError
-from hemorrhage_tf.models.backbones import normalize
+from hemorrhage_tf.models.backbones import BackboneSpec, normalize
 
 POOLINGS = ("avg", "max", "avg_max")
 
 # What a feature's standard deviation is raised to before dividing: a channel that never fires
 # would otherwise be divided by zero. The same value as Keras' Normalization layer.
 _EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One of the backbones that a classifier sees a picture through.
+
+    Attributes:
+        spec: its registry entry.
+        backbone: the Keras model, from `build_backbone`.
+    """
+
+    spec: BackboneSpec
+    backbone: Any
 
 
 def check_pooling(pooling: str) -> str:
@@ -24,16 +42,41 @@ def check_pooling(pooling: str) -> str:
     return pooling
 
 
-def pool(feature_map, pooling: str):
-    """Adds global pooling to a functional model: `(batch, h, w, c)` to `(batch, c or 2c)`."""
+def pool(feature_maps: Mapping[str, Any], pooling: str):
+    """Adds global pooling to a functional model.
+
+    Args:
+        feature_maps: Keras tensors `(batch, height, width, channels)`, by what the names of their
+            layers begin with.
+        pooling: "avg", "max" or "avg_max".
+
+    Returns:
+        Keras tensor `(batch, width)`: of each feature map in turn its averages, its maxima, or
+        both.
+    """
     import keras
 
     pooled = []
-    if pooling in ("avg", "avg_max"):
-        pooled.append(keras.layers.GlobalAveragePooling2D(name="average_pooling")(feature_map))
-    if pooling in ("max", "avg_max"):
-        pooled.append(keras.layers.GlobalMaxPooling2D(name="max_pooling")(feature_map))
+    for prefix, feature_map in feature_maps.items():
+        if pooling in ("avg", "avg_max"):
+            average = keras.layers.GlobalAveragePooling2D(name=f"{prefix}average_pooling")
+            pooled.append(average(feature_map))
+        if pooling in ("max", "avg_max"):
+            pooled.append(keras.layers.GlobalMaxPooling2D(name=f"{prefix}max_pooling")(feature_map))
     return pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="pooling")(pooled)
+
+
+def _feature_map(images, backbone, normalization: str, prefix: str = ""):
+    """Adds a backbone to a functional model, with what brings the pictures to it."""
+    import keras
+
+    side = backbone.input_shape[1]
+    if images.shape[1] != side:
+        # Without antialiasing, which no TFLite operator has. From 224 to 160 pixels that is also
+        # the better way: 25 of the Kaggle slices then differ from slices brought to 160 at once by
+        # 1.1 gray levels (root mean square), with an antialiased triangle filter by 1.6.
+        images = keras.layers.Resizing(side, side, "bilinear", name=f"{prefix}resizing")(images)
+    return backbone(normalize(images, normalization, prefix), training=False)
 
 
 def select_pooled(features: np.ndarray, pooling: str) -> np.ndarray:
@@ -54,12 +97,13 @@ def select_pooled(features: np.ndarray, pooling: str) -> np.ndarray:
     return features
 
 
-def build_feature_model(backbone, normalization: str):
+def build_feature_model(backbone, normalization: str, image_size: int | None = None):
     """Builds the model from pixels to features pooled both ways.
 
     Args:
         backbone: from `build_backbone`.
         normalization: the backbone's, see `BackboneSpec`.
+        image_size: side of the pictures, which are resized to the backbone's own; None for that.
 
     Returns:
         A `keras.Model` from `(batch, size, size, 3)` in [0, 255] to float32
@@ -67,9 +111,10 @@ def build_feature_model(backbone, normalization: str):
     """
     import keras
 
-    images = keras.Input(backbone.input_shape[1:], name="image")
-    feature_map = backbone(normalize(images, normalization), training=False)
-    return keras.Model(images, keras.ops.cast(pool(feature_map, "avg_max"), "float32"))
+    side = backbone.input_shape[1] if image_size is None else image_size
+    images = keras.Input((side, side, 3), name="image")
+    feature_map = _feature_map(images, backbone, normalization)
+    return keras.Model(images, keras.ops.cast(pool({"": feature_map}, "avg_max"), "float32"))
 
 
 def standardize(features: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -108,13 +153,15 @@ def build_head(width: int, dropout: float):
     return keras.Model(features, logits, name="head")
 
 
-def build_classifier(backbone, normalization: str, pooling: str, dropout: float = 0.0):
+def build_classifier(branches: Sequence[Branch], pooling: str, dropout: float = 0.0):
     """Builds the whole model, from pixels to probability.
 
+    The side of its input is that of its largest backbone; for the others it resizes the pictures.
+
     Args:
-        backbone: from `build_backbone`. Its batch-norm statistics do not move in training, because
-            those layers are not trainable, also while others are fine-tuned.
-        normalization: the backbone's, see `BackboneSpec`.
+        branches: the backbones, in the order of their features. Their batch-norm statistics do not
+            move in training, because those layers are not trainable, also while others are
+            fine-tuned.
         pooling: "avg", "max" or "avg_max".
         dropout: share of features dropped in training. Default 0.
 
@@ -125,8 +172,15 @@ def build_classifier(backbone, normalization: str, pooling: str, dropout: float 
     """
     import keras
 
-    images = keras.Input(backbone.input_shape[1:], name="image")
-    x = pool(backbone(normalize(images, normalization), training=False), check_pooling(pooling))
+    side = max(branch.backbone.input_shape[1] for branch in branches)
+    images = keras.Input((side, side, 3), name="image")
+    feature_maps = {}
+    for branch in branches:
+        prefix = f"{branch.spec.name}_" if len(branches) > 1 else ""
+        feature_maps[prefix] = _feature_map(
+            images, branch.backbone, branch.spec.normalization, prefix
+        )
+    x = pool(feature_maps, check_pooling(pooling))
     x = keras.layers.Normalization(name="standardization")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
@@ -159,7 +213,8 @@ def with_class_activation_map(classifier):
 
     The head is linear over the pooled features, so its logit is a sum over places of the feature
     map: an average spreads a feature's share over all places, a maximum gives it to the places that
-    have it. The map is scaled so that its mean over all places is the logit.
+    have it. The map is scaled so that its mean over all places is the logit. Those of several
+    backbones are added up on the finest grid, see `spread_matrix`.
 
     Args:
         classifier: from `build_classifier`, trained; or one read back from a file.
@@ -173,25 +228,56 @@ def with_class_activation_map(classifier):
     """
     import keras
 
-    names = [layer.name for layer in classifier.layers]
-    pools = [name for name in ("average_pooling", "max_pooling") if name in names]
-    feature_map = classifier.get_layer(pools[0]).input
     standardization = classifier.get_layer("standardization")
     kernel, bias = classifier.get_layer("logit").get_weights()
     deviation = np.maximum(np.sqrt(standardization.adapt_variance.numpy()), np.float32(_EPSILON))
     weights = (kernel[:, 0] / deviation).astype(np.float32)
     offset = float(bias[0] - standardization.adapt_mean.numpy() @ weights)
-    places = feature_map.shape[1] * feature_map.shape[2]
 
-    cam = offset
-    for name, part in zip(pools, np.split(weights, len(pools)), strict=True):
+    before = standardization.input._keras_history.operation
+    beside = isinstance(before, keras.layers.Concatenate)
+    pooled = before.input if beside else [standardization.input]
+    ends = np.cumsum([tensor.shape[-1] for tensor in pooled])
+    pools = [tensor._keras_history.operation for tensor in pooled]
+    finest = max((layer.input.shape[1:3] for layer in pools), key=np.prod)
+    cams = {finest: offset}
+    for layer, part in zip(pools, np.split(weights, ends[:-1]), strict=True):
+        feature_map = layer.input
+        grid = feature_map.shape[1:3]
         share = feature_map
-        if name == "max_pooling":
+        if isinstance(layer, keras.layers.GlobalMaxPooling2D):
             peak = keras.ops.max(feature_map, axis=(1, 2), keepdims=True)
             at_peak = keras.ops.cast(keras.ops.equal(feature_map, peak), "float32")
             count = keras.ops.sum(at_peak, axis=(1, 2), keepdims=True)
-            share = feature_map * at_peak * (places / count)
-        cam = cam + keras.ops.sum(share * part, axis=-1)
+            share = feature_map * at_peak * (grid[0] * grid[1] / count)
+        share = keras.ops.sum(share * part, axis=-1)
+        cams[grid] = cams[grid] + share if grid in cams else share
+    cam = cams.pop(finest)
+    for (height, width), coarse in cams.items():
+        down = spread_matrix(height, finest[0])
+        across = spread_matrix(width, finest[1]).T
+        cam = cam + keras.ops.matmul(keras.ops.matmul(down, coarse), across)
     cam = keras.layers.Activation("linear", name="cam")(cam)
     outputs = {"probability": classifier.output, "cam": cam}
     return keras.Model(classifier.input, outputs, name="hemorrhage_classifier_with_cam")
+
+
+def spread_matrix(source: int, target: int) -> np.ndarray:
+    """Makes the matrix that spreads values on a coarse grid over a finer one.
+
+    A place of the finer grid takes from each place of the coarser one by how much of it that
+    covers. So a map that is the same everywhere stays so, and every map keeps its mean, which
+    interpolation would not where the sizes do not divide.
+
+    Args:
+        source: places of the coarser grid along one side.
+        target: places of the finer one.
+
+    Returns:
+        float32 `(target, source)`; each row adds up to 1, each column to target / source.
+    """
+    fine, coarse = np.arange(target)[:, np.newaxis], np.arange(source)
+    # In units of 1 / (source * target) all edges are whole numbers.
+    overlap = np.minimum((fine + 1) * source, (coarse + 1) * target)
+    overlap = overlap - np.maximum(fine * source, coarse * target)
+    return (np.maximum(overlap, 0) / source).astype(np.float32)

@@ -27,10 +27,10 @@ class ModelMetadata:
     Attributes:
         image_size: side of the input, in pixels.
         threshold: probabilities at or above it count as hemorrhage.
-        backbone: its name in the registry.
-        feature_layer: where the backbone was cut, or None.
+        backbone: its name in the registry, or several joined by `+`.
+        feature_layer: where the backbone was cut, or None; of several `NAME=LAYER` with commas.
         pooling: "avg", "max" or "avg_max".
-        weights_hash: of the backbone's weights before fine-tuning.
+        weights_hash: of the weights of all backbones before fine-tuning.
         data_hash: of the slices and labels of the fit.
         versions: of the package and of what it ran on.
         window: names of the window, or of three, that Hounsfield units are shown through; None

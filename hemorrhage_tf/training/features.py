@@ -21,8 +21,14 @@ from hemorrhage_tf.data.augmentation import Augmentation
 from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.data.pipeline import explained_read_errors, view_dataset
 from hemorrhage_tf.data.readers import SliceRef
-from hemorrhage_tf.models.backbones import BackboneSpec, fingerprint
-from hemorrhage_tf.models.classifier import build_feature_model
+from hemorrhage_tf.models.backbones import (
+    BackboneSpec,
+    build_backbone,
+    fingerprint,
+    weights_hash,
+)
+from hemorrhage_tf.models.choices import ChosenBackbone
+from hemorrhage_tf.models.classifier import Branch, build_feature_model
 from hemorrhage_tf.models.folding import fold_batch_normalization
 from hemorrhage_tf.reporting import Reporter
 
@@ -123,14 +129,15 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """What computes features, and what decides their values.
+    """What computes the features of one backbone, and what decides their values.
 
     Attributes:
         spec: the backbone's registry entry.
         backbone: the float32 Keras model that the classifier is built around.
         weights_hash: of its weights.
         feature_layer: where it was cut, or None.
-        model_input: what slices are brought to.
+        model_input: what slices are brought to; where it is of another size than the backbone's
+            input, the backbone sees it resized, as in the classifier.
         policy: the Keras dtype policy to compute under.
     """
 
@@ -142,6 +149,11 @@ class FeatureSource:
     policy: str
 
     @property
+    def branch(self) -> Branch:
+        """The backbone as a classifier takes it."""
+        return Branch(self.spec, self.backbone)
+
+    @property
     def width(self) -> int:
         """How many features a view has, average and max pooled."""
         return 2 * self.backbone.output_shape[-1]
@@ -151,17 +163,20 @@ class FeatureSource:
         """A hash of all that decides a feature's value besides the view's pixels."""
         import tensorflow as tf
 
-        return fingerprint(
-            {
-                "backbone": self.spec.name,
-                "normalization": self.spec.normalization,
-                "weights": self.weights_hash,
-                "feature_layer": self.feature_layer,
-                "policy": self.policy,
-                "model_input": self.model_input.key,
-                "tensorflow": tf.__version__,
-            }
-        )
+        parts = {
+            "backbone": self.spec.name,
+            "normalization": self.spec.normalization,
+            "weights": self.weights_hash,
+            "feature_layer": self.feature_layer,
+            "policy": self.policy,
+            "model_input": self.model_input.key,
+            "tensorflow": tf.__version__,
+        }
+        # Where nothing is resized, a backbone shares its features with itself among others.
+        side = self.backbone.input_shape[1]
+        if side != self.model_input.image_size:
+            parts["resized_to"] = side
+        return fingerprint(parts)
 
     def forward(self, strategy) -> Callable[[object], np.ndarray]:
         """Makes the function from a distributed batch of images to an array of features."""
@@ -169,7 +184,9 @@ class FeatureSource:
 
         with strategy.scope():
             folded = fold_batch_normalization(self.backbone, self.policy)
-            model = build_feature_model(folded, self.spec.normalization)
+            model = build_feature_model(
+                folded, self.spec.normalization, self.model_input.image_size
+            )
 
         @tf.function(reduce_retracing=True)
         def replica_features(images):
@@ -180,6 +197,33 @@ class FeatureSource:
             return np.concatenate([result.numpy() for result in results])
 
         return features
+
+
+def build_source(chosen: ChosenBackbone, model_input: ModelInput, seed: int) -> FeatureSource:
+    """Builds a backbone and what computes its features in float32.
+
+    Args:
+        chosen: the backbone.
+        model_input: what slices are brought to.
+        seed: of random weights.
+
+    Returns:
+        The source.
+
+    Raises:
+        HemorrhageError: see `build_backbone`.
+    """
+    backbone = build_backbone(
+        chosen.spec.name, chosen.weights, chosen.image_size, chosen.feature_layer, seed
+    )
+    return FeatureSource(
+        chosen.spec,
+        backbone,
+        weights_hash(backbone),
+        chosen.feature_layer,
+        model_input,
+        "float32",
+    )
 
 
 def compute_features(

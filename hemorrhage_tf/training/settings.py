@@ -8,7 +8,13 @@ from typing import Any
 from hemorrhage_tf.data.augmentation import DEFAULT_AUGMENTATIONS, parse_augmentations
 from hemorrhage_tf.data.windows import parse_windows
 from hemorrhage_tf.errors import OptionError
-from hemorrhage_tf.models.backbones import backbone_spec, resolve_weights
+from hemorrhage_tf.models.choices import (
+    ChosenBackbone,
+    backbone_specs,
+    choose_backbones,
+    join_values,
+    values_of_each,
+)
 from hemorrhage_tf.models.classifier import check_pooling
 
 STRATEGIES = ("auto", "mirrored", "none")
@@ -29,10 +35,14 @@ class FitSettings:
     """Everything that decides what a fit gives, besides the slices themselves.
 
     Attributes:
-        backbone: a name of the registry.
-        weights: "imagenet", "none", a weights file's path, or None for the backbone's default.
-        feature_layer: the backbone's last layer to keep, or None for all.
-        image_size: side of the model input in pixels, or None for the backbone's own.
+        backbone: a name of the registry, or several joined by `+`, whose features then stand side
+            by side.
+        weights: "imagenet", "embedded", "none", a weights file's path, or None for the backbone's
+            default. Of several backbones `NAME=WEIGHTS` with commas, see `models.choices`.
+        feature_layer: the backbone's last layer to keep, or None for all. Of several
+            `NAME=LAYER` with commas.
+        image_size: side of the model input in pixels, or None for the backbone's own. Of several
+            backbones each then sees its own, and the model input is the largest of them.
         window: names of the window, or of three, that Hounsfield units are shown through, see
             `data.windows`; None for the brain window.
         canonical: cut each slice to its head first, see `data.canonical`.
@@ -59,7 +69,8 @@ class FitSettings:
         class_weights: "balanced" or "none".
         early_stopping: epochs without a better validation loss before stopping; 0 for never. A
             fifth of the training part is then held out to validate on.
-        fine_tune_from: first backbone layer to unfreeze after the head is trained, or None.
+        fine_tune_from: first backbone layer to unfreeze after the head is trained, or None. Of
+            several backbones `NAME=LAYER` with commas; the others stay frozen.
         fine_tune_epochs: epochs of fine-tuning.
         fine_tune_learning_rate: of Adam, for fine-tuning.
         strategy: "auto", "mirrored" or "none".
@@ -106,12 +117,18 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         """Fills in what depends on the backbone and checks every value."""
-        spec = backbone_spec(self.backbone)
+        chosen = self.backbones
         set_field = object.__setattr__  # the object is frozen for everybody else
-        set_field(self, "weights", resolve_weights(self.backbone, self.weights))
-        set_field(
-            self, "image_size", spec.image_size if self.image_size is None else self.image_size
-        )
+        set_field(self, "backbone", "+".join(each.spec.name for each in chosen))
+        set_field(self, "weights", join_values({each.spec.name: each.weights for each in chosen}))
+        layers = {each.spec.name: each.feature_layer for each in chosen}
+        set_field(self, "feature_layer", join_values(layers))
+        if len({each.image_size for each in chosen}) == 1:
+            # Where the sizes differ, one number would say that all backbones see that size.
+            set_field(self, "image_size", chosen[0].image_size)
+        if self.fine_tune_from:
+            specs = backbone_specs(self.backbone)
+            values_of_each("--fine-tune-from", self.fine_tune_from, specs)
         set_field(self, "augment", parse_augmentations(self.augment))
         if self.window is not None:
             set_field(self, "window", parse_windows(self.window))
@@ -123,7 +140,7 @@ class FitSettings:
         _one_of("--class-weights", self.class_weights, CLASS_WEIGHTS)
         _one_of("--solver", self.solver, SOLVERS)
         _one_of("--calibration", self.calibration, CALIBRATIONS)
-        _within("--image-size", self.image_size, 8, 2048)
+        _within("--image-size", self.input_size, 8, 2048)
         _within("--views", self.views, 1, 1000)
         _within("--repeats", self.repeats, 1, 1000)
         _within("--epochs", self.epochs, 1, 100_000)
@@ -154,6 +171,16 @@ class FitSettings:
             )
         if self.solver == "lbfgs":
             self._check_lbfgs()
+
+    @property
+    def backbones(self) -> tuple[ChosenBackbone, ...]:
+        """What each backbone is given, in the order of their features."""
+        return choose_backbones(self.backbone, self.weights, self.feature_layer, self.image_size)
+
+    @property
+    def input_size(self) -> int:
+        """Side of the model input in pixels."""
+        return max(each.image_size for each in self.backbones)
 
     @property
     def head_solver(self) -> str:

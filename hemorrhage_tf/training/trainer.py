@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from hemorrhage_tf.data.pipeline import view_dataset
 from hemorrhage_tf.data.scan import ScannedSlices
 from hemorrhage_tf.data.splits import holdout
 from hemorrhage_tf.errors import OptionError
+from hemorrhage_tf.models.choices import values_of_each
 from hemorrhage_tf.models.classifier import (
     build_classifier,
     build_head,
@@ -209,14 +210,33 @@ def layers_from(backbone, name: str) -> list:
     return tuned
 
 
+def tuned_layers(sources: Sequence[FeatureSource], fine_tune_from: str) -> list[list]:
+    """Lists for each backbone the layers that fine-tuning unfreezes; none for one left frozen.
+
+    Args:
+        sources: the backbones.
+        fine_tune_from: what `--fine-tune-from` says: a layer, or `NAME=LAYER` pairs.
+
+    Raises:
+        OptionError: no such layer or backbone, or nothing to train.
+    """
+    specs = [source.spec for source in sources]
+    first = values_of_each("--fine-tune-from", fine_tune_from, specs)
+    return [
+        layers_from(source.backbone, first[source.spec.name]) if source.spec.name in first else []
+        for source in sources
+    ]
+
+
 class Trainer:
     """Trains one head after another on the same slices, and builds the classifier of the last.
 
     Args:
         slices: all of them.
         settings: of the fit.
-        source: the backbone, and what computes its features in float32.
-        policy: the Keras dtype policy under which the frozen backbone sees what is only trained
+        sources: the backbones, and what computes their features in float32; in the order of their
+            features, and all from one model input.
+        policies: of each the Keras dtype policy under which it sees, frozen, what is only trained
             on. What is evaluated passes through it in float32 always, as in the saved model.
         strategy: the devices.
         reporter: where progress goes.
@@ -227,18 +247,18 @@ class Trainer:
         self,
         slices: ScannedSlices,
         settings: FitSettings,
-        source: FeatureSource,
-        policy: str,
+        sources: Sequence[FeatureSource],
+        policies: Sequence[str],
         strategy,
         reporter: Reporter,
         cache_at: Path,
     ) -> None:
         self._slices = slices
         self._settings = settings
-        self._source = source
+        self._sources = sources
+        self._policies = policies
         self._strategy = strategy
         self._reporter = reporter
-        self._policy = policy
         self._cache_at = cache_at if settings.feature_cache else None
         self._augmentation = Augmentation(settings.augment, settings.seed)
         self._features: list[np.ndarray] = []
@@ -246,9 +266,10 @@ class Trainer:
         self._head_loop: tuple[object, Loop] | None = None
         self._warned_of_convergence = False
         self._classifier = None
-        self._backbone_start = None
+        self._backbones_start: list | None = None
+        self._tuned: list[list] = []
         if settings.fine_tune_from is not None:
-            layers_from(source.backbone, settings.fine_tune_from)
+            self._tuned = tuned_layers(sources, settings.fine_tune_from)
 
     @property
     def epochs(self) -> int:
@@ -266,17 +287,24 @@ class Trainer:
         views = np.ones(count, np.int64)
         if self._settings.feature_cache:
             views[trained_on] = self._settings.views
-        # How many of a slice's views are computed in float32; they come first.
-        exact = np.isin(np.arange(count), evaluated).astype(np.int64)
-        if self._policy == self._source.policy:
-            exact = views
-        mixed = replace(self._source, policy=self._policy)
-        first = self._compute(self._source, [range(k) for k in exact])
-        rest = self._compute(mixed, [range(*pair) for pair in zip(exact, views, strict=True)])
-        self._features = [
-            select_pooled(np.concatenate(pair), self._settings.pooling)
-            for pair in zip(first, rest, strict=True)
-        ]
+        once = np.isin(np.arange(count), evaluated).astype(np.int64)
+        beside = []
+        for source, policy in zip(self._sources, self._policies, strict=True):
+            # How many of a slice's views are computed in float32; they come first.
+            exact = views if policy == source.policy else once
+            first = self._compute(source, [range(k) for k in exact])
+            rest = self._compute(
+                replace(source, policy=policy),
+                [range(*pair) for pair in zip(exact, views, strict=True)],
+            )
+            beside.append(
+                [
+                    select_pooled(np.concatenate(pair), self._settings.pooling)
+                    for pair in zip(first, rest, strict=True)
+                ]
+            )
+        # In the order in which the classifier pools its backbones.
+        self._features = [np.concatenate(each, axis=1) for each in zip(*beside, strict=True)]
 
     def _compute(self, source: FeatureSource, views: list[range]) -> list[np.ndarray]:
         return compute_features(
@@ -303,8 +331,9 @@ class Trainer:
         Returns:
             float32 probabilities of the test slices, and the history.
         """
-        if self._backbone_start is not None:
-            self._source.backbone.set_weights(self._backbone_start)
+        if self._backbones_start is not None:
+            for source, start in zip(self._sources, self._backbones_start, strict=True):
+                source.backbone.set_weights(start)
         rows = np.concatenate([self._features[index] for index in part.train])
         counts = [len(self._features[index]) for index in part.train]
         mean, variance = feature_statistics(rows)
@@ -347,11 +376,10 @@ class Trainer:
         return self._build_classifier()
 
     def _build_classifier(self):
-        """Builds a classifier around the backbone as it stands, with the head of now."""
+        """Builds a classifier around the backbones as they stand, with the head of now."""
         with self._strategy.scope():
             classifier = build_classifier(
-                self._source.backbone,
-                self._source.spec.normalization,
+                [source.branch for source in self._sources],
                 self._settings.pooling,
                 self._settings.dropout,
             )
@@ -403,17 +431,18 @@ class Trainer:
         return history
 
     def _fine_tune(self, part: Part, advance) -> list[Epoch]:
-        backbone = self._source.backbone
-        if self._backbone_start is None:
-            self._backbone_start = backbone.get_weights()
-        tuned = layers_from(backbone, self._settings.fine_tune_from)
-        backbone.trainable = True
-        for layer in backbone.layers:
-            layer.trainable = layer in tuned
+        backbones = [source.backbone for source in self._sources]
+        if self._backbones_start is None:
+            self._backbones_start = [backbone.get_weights() for backbone in backbones]
+        for backbone, tuned in zip(backbones, self._tuned, strict=True):
+            backbone.trainable = True
+            for layer in backbone.layers:
+                layer.trainable = layer in tuned
         try:
             return self._train_on_pixels("fine-tune", part, advance)
         finally:
-            backbone.trainable = False
+            for backbone in backbones:
+                backbone.trainable = False
 
     def _train_on_pixels(self, stage: str, part: Part, advance) -> list[Epoch]:
         """Trains what is trainable on fresh views of the slices, starting from the head of now."""
@@ -462,7 +491,7 @@ class Trainer:
             [records[index].ref for index in indices],
             [self._slices.hashes[index] for index in indices],
             [[view]] * len(indices),
-            self._source.model_input,
+            self._sources[0].model_input,
             self._augmentation,
         )
 

@@ -263,3 +263,23 @@ class TestHounsfield:
         assert not (tmp_path / "a.tflite").exists()
         export = htf.export(run, tmp_path / "a.tflite", verify=root, quiet=True)
         assert export.verifications["serving_default"].slices == 12
+
+
+def test_every_form_of_backbones_side_by_side_answers_as_the_run(kaggle_folder, tmp_path):
+    settings = {**FIT, "backbone": "tiny+phantomnet", "weights": "none", "image_size": None}
+    run = htf.fit(kaggle_folder, out=tmp_path / "run", views=2, **settings)
+    expected = probabilities(run, kaggle_folder)
+    htf.export(run, tmp_path / "saved", quiet=True)
+    forms = {"saved": 1e-4}
+    for quantize, tolerance in {"none": 1e-4, "float16": 5e-3, "dynamic": 0.1, "int8": 0.1}.items():
+        target = f"{quantize}.tflite"
+        htf.export(run, tmp_path / target, quantize=quantize, cam=True, quiet=True)
+        forms[target] = tolerance
+    images = np.random.default_rng(0).uniform(0, 255, (2, 160, 160, 3)).astype(np.float32)
+    for form, tolerance in forms.items():
+        model = htf.load(tmp_path / form)
+        np.testing.assert_allclose(
+            probabilities(model, kaggle_folder), expected, atol=tolerance, err_msg=form
+        )
+        _, cam = model._explain()(images)
+        assert cam.shape == (2, 20, 20)  # of 8 x 8 and 20 x 20

@@ -17,9 +17,10 @@ from plain_phantoms import draw_phantom
 from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.exporters.saved_model import decode_to_model_input, write_saved_model
-from hemorrhage_tf.models.backbones import build_backbone
+from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
 from hemorrhage_tf.models.classifier import (
     POOLINGS,
+    Branch,
     build_classifier,
     build_feature_model,
     select_pooled,
@@ -36,7 +37,7 @@ MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 def trained_classifier(pooling):
     rng = np.random.default_rng(0)
     backbone = build_backbone("tiny", "none", SIZE)
-    classifier = build_classifier(backbone, "symmetric", pooling)
+    classifier = build_classifier([Branch(backbone_spec("tiny"), backbone)], pooling)
     images = rng.uniform(0, 255, (16, SIZE, SIZE, 3)).astype(np.float32)
     features = select_pooled(build_feature_model(backbone, "symmetric")(images).numpy(), pooling)
     mean, variance = features.mean(axis=0), features.var(axis=0) + 1e-6

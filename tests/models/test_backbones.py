@@ -19,6 +19,7 @@ from hemorrhage_tf.models.backbones import (
     backbone_spec,
     build_backbone,
     fingerprint,
+    join_hashes,
     normalize,
     resolve_weights,
     weights_hash,
@@ -68,27 +69,49 @@ class TestRegistry:
             backbone_spec("resnet51")
         assert all(name in str(caught.value) for name in BACKBONES)
 
-    def test_exactly_the_embedded_one_needs_no_weights(self):
-        assert [name for name, spec in BACKBONES.items() if spec.embedded] == [EMBEDDED_BACKBONE]
+    def test_the_embedded_one_comes_with_weights(self):
+        assert backbone_spec(EMBEDDED_BACKBONE).weights_file is not None
+        assert {name for name, spec in BACKBONES.items() if spec.embedded} == {
+            "tiny",
+            EMBEDDED_BACKBONE,
+        }
 
 
 class TestResolveWeights:
     @pytest.mark.parametrize("name", BACKBONES)
     def test_default(self, name):
-        assert resolve_weights(name, None) == ("none" if name == "tiny" else "imagenet")
+        embedded = {"tiny": "none", "phantomnet": "embedded"}
+        assert resolve_weights(name, None) == embedded.get(name, "imagenet")
 
-    @pytest.mark.parametrize("weights", ["imagenet", "none"])
-    def test_a_named_kind_stays(self, weights):
-        assert resolve_weights("resnet50", weights) == weights
+    @pytest.mark.parametrize(
+        "name, weights",
+        [
+            ("resnet50", "imagenet"),
+            ("resnet50", "none"),
+            ("phantomnet", "embedded"),
+            ("phantomnet", "none"),
+        ],
+    )
+    def test_a_named_kind_stays(self, name, weights):
+        assert resolve_weights(name, weights) == weights
 
     def test_a_file_stays(self, tmp_path):
         path = tmp_path / "some.weights.h5"
         path.touch()
         assert resolve_weights("tiny", str(path)) == str(path)
 
-    def test_embedded_has_no_imagenet_weights(self):
-        with pytest.raises(OptionError, match="no ImageNet weights of tiny.*Accepted.*none"):
-            resolve_weights("tiny", "imagenet")
+    @pytest.mark.parametrize(
+        "name, weights, message",
+        [
+            ("tiny", "imagenet", "no ImageNet weights of tiny. Accepted with it: none, or a"),
+            ("phantomnet", "imagenet", "no ImageNet weights of phantomnet.*: embedded, none, or a"),
+            ("tiny", "embedded", "no embedded weights of tiny. Accepted with it: none, or a"),
+            ("resnet50", "embedded", "no embedded weights of resnet50.*: imagenet, none, or a"),
+        ],
+    )
+    def test_a_kind_that_there_is_not_lists_the_accepted(self, name, weights, message):
+        with pytest.raises(OptionError, match=f"--weights {weights}: there are {message}"):
+            resolve_weights(name, weights)
 
     @pytest.mark.parametrize("received", ["imagenett", "no/such.weights.h5", "."])
     def test_no_such_file(self, received):
@@ -222,6 +245,26 @@ class TestWeightsFile:
         path = save_legacy(tiny(feature_layer="block1_out"), tmp_path / "legacy.h5")
         with pytest.raises(WeightsError, match=r"legacy\.h5: the file does not fit tiny, whole"):
             tiny(path)
+
+
+class TestEmbeddedWeights:
+    @pytest.fixture
+    def saved(self, tmp_path, monkeypatch):
+        """A backbone, and a file of its weights in the place of the package's."""
+        saved = build_backbone("phantomnet", "none", 32, seed=7)
+        saved.save_weights(tmp_path / "phantomnet.weights.h5")
+        monkeypatch.setattr("hemorrhage_tf.models.backbones.embedded_file", tmp_path.joinpath)
+        return saved
+
+    @pytest.mark.parametrize("size", [32, 64])
+    def test_are_those_of_the_file_at_any_size(self, saved, size):
+        assert_equal_weights(build_backbone("phantomnet", "embedded", size), saved)
+
+    def test_serve_a_cut_backbone(self, saved):
+        cut = build_backbone("phantomnet", "embedded", 32, "stage2_block_out")
+        assert cut.output_shape == (None, 4, 4, 64)
+        for left, right in zip(cut.get_weights(), saved.get_weights(), strict=False):
+            np.testing.assert_array_equal(left, right)
 
 
 IMAGENET_SIZE = 96  # the smallest that Keras' store has weights of MobileNetV2 for
@@ -377,6 +420,16 @@ class TestNormalize:
         backbone = build_backbone("efficientnet_v2_b0", "none", 32)
         assert any(isinstance(layer, keras.layers.Rescaling) for layer in backbone.layers[:3])
 
+    def test_the_layers_name_may_have_a_prefix(self):
+        import keras
+
+        for kind in ("caffe", "symmetric", "torch"):
+            inputs = keras.Input((4, 4, 3))
+            names = [layer.name for layer in keras.Model(inputs, normalize(inputs, kind)).layers]
+            assert "normalization" in names
+            model = keras.Model(inputs, normalize(inputs, kind, "tiny_"))
+            assert model.layers[-1].name == "tiny_normalization"
+
     def test_unknown_kind(self):
         import keras
 
@@ -396,6 +449,16 @@ class TestHashes:
             after = weights_hash(backbone)
             assert after != before
             before = after
+
+    def test_joined_hash_is_that_of_one_and_depends_on_every_one(self):
+        assert join_hashes({"tiny": "a"}) == "a"
+        seen = {
+            join_hashes({"tiny": "a", "phantomnet": "b"}),
+            join_hashes({"tiny": "b", "phantomnet": "a"}),
+            join_hashes({"tiny": "a", "phantomnet": "c"}),
+            join_hashes({"tiny": "a", "resnet50": "b"}),
+        }
+        assert len(seen) == 4 and {len(each) for each in seen} == {32}
 
     def test_fingerprint_does_not_depend_on_the_order_of_keys(self):
         one = fingerprint({"a": 1, "b": {"c": None, "d": "x"}})

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from hemorrhage_tf.errors import OptionError
-from hemorrhage_tf.models.backbones import build_backbone, weights_hash
+from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
 from hemorrhage_tf.models.classifier import (
     POOLINGS,
+    Branch,
     build_classifier,
     build_feature_model,
     build_head,
@@ -18,7 +19,9 @@ from hemorrhage_tf.models.classifier import (
     pool,
     select_pooled,
     set_head,
+    spread_matrix,
     standardize,
+    with_class_activation_map,
 )
 
 SIZE = 24
@@ -52,7 +55,7 @@ def trained(backbone, pooling: str = "avg_max", dropout: float = 0.0):
     variance = rng.uniform(0.05, 2, width).astype(np.float32)
     kernel = rng.normal(0, 0.3, (width, 1)).astype(np.float32)
     bias = np.array([0.4], np.float32)
-    classifier = build_classifier(backbone, "symmetric", pooling, dropout)
+    classifier = build_classifier([Branch(backbone_spec("tiny"), backbone)], pooling, dropout)
     set_head(classifier, mean, variance, kernel, bias)
     return classifier, (mean, variance, kernel, bias)
 
@@ -64,7 +67,7 @@ class TestPooling:
 
         feature_map = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
         inputs = keras.Input((3, 5, 4))
-        model = keras.Model(inputs, pool(inputs, pooling))
+        model = keras.Model(inputs, pool({"": inputs}, pooling))
         expected = pooled_by_hand(feature_map, pooling)
         np.testing.assert_allclose(model(feature_map), expected, atol=1e-6)
 
@@ -83,7 +86,7 @@ class TestPooling:
 
     def test_unknown_one_is_refused_by_the_classifier(self, backbone):
         with pytest.raises(OptionError, match="--pooling median"):
-            build_classifier(backbone, "symmetric", "median")
+            build_classifier([Branch(backbone_spec("tiny"), backbone)], "median")
 
 
 class TestFeatureModel:
@@ -127,6 +130,95 @@ class TestStandardize:
         np.testing.assert_allclose(layer(features), found, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def branches():
+    """Two backbones of other input sizes, feature grids and widths."""
+    tiny = build_backbone("tiny", "none", SIZE, "block2_out")
+    phantomnet = build_backbone("phantomnet", "none", 32)
+    return [Branch(backbone_spec("tiny"), tiny), Branch(backbone_spec("phantomnet"), phantomnet)]
+
+
+class TestSideBySide:
+    IMAGES = np.random.default_rng(2).uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
+
+    def trained(self, branches, pooling):
+        classifier = build_classifier(branches, pooling)
+        width = classifier.get_layer("logit").input.shape[-1]
+        rng = np.random.default_rng(4)
+        kernel = rng.normal(0, 0.3, (width, 1)).astype(np.float32)
+        values = rng.normal(0, 0.2, width), rng.uniform(0.05, 2, width), kernel
+        set_head(classifier, *values, np.array([-0.3], np.float32))
+        return classifier, values
+
+    def feature_maps(self, branches):
+        import tensorflow as tf
+
+        resized = tf.image.resize(self.IMAGES, (SIZE, SIZE))
+        seen = [resized, self.IMAGES]
+        return [
+            branch.backbone(images / 127.5 - 1).numpy()
+            for branch, images in zip(branches, seen, strict=True)
+        ]
+
+    @pytest.mark.parametrize("pooling", POOLINGS)
+    def test_the_head_sees_each_ones_features_in_turn(self, branches, pooling):
+        classifier, (mean, variance, kernel) = self.trained(branches, pooling)
+        assert classifier.input_shape == (None, 32, 32, 3)
+        maps = self.feature_maps(branches)
+        features = np.concatenate([pooled_by_hand(each, pooling) for each in maps], axis=1)
+        expected = sigmoid((features - mean) / np.sqrt(variance) @ kernel - 0.3)
+        assert np.ptp(expected) > 1e-3
+        np.testing.assert_allclose(classifier(self.IMAGES), expected, atol=1e-5)
+
+    def test_features_of_each_are_those_that_are_cached(self, branches):
+        maps = self.feature_maps(branches)
+        for branch, feature_map in zip(branches, maps, strict=True):
+            model = build_feature_model(branch.backbone, branch.spec.normalization, 32)
+            expected = pooled_by_hand(feature_map, "avg_max")
+            np.testing.assert_allclose(model(self.IMAGES), expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("order", [1, -1])
+    @pytest.mark.parametrize("pooling", POOLINGS)
+    def test_mean_of_the_class_activation_map_is_the_logit(
+        self, branches, pooling, order, tmp_path
+    ):
+        import keras
+
+        classifier, _ = self.trained(branches[::order], pooling)
+        classifier.save(tmp_path / "model.keras")
+        classifier = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+        cam = with_class_activation_map(classifier)(self.IMAGES)["cam"].numpy()
+        assert cam.shape == (3, 6, 6)  # of 6 x 6 and 4 x 4
+        logits = keras.Model(classifier.input, classifier.get_layer("logit").output)(self.IMAGES)
+        np.testing.assert_allclose(cam.mean(axis=(1, 2)), logits[:, 0], atol=1e-5)
+
+    def test_a_place_of_the_class_activation_map_adds_up_what_it_covers(self, branches):
+        classifier, (_, variance, kernel) = self.trained(branches, "avg")
+        mean = np.zeros_like(variance)
+        set_head(classifier, mean, variance, kernel, np.zeros(1))
+        found = with_class_activation_map(classifier)(self.IMAGES)["cam"].numpy()
+        fine, coarse = self.feature_maps(branches)
+        weights = (kernel[:, 0] / np.sqrt(variance)).astype(np.float32)
+        # On a grid that both divide, every place is its own.
+        parts = np.repeat(np.repeat(fine @ weights[:32], 2, 1), 2, 2)
+        parts += np.repeat(np.repeat(coarse @ weights[32:], 3, 1), 3, 2)
+        expected = parts.reshape(3, 6, 2, 6, 2).mean(axis=(2, 4))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+class TestSpreadMatrix:
+    @pytest.mark.parametrize("source, target", [(1, 1), (5, 5), (3, 6), (14, 20), (7, 20), (1, 9)])
+    def test_keeps_what_is_the_same_everywhere_and_every_mean(self, source, target):
+        matrix = spread_matrix(source, target)
+        assert matrix.shape == (target, source) and (matrix >= 0).all()
+        np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(matrix.sum(axis=0), target / source, atol=1e-5)
+
+    def test_repeats_where_sizes_divide(self):
+        expected = np.repeat(np.eye(3), 4, axis=0)
+        np.testing.assert_array_equal(spread_matrix(3, 12), expected)
+
+
 class TestHead:
     @pytest.mark.parametrize("dropout", [0.0, 0.5])
     def test_is_linear_and_starts_from_zeros(self, dropout):
@@ -167,7 +259,7 @@ class TestClassifier:
             assert found == float(bias > 0)
 
     def test_untrained_says_one_half(self, backbone):
-        classifier = build_classifier(backbone, "symmetric", "avg")
+        classifier = build_classifier([Branch(backbone_spec("tiny"), backbone)], "avg")
         np.testing.assert_allclose(classifier(random_images()), 0.5)
 
     def test_batch_norm_statistics_do_not_move_in_training(self):
@@ -183,7 +275,8 @@ class TestClassifier:
         import keras
 
         backbone = build_backbone("efficientnet_v2_b0", "none", 32)
-        classifier = build_classifier(backbone, "inside", "avg")
+        branch = Branch(backbone_spec("efficientnet_v2_b0"), backbone)
+        classifier = build_classifier([branch], "avg")
         features = keras.Model(classifier.input, classifier.get_layer("average_pooling").output)
         images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
         expected = features(images, training=False).numpy()

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hemorrhage_tf.models.backbones import build_backbone, weights_hash
-from hemorrhage_tf.models.classifier import build_classifier
+from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
+from hemorrhage_tf.models.classifier import Branch, build_classifier
 from hemorrhage_tf.models.folding import fold_batch_normalization
 
 
@@ -68,7 +68,7 @@ class TestEquality:
     def test_folds_a_backbone_that_is_in_use(self):
         backbone = randomize(build_backbone("tiny", "none", 16))
         for _ in range(2):
-            build_classifier(backbone, "symmetric", "avg")
+            build_classifier([Branch(backbone_spec("tiny"), backbone)], "avg")
             fold_batch_normalization(backbone, "float32")
         copy = fold_batch_normalization(backbone, "float32")
         assert not normalizations(copy)

@@ -13,6 +13,7 @@ from hemorrhage_tf.data.augmentation import Augmentation
 from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.data.readers import content_hash, read_slice
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
+from hemorrhage_tf.models.choices import choose_backbones
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training import features as features_module
 from hemorrhage_tf.training.features import (
@@ -20,6 +21,7 @@ from hemorrhage_tf.training.features import (
     CACHE_VARIABLE,
     FeatureCache,
     FeatureSource,
+    build_source,
     cache_folder,
     compute_features,
 )
@@ -228,6 +230,17 @@ class TestComputeFeatures:
             assert features.shape == (1, source.width) and features.dtype == np.float32
             np.testing.assert_allclose(features[0], expected, rtol=1e-3, atol=1e-4)
 
+    def test_of_a_backbone_of_another_size_are_of_resized_pictures(self, source, pictures):
+        import tensorflow as tf
+
+        model_input = ModelInput(2 * SIZE)
+        found = compute(replace(source, model_input=model_input), pictures[:3], None)
+        for path, features in zip(pictures, found, strict=False):
+            image = tf.image.resize(model_input(read_slice(path)), (SIZE, SIZE))
+            feature_map = source.backbone(image[np.newaxis] / 127.5 - 1).numpy()[0]
+            expected = np.concatenate([feature_map.mean(axis=(0, 1)), feature_map.max(axis=(0, 1))])
+            np.testing.assert_allclose(features[0], expected, rtol=1e-3, atol=1e-4)
+
     def test_cached_equal_uncached_and_nothing_is_computed_twice(
         self, source, pictures, cache, monkeypatch
     ):
@@ -368,6 +381,16 @@ class TestFingerprint:
         before = source.fingerprint
         monkeypatch.setattr(model_input_module, "VERSION", -1)
         assert source.fingerprint != before
+
+    def test_is_that_of_the_backbone_alone_unless_pictures_are_resized_for_it(self, source):
+        larger = replace(source, model_input=ModelInput(2 * SIZE))
+        alone = build_source(
+            choose_backbones("tiny", image_size=2 * SIZE)[0], ModelInput(2 * SIZE), 0
+        )
+        both = choose_backbones("tiny+phantomnet", "none", image_size=2 * SIZE)
+        among = build_source(both[0], ModelInput(2 * SIZE), 0)
+        assert among.fingerprint == alone.fingerprint
+        assert len({each.fingerprint for each in (source, larger, alone)}) == 3
 
     def test_width_is_that_of_both_poolings(self, source):
         assert source.width == 128

@@ -24,6 +24,10 @@ class TestRoundTrip:
             {"backbone": "tiny", "window": "brain,subdural,600/2800", "upright": True},
             {"backbone": "tiny", "window": "40/80", "canonical": False},
             {"backbone": "tiny", "solver": "lbfgs", "l2": 0.1},
+            {"backbone": "resnet152+phantomnet"},
+            {"backbone": "tiny + phantomnet", "weights": "none", "image_size": 96},
+            {"backbone": "tiny+phantomnet", "feature_layer": "phantomnet=top2_out"},
+            {"backbone": "resnet50+resnet152", "feature_layer": "resnet50=x,resnet152=y"},
         ],
     )
     def test_through_json(self, values):
@@ -42,6 +46,18 @@ class TestFilledIn:
         settings = FitSettings(backbone="tiny")
         assert (settings.weights, settings.image_size) == ("none", 64)
         assert FitSettings(backbone="tiny", image_size=32).image_size == 32
+
+    def test_of_several_backbones_each_has_its_own(self):
+        settings = FitSettings(backbone="resnet152 + phantomnet", feature_layer="conv4")
+        assert settings.backbone == "resnet152+phantomnet"
+        assert settings.weights == "resnet152=imagenet,phantomnet=embedded"
+        assert settings.feature_layer == "resnet152=conv4"
+        assert [each.image_size for each in settings.backbones] == [224, 160]
+        # One number would say that both see that size.
+        assert (settings.image_size, settings.input_size) == (None, 224)
+        settings = FitSettings(backbone="resnet152+phantomnet", image_size=96)
+        assert [each.image_size for each in settings.backbones] == [96, 96]
+        assert (settings.image_size, settings.input_size) == (96, 96)
 
     @pytest.mark.parametrize("given", ["contrast,horizontal_flip", ["contrast", "horizontal_flip"]])
     def test_augmentations_stand_in_the_order_of_use(self, given):
@@ -90,6 +106,10 @@ class TestHeadSolver:
 INVALID = [
     ({"backbone": "resnet51"}, r"--backbone resnet51: no such backbone. Accepted: .*resnet50"),
     ({"weights": "imagenet"}, r"--weights imagenet: there are no ImageNet weights of tiny"),
+    (
+        {"backbone": "tiny+phantomnet", "fine_tune_from": "x", "fine_tune_epochs": 1},
+        r"--fine-tune-from x: does not say which backbone it is of, tiny or phantomnet",
+    ),
     ({"pooling": "mean"}, r"--pooling mean: accepted are avg, max, avg_max"),
     ({"augment": "flip"}, r"--augment: no augmentation is called flip. Accepted: horizontal_flip"),
     ({"strategy": "multi"}, r"--strategy multi: accepted are auto, mirrored, none"),

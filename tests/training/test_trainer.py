@@ -56,9 +56,8 @@ def make_trainer(slices, cache: Path, policy: str = "float32", quiet: bool = Tru
     backbone = build_backbone("tiny", "none", SIZE, None, 0)
     spec = backbone_spec("tiny")
     source = FeatureSource(spec, backbone, weights_hash(backbone), None, INPUT, "float32")
-    trainer = Trainer(
-        slices, chosen, source, policy, tf.distribute.get_strategy(), Reporter(quiet=quiet), cache
-    )
+    strategy, reporter = tf.distribute.get_strategy(), Reporter(quiet=quiet)
+    trainer = Trainer(slices, chosen, [source], [policy], strategy, reporter, cache)
     everything = np.arange(len(slices))
     trainer.prepare(everything, everything)
     return trainer, backbone
