@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hemorrhage_tf.errors import OptionError, WeightsError
+from hemorrhage_tf.models.embedded import WEIGHTS_FILE, embedded_file
 
 # Keras downloads without a time limit; a network that swallows packets would hang `fit` for ever.
 DOWNLOAD_TIMEOUT_SECONDS = 30
@@ -75,7 +76,7 @@ _SPECS = (
     ),
 )
 BACKBONES: dict[str, BackboneSpec] = {spec.name: spec for spec in _SPECS}
-EMBEDDED_BACKBONE = "tiny"
+EMBEDDED_BACKBONE = "phantomnet"
 
 
 def backbone_spec(name: str) -> BackboneSpec:
@@ -90,13 +91,20 @@ def resolve_weights(name: str, weights: str | None) -> str:
 
     Args:
         name: a backbone of the registry.
-        weights: "imagenet", "none", a file's path, or None for the default: "imagenet", and "none"
-            for an embedded backbone.
+        weights: "imagenet", "embedded", "none", a file's path, or None for the default: "embedded"
+            for phantomnet, "none" for tiny, and "imagenet" for the others.
 
     Returns:
-        "imagenet", "none" or the path.
+        "imagenet", "embedded", "none" or the path.
     """
     spec = backbone_spec(name)
+    if weights is None and name == EMBEDDED_BACKBONE:
+        return "embedded"
+    if weights == "embedded" and name != EMBEDDED_BACKBONE:
+        raise OptionError(
+            f"--weights embedded: only {EMBEDDED_BACKBONE} has such. Accepted with {name}: "
+            f"{'none' if spec.embedded else 'imagenet, none'}, or a weights file"
+        )
     if weights is None:
         return "none" if spec.embedded else "imagenet"
     if weights == "imagenet" and spec.embedded:
@@ -104,7 +112,7 @@ def resolve_weights(name: str, weights: str | None) -> str:
             f"--weights imagenet: there are no ImageNet weights of {name}. "
             "Accepted with it: none, or a weights file"
         )
-    if weights not in ("imagenet", "none") and not Path(weights).is_file():
+    if weights not in ("imagenet", "embedded", "none") and not Path(weights).is_file():
         raise WeightsError(
             f"--weights {weights}: no such file. Accepted: imagenet, none, or a Keras weights file"
         )
@@ -122,9 +130,10 @@ def build_backbone(
 
     Args:
         name: a backbone of the registry.
-        weights: "imagenet" (Keras' own store and cache), "none" (random, from the seed) or a Keras
-            weights file: `*.weights.h5` of the backbone as cut, or the legacy `*.h5` of the whole
-            backbone without top that Keras itself downloads.
+        weights: "imagenet" (Keras' own store and cache), "embedded" (phantomnet's own, in the
+            package), "none" (random, from the seed) or a Keras weights file: `*.weights.h5` of the
+            backbone as cut, or the legacy `*.h5` of the whole backbone without top that Keras
+            itself downloads.
         image_size: side of the input, in pixels.
         feature_layer: the last layer to keep, or None for all. Default None.
         seed: of the random weights. Default 0.
@@ -139,6 +148,8 @@ def build_backbone(
     """
     import keras
 
+    if weights == "embedded":
+        weights = str(embedded_file(WEIGHTS_FILE))
     spec = backbone_spec(name)
     module, function = spec.builder.split(":")
     builder = getattr(importlib.import_module(module), function)

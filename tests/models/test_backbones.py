@@ -68,14 +68,23 @@ class TestRegistry:
             backbone_spec("resnet51")
         assert all(name in str(caught.value) for name in BACKBONES)
 
-    def test_exactly_the_embedded_one_needs_no_weights(self):
-        assert [name for name, spec in BACKBONES.items() if spec.embedded] == [EMBEDDED_BACKBONE]
+    def test_exactly_the_embedded_ones_need_no_weights_file(self):
+        embedded = [name for name, spec in BACKBONES.items() if spec.embedded]
+        assert embedded == [EMBEDDED_BACKBONE, "tiny"]
 
 
 class TestResolveWeights:
     @pytest.mark.parametrize("name", BACKBONES)
     def test_default(self, name):
-        assert resolve_weights(name, None) == ("none" if name == "tiny" else "imagenet")
+        expected = {"tiny": "none", "phantomnet": "embedded"}.get(name, "imagenet")
+        assert resolve_weights(name, None) == expected
+
+    def test_only_one_has_embedded_weights(self, embedded_model):
+        with pytest.raises(OptionError, match="--weights embedded: only phantomnet has such"):
+            resolve_weights("tiny", "embedded")
+        one, other = (build_backbone("phantomnet", "embedded", 32, seed=k) for k in (0, 1))
+        assert_equal_weights(one, other)
+        assert not one.trainable
 
     @pytest.mark.parametrize("weights", ["imagenet", "none"])
     def test_a_named_kind_stays(self, weights):
