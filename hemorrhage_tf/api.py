@@ -33,9 +33,18 @@ from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.benchmark import benchmark as measure
 from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.exporters.options import ExportSettings
-from hemorrhage_tf.inference import Finding, Model, Prediction, load, mean_of_top
+from hemorrhage_tf.inference import (
+    Finding,
+    Model,
+    Prediction,
+    load,
+    mean_of_top,
+    model_and_images,
+    model_form,
+)
 from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, join_hashes
 from hemorrhage_tf.models.choices import join_values
+from hemorrhage_tf.models.embedded import EMBEDDED_MODEL
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
 from hemorrhage_tf.reporting import Reporter, import_tensorflow
 from hemorrhage_tf.training import run as run_folder
@@ -233,8 +242,8 @@ def fit(
 
 
 def evaluate(
-    model: str | Path | Model | Run,
-    data: str | Path | Manifest,
+    model: str | Path | Model | Run | Manifest | None = None,
+    data: str | Path | Manifest | None = None,
     *,
     against: str | Path | Model | Run | None = None,
     positive: str | None = None,
@@ -242,16 +251,18 @@ def evaluate(
     window: str | Sequence[str] | None = None,
     prevalence: float | None = None,
     report: str | Path | None = None,
+    flips: bool = False,
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
     """Computes a model's figures on labeled slices, each with its interval.
 
     It warns where slices were trained on, and where they look unlike those that were, so that a
-    figure is read for what it is.
+    figure is read for what it is. `evaluate(data)` evaluates the embedded model.
 
     Args:
-        model: a run folder, a `.keras` file, or what `load` or `fit` gave.
+        model: a model of any form (see `load`), what `load` or `fit` gave, or None for the embedded
+            one. Where it is the only one of the two that is given, it is the data.
         data: labeled slices, as `fit` takes them.
         against: a second model to compare with on the same slices, or None.
         positive: the class name that means hemorrhage, where it is not a known one.
@@ -259,6 +270,8 @@ def evaluate(
         window: for Hounsfield units; None for the model's.
         prevalence: share of slices with hemorrhage where the model is to be used, in (0, 1).
         report: an HTML file to write for someone who would rather look than read; None for none.
+        flips: average each slice's logit over its flips, which takes four times as long. Default
+            False.
         skip_bad: go on without files and rows that cannot be used. Default False.
         quiet: print no progress and no notes. Default False.
 
@@ -266,11 +279,21 @@ def evaluate(
         The evaluation. Where labels are of whole scans, so are its metrics: a scan counts with the
         mean of its three highest probabilities.
     """
+    if data is None:
+        model, data = None, model
+    if isinstance(data, Model | Run) or (
+        isinstance(data, str | Path) and model_form(data) is not None
+    ):
+        named = data if isinstance(data, str | Path) else data.path
+        raise OptionError(f"{named}: a model, where labeled slices belong. Name DATA behind it")
+    if data is None:
+        raise OptionError("no labeled slices are named. Name DATA, as fit takes it")
+    model = EMBEDDED_MODEL if model is None else model
     check_prevalence(prevalence)
     reporter = Reporter(quiet=quiet)
     manifest = read_manifest(data, positive, target, reporter=reporter)
     slices = scan(manifest, reporter, skip_bad)
-    loaded = _loaded(model, reporter)
+    loaded = _loaded(model, reporter, flips)
     probabilities = _probabilities(loaded, slices, window, reporter)
     trained_on = loaded.training_hashes()
     overlap = sum(key in trained_on for key in slices.hashes)
@@ -286,8 +309,10 @@ def evaluate(
     for warning in warnings:
         reporter.warn(warning)
     findings = tuple(
-        Finding(name, float(probability), bool(probability >= loaded.threshold))
-        for name, probability in zip(slices.names, probabilities, strict=True)
+        Finding(name, float(probability), bool(probability >= loaded.threshold), warning=warning)
+        for name, probability, warning in zip(
+            slices.names, probabilities, slices.warnings, strict=True
+        )
     )
     labels, counted, groups = _counted(slices, probabilities)
     metrics = binary_metrics(
@@ -295,10 +320,10 @@ def evaluate(
     )
     metrics["warnings"] = warnings
     unit = "scans" if manifest.level == "scan" else "slices"
-    metrics["evaluated_on"] = f"{len(labels)} {unit}"
+    metrics["evaluated_on"] = f"{len(labels)} {unit}" + (", each with its flips" if flips else "")
     comparison = None
     if against is not None:
-        other = _loaded(against, reporter)
+        other = _loaded(against, reporter, flips)
         second = _counted(slices, _probabilities(other, slices, window, reporter))[1]
         thresholds = (loaded.threshold, other.threshold)
         comparison = compare(labels, counted, second, thresholds, groups=groups)
@@ -373,21 +398,27 @@ def _unlike(loaded: Model, slices: ScannedSlices, window: str | Sequence[str] | 
 
 
 def predict(
-    model: str | Path | Model | Run,
-    images: str | Path | Iterable[str | Path],
+    model: str | Path | Model | Run | Iterable[str | Path] | None = None,
+    images: str | Path | Iterable[str | Path] | None = None,
     *,
     window: str | Sequence[str] | None = None,
     cam: str | Path | None = None,
+    flips: bool = False,
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Prediction:
     """Predicts slices, and the volumes and series that they are of.
 
+    `predict("a.png")` takes the embedded model, and imports no TensorFlow.
+
     Args:
-        model: a run folder, a `.keras` file, or what `load` or `fit` gave.
+        model: a model of any form (see `load`), what `load` or `fit` gave, or None for the embedded
+            one. Where it is the only one of the two that is given, it is the images.
         images: PNG, JPEG, DICOM or NIfTI files, folders or globs, one or several.
         window: for Hounsfield units; None for the model's.
         cam: a folder to write overlays of the class activation map to; None for none.
+        flips: average each slice's logit over its flips, which takes four times as long. Default
+            False.
         skip_bad: go on without files that cannot be read. Default False.
         quiet: print no progress and no notes. Default False.
 
@@ -395,8 +426,16 @@ def predict(
         A finding for each slice, to be gone through like a list; and in `scans` one for each
         volume and series.
     """
+    if images is None:
+        if isinstance(model, Model | Run):
+            raise OptionError(f"{model.path}: a model, and no images. Name images behind it")
+        named = [model] if isinstance(model, str | Path) else list(model or ())
+        model, images = model_and_images(named)
+        if model != EMBEDDED_MODEL:
+            raise OptionError(f"{model}: a model among the images. Name it before them")
+    model = EMBEDDED_MODEL if model is None else model
     reporter = Reporter(quiet=quiet)
-    return _loaded(model, reporter).predict(images, skip_bad, reporter, window, cam)
+    return _loaded(model, reporter, flips).predict(images, skip_bad, reporter, window, cam)
 
 
 def export(
@@ -414,10 +453,12 @@ def export(
     out; where it does not answer the same, nothing is written.
 
     Args:
-        model: a run folder, its `.keras` file, or what `fit` gave.
+        model: a run folder, its `.keras` file, what `fit` gave, or "phantomnet", the embedded one.
         target: `*.tflite` for a TFLite file, anything else for a SavedModel folder.
-        verify: labeled slices to compare on; None for those that the run tested on.
-        representative: labeled slices to calibrate int8 on; None for those the run trained on.
+        verify: labeled slices to compare on; None for those that the run tested on, or of the
+            embedded model for phantoms that it has not seen.
+        representative: labeled slices to calibrate int8 on; None for those the run trained on, or
+            for other phantoms.
         quiet: print no progress and no notes. Default False.
         **settings: see `exporters.options.ExportSettings`.
 
@@ -446,7 +487,8 @@ def benchmark(
     """Measures models side by side, each in a process of its own.
 
     Args:
-        models: run folders, `.keras` files, SavedModel folders and `.tflite` files.
+        models: run folders, `.keras` files, SavedModel folders, `.tflite` files and "phantomnet",
+            the embedded model.
         images: slices to measure on: files, folders or globs; None for phantoms.
         threads: threads that each runs with. Default 1.
         batch_size: slices in a batch, for the throughput. Default 32.
@@ -528,28 +570,22 @@ def phantoms(
     return write_phantoms(folder, count, seed, form, size, Reporter(quiet=quiet))
 
 
-def _loaded(model: str | Path | Model | Run, reporter: Reporter) -> Model:
-    if isinstance(model, Model):
-        return model
-    path = model.path if isinstance(model, Run) else model
-    with reporter.stage(f"Loading {path}"):
-        return load(path)
+def _loaded(model: str | Path | Model | Run, reporter: Reporter, flips: bool = False) -> Model:
+    if not isinstance(model, Model):
+        path = model.path if isinstance(model, Run) else model
+        with reporter.stage(f"Loading {path}"):
+            model = load(path)
+    if model.is_embedded:
+        reporter.note(
+            "The embedded PhantomNet predicts. It was trained on synthetic phantoms alone; it is "
+            "research software, not a medical device."
+        )
+    return model.with_flips() if flips else model
 
 
 def _without_data(settings: dict[str, Any]) -> dict[str, Any]:
-    """Fills in what suits the phantoms: the embedded backbone, which is trained with the head.
-
-    Its weights are random, so that frozen it would see little; it is small enough to train at once.
-    """
-    if settings.get("backbone", EMBEDDED_BACKBONE) != EMBEDDED_BACKBONE:
-        return settings
-    tuning = {
-        "fine_tune_from": "block1_convolution",
-        "fine_tune_epochs": 40,
-        "fine_tune_learning_rate": 3e-3,
-    }
-    chosen = {} if tuning.keys() & settings.keys() else tuning
-    return {"backbone": EMBEDDED_BACKBONE, **chosen, **settings}
+    """Fills in what suits the phantoms: the embedded backbone, frozen, with its own weights."""
+    return {"backbone": EMBEDDED_BACKBONE, **settings}
 
 
 def _settings(values: dict[str, Any]) -> FitSettings:

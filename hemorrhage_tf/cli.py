@@ -23,6 +23,7 @@ from hemorrhage_tf.exporters.options import (
 )
 from hemorrhage_tf.models.backbones import BACKBONES, EMBEDDED_BACKBONE
 from hemorrhage_tf.models.classifier import POOLINGS
+from hemorrhage_tf.models.embedded import EMBEDDED_MODEL
 from hemorrhage_tf.reporting import interruptible
 from hemorrhage_tf.training.settings import (
     CALIBRATIONS,
@@ -116,6 +117,11 @@ _prevalence = click.option(
 )
 _skip_bad = click.option(
     "--skip-bad", is_flag=True, help="Go on without files and rows that cannot be used."
+)
+_flips = click.option(
+    "--flips",
+    is_flag=True,
+    help="Average over each slice and its flips, which takes four times as long.",
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 
@@ -260,8 +266,8 @@ def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
 
     DATA is a Kaggle-style folder (labels.csv and slices), a folder of two class folders, a CSV
     manifest (path,label[,patient][,split][,frame]), or RSNA 2019, PhysioNet ct-ich or CQ500 as they
-    are unpacked; of PNG, JPEG, DICOM or NIfTI files. Without DATA: synthetic phantoms and a
-    backbone that needs no download.
+    are unpacked; of PNG, JPEG, DICOM or NIfTI files. Without DATA: synthetic phantoms and the
+    backbone that comes with the package.
     """
     from hemorrhage_tf import api
     from hemorrhage_tf.printing import print_run
@@ -281,28 +287,33 @@ def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
         "hemorrhage-tf evaluate runs/first/model.keras head_ct --json",
         "hemorrhage-tf evaluate runs/first other_hospital --report report.html",
         "hemorrhage-tf evaluate runs/first runs/second other_hospital --prevalence 0.1",
+        "hemorrhage-tf evaluate head_ct --flips",
+        "hemorrhage-tf evaluate runs/first phantomnet head_ct",
     )
 )
-@click.argument("models", nargs=-1, required=True, type=click.Path(), metavar="MODEL [OTHER]")
+@click.argument("models", nargs=-1, type=click.Path(), metavar="[MODEL [OTHER]]")
 @click.argument("data", type=click.Path())
 @click.option("--report", type=click.Path(), help="HTML file to write, with pictures and curves.")
 @_prevalence
 @_positive
 @_target
 @_window
+@_flips
 @_skip_bad
 @_as_json
 def evaluate(models: tuple[str, ...], data: str, as_json: bool, **options: Any) -> None:
     """Compute the figures of MODEL on labeled DATA, and compare it with OTHER.
 
-    MODEL is a run folder, its .keras file, or what was exported from it. Labels of whole scans are
-    compared with the mean of the three highest probabilities of a scan's slices.
+    MODEL is a run folder, its .keras file, what was exported from it, or phantomnet, the embedded
+    model, which is taken where no other is named. Labels of whole scans are compared with the mean
+    of the three highest probabilities of a scan's slices.
     """
     from hemorrhage_tf import api
     from hemorrhage_tf.printing import print_comparison, print_metrics
 
     if len(models) > 2:
         raise click.UsageError("give one model, or two to compare, and then DATA")
+    models = models or (EMBEDDED_MODEL,)
     against = models[1] if len(models) == 2 else None
     evaluation = api.evaluate(models[0], data, against=against, **options)
     if as_json:
@@ -318,31 +329,38 @@ def evaluate(models: tuple[str, ...], data: str, as_json: bool, **options: Any) 
 
 @main.command(
     epilog=_examples(
-        "hemorrhage-tf predict runs/first scan.png",
+        "hemorrhage-tf predict scan.png",
         "hemorrhage-tf predict runs/first scans/ 'more/*.jpg' --csv > findings.csv",
         "hemorrhage-tf predict runs/first series/ scan.nii.gz --cam overlays",
+        "hemorrhage-tf predict scans/ --flips",
     )
 )
-@click.argument("model", type=click.Path())
-@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.argument(
+    "arguments", nargs=-1, required=True, type=click.Path(), metavar="[MODEL] IMAGES..."
+)
 @_as_json
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV of the slices, and nothing else.")
 @click.option("--cam", type=click.Path(), help="Folder for overlays of what speaks for hemorrhage.")
 @_window
+@_flips
 @_skip_bad
-def predict(model: str, images: tuple[str, ...], as_json: bool, as_csv: bool, **options: Any):
+def predict(arguments: tuple[str, ...], as_json: bool, as_csv: bool, **options: Any) -> None:
     """Predict IMAGES with MODEL.
 
     IMAGES are PNG, JPEG, DICOM or NIfTI files, folders or globs. MODEL is a run folder, its .keras
-    file, or what was exported from it. The slices of a series or volume are sorted from the neck to
+    file, what was exported from it, or phantomnet, the embedded model; where the first argument is
+    none of these, all are images for the embedded model, which was trained on synthetic phantoms
+    alone. A slice that does not look like a head CT gets a warning beside its probability. The
+    slices of a series or volume are sorted from the neck to
     the vertex, and the scan gets a line of its own.
     """
     from hemorrhage_tf import api
+    from hemorrhage_tf.inference import model_and_images
     from hemorrhage_tf.printing import print_prediction
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
-    prediction = api.predict(model, images, **options)
+    prediction = api.predict(*model_and_images(arguments), **options)
     if as_json:
         click.echo(json.dumps(prediction.to_dict(), indent=2))
     elif as_csv:
@@ -358,6 +376,7 @@ def predict(model: str, images: tuple[str, ...], as_json: bool, as_csv: bool, **
     epilog=_examples(
         "hemorrhage-tf export runs/first saved_models/first.tflite --quantize int8",
         "hemorrhage-tf export runs/first saved_models/hemorrhage/1",
+        "hemorrhage-tf export phantomnet saved_models/phantomnet.tflite --quantize int8 --cam",
     )
 )
 @click.argument("model", type=click.Path())
@@ -384,11 +403,16 @@ def predict(model: str, images: tuple[str, ...], as_json: bool, as_csv: bool, **
     show_default=True,
     help="Batches of one, or of any size (TFLite).",
 )
-@click.option("--verify", type=click.Path(), help="Compare on these slices.  [default: the run's]")
+@click.option(
+    "--verify",
+    type=click.Path(),
+    help=f"Compare on these slices.  [default: the run's; phantoms for {EMBEDDED_MODEL}]",
+)
 @click.option(
     "--representative",
     type=click.Path(),
-    help="Calibrate int8 on these slices.  [default: those the run trained on]",
+    help="Calibrate int8 on these slices.  [default: those the run trained on; phantoms for "
+    f"{EMBEDDED_MODEL}]",
 )
 @click.option(
     "--calibration-slices",
@@ -400,7 +424,8 @@ def predict(model: str, images: tuple[str, ...], as_json: bool, as_csv: bool, **
 def export(model: str, target: str, **options: Any) -> None:
     """Export MODEL to TARGET: a .tflite file, or else a SavedModel folder.
 
-    MODEL is a run folder or its .keras file. TARGET is verified against it before it is written.
+    MODEL is a run folder, its .keras file, or phantomnet, the embedded model. TARGET is verified
+    against it before it is written.
     """
     from hemorrhage_tf import api
     from hemorrhage_tf.printing import print_export
@@ -412,6 +437,7 @@ def export(model: str, target: str, **options: Any) -> None:
     epilog=_examples(
         "hemorrhage-tf benchmark runs/first saved_models/first.tflite",
         "hemorrhage-tf benchmark saved_models/*.tflite --threads 2 --json",
+        "hemorrhage-tf benchmark phantomnet runs/first",
     )
 )
 @click.argument("models", nargs=-1, required=True, type=click.Path())

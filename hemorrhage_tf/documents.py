@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from hemorrhage_tf.evaluation.report import GalleryItem, ReportContent, write_re
 from hemorrhage_tf.evaluation.robustness import robustness
 from hemorrhage_tf.inference import BATCH_SIZE, Model
 from hemorrhage_tf.models.choices import cut_backbones, join_values, split_values
+from hemorrhage_tf.models.embedded import EMBEDDED_MODEL, read_embedded
 from hemorrhage_tf.models.metadata import ModelMetadata
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training.run import HISTORY_FILE, is_run_folder
@@ -36,6 +38,12 @@ NOT_TESTED = (
     "Whole examinations as they are read: neighboring slices, earlier scans, the history.",
     "What kind of hemorrhage it is, how old and how large; small ones may be missed.",
     "Use by people: what a reader makes of the probability was not looked at.",
+)
+
+
+OF_PHANTOMS = (
+    "Trained on synthetic phantoms alone. Figures on phantoms say how well it tells phantoms "
+    "apart, and nothing of patients."
 )
 
 
@@ -162,6 +170,54 @@ def _weights_names(settings: dict[str, Any]) -> str:
     """Says where the backbones' first weights come from; of a file without its folder."""
     weights = split_values(settings["weights"], settings["backbone"])
     return join_values({name: Path(str(value)).name for name, value in weights.items()})
+
+
+def write_embedded_card(
+    folder: Path,
+    metadata: ModelMetadata,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    verified_on: str,
+) -> None:
+    """Writes the model card of the embedded model, with the figures of an export's verification.
+
+    Args:
+        folder: where to.
+        metadata: what the model carries.
+        labels: `(n,)`, of the slices that the export was verified on.
+        probabilities: `(n,)`, of the same, by the model before its export.
+        verified_on: what these slices are.
+    """
+    pretraining = read_embedded().pretraining
+    metrics = binary_metrics(labels, [probabilities], metadata.threshold)
+    metrics["evaluated_on"] = f"{len(labels)} {verified_on}"
+    content = CardContent(
+        name=EMBEDDED_MODEL,
+        metrics=metrics,
+        independence="same set",
+        split="none: trained on synthetic phantoms, and on no slice of a patient",
+        sources=(f"synthetic phantoms that the package draws, content hash {metadata.data_hash}",),
+        model_rows=_model_rows(metadata),
+        training_rows=[
+            (f"{kind}: {name}".replace("_", " "), _plain(value))
+            for kind in ("settings", "figures")
+            for name, value in pretraining.get(kind, {}).items()
+        ],
+        preprocessing=_preprocessing(metadata.model_input),
+        weights="none: pretrained on synthetic phantoms from random weights",
+        temperature=metadata.temperature,
+        limits=(OF_PHANTOMS, *NOT_TESTED),
+        warnings=[OF_PHANTOMS],
+        versions=metadata.versions,
+    )
+    write_model_card(folder, content)
+
+
+def _plain(value: Any) -> str:
+    """Says a figure or a setting of any kind in a line."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _model_rows(metadata: ModelMetadata) -> list[tuple[str, str]]:

@@ -1,7 +1,11 @@
-"""One interface over every form of a trained model: run folder, `.keras`, SavedModel, `.tflite`."""
+"""One interface over every form of a trained model: run folder, `.keras`, SavedModel, `.tflite`.
+
+The embedded model is one of them, by name: its TFLite file needs no TensorFlow to predict.
+"""
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +21,14 @@ from hemorrhage_tf.data.readers import SliceRef, read_slice
 from hemorrhage_tf.data.scan import find_slices
 from hemorrhage_tf.data.windows import DEFAULT_WINDOW, parse_windows
 from hemorrhage_tf.errors import ModelError, OptionError, OutputError
+from hemorrhage_tf.evaluation.calibration import log_odds
 from hemorrhage_tf.models.classifier import with_class_activation_map
+from hemorrhage_tf.models.embedded import (
+    EMBEDDED_MODEL,
+    TFLITE_FILE,
+    build_embedded_classifier,
+    embedded_file,
+)
 from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
 from hemorrhage_tf.reporting import Reporter, import_tensorflow, quietly
 from hemorrhage_tf.training.run import (
@@ -30,11 +41,15 @@ from hemorrhage_tf.training.run import (
 BATCH_SIZE = 32
 TOP = 3  # slices of a scan whose mean is the scan's figure
 
+# What a model may be; the embedded one is named, the others are paths.
+RUN_FOLDER, KERAS, SAVED_MODEL, TFLITE = "run folder", "keras", "saved_model", "tflite"
+EMBEDDED = "embedded"
 FORMATS = (
     "a run folder (it holds model.keras), a .keras file from one, and what was exported from one: "
-    "a SavedModel folder or a .tflite file"
+    f"a SavedModel folder or a .tflite file; or {EMBEDDED_MODEL}, the embedded model"
 )
-
+# Axes of a batch of slices, and of their maps: the slice itself, and its three flips.
+_FLIPS = ((), (2,), (1,), (1, 2))
 
 # From float32 `(n, size, size, 3)` to probabilities `(n,)` and class activation maps `(n, h, w)`.
 Explained = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -50,6 +65,7 @@ class Finding:
         is_hemorrhage: whether it is at or above the model's threshold.
         scan: the volume or series that the slice is of, or None.
         cam: the overlay that was written for it, or None.
+        warning: what makes it look like something else than a head CT, a clause; or None.
     """
 
     path: str
@@ -57,6 +73,7 @@ class Finding:
     is_hemorrhage: bool
     scan: str | None = None
     cam: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,7 @@ class Prediction:
                 "probability": round(finding.probability, 6),
                 "hemorrhage": int(finding.is_hemorrhage),
                 "scan": finding.scan,
+                "warning": finding.warning,
                 **({} if finding.cam is None else {"cam": finding.cam}),
             }
             for finding in self.findings
@@ -143,6 +161,7 @@ class Model:
             where the model has none. Default None.
         kept: what must live as long as the model does. Default None.
         classifier: the Keras model, where there is one. Default None.
+        flips: whether `run` and the maps are means over the flips of a slice. Default False.
     """
 
     def __init__(
@@ -153,6 +172,7 @@ class Model:
         explain: Callable[[], Explained] | None = None,
         kept: Any = None,
         classifier: Any = None,
+        flips: bool = False,
     ) -> None:
         self.path = path
         self.metadata = metadata
@@ -160,11 +180,17 @@ class Model:
         self._explain = explain
         self._kept = kept
         self._classifier = classifier
+        self.flips = flips
 
     @property
     def has_cam(self) -> bool:
         """Whether it gives class activation maps."""
         return self._explain is not None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is the one that comes with the package."""
+        return is_embedded(self.path)
 
     @property
     def threshold(self) -> float:
@@ -181,6 +207,35 @@ class Model:
             float32 `(n,)` in [0, 1].
         """
         return self._run(images)
+
+    def with_flips(self) -> Model:
+        """Gives the same model asked four times: of a slice, its mirror images and both together.
+
+        The logits are averaged; so are the class activation maps, turned back, so that the mean of
+        a map stays the mean of the logits. It takes four times as long.
+        """
+        if self.flips:
+            return self
+
+        def run(images: np.ndarray) -> np.ndarray:
+            return _mean_probability([self._run(_flip(images, axes)) for axes in _FLIPS])
+
+        def explain() -> Explained:
+            explained = self._explain()
+
+            def flipped(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+                found = [explained(_flip(images, axes)) for axes in _FLIPS]
+                maps = [_flip(cam, axes) for (_, cam), axes in zip(found, _FLIPS, strict=True)]
+                return _mean_probability([each for each, _ in found]), np.mean(maps, axis=0)
+
+            return flipped
+
+        return Model(
+            *(self.path, self.metadata, run, explain if self.has_cam else None),
+            kept=self._kept,
+            classifier=self._classifier,
+            flips=True,
+        )
 
     def training_hashes(self) -> set[str]:
         """Content hashes of the slices it was trained on; empty where only a file is known."""
@@ -328,6 +383,7 @@ class Model:
         reporter: Reporter | None = None,
         window: str | Sequence[str] | None = None,
         cam: str | Path | None = None,
+        flips: bool = False,
     ) -> Prediction:
         """Predicts files, folders and globs.
 
@@ -337,6 +393,7 @@ class Model:
             reporter: where progress and notes go, or None for nowhere.
             window: for Hounsfield units; None for the model's.
             cam: a folder to write overlays of the class activation map to, or None for none.
+            flips: average over the flips of each slice, see `with_flips`. Default False.
 
         Returns:
             A finding for each slice, in the order given, and one for each scan.
@@ -346,6 +403,8 @@ class Model:
             OptionError: a window that does not fit the model or the slices.
             OutputError: an overlay cannot be written.
         """
+        if flips and not self.flips:
+            return self.with_flips().predict(images, skip_bad, reporter, window, cam)
         reporter = reporter or Reporter(quiet=True)
         found = find_slices(images, reporter, skip_bad)
         model_input = self.input_for(found.is_hounsfield, window, reporter)
@@ -368,9 +427,12 @@ class Model:
                     f"--cam {folder}: cannot be written ({error.strerror or error})"
                 ) from None
         findings = tuple(
-            Finding(str(ref), float(probability), bool(probability >= self.threshold), scan, at)
-            for ref, probability, scan, at in zip(
-                found.slices, probabilities, found.scans, overlays, strict=True
+            Finding(
+                *(str(ref), float(probability), bool(probability >= self.threshold)),
+                *(scan, at, warning),
+            )
+            for ref, probability, scan, at, warning in zip(
+                found.slices, probabilities, found.scans, overlays, found.warnings, strict=True
             )
         )
         return Prediction(findings, self.scan_findings(found.scans, probabilities))
@@ -421,12 +483,79 @@ def _overlay_paths(folder: Path, slices: Sequence[SliceRef]) -> list[str]:
     return [str(folder / name) for name in names]
 
 
+def _flip(batch: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    # Runtimes below Python take no negative strides.
+    return np.ascontiguousarray(np.flip(batch, axes)) if axes else batch
+
+
+def _mean_probability(probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Averages logits, of which none is taken for infinite, and gives the probability of that."""
+    mean = np.mean([log_odds(each) for each in probabilities], axis=0)
+    return (1 / (1 + np.exp(-mean))).astype(np.float32)
+
+
+def is_embedded(path: str | Path) -> bool:
+    """Says whether the embedded model is named; a file or folder of that name goes before it."""
+    return str(path) == EMBEDDED_MODEL and not Path(path).exists()
+
+
+def model_form(path: str | Path) -> str | None:
+    """Says which form of a model a path is, without loading it.
+
+    Returns:
+        "run folder", "keras", "saved_model", "tflite" or "embedded"; None for what is no model.
+    """
+    if is_embedded(path):
+        return EMBEDDED
+    path = Path(path)
+    if (path / MODEL_FILE).is_file():
+        return RUN_FOLDER
+    if (path / "saved_model.pb").is_file():
+        return SAVED_MODEL
+    if path.is_file() and path.suffix.lower() in (".keras", ".tflite"):
+        return path.suffix.lower().removeprefix(".")
+    return None
+
+
+def model_and_images(arguments: Sequence[str | Path]) -> tuple[str | Path, list[str | Path]]:
+    """Tells the model among arguments from the images.
+
+    Args:
+        arguments: images, or a model of any form before them.
+
+    Returns:
+        The model, the embedded one where none is named, and the images.
+
+    Raises:
+        OptionError: nothing is named, no image is, or a model stands behind an image.
+        ModelError: the first is neither.
+    """
+    if not arguments:
+        raise OptionError("no images are named. Name files, folders or globs")
+    first, *others = arguments
+    for other in others:
+        if model_form(other) is not None:
+            raise OptionError(f"{other}: a model. Name one model, before the images")
+    if model_form(first) is None:
+        # What is to be a pattern is told of with the images.
+        if not Path(first).exists() and not glob.has_magic(str(first)):
+            raise ModelError(
+                f"{first}: neither a model nor an image is there. Accepted as a model: {FORMATS}. "
+                f"Without one the embedded model, {EMBEDDED_MODEL}, is used"
+            )
+        return EMBEDDED_MODEL, [first, *others]
+    if not others:
+        raise OptionError(f"{first}: a model, and no images. Name images behind it")
+    return first, others
+
+
 def load(path: str | Path, threads: int | None = None) -> Model:
     """Loads a trained model of any form.
 
     Args:
         path: a run folder, a `.keras` file from one, a SavedModel folder or a `.tflite` file that
-            was exported from one.
+            was exported from one; or "phantomnet", the embedded model, where no file or folder has
+            that name.
         threads: threads that a `.tflite` file runs with; None for as many as there are processors.
             The others run with as many as TensorFlow was set up with.
 
@@ -437,8 +566,10 @@ def load(path: str | Path, threads: int | None = None) -> Model:
         ModelError: nothing is there, or it is no whole model of this package.
     """
     path = Path(path)
+    if is_embedded(path):
+        return _load_tflite(embedded_file(TFLITE_FILE), threads, path)
     if path.suffix.lower() == ".tflite" and path.is_file():
-        return _load_tflite(path, threads)
+        return _load_tflite(path, threads, path)
     if (path / "saved_model.pb").is_file():
         return _load_saved_model(path)
     metadata, classifier = load_classifier(path)
@@ -458,10 +589,10 @@ def load(path: str | Path, threads: int | None = None) -> Model:
 
 
 def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
-    """Loads the Keras model of a run folder or `.keras` file.
+    """Loads the Keras model of a run folder, a `.keras` file or the embedded model.
 
     Args:
-        path: the run folder, or the file.
+        path: the run folder, the file, or "phantomnet".
 
     Returns:
         What the model carries, and the Keras model, from `image` to `probability`.
@@ -469,6 +600,9 @@ def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
     Raises:
         ModelError: nothing is there, or it is no whole Keras model of this package.
     """
+    if is_embedded(path):
+        import_tensorflow()
+        return build_embedded_classifier()
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
         raise ModelError(f"{path}: no model there. Accepted: {FORMATS}")
@@ -511,18 +645,19 @@ def _load_saved_model(path: Path) -> Model:
     )
 
 
-def _load_tflite(path: Path, threads: int | None) -> Model:
-    metadata = read_metadata(path)
+def _load_tflite(file: Path, threads: int | None, path: Path) -> Model:
+    """Loads a file; the path is what the model is called."""
+    metadata = read_metadata(file)
     from ai_edge_litert.interpreter import Interpreter
 
     try:
         with quietly(2):  # it says which delegate it made
-            interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
+            interpreter = Interpreter(str(file), num_threads=threads or os.cpu_count())
             interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
         details = runner.get_input_details()["image"]
     except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{path}: cannot be loaded, the file is damaged ({error})") from None
+        raise ModelError(f"{file}: cannot be loaded, the file is damaged ({error})") from None
     fixed = details["shape_signature"][0] != -1
     dtype = np.dtype(details["dtype"]).name
 

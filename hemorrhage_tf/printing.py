@@ -246,11 +246,15 @@ def print_prediction(prediction: Prediction) -> None:
     table.add_column("path", overflow="fold")
     table.add_column("probability", justify="right")
     table.add_column("hemorrhage")
+    warned = any(finding.warning for finding in prediction)
+    if warned:
+        table.add_column("warning", style="yellow", overflow="fold")
     for finding in prediction:
         table.add_row(
             _plain(finding.path),
             f"{finding.probability:.3f}",
             "yes" if finding.is_hemorrhage else "no",
+            *([finding.warning or ""] if warned else []),
         )
     console = _console()
     console.print(table)

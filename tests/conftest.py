@@ -178,3 +178,20 @@ def shared() -> Path:
     if not (SHARED / "head_ct" / "labels.csv").is_file():
         pytest.skip("no real data beside the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def embedded_files(tmp_path_factory) -> Path:
+    """A folder with the files of an embedded model that was never trained."""
+    from embedded_model import write_stand_in
+
+    return write_stand_in(tmp_path_factory.mktemp("embedded") / "pretrained")
+
+
+@pytest.fixture
+def embedded_model(embedded_files, monkeypatch) -> Path:
+    """Puts that model in the place of the package's own, and gives its folder."""
+    from hemorrhage_tf.models import embedded
+
+    monkeypatch.setattr(embedded, "FOLDER", embedded_files)
+    return embedded_files

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from hemorrhage_tf.cli import main
 
@@ -78,7 +79,7 @@ def test_predict_json_stands_alone_on_standard_output(model, kaggle_folder):
     found = json.loads(result.stdout)
     assert list(found) == ["slices", "scans"] and found["scans"] == []
     assert len(found["slices"]) == 24
-    assert list(found["slices"][0]) == ["path", "probability", "hemorrhage", "scan"]
+    assert list(found["slices"][0]) == ["path", "probability", "hemorrhage", "scan", "warning"]
     for row in found["slices"]:
         assert row["hemorrhage"] == int(row["probability"] >= 0.5) and row["scan"] is None
 
@@ -88,7 +89,7 @@ def test_predict_csv_stands_alone_on_standard_output(model, kaggle_folder):
     result = run("predict", model, pattern, "--csv")
     found = list(csv.DictReader(io.StringIO(result.stdout)))
     assert len(found) == 10
-    assert result.stdout.splitlines()[0] == "path,probability,hemorrhage,scan"
+    assert result.stdout.splitlines()[0] == "path,probability,hemorrhage,scan,warning"
 
 
 def test_predict_prints_a_table_with_every_path(model, kaggle_folder):
@@ -131,11 +132,15 @@ def test_export_and_benchmark_print_how_the_models_compare(model, tmp_path):
         (["fit", "nowhere", "--backbone", "tiny+vgg"], 2, "no such backbone as 'vgg'"),
         (["fit", "nowhere", "--backbone", "tiny+tiny"], 2, "tiny is there more than once"),
         (["fit", "nowhere", "--augment", "zoom"], 2, "no augmentation is called zoom"),
-        (["predict", "nowhere", "x.png"], 1, "no model there"),
+        (["predict", "nowhere", "x.png"], 1, "nowhere: neither a model nor an image is there"),
+        (["predict", "phantomnet"], 2, "phantomnet: a model, and no images"),
+        (["evaluate", "phantomnet"], 2, "phantomnet: a model, where labeled slices belong"),
+        (["evaluate", "a", "b", "c", "d"], 2, "give one model, or two to compare"),
         (["fit", "nowhere", "--window", "lung"], 2, "--window lung: accepted are brain (40/80)"),
         (["fit", "nowhere", "--window", "brain,bone"], 2, "accepted is one window (gray), or"),
         (["fit", "nowhere", "--no-canonical", "--upright"], 2, "--upright: needs the canonical"),
-        (["predict", "nowhere"], 2, "Missing argument"),
+        (["predict", "nowhere"], 1, "nowhere: neither a model nor an image is there"),
+        (["predict"], 2, "Missing argument"),
         (["predict", "nowhere", "x.png", "--json", "--csv"], 2, "exclude each other"),
     ],
 )
@@ -337,3 +342,43 @@ class TestPhantoms:
         assert result.exit_code == 2
         assert f"{option} {value}: accepted is {accepted}" in result.stderr
         assert not (tmp_path / "set").exists()
+
+
+class TestEmbedded:
+    def test_predicts_and_evaluates_where_no_model_is_named(self, embedded_model, kaggle_folder):
+        result = run("predict", kaggle_folder, "--json")
+        assert result.exit_code == 0, result.output
+        assert len(json.loads(result.stdout)["slices"]) == 24
+        assert "trained on synthetic phantoms alone" in words(result.stderr)
+        assert run("predict", "phantomnet", kaggle_folder, "--json").stdout == result.stdout
+        flipped = run("predict", kaggle_folder, "--json", "--flips")
+        assert flipped.exit_code == 0 and flipped.stdout != result.stdout
+        result = run("evaluate", kaggle_folder, "--flips")
+        assert f"phantomnet on {kaggle_folder}" in words(result.stdout)
+        assert "on 24 slices, each with its flips, at a threshold of 0.5." in words(result.stdout)
+
+    def test_stands_beside_another(self, embedded_model, model, kaggle_folder):
+        result = run("evaluate", model, "phantomnet", kaggle_folder)
+        assert result.exit_code == 0, result.output
+        assert "Compared on the same slices" in result.stdout
+        result = run(
+            "benchmark", "phantomnet", model, "--rounds", "2", "--batch-size", "4", "--json"
+        )
+        assert result.exit_code == 0, result.output
+        first, second = json.loads(result.stdout)
+        size = (embedded_model / "phantomnet.tflite").stat().st_size
+        assert (first["path"], first["format"], first["size_bytes"]) == (
+            *("phantomnet", "embedded", size),
+        )
+        assert second["format"] == "run folder"
+
+    def test_a_table_has_a_column_for_warnings_where_there_is_one(
+        self, embedded_model, kaggle_folder, tmp_path
+    ):
+        assert "warning" not in run("predict", kaggle_folder).stdout
+        blank = tmp_path / "blank.png"
+        Image.new("L", (90, 90), 40).save(blank)
+        shown = words(run("predict", kaggle_folder, blank).stdout)
+        assert "hemorrhage warning" in shown and "no head was found in it" in shown
+        found = csv.DictReader(io.StringIO(run("predict", kaggle_folder, blank, "--csv").stdout))
+        assert [row["warning"] for row in found] == [""] * 24 + ["no head was found in it"]

@@ -1,18 +1,31 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 from plain_phantoms import draw_phantom
+from scipy import special
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.data.model_input import ModelInput
+from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.errors import DataError, ModelError, OptionError, OutputError
-from hemorrhage_tf.inference import Finding, ScanFinding, mean_of_top
+from hemorrhage_tf.inference import (
+    Finding,
+    Model,
+    ScanFinding,
+    load_classifier,
+    mean_of_top,
+    model_and_images,
+)
+from hemorrhage_tf.models.metadata import ModelMetadata
 
 FIT = {"backbone": "tiny", "image_size": 32, "epochs": 1, "quiet": True}
 THREE = ("brain", "subdural", "bone")
@@ -176,7 +189,7 @@ class TestScans:
         values = json.loads(json.dumps(prediction.to_dict(), allow_nan=False))
         assert list(values) == ["slices", "scans"]
         assert [list(row) for row in values["slices"]] == [
-            ["path", "probability", "hemorrhage", "scan"]
+            ["path", "probability", "hemorrhage", "scan", "warning"]
         ] * 5
         assert list(values["scans"][0]) == [
             *("scan", "slices", "flagged", "highest", "mean_of_top_3", "hemorrhage"),
@@ -326,3 +339,205 @@ class TestWindow:
         ):
             with pytest.raises(OptionError, match=message):
                 model.predict(series, window=window)
+
+
+def asymmetric():
+    """A model whose logit follows the place, and the function that it asks for it and the map."""
+    weights = np.random.default_rng(0).normal(0, 0.02, (4, 4))
+
+    def explained(images):
+        maps = images[..., 0] * weights - 0.3
+        return 1 / (1 + np.exp(-maps.mean(axis=(1, 2)))), maps
+
+    metadata = ModelMetadata(4, 0.5, "tiny", None, "avg", "", "", {})
+    return Model(
+        Path("model"), metadata, lambda images: explained(images)[0], lambda: explained
+    ), explained
+
+
+class TestFlips:
+    images = np.random.default_rng(1).integers(0, 256, (3, 4, 4, 3)).astype(np.float32)
+
+    def test_logits_are_averaged_over_the_four(self):
+        model, explained = asymmetric()
+        found = model.with_flips().run(self.images)
+        for image, probability in zip(self.images, found, strict=True):
+            views = [image, np.fliplr(image), np.flipud(image), np.rot90(image, 2)]
+            logits = [special.logit(explained(view[np.newaxis])[0][0]) for view in views]
+            assert np.ptp(logits) > 0.01
+            assert probability == pytest.approx(special.expit(np.mean(logits)), abs=1e-6)
+
+    def test_a_mirror_image_is_predicted_as_the_slice(self):
+        model = asymmetric()[0].with_flips()
+        for axes in (1, 2, (1, 2)):
+            np.testing.assert_allclose(
+                model.run(np.flip(self.images, axes)), model.run(self.images), atol=1e-6
+            )
+
+    def test_maps_are_turned_back_and_their_mean_stays_the_logit(self, tmp_path):
+        model, explained = asymmetric()
+        paths = [tmp_path / f"{index}.png" for index in range(len(self.images))]
+        for path, image in zip(paths, self.images, strict=True):
+            Image.fromarray(image.astype(np.uint8)).save(path)
+        flipped = model.with_flips()
+        found, maps = zip(*flipped.explained(paths), strict=True)
+        found, maps = np.array(found), np.array(maps)
+        np.testing.assert_array_equal(found, flipped.probabilities(paths))
+        np.testing.assert_allclose(special.expit(maps.mean(axis=(1, 2))), found, atol=1e-6)
+        turned = [np.fliplr(explained(np.fliplr(image)[np.newaxis])[1][0]) for image in self.images]
+        both = [np.rot90(explained(np.rot90(i, 2)[np.newaxis])[1][0], 2) for i in self.images]
+        down = [np.flipud(explained(np.flipud(i)[np.newaxis])[1][0]) for i in self.images]
+        expected = (explained(self.images)[1] + turned + both + down) / 4
+        np.testing.assert_allclose(maps, expected, rtol=1e-6)
+
+    def test_certain_answers_do_not_become_infinite(self):
+        certain = iter([1.0, 0.0, 1.0, 1.0])
+        metadata = asymmetric()[0].metadata
+        model = Model(Path("m"), metadata, lambda images: np.array([next(certain)], np.float32))
+        (found,) = model.with_flips().run(self.images[:1])
+        assert 0.99 < found < 1
+        assert not model.with_flips().has_cam
+
+    def test_once_is_enough(self):
+        model = asymmetric()[0].with_flips()
+        assert model.with_flips() is model and model.flips
+
+
+class TestEmbedded:
+    def test_predicts_where_no_model_is_named(self, embedded_model, kaggle_folder, capsys):
+        found = htf.predict(kaggle_folder)
+        told = " ".join(capsys.readouterr().err.split())
+        assert "trained on synthetic phantoms alone" in told and "not a medical device" in told
+        assert len(set(probabilities(found))) > 12
+        for same in (
+            htf.predict("phantomnet", kaggle_folder, quiet=True),
+            htf.predict(None, str(kaggle_folder), quiet=True),
+            htf.predict(images=[kaggle_folder], quiet=True),
+            htf.predict([kaggle_folder], quiet=True),
+            htf.load("phantomnet").predict(kaggle_folder),
+        ):
+            assert same == found
+        assert capsys.readouterr().err == ""
+
+    def test_a_path_of_its_name_goes_before_it(
+        self, embedded_model, kaggle_folder, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        expected = probabilities(htf.predict(kaggle_folder, quiet=True))
+        (tmp_path / "phantomnet").symlink_to(kaggle_folder)
+        assert probabilities(htf.predict("phantomnet", quiet=True)) == expected
+        with pytest.raises(ModelError, match="no model there"):
+            htf.load("phantomnet")
+
+    @pytest.mark.parametrize("cam", [False, True])
+    def test_flips_are_those_of_its_keras_form(self, embedded_model, kaggle_folder, cam, tmp_path):
+        folder = tmp_path / "cam" if cam else None
+        found = htf.predict(kaggle_folder, flips=True, cam=folder, quiet=True)
+        metadata, classifier = load_classifier(Path("phantomnet"))
+        for finding in found[:4]:
+            image = metadata.model_input(read_slice(Path(finding.path)))
+            views = [image, np.fliplr(image), np.flipud(image), np.rot90(image, 2)]
+            each = classifier(np.stack(views)).numpy()[:, 0].astype(np.float64)
+            expected = special.expit(special.logit(each).mean())
+            assert finding.probability == pytest.approx(expected, abs=5e-3)
+
+    def test_damaged_file_is_told(self, embedded_model, kaggle_folder, tmp_path, monkeypatch):
+        monkeypatch.setattr("hemorrhage_tf.models.embedded.FOLDER", tmp_path)
+        with pytest.raises(ModelError, match="is missing. Install the package again"):
+            htf.predict(kaggle_folder, quiet=True)
+
+    @pytest.mark.parametrize("what", ["predict", "command"])
+    def test_predicts_without_tensorflow(self, embedded_model, kaggle_folder, what, volume):
+        call = {
+            "predict": "import hemorrhage_tf; hemorrhage_tf.predict(sys.argv[2:])",
+            "command": "from hemorrhage_tf.cli import main; "
+            "main(['predict', *sys.argv[2:], '--csv'], standalone_mode=False)",
+        }[what]
+        code = (
+            "import sys; from pathlib import Path; from hemorrhage_tf.models import embedded; "
+            f"embedded.FOLDER = Path(sys.argv[1]); {call}; "
+            "heavy = {'tensorflow', 'keras', 'keras_cv', 'sklearn', 'scipy', 'h5py'}; "
+            "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
+        )
+        images = [kaggle_folder / "head_ct" / "head_ct" / "001.png", volume]
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(embedded_model), *map(str, images)],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        if what == "command":
+            assert len(done.stdout.splitlines()) == 7
+
+
+class TestArguments:
+    def test_model_or_images(self, tmp_path, embedded_model, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("a.png", "m.tflite", "m.keras", "run/model.keras", "saved/saved_model.pb"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"")
+        for model in ("m.tflite", "m.keras", "run", "saved", "phantomnet"):
+            assert model_and_images([model, "a.png", "*.jpg"]) == (model, ["a.png", "*.jpg"])
+        for images in (["a.png"], ["a.png", "typo.png"], ["*.jpg", "a.png"], ["."]):
+            assert model_and_images(images) == ("phantomnet", images)
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "message"),
+        [
+            (["runs/typo", "a.png"], ModelError, "runs/typo: neither a model nor an image is"),
+            (["typo.png"], ModelError, "typo.png: neither a model nor an image is there"),
+            (["phantomnet"], OptionError, "phantomnet: a model, and no images"),
+            (["a.png", "phantomnet"], OptionError, "Name one model, before the images"),
+            (["phantomnet", "phantomnet"], OptionError, "Name one model, before the images"),
+            ([], OptionError, "no images are named"),
+        ],
+    )
+    def test_mistakes(self, arguments, error, message, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "a.png").write_bytes(b"")
+        with pytest.raises(error, match=message):
+            htf.predict(arguments, quiet=True)
+
+    def test_a_model_and_no_images(self, run):
+        for model in (run, run.model(), run.path):
+            with pytest.raises(OptionError, match="a model, and no images"):
+                htf.predict(model, quiet=True)
+
+    def test_evaluate_takes_data_alone_and_tells_a_model_in_its_place(
+        self, run, embedded_model, kaggle_folder
+    ):
+        alone = htf.evaluate(kaggle_folder, quiet=True)
+        named = htf.evaluate("phantomnet", htf.read_manifest(kaggle_folder), quiet=True)
+        assert alone.findings == named.findings and len(alone.findings) == 24
+        flipped = htf.evaluate(kaggle_folder, against=run, flips=True, quiet=True)
+        assert flipped.metrics["evaluated_on"] == "24 slices, each with its flips"
+        assert flipped.comparison is not None and flipped.findings != alone.findings
+        for arguments in ((run,), (run.path,), ("phantomnet",), (run, run.path)):
+            with pytest.raises(OptionError, match="a model, where labeled slices belong"):
+                htf.evaluate(*arguments, quiet=True)
+        with pytest.raises(OptionError, match="no labeled slices are named"):
+            htf.evaluate(quiet=True)
+
+
+class TestWarnings:
+    def test_stand_beside_the_probability(self, run, kaggle_folder, tmp_path, capsys):
+        disc = tmp_path / "disc.png"
+        y, x = np.mgrid[:128, :128] - 64
+        Image.fromarray((np.hypot(y, x) < 50).astype(np.uint8) * 255).save(disc)
+        found = htf.predict(run, [kaggle_folder / "head_ct" / "head_ct" / "001.png", disc])
+        assert [finding.warning for finding in found] == [None, "no skull was found in it"]
+        assert [row["warning"] for row in found.to_dict()["slices"]] == [
+            *(None, "no skull was found in it"),
+        ]
+        told = " ".join(capsys.readouterr().err.split())
+        assert told.count("no skull was found in it") == 1
+
+    def test_evaluate_has_them_too(self, run, tmp_path):
+        for index in range(4):
+            path = tmp_path / "set" / ("normal", "ich")[index % 2] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = draw_phantom(0, index, index % 2)
+            Image.fromarray(pixels // 3 if index == 3 else pixels).save(path)
+        found = htf.evaluate(run, tmp_path / "set", quiet=True).findings
+        warned = {Path(finding.path).name: finding.warning for finding in found}
+        assert [name for name, warning in warned.items() if warning] == ["3.png"]

@@ -198,17 +198,39 @@ def tissue_level(gray: np.ndarray) -> int:
     return dark + (bright - dark) * TISSUE_SIXTEENTHS // 16
 
 
+def depths(cells: np.ndarray) -> np.ndarray:
+    """Counts how many cells each lies from the edge: 1 at the edge, 0 outside."""
+    depth = np.zeros(cells.shape, np.int32)
+    left = cells
+    while left.any():
+        depth += left
+        left = _eroded(left)
+    return depth
+
+
+def shares_of_cells(flags: np.ndarray, cell: int) -> np.ndarray:
+    """Computes which share of its pixels is set in each cell, float64 `(rows, columns)`."""
+    count, area = _counted(flags, cell)
+    return count / area
+
+
 def _cells(tissue: np.ndarray) -> tuple[np.ndarray, int]:
     """Marks the cells of which at least half is tissue."""
-    height, width = tissue.shape
     cell = _cell(tissue.shape)
+    count, area = _counted(tissue, cell)
+    return 2 * count >= area, cell
+
+
+def _counted(flags: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts the pixels that are set in each cell, and all its pixels."""
+    height, width = flags.shape
     padded = np.zeros((-(-height // cell) * cell, -(-width // cell) * cell), bool)
-    padded[:height, :width] = tissue
+    padded[:height, :width] = flags
     rows, columns = padded.shape[0] // cell, padded.shape[1] // cell
     count = padded.reshape(rows, cell, columns, cell).sum(axis=3, dtype=np.int32).sum(axis=1)
     heights = np.minimum(np.arange(1, rows + 1) * cell, height) - np.arange(rows) * cell
     widths = np.minimum(np.arange(1, columns + 1) * cell, width) - np.arange(columns) * cell
-    return 2 * count >= heights[:, np.newaxis] * widths, cell
+    return count, heights[:, np.newaxis] * widths
 
 
 def pixels_of(cells: np.ndarray, cell: int, shape: tuple[int, int]) -> np.ndarray:
@@ -241,11 +263,7 @@ def _filled(cells: np.ndarray) -> np.ndarray:
 
 def _thickest(cells: np.ndarray, opening: int) -> np.ndarray:
     """Keeps the body that holds the cell farthest from any edge, without its thin parts."""
-    depth = np.zeros(cells.shape, np.int32)
-    left = cells
-    while left.any():
-        depth += left
-        left = _eroded(left)
+    depth = depths(cells)
     deepest = int(depth.max(initial=0))
     if deepest < MIN_DEPTH:
         return np.zeros_like(cells)

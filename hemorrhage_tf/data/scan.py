@@ -49,6 +49,7 @@ class ScannedSlices:
         secret: what only those know who have the slices. It is not to be written.
         facts: what is known of each beside its label, see `data.facts`.
         head_shares: side of the head's square over the longer side of the slice, of each.
+        warnings: what makes each look like something else than a head CT, or None.
     """
 
     manifest: Manifest
@@ -61,6 +62,7 @@ class ScannedSlices:
     secret: bytes
     facts: tuple[Facts, ...] = ()
     head_shares: tuple[float, ...] = ()
+    warnings: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -207,11 +209,13 @@ class FoundSlices:
         slices: where they are; those of a scan follow each other, from the neck to the vertex.
         is_hounsfield: bool `(n,)`: which are in HU; the others are pictures.
         scans: the name of the volume or series of each; None for a slice on its own.
+        warnings: what makes each look like something else than a head CT, or None.
     """
 
     slices: tuple[SliceRef, ...]
     is_hounsfield: np.ndarray
     scans: tuple[str | None, ...]
+    warnings: tuple[str | None, ...]
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -257,6 +261,7 @@ def find_slices(
         tuple(listing.slices[index] for index in good),
         np.array([found[index][0] for index in good]),
         tuple(scan_of.get(index) for index in good),
+        tuple(found[index][1] for index in good),
     )
 
 
@@ -358,6 +363,7 @@ def _group(
         secret=_secret(found),
         facts=tuple(look.facts for look in found),
         head_shares=tuple(look.head_share for look in found),
+        warnings=tuple(look.suspicion for look in found),
     )
 
 

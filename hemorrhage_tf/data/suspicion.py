@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from hemorrhage_tf.data.canonical import Head, find_head, pixels_of
+from hemorrhage_tf.data.canonical import (
+    Head,
+    depths,
+    find_head,
+    gray_levels,
+    pixels_of,
+    shares_of_cells,
+)
 
 # How far colors stray from one tint, in gray levels (root mean square). The bluest and the most
 # marked of the Kaggle slices have 7; a photograph has several times the limit.
@@ -13,6 +20,16 @@ COLORFUL = 25.0
 # 6 % of what is as thin as lung; a chest has a third of it.
 BONE_HU, LEAST_BONE = 300, 0.03
 LUNG_HU, MOST_LUNG = (-950, -400), 0.15
+# In a picture a skull is a ring of the brightest there is, around something darker, in the dark.
+# Seen from the middle, each of the directions shows bone where a cell of the outermost RIND has
+# BONE_SHARE of its pixels as bright as bone, and most cells farther in are dark. Of the Kaggle
+# slices every one shows it in 0.81 of the directions or more, and has 0.47 or more of what lies
+# around it dark; of crops of gray photographs, three in four fail.
+DIRECTIONS, LEAST_RING = 36, 0.6
+RIND, BONE_SHARE = 6, 0.15
+BONE_LEVEL, TISSUE_LEVEL, DARK_LEVEL = 0.85, 0.8, 0.12  # of the brightest of the head
+LEAST_BONE_GRAY = 170
+LEAST_DARK_AROUND = 0.3
 
 
 def suspicion(pixels: np.ndarray, head: Head | None = None) -> str | None:
@@ -31,13 +48,42 @@ def suspicion(pixels: np.ndarray, head: Head | None = None) -> str | None:
     if not head.is_found:
         return "no head was found in it"
     if pixels.dtype == np.uint8:
-        return None
+        return None if _has_skull(gray_levels(pixels), head) else "no skull was found in it"
     body = pixels[pixels_of(head.cells, head.cell, pixels.shape)]
     if ((body > LUNG_HU[0]) & (body < LUNG_HU[1])).mean() > MOST_LUNG:
         return "it holds as much thin tissue as a chest, not a head"
     if (body > BONE_HU).mean() < LEAST_BONE:
         return "no skull was found in it"
     return None
+
+
+def _has_skull(gray: np.ndarray, head: Head) -> bool:
+    """Looks for a ring of bone around darker tissue, and for the dark around that."""
+    within = pixels_of(head.cells, head.cell, gray.shape)
+    brightest = float(np.quantile(gray[within], 0.98))
+    darkest = float(np.quantile(gray, 0.02))
+    around = gray[~within]
+    is_dark = around <= darkest + DARK_LEVEL * (brightest - darkest)
+    # Of a picture that is cropped to its head there is nothing around to judge by.
+    if around.size > 0.02 * gray.size and is_dark.mean() < LEAST_DARK_AROUND:
+        return False
+    bone = gray >= max(BONE_LEVEL * brightest, LEAST_BONE_GRAY)
+    bright = shares_of_cells(bone, head.cell) >= BONE_SHARE
+    dim = shares_of_cells(gray <= TISSUE_LEVEL * brightest, head.cell) >= 0.5
+    depth = depths(head.cells)
+    rind = (depth > 0) & (depth <= min(RIND, int(depth.max()) // 2))
+    inner = (depth > 0) & ~rind
+    rows, columns = np.indices(head.cells.shape)
+    y, x = rows - rows[head.cells].mean(), columns - columns[head.cells].mean()
+    direction = np.floor((np.arctan2(y, x) + np.pi) / (2 * np.pi) * DIRECTIONS).astype(np.int64)
+    direction %= DIRECTIONS
+
+    def count(cells: np.ndarray) -> np.ndarray:
+        return np.bincount(direction[cells], minlength=DIRECTIONS)
+
+    seen = count(rind) > 0
+    shown = (count(rind & bright) > 0) & (2 * count(inner & dim) > count(inner))
+    return bool(shown[seen].mean() >= LEAST_RING)
 
 
 def _strays(pixels: np.ndarray) -> float:

@@ -26,7 +26,8 @@ from hemorrhage_tf.data.phantoms import draw_phantom
 from hemorrhage_tf.data.readers import SliceRef, read_slice
 from hemorrhage_tf.data.scan import find_slices
 from hemorrhage_tf.errors import DataError, HemorrhageError, ModelError, OptionError
-from hemorrhage_tf.inference import FORMATS, load
+from hemorrhage_tf.inference import EMBEDDED, FORMATS, RUN_FOLDER, TFLITE, load, model_form
+from hemorrhage_tf.models.embedded import TFLITE_FILE, embedded_file
 from hemorrhage_tf.reporting import Reporter, import_tensorflow
 from hemorrhage_tf.training.run import MODEL_FILE
 
@@ -39,8 +40,6 @@ WARM_UP_CALLS = 3
 # The throughput is a median, which has to leave a batch out that something else disturbed.
 MIN_BATCHES = 3
 
-RUN_FOLDER, KERAS, SAVED_MODEL, TFLITE = "run folder", "keras", "saved_model", "tflite"
-
 
 @dataclass(frozen=True)
 class Measurement:
@@ -48,7 +47,7 @@ class Measurement:
 
     Attributes:
         path: the model, as it was named.
-        format: "run folder", "keras", "saved_model" or "tflite".
+        format: "run folder", "keras", "saved_model", "tflite" or "embedded".
         size_bytes: of the file; of all files of a SavedModel folder; of a run folder's model.keras.
         load_seconds: until the model is ready to be called, imports of libraries left out.
         latency_ms_median: of a call with one slice, in milliseconds.
@@ -91,8 +90,8 @@ def benchmark(
     """Measures models one after the other, each in a process of its own.
 
     Args:
-        models: run folders, `.keras` files, SavedModel folders and `.tflite` files. The first is
-            the one that the others are compared with.
+        models: run folders, `.keras` files, SavedModel folders, `.tflite` files and "phantomnet",
+            the embedded model. The first is the one that the others are compared with.
         images: files, folders or globs to predict; None for 64 phantoms, the same for every model.
         threads: that a model may compute with. Default 1.
         batch_size: slices in a batch, for the throughput. Default 32.
@@ -134,14 +133,15 @@ def benchmark(
     first: _Answers | None = None
     with reporter.progress("Measuring models", len(paths)) as advance:
         for path, form in zip(paths, formats, strict=True):
-            answer = _in_own_process({"model": str(path), "format": form, **request}, path)
+            at = _files(path, form)
+            answer = _in_own_process({"model": str(at), "format": form, **request}, path)
             answers = _Answers(answer.pop("probabilities"), answer.pop("threshold"))
             first = first or answers
             measurements.append(
                 Measurement(
                     path=str(path),
                     format=form,
-                    size_bytes=_size(path, form),
+                    size_bytes=_size(at),
                     **answer,
                     **answers.compared_with(first),
                 )
@@ -170,19 +170,21 @@ class _Answers:
 
 
 def _format(path: Path) -> str:
-    if (path / MODEL_FILE).is_file():
-        return RUN_FOLDER
-    if (path / "saved_model.pb").is_file():
-        return SAVED_MODEL
-    if path.is_file() and path.suffix.lower() in (".keras", ".tflite"):
-        return path.suffix.lower().removeprefix(".")
+    form = model_form(path)
+    if form is not None:
+        return form
     reason = "not a known model format" if path.is_file() else "no model there"
     raise ModelError(f"{path}: {reason}. Accepted: {FORMATS}")
 
 
-def _size(path: Path, form: str) -> int:
-    if form == RUN_FOLDER:
-        return (path / MODEL_FILE).stat().st_size
+def _files(path: Path, form: str) -> Path:
+    """Finds the file or folder that is loaded and measured."""
+    if form == EMBEDDED:
+        return embedded_file(TFLITE_FILE)
+    return path / MODEL_FILE if form == RUN_FOLDER else path
+
+
+def _size(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -280,7 +282,7 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare_libraries(form: str, threads: int) -> None:
     """Imports what the format needs, which is not part of its load time, and sets the threads."""
-    if form == TFLITE:
+    if form in (TFLITE, EMBEDDED):
         # Without TensorFlow, as on the device: its memory would count as the model's. The number
         # of threads is given to `load`, and so is the error where the interpreter is missing.
         try:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from hemorrhage_tf import documents
 from hemorrhage_tf.data.manifest import Manifest, read_manifest
 from hemorrhage_tf.data.model_input import ModelInput
+from hemorrhage_tf.data.phantoms import phantom_set
 from hemorrhage_tf.data.pipeline import input_batches
 from hemorrhage_tf.data.readers import SliceRef, content_hash, is_picture, read_slice
 from hemorrhage_tf.data.scan import scan
@@ -25,15 +27,20 @@ from hemorrhage_tf.exporters.saved_model import write_saved_model
 from hemorrhage_tf.exporters.tflite import convert
 from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
 from hemorrhage_tf.exporters.verify import TOLERANCES, Verification, check, compare
-from hemorrhage_tf.inference import load, load_classifier
+from hemorrhage_tf.inference import is_embedded, load, load_classifier
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
 from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.training.features import cache_folder
 from hemorrhage_tf.training.run import CONFIG_FILE, SPLIT_FILE, is_run_folder
 
 DESCRIPTION = (
     "P(intracranial hemorrhage) of a head-CT slice. Research software, not a medical device."
 )
 _BATCH_SIZE = 32
+# Of the phantoms that the embedded model is verified and calibrated on: seeds that neither its
+# training nor a user is likely to have taken.
+PHANTOM_SEEDS = {"test": 910_100, "train": 910_064}
+VERIFIED_PHANTOMS = 100
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,9 @@ def export(
         raise OutputError(f"{target}: exists. Name another target, or remove it first.")
     with reporter.stage(f"Loading {source}"):
         metadata, classifier = load_classifier(source)
-    slices, labels = _slices(source, "test", verify, "--verify", reporter, metadata)
+    slices, labels = _slices(
+        source, "test", VERIFIED_PHANTOMS, verify, "--verify", reporter, metadata
+    )
     before = _keras_probabilities(classifier, slices, metadata.model_input, reporter)
 
     try:
@@ -85,8 +94,10 @@ def export(
         if as_tflite:
             calibration: list[np.ndarray] = []
             if settings.quantize == "int8":
+                count = settings.calibration_slices
                 chosen, _ = _slices(
-                    source, "train", representative, "--representative", reporter, metadata
+                    *(source, "train", count, representative, "--representative", reporter),
+                    metadata,
                 )
                 calibration = _calibration(chosen, metadata.model_input, settings)
             with reporter.stage("Converting"):
@@ -108,7 +119,13 @@ def export(
             found = _finish_saved_model(draft, metadata, settings, slices, labels, before, reporter)
             form = "saved_model"
         size = sum(path.stat().st_size for path in [draft, *draft.rglob("*")] if path.is_file())
-        _write_cards(source, draft, _description(form.split()[0], settings, found))
+        with tempfile.TemporaryDirectory() as folder:
+            cards = source
+            if is_embedded(source):
+                cards = Path(folder)
+                on = "phantoms that it was not trained on" if verify is None else "slices"
+                documents.write_embedded_card(cards, metadata, labels, before, on)
+            _write_cards(cards, draft, _description(form.split()[0], settings, found))
         for card in beside.glob("*.model_card.*"):  # of a file, which has no room for them
             card.rename(target.parent / card.name)
         draft.rename(target)
@@ -121,7 +138,7 @@ def export(
 
 
 def _write_cards(source: Path, draft: Path, export: dict[str, Any]) -> None:
-    """Gives an export the run's model card, with what the export's verification found.
+    """Gives an export the model card at the source, with what the export's verification found.
 
     It lies in a SavedModel folder, or beside a file under the file's name.
     """
@@ -233,12 +250,16 @@ def _keras_probabilities(classifier, slices, model_input, reporter) -> np.ndarra
 def _slices(
     source: Path,
     part: str,
+    phantoms: int,
     data: str | Path | Manifest | None,
     option: str,
     reporter: Reporter,
     metadata: ModelMetadata,
 ) -> tuple[list[SliceRef], np.ndarray]:
-    """Gives slices and labels: of the data where given, else of a part of the run's own slices."""
+    """Gives slices and labels: of the data where given, else of a part of the model's own slices.
+
+    Those of a run are in its `split.csv`; those of the embedded model are drawn.
+    """
     if data is not None:
         slices = scan(read_manifest(data, reporter=reporter), reporter)
         if not metadata.model_input.takes_pictures and not slices.is_hounsfield.all():
@@ -247,6 +268,11 @@ def _slices(
                 f"{', '.join(metadata.window)}. Name DICOM or NIfTI"
             )
         return slices.refs, slices.labels
+    if is_embedded(source):
+        with reporter.stage("Drawing phantoms"):
+            folder = phantom_set(cache_folder() / "phantoms", phantoms, PHANTOM_SEEDS[part])
+        manifest = read_manifest(folder)
+        return [record.ref for record in manifest.records], manifest.labels
     if not is_run_folder(source):
         raise OptionError(f"{source}: not a run folder, so name the slices with {option} DATA")
     rows = list(csv.DictReader((source / SPLIT_FILE).read_text(encoding="utf-8").splitlines()))

@@ -1,38 +1,212 @@
-"""Files that lie in the package itself, checked before they are used."""
+"""The embedded model: PhantomNet with its head, whose files come with the package.
+
+Finding and checking the files, and reading what they say of the model, imports no TensorFlow.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.models.metadata import ModelMetadata
 
+# What the user types in place of a path; also the name of its backbone.
+EMBEDDED_MODEL = "phantomnet"
 FOLDER = Path(__file__).parent / "pretrained"
+WEIGHTS_FILE = "phantomnet.weights.h5"
+DESCRIPTION_FILE = "phantomnet.json"
+TFLITE_FILE = "phantomnet.tflite"
 SUMS_FILE = "SHA256SUMS"
+
+_NEXT_STEP = "Install the package again: pip install --force-reinstall hemorrhage_tf"
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """What the embedded model's description says.
+
+    Attributes:
+        metadata: what every form of it carries.
+        head: `mean`, `variance`, `kernel` and `bias`, float32, as `set_head` takes them.
+        pretraining: plain values: what it was trained on and how, and what it reached there.
+    """
+
+    metadata: ModelMetadata
+    head: dict[str, np.ndarray]
+    pretraining: dict[str, Any]
 
 
 def embedded_file(name: str) -> Path:
-    """Finds a file of the package and checks its SHA-256.
+    """Finds a file of the embedded model, and makes sure that it is the one that was published.
 
     Args:
-        name: as `SHA256SUMS` lists it.
+        name: `WEIGHTS_FILE`, `DESCRIPTION_FILE` or `TFLITE_FILE`.
 
     Returns:
-        Its path.
+        Its path in the package.
 
     Raises:
-        ModelError: it is missing or damaged.
+        ModelError: it is missing, damaged, or `SHA256SUMS` does not know it.
     """
-    path = FOLDER / name
+    path, sums = FOLDER / name, FOLDER / SUMS_FILE
     try:
-        lines = (FOLDER / SUMS_FILE).read_text(encoding="utf-8").splitlines()
-        expected = {file: digest for digest, _, file in (line.partition("  ") for line in lines)}
-        whole = hashlib.sha256(path.read_bytes()).hexdigest() == expected.get(name)
-    except OSError as error:
+        lines = sums.read_text(encoding="utf-8").splitlines()
+        listed = {line[66:].strip(): line[:64] for line in lines}
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError) as error:
+        at = sums if isinstance(error, ValueError) else Path(error.filename or path)
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
+        raise ModelError(f"{at}: this file of the embedded model {reason}. {_NEXT_STEP}") from None
+    if name not in listed:
         raise ModelError(
-            f"{path}: a file of the package is missing ({error.strerror or error}). "
-            "Install hemorrhage_tf again"
-        ) from None
-    if not whole:
-        raise ModelError(f"{path}: a file of the package is damaged. Install hemorrhage_tf again")
+            f"{path}: a foreign file, {SUMS_FILE} beside it does not list it. {_NEXT_STEP}"
+        )
+    if found != listed[name]:
+        raise ModelError(
+            f"{path}: damaged or foreign, its SHA-256 is not the one in {SUMS_FILE} beside it. "
+            f"{_NEXT_STEP}"
+        )
     return path
+
+
+def read_embedded() -> EmbeddedModel:
+    """Reads what the embedded model's description says; imports no TensorFlow.
+
+    Raises:
+        ModelError: a file is missing or damaged, or of a newer version of the package.
+    """
+    path = embedded_file(DESCRIPTION_FILE)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        head = {
+            name: np.array(values["head"][name], np.float32)
+            for name in ("mean", "variance", "kernel", "bias")
+        }
+        head["kernel"] = head["kernel"].reshape(-1, 1)
+        head["bias"] = head["bias"].reshape(1)
+        metadata = ModelMetadata.from_dict(values["metadata"])
+        return EmbeddedModel(metadata, head, values["pretraining"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: damaged ({error!r}). {_NEXT_STEP}") from None
+
+
+def build_embedded_classifier():
+    """Builds the embedded model as a Keras classifier.
+
+    Returns:
+        What it carries, and a `keras.Model` as of `classifier.build_classifier`.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    # Imported here, since the registry of backbones finds the embedded weights by `embedded_file`.
+    from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
+    from hemorrhage_tf.models.classifier import build_classifier, set_head
+
+    model = read_embedded()
+    backbone = build_backbone(EMBEDDED_MODEL, "embedded", model.metadata.image_size)
+    classifier = build_classifier(
+        backbone, backbone_spec(EMBEDDED_MODEL).normalization, model.metadata.pooling
+    )
+    set_head(classifier, **model.head)
+    return model.metadata, classifier
+
+
+def write_embedded(
+    folder: Path,
+    backbone,
+    head: Mapping[str, np.ndarray],
+    metadata: ModelMetadata,
+    pretraining: Mapping[str, Any],
+) -> ModelMetadata:
+    """Writes weights and description of a newly trained embedded model, and their sums.
+
+    A TFLite file that is there is of the model before, so it is no longer in the sums: export the
+    new one, put it there, and call `write_sums`.
+
+    Args:
+        folder: where to; `FOLDER` for the package's own.
+        backbone: the `keras.Model`. Its kernels are written as float16.
+        head: `mean`, `variance`, `kernel` and `bias`, as `set_head` takes them.
+        metadata: what the model carries. Its hash of the weights is replaced by that of the weights
+            as they will be loaded.
+        pretraining: plain values: what it was trained on and how, and what it reached there.
+
+    Returns:
+        The metadata as written.
+    """
+    import keras
+
+    from hemorrhage_tf.models.backbones import weights_hash
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as beside:
+        whole, rounded = Path(beside) / "whole.weights.h5", Path(beside) / WEIGHTS_FILE
+        backbone.save_weights(whole)
+        _round_kernels(whole, rounded)
+        loaded = keras.models.clone_model(backbone)
+        loaded.load_weights(rounded)
+        metadata = replace(metadata, weights_hash=weights_hash(loaded))
+        description = {
+            "metadata": metadata.to_dict(),
+            "head": {
+                name: np.asarray(values, np.float32).ravel().tolist()
+                for name, values in head.items()
+            },
+            "pretraining": dict(pretraining),
+        }
+        written = Path(beside) / DESCRIPTION_FILE
+        text = json.dumps(description, indent=1, sort_keys=True, allow_nan=False)
+        written.write_text(text + "\n", encoding="utf-8")
+        for path in (rounded, written):
+            os.replace(path, folder / path.name)
+    write_sums(folder, (WEIGHTS_FILE, DESCRIPTION_FILE))
+    return metadata
+
+
+def write_sums(
+    folder: Path, names: tuple[str, ...] = (DESCRIPTION_FILE, TFLITE_FILE, WEIGHTS_FILE)
+) -> None:
+    """Writes `SHA256SUMS`, as `sha256sum` does, for files of a folder."""
+    lines = [
+        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in sorted(names)
+    ]
+    beside = folder / f".{SUMS_FILE}.part"
+    beside.write_text("".join(lines), encoding="utf-8")
+    os.replace(beside, folder / SUMS_FILE)
+
+
+def _round_kernels(source: Path, target: Path) -> None:
+    """Copies a weights file with its kernels as float16, which is half the bytes.
+
+    What has one dimension stays float32: it is little, and a batch normalization's variance may be
+    larger than float16 holds, or so small that dividing by it needs every digit.
+    """
+    import h5py
+
+    largest = np.finfo(np.float16).max
+
+    def copy(before, after) -> None:
+        after.attrs.update(before.attrs)
+        for name, item in before.items():
+            if isinstance(item, h5py.Group):
+                copy(item, after.create_group(name))
+                continue
+            values = item[()]
+            if np.ndim(values) > 1 and np.abs(values).max(initial=0) <= largest:
+                values = values.astype(np.float16)
+            kept = after.create_dataset(name, data=values)
+            kept.attrs.update(item.attrs)
+
+    with h5py.File(source) as before, h5py.File(target, "w") as after:
+        copy(before, after)

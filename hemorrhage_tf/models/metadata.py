@@ -74,6 +74,17 @@ class ModelMetadata:
         """Gives plain values for JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelMetadata:
+        """Takes back what `to_dict` gave, after JSON made lists of its tuples."""
+        window = values.get("window")
+        tuples = {
+            "labels": tuple(values["labels"]),
+            "input_range": tuple(values["input_range"]),
+            "window": None if window is None else tuple(window),
+        }
+        return cls(**{**values, **tuples})
+
 
 def versions() -> dict[str, str]:
     """Lists the versions that a result depends on."""
@@ -150,10 +161,6 @@ def read_metadata(path: Path) -> ModelMetadata:
     """
     values = read_values(path)
     try:
-        values["labels"] = tuple(values["labels"])
-        values["input_range"] = tuple(values["input_range"])
-        if values.get("window") is not None:
-            values["window"] = tuple(values["window"])
-        return ModelMetadata(**values)
+        return ModelMetadata.from_dict(values)
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path}: its metadata is damaged ({error})") from None

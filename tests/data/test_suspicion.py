@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 from plain_phantoms import draw_phantom
 from scipy import ndimage
 
@@ -92,6 +93,56 @@ class TestPictures:
     def test_noise_of_a_compression_is_no_color(self):
         noise = np.random.default_rng(0).normal(0, 5, (SIZE, SIZE, 3))
         assert suspicion((gray_head() + noise).clip(0, 255).astype(np.uint8)) is None
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_photograph_turned_gray(self, seed):
+        assert suspicion(photograph(seed)[..., 1]) in (NO_SKULL, NO_HEAD)
+
+    @pytest.mark.parametrize("radius", [40, 80, 110, 126])
+    @pytest.mark.parametrize("level", [120, 255])
+    def test_disc_has_no_skull(self, radius, level):
+        disc = ellipse(0, 0, radius, radius).astype(np.uint8) * np.uint8(level)
+        assert suspicion(disc) == NO_SKULL
+        assert suspicion(np.pad(disc, 30, constant_values=level // 4)) == NO_SKULL
+
+    @pytest.mark.parametrize(
+        "ramp", [x + 128, y + 128, (x + y) / 2 + 128, np.abs(x) * 2, 255 - np.hypot(x, y)]
+    )
+    def test_gradient(self, ramp):
+        assert suspicion(ramp.clip(0, 255).astype(np.uint8)) in (NO_SKULL, NO_HEAD)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_noise(self, seed):
+        noise = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE)).astype(np.uint8)
+        assert suspicion(noise) in (NO_SKULL, NO_HEAD)
+
+    @pytest.mark.parametrize("paper", [255, 200])
+    def test_page_of_text(self, paper):
+        page = Image.new("L", (300, 400), paper)
+        for line in range(12, 380, 14):
+            ImageDraw.Draw(page).text((15, line), "No hemorrhage was seen on this scan. " * 2, 0)
+        assert suspicion(np.asarray(page)) in (NO_SKULL, NO_HEAD)
+
+    def test_head_without_its_skull(self):
+        brain = ellipse(0, 0, 95, 75)
+        pixels = np.zeros((SIZE, SIZE), np.uint8)
+        pixels[brain] = np.random.default_rng(0).normal(100, 8, brain.sum()).astype(np.uint8)
+        pixels[ellipse(10, -20, 20, 12)] = 190  # blood is as bright as nothing else in it
+        assert suspicion(pixels) == NO_SKULL
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda pixels: pixels[::-1],
+            lambda pixels: pixels[20:-20, 30:-30],
+            lambda pixels: np.pad(pixels, ((90, 0), (0, 200))),
+            lambda pixels: pixels // 2 + 100,
+            lambda pixels: (pixels * 0.8).astype(np.uint8),
+        ],
+        ids=["flipped", "cropped", "off the middle", "lifted", "darker"],
+    )
+    def test_head_shown_otherwise(self, change):
+        assert suspicion(np.ascontiguousarray(change(gray_head()[..., 0]))) is None
 
     @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (64, 64), (90, 70, 3), (1, 2, 3)])
     @pytest.mark.parametrize("level", [0, 200])

@@ -283,3 +283,51 @@ def test_every_form_of_backbones_side_by_side_answers_as_the_run(kaggle_folder, 
         )
         _, cam = model._explain()(images)
         assert cam.shape == (2, 20, 20)  # of 8 x 8 and 20 x 20
+
+
+class TestEmbedded:
+    def test_is_verified_and_calibrated_on_phantoms_that_are_drawn(
+        self, embedded_model, kaggle_folder, tmp_path, cache
+    ):
+        target = tmp_path / "a.tflite"
+        export = htf.export("phantomnet", target, cam=True, quiet=True)
+        verified = export.verifications["serving_default"]
+        assert (verified.slices, verified.hemorrhage) == (100, 50)
+        assert verified.largest_difference < 1e-4
+        expected = probabilities("phantomnet", kaggle_folder)
+        np.testing.assert_allclose(probabilities(target, kaggle_folder), expected, atol=5e-3)
+        assert htf.load(target).has_cam
+        card = json.loads((tmp_path / "a.model_card.json").read_text())
+        assert card["n"] == 100 and card["export"]["form"] == "tflite"
+        assert card["evaluated_on"] == "100 phantoms that it was not trained on"
+        text = (tmp_path / "a.model_card.md").read_text()
+        assert "Trained on synthetic phantoms alone" in text and "settings: phantoms" in text
+        assert len(list((cache / "phantoms").iterdir())) == 1
+
+    def test_of_a_saved_model_the_card_lies_inside(self, embedded_model, kaggle_folder, tmp_path):
+        export = htf.export("phantomnet", tmp_path / "saved", verify=kaggle_folder, quiet=True)
+        assert set(export.verifications) == {"serving_default", "serve_bytes"}
+        card = json.loads((tmp_path / "saved" / "model_card.json").read_text())
+        assert card["evaluated_on"] == "24 slices" and card["name"] == "phantomnet"
+        inside = json.loads((tmp_path / "saved" / "hemorrhage_tf.json").read_text())
+        assert inside["backbone"] == "phantomnet" and inside["export"]["form"] == "saved_model"
+
+    def test_int8_is_calibrated_on_other_phantoms_than_it_is_verified_on(
+        self, embedded_model, tmp_path, monkeypatch
+    ):
+        seen = {}
+
+        def keep(classifier, size, quantize, input_type, cam, batch, calibration):
+            seen["calibration"] = calibration
+            raise OptionError("enough")
+
+        monkeypatch.setattr(exporter, "convert", keep)
+        with pytest.raises(OptionError, match="enough"):
+            htf.export(
+                *("phantomnet", tmp_path / "a.tflite"),
+                quantize="int8",
+                calibration_slices=10,
+                quiet=True,
+            )
+        assert len(seen["calibration"]) == 10
+        assert not list(tmp_path.glob("*.tflite"))

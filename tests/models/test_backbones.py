@@ -83,6 +83,13 @@ class TestResolveWeights:
         embedded = {"tiny": "none", "phantomnet": "embedded"}
         assert resolve_weights(name, None) == embedded.get(name, "imagenet")
 
+    def test_only_one_has_embedded_weights(self, embedded_model):
+        with pytest.raises(OptionError, match="there are no embedded weights of tiny"):
+            resolve_weights("tiny", "embedded")
+        one, other = (build_backbone("phantomnet", "embedded", 32, seed=k) for k in (0, 1))
+        assert_equal_weights(one, other)
+        assert not one.trainable
+
     @pytest.mark.parametrize(
         "name, weights",
         [
