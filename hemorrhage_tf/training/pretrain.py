@@ -399,6 +399,17 @@ def measure(probabilities: np.ndarray, samples: Samples, threshold: float) -> di
     }
 
 
+def as_rows(figures: dict[str, Any]) -> dict[str, float]:
+    """Lays the figures of all and of the subtypes out in one level, for the model card."""
+    rows = {name: value for name, value in figures.items() if not isinstance(value, dict)}
+    rows["pointing_accuracy"] = figures["pointing"]["any"]["hits"]
+    for name in SUBTYPES:
+        found = figures["subtypes"][name]
+        rows |= {f"{name}: {key}": value for key, value in found.items()}
+        rows[f"{name}: pointing_accuracy"] = figures["pointing"][name]["hits"]
+    return {name: round(value, 4) for name, value in rows.items()}
+
+
 def threshold_for(probabilities: np.ndarray, specificity: float) -> float:
     """Gives the lowest threshold below which a share of the slices without hemorrhage lies."""
     above = np.sort(probabilities)[math.ceil(specificity * len(probabilities)) :]
@@ -459,9 +470,8 @@ def pretrain(
         figures = measure(head.probabilities(features_of(backbone, test)), test, threshold)
         figures["pointing"] = pointing_accuracy(classifier, test)
     measured = {
-        "settings": asdict(settings),
-        "generator": GENERATOR_VERSION,
-        "phantoms": figures,
+        "settings": {**asdict(settings), "generator": GENERATOR_VERSION},
+        "figures": as_rows(figures),
         "minutes": {
             "drawing": round((drawn - begin) / 60, 1),
             "training": round((trained - drawn) / 60, 1),
@@ -522,7 +532,7 @@ def main(work: Path, out: Path, workers: int, **settings: Any) -> None:
     """Pretrain PhantomNet on phantoms alone. Go on where it was stopped."""
     chosen = PretrainingSettings(**settings)
     measured = pretrain(chosen, work, out, max(1, workers), Reporter())
-    click.echo(json.dumps(measured["phantoms"], indent=2))
+    click.echo(json.dumps(measured["figures"], indent=2))
 
 
 if __name__ == "__main__":
