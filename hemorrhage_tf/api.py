@@ -38,13 +38,13 @@ from hemorrhage_tf.inference import (
     Model,
     Prediction,
     load,
+    load_embedded,
     mean_of_top,
     model_and_images,
     model_form,
 )
 from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, join_hashes
 from hemorrhage_tf.models.choices import join_values
-from hemorrhage_tf.models.embedded import EMBEDDED_MODEL
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
 from hemorrhage_tf.reporting import Reporter, import_tensorflow
 from hemorrhage_tf.training import run as run_folder
@@ -288,7 +288,6 @@ def evaluate(
         raise OptionError(f"{named}: a model, where labeled slices belong. Name DATA behind it")
     if data is None:
         raise OptionError("no labeled slices are named. Name DATA, as fit takes it")
-    model = EMBEDDED_MODEL if model is None else model
     check_prevalence(prevalence)
     reporter = Reporter(quiet=quiet)
     manifest = read_manifest(data, positive, target, reporter=reporter)
@@ -332,7 +331,9 @@ def evaluate(
         if audited.best_shortcut is not None:
             best = audited.best_shortcut
             metrics["best_shortcut"] = {"name": best.name, "roc_auc": best.roc_auc.to_dict()}
-        names = [str(one.path if isinstance(one, Run | Model) else one) for one in (model, against)]
+        names = [
+            str(one.path if isinstance(one, Run | Model) else one) for one in (loaded, against)
+        ]
         documents.write_evaluation_report(
             Path(report),
             f"{names[0]} on {slices.manifest.root.name or 'slices'}",
@@ -431,9 +432,6 @@ def predict(
             raise OptionError(f"{model.path}: a model, and no images. Name images behind it")
         named = [model] if isinstance(model, str | Path) else list(model or ())
         model, images = model_and_images(named)
-        if model != EMBEDDED_MODEL:
-            raise OptionError(f"{model}: a model among the images. Name it before them")
-    model = EMBEDDED_MODEL if model is None else model
     reporter = Reporter(quiet=quiet)
     return _loaded(model, reporter, flips).predict(images, skip_bad, reporter, window, cam)
 
@@ -570,8 +568,13 @@ def phantoms(
     return write_phantoms(folder, count, seed, form, size, Reporter(quiet=quiet))
 
 
-def _loaded(model: str | Path | Model | Run, reporter: Reporter, flips: bool = False) -> Model:
-    if not isinstance(model, Model):
+def _loaded(
+    model: str | Path | Model | Run | None, reporter: Reporter, flips: bool = False
+) -> Model:
+    """Loads a model, the embedded one for None, and says what that is."""
+    if model is None:
+        model = load_embedded()
+    elif not isinstance(model, Model):
         path = model.path if isinstance(model, Run) else model
         with reporter.stage(f"Loading {path}"):
             model = load(path)

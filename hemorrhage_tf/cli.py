@@ -313,9 +313,9 @@ def evaluate(models: tuple[str, ...], data: str, as_json: bool, **options: Any) 
 
     if len(models) > 2:
         raise click.UsageError("give one model, or two to compare, and then DATA")
-    models = models or (EMBEDDED_MODEL,)
     against = models[1] if len(models) == 2 else None
-    evaluation = api.evaluate(models[0], data, against=against, **options)
+    evaluation = api.evaluate(models[0] if models else None, data, against=against, **options)
+    models = models or (EMBEDDED_MODEL,)
     if as_json:
         figures = {**evaluation.metrics, "comparison": evaluation.comparison}
         click.echo(json.dumps(figures, indent=2, sort_keys=True))

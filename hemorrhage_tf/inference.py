@@ -162,6 +162,7 @@ class Model:
         kept: what must live as long as the model does. Default None.
         classifier: the Keras model, where there is one. Default None.
         flips: whether `run` and the maps are means over the flips of a slice. Default False.
+        is_embedded: whether it is the one that comes with the package. Default False.
     """
 
     def __init__(
@@ -173,6 +174,7 @@ class Model:
         kept: Any = None,
         classifier: Any = None,
         flips: bool = False,
+        is_embedded: bool = False,
     ) -> None:
         self.path = path
         self.metadata = metadata
@@ -181,16 +183,12 @@ class Model:
         self._kept = kept
         self._classifier = classifier
         self.flips = flips
+        self.is_embedded = is_embedded
 
     @property
     def has_cam(self) -> bool:
         """Whether it gives class activation maps."""
         return self._explain is not None
-
-    @property
-    def is_embedded(self) -> bool:
-        """Whether it is the one that comes with the package."""
-        return is_embedded(self.path)
 
     @property
     def threshold(self) -> float:
@@ -235,15 +233,20 @@ class Model:
             kept=self._kept,
             classifier=self._classifier,
             flips=True,
+            is_embedded=self.is_embedded,
         )
 
     def training_hashes(self) -> set[str]:
         """Content hashes of the slices it was trained on; empty where only a file is known."""
-        return training_hashes(self.path) if is_run_folder(self.path) else set()
+        return training_hashes(self.path) if self._is_run else set()
 
     def training_look(self) -> dict[str, Any] | None:
         """How the slices that it was trained on look; None where only a file is known."""
-        return training_look(self.path) if is_run_folder(self.path) else None
+        return training_look(self.path) if self._is_run else None
+
+    @property
+    def _is_run(self) -> bool:
+        return not self.is_embedded and is_run_folder(self.path)
 
     def input_for(
         self,
@@ -517,14 +520,16 @@ def model_form(path: str | Path) -> str | None:
     return None
 
 
-def model_and_images(arguments: Sequence[str | Path]) -> tuple[str | Path, list[str | Path]]:
+def model_and_images(
+    arguments: Sequence[str | Path],
+) -> tuple[str | Path | None, list[str | Path]]:
     """Tells the model among arguments from the images.
 
     Args:
         arguments: images, or a model of any form before them.
 
     Returns:
-        The model, the embedded one where none is named, and the images.
+        The model, None where none is named and the embedded one is meant, and the images.
 
     Raises:
         OptionError: nothing is named, no image is, or a model stands behind an image.
@@ -543,7 +548,7 @@ def model_and_images(arguments: Sequence[str | Path]) -> tuple[str | Path, list[
                 f"{first}: neither a model nor an image is there. Accepted as a model: {FORMATS}. "
                 f"Without one the embedded model, {EMBEDDED_MODEL}, is used"
             )
-        return EMBEDDED_MODEL, [first, *others]
+        return None, [first, *others]
     if not others:
         raise OptionError(f"{first}: a model, and no images. Name images behind it")
     return first, others
@@ -567,9 +572,9 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     """
     path = Path(path)
     if is_embedded(path):
-        return _load_tflite(embedded_file(TFLITE_FILE), threads, path)
+        return load_embedded(threads)
     if path.suffix.lower() == ".tflite" and path.is_file():
-        return _load_tflite(path, threads, path)
+        return _load_tflite(path, threads)
     if (path / "saved_model.pb").is_file():
         return _load_saved_model(path)
     metadata, classifier = load_classifier(path)
@@ -586,6 +591,23 @@ def load(path: str | Path, threads: int | None = None) -> Model:
         return forward(tf.constant(images)).numpy()[:, 0]
 
     return Model(path, metadata, run, explain, classifier=classifier)
+
+
+def load_embedded(threads: int | None = None) -> Model:
+    """Loads the model that comes with the package, to be run by its TFLite file.
+
+    Args:
+        threads: see `load`.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: its file is missing or damaged.
+    """
+    model = _load_tflite(embedded_file(TFLITE_FILE), threads)
+    model.path, model.is_embedded = Path(EMBEDDED_MODEL), True
+    return model
 
 
 def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
@@ -645,19 +667,18 @@ def _load_saved_model(path: Path) -> Model:
     )
 
 
-def _load_tflite(file: Path, threads: int | None, path: Path) -> Model:
-    """Loads a file; the path is what the model is called."""
-    metadata = read_metadata(file)
+def _load_tflite(path: Path, threads: int | None) -> Model:
+    metadata = read_metadata(path)
     from ai_edge_litert.interpreter import Interpreter
 
     try:
         with quietly(2):  # it says which delegate it made
-            interpreter = Interpreter(str(file), num_threads=threads or os.cpu_count())
+            interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
             interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner("serving_default")
         details = runner.get_input_details()["image"]
     except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{file}: cannot be loaded, the file is damaged ({error})") from None
+        raise ModelError(f"{path}: cannot be loaded, the file is damaged ({error})") from None
     fixed = details["shape_signature"][0] != -1
     dtype = np.dtype(details["dtype"]).name
 

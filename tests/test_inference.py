@@ -456,7 +456,7 @@ class TestEmbedded:
         code = (
             "import sys; from pathlib import Path; from hemorrhage_tf.models import embedded; "
             f"embedded.FOLDER = Path(sys.argv[1]); {call}; "
-            "heavy = {'tensorflow', 'keras', 'keras_cv', 'sklearn', 'scipy', 'h5py'}; "
+            "heavy = {'tensorflow', 'keras', 'keras_cv', 'sklearn', 'h5py'}; "
             "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
         )
         images = [kaggle_folder / "head_ct" / "head_ct" / "001.png", volume]
@@ -479,7 +479,7 @@ class TestArguments:
         for model in ("m.tflite", "m.keras", "run", "saved", "phantomnet"):
             assert model_and_images([model, "a.png", "*.jpg"]) == (model, ["a.png", "*.jpg"])
         for images in (["a.png"], ["a.png", "typo.png"], ["*.jpg", "a.png"], ["."]):
-            assert model_and_images(images) == ("phantomnet", images)
+            assert model_and_images(images) == (None, images)
 
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
