@@ -110,13 +110,12 @@ def build_embedded_classifier():
     """
     # Imported here, since the registry of backbones finds the embedded weights by `embedded_file`.
     from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
-    from hemorrhage_tf.models.classifier import build_classifier, set_head
+    from hemorrhage_tf.models.classifier import Branch, build_classifier, set_head
 
     model = read_embedded()
     backbone = build_backbone(EMBEDDED_MODEL, "embedded", model.metadata.image_size)
-    classifier = build_classifier(
-        backbone, backbone_spec(EMBEDDED_MODEL).normalization, model.metadata.pooling
-    )
+    branch = Branch(backbone_spec(EMBEDDED_MODEL), backbone)
+    classifier = build_classifier([branch], model.metadata.pooling)
     set_head(classifier, **model.head)
     return model.metadata, classifier
 

@@ -127,7 +127,7 @@ def build_trainee():
     gray = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), name="image")
     scaled = keras.layers.Rescaling(1 / 127.5, -1.0)(keras.ops.repeat(gray, 3, axis=-1))
     features, evidence = both(scaled)
-    pooled = keras.layers.Dropout(0.1)(pool(features, "avg_max"))
+    pooled = keras.layers.Dropout(0.1)(pool({"": features}, "avg_max"))
     label = keras.layers.Dense(1, name="label")(pooled)
     maps = keras.layers.Rescaling(1.0, -EVIDENCE_OFFSET, name="maps")(evidence)
     return backbone, keras.Model(gray, {"label": label, "maps": maps}, name="trainee")
@@ -431,8 +431,8 @@ def pretrain(
     Returns:
         What was measured, as it is written beside the weights.
     """
-    from hemorrhage_tf.models.backbones import weights_hash
-    from hemorrhage_tf.models.classifier import build_classifier, set_head, standardize
+    from hemorrhage_tf.models.backbones import backbone_spec, weights_hash
+    from hemorrhage_tf.models.classifier import Branch, build_classifier, set_head, standardize
     from hemorrhage_tf.models.embedded import write_embedded
     from hemorrhage_tf.models.metadata import ModelMetadata, versions
     from hemorrhage_tf.training.trainer import Head, class_weight, feature_statistics, solve_head
@@ -465,7 +465,7 @@ def pretrain(
     head = Head(mean, variance, solution.kernel, solution.bias)
     threshold = threshold_for(head.probabilities(rows)[labels == 0], settings.specificity)
     with reporter.stage("Measuring"):
-        classifier = build_classifier(backbone, "symmetric", "avg_max")
+        classifier = build_classifier([Branch(backbone_spec("phantomnet"), backbone)], "avg_max")
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
         figures = measure(head.probabilities(features_of(backbone, test)), test, threshold)
         figures["pointing"] = pointing_accuracy(classifier, test)
