@@ -152,3 +152,29 @@ def test_predict_on_a_real_series_adds_up_the_scan(ge_series, kaggle_folder, tmp
     assert found.mean_of_top == pytest.approx(np.mean(highest), abs=1e-6)
     sizes = {read_slice(finding.cam).shape for finding in prediction}
     assert sizes == {(512, 512, 3)}
+
+
+class TestPhantomNet:
+    """Trained on phantoms alone; what it shows on slices that took no part in that."""
+
+    def test_finds_hemorrhage_on_the_kaggle_set(self, shared):
+        found = htf.evaluate(shared / "head_ct", flips=True, quiet=True).metrics
+        assert found["roc_auc"]["estimate"] >= 0.976
+        assert found["accuracy"]["estimate"] >= 0.9
+
+    def test_its_features_alone_and_beside_resnet152(self, shared, weights, tmp_path):
+        folds = {"folds": 5, "repeats": 5, "quiet": True, "audit": False}
+        alone = htf.fit(
+            shared / "head_ct", backbone="phantomnet", out=tmp_path / "alone", **folds
+        ).metrics
+        assert alone["accuracy"]["estimate"] >= 0.94
+        both = htf.fit(
+            shared / "head_ct",
+            backbone="resnet152+phantomnet",
+            weights=weights,
+            feature_layer="conv4_block36_out",
+            out=tmp_path / "both",
+            **folds,
+        ).metrics
+        assert both["accuracy"]["estimate"] >= 0.96
+        assert both["roc_auc"]["estimate"] >= 0.985
