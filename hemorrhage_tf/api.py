@@ -157,6 +157,7 @@ def fit(
     run_folder.check_output(out, overwrite)
     check_prevalence(prevalence)
     cache_at = cache_folder(cache)
+    is_drawn = data is None
     if data is None:
         chosen = _settings(_without_data(settings))
         reporter.note(
@@ -168,7 +169,8 @@ def fit(
         chosen = _settings(settings)
     _check_operating_point(chosen)  # before slices are read, which may take long
     manifest = read_manifest(data, positive, target, anonymize, reporter)
-    slices = scan(manifest, reporter, skip_bad)
+    # Of phantoms, how some of them look is nothing to warn of.
+    slices = scan(manifest, Reporter(quiet=True) if is_drawn else reporter, skip_bad)
     model_input = _model_input(slices, chosen)
     _warn_of_scan_labels(manifest, reporter)
     plan = make_plan(slices, chosen, reporter)
@@ -549,6 +551,7 @@ def phantoms(
     *,
     form: str = "png",
     size: int = DEFAULT_SIZE,
+    workers: int = 1,
     quiet: bool = False,
 ) -> Path:
     """Writes synthetic head-CT slices with masks of the blood and a manifest that `fit` takes.
@@ -560,12 +563,14 @@ def phantoms(
         form: "png", "dicom" or "nifti". Default "png".
         size: side of a slice in pixels, 64 to 512; a picture is scaled and cropped afterward.
             Default 512.
+        workers: processes that draw; a script that asks for several has to start them below
+            `if __name__ == "__main__":`. Default 1.
         quiet: print no progress. Default False.
 
     Returns:
         The folder, see `data.phantoms.write_phantoms`.
     """
-    return write_phantoms(folder, count, seed, form, size, Reporter(quiet=quiet))
+    return write_phantoms(folder, count, seed, form, size, Reporter(quiet=quiet), workers)
 
 
 def _loaded(

@@ -527,4 +527,4 @@ def phantoms(folder: str, **options: Any) -> None:
     """
     from hemorrhage_tf import api
 
-    click.echo(f"Phantoms: {api.phantoms(folder, **options)}")
+    click.echo(f"Phantoms: {api.phantoms(folder, workers=os.cpu_count() or 1, **options)}")

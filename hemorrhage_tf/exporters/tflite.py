@@ -29,6 +29,10 @@ _OPERATORS = {
     "dynamic": ("CONV_2D",),
     "int8": ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MAX_POOL_2D", "PAD"),
 }
+# Where int8 is not taken: PhantomNet's first layers, which see thin lines of few gray levels, and
+# its way back up, whose evidence decides. Of 100 phantoms 6 changed side with all of it in int8,
+# and 1 so, for 0.45 MB.
+_INT8_SCOPE = r"^(?!.*phantomnet.*/(stem|stage1|top\d|evidence)).*$"
 
 
 def convert(
@@ -100,7 +104,7 @@ def _quantize(
         elif quantize == "dynamic":
             quantizer.add_dynamic_config(".*", operator, 8)
         else:
-            quantizer.add_static_config(".*", operator, 8, 8)
+            quantizer.add_static_config(_INT8_SCOPE, operator, 8, 8)
     calibration = None
     if quantizer.need_calibration:
         samples = [{"image": as_type(image[np.newaxis], input_type)} for image in representative]

@@ -46,7 +46,7 @@ def write_phantoms(
     form: str = "png",
     size: int = DEFAULT_SIZE,
     reporter: Reporter | None = None,
-    workers: int | None = None,
+    workers: int = 1,
 ) -> Path:
     """Writes a set of phantoms with masks and a manifest; every second one has a hemorrhage.
 
@@ -62,7 +62,8 @@ def write_phantoms(
         size: side of a slice in pixels, 64 to 512. A picture is scaled and cropped afterward.
             Default 512.
         reporter: where progress goes, or None for nowhere.
-        workers: processes that draw; None for as many as there are processors.
+        workers: processes that draw. Default 1: more of them are fresh ones, which Python starts by
+            importing the caller's own script again, so that it has to be ready for that.
 
     Returns:
         The folder: `manifest.csv`, `slices/` and `masks/`. A mask is an 8-bit PNG, or NIfTI beside
@@ -133,11 +134,11 @@ def _fill(
     form: str,
     size: int,
     reporter: Reporter,
-    workers: int | None,
+    workers: int,
 ) -> None:
     (folder / "slices").mkdir()
     (folder / "masks").mkdir()
-    workers = min(workers or os.cpu_count() or 1, -(-count // _CHUNK))
+    workers = min(workers, -(-count // _CHUNK))
     chunks = [range(first, min(first + _CHUNK, count)) for first in range(0, count, _CHUNK)]
     arguments = ((folder, seed, chunk, form, size) for chunk in chunks)
     with (
