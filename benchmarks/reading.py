@@ -63,14 +63,11 @@ def write_slice(path: Path, hounsfield: np.ndarray, **tags) -> None:
 
 
 def draw_series(folder: Path) -> None:
-    """Writes 32 slices of 512 x 512: phantoms in Hounsfield units, with a scanner's noise."""
+    """Writes 32 slices of 512 x 512: phantoms in Hounsfield units."""
     from hemorrhage_tf.data.phantoms import draw_phantom
 
-    rng = np.random.default_rng(0)
     for index in range(32):
-        gray = draw_phantom(0, index, index % 2).repeat(4, axis=0).repeat(4, axis=1)
-        hounsfield = np.interp(gray, [0, 20, 35, 90, 180, 250], [-1000, -1000, 8, 34, 70, 1200])
-        hounsfield += rng.normal(0, 5, hounsfield.shape)
+        hounsfield = draw_phantom(0, index).hounsfield
         tags = {"InstanceNumber": index + 1, "ImagePositionPatient": [0, 0, 5 * index]}
         tags |= {"SeriesInstanceUID": "1.2", "SOPInstanceUID": f"1.2.{index + 1}"}
         write_slice(folder / f"{index:03d}.dcm", hounsfield, **tags)
