@@ -43,14 +43,14 @@ class PretrainingSettings:
 
     Attributes:
         count: phantoms to train on.
-        epochs: passes over them, each with other augmentations.
-        more_epochs: passes after those, at a lower rate.
+        epochs: passes over them in each cycle of the learning rate, each pass with other
+            augmentations.
         head_count: phantoms that the head is solved and the operating point is chosen on.
         test_count: phantoms that the figures are of.
         batch_size: phantoms in a step.
-        learning_rate: of AdamW at its highest; it rises over `warmup` steps and falls to 0 with a
-            cosine.
-        more_learning_rate: the same of the passes after those.
+        learning_rates: of AdamW at its highest in each cycle (more than cycles: the first ones are
+            taken); it rises over `warmup` steps
+            and falls to 0 with a cosine.
         weight_decay: of AdamW.
         warmup: steps.
         l2: strength of the head's penalty, see `trainer.solve_head`.
@@ -60,13 +60,11 @@ class PretrainingSettings:
     """
 
     count: int = 40_000
-    epochs: int = 4
-    more_epochs: int = 2
+    epochs: tuple[int, ...] = (4, 2, 4)
     head_count: int = 6_000
     test_count: int = 4_000
     batch_size: int = 32
-    learning_rate: float = 1.5e-3
-    more_learning_rate: float = 8e-4
+    learning_rates: tuple[float, ...] = (1.5e-3, 8e-4, 8e-4)
     weight_decay: float = 1e-3
     warmup: int = 300
     l2: float = 1 / 1024
@@ -81,11 +79,11 @@ class PretrainingSettings:
     @property
     def steps(self) -> int:
         """Of all passes."""
-        return self.steps_of_epoch * (self.epochs + self.more_epochs)
+        return self.steps_of_epoch * sum(self.epochs)
 
 
 def learning_rate(settings: PretrainingSettings):
-    """Builds the schedule of the learning rate: a cosine with a warm-up, twice.
+    """Builds the schedule of the learning rate: in each cycle a cosine with a warm-up.
 
     Reference:
         I. Loshchilov and F. Hutter, SGDR: Stochastic gradient descent with warm restarts, ICLR
@@ -93,21 +91,25 @@ def learning_rate(settings: PretrainingSettings):
     """
     import keras
 
-    def cosine(steps: int, highest: float):
-        return keras.optimizers.schedules.CosineDecay(
-            0.0, max(steps - settings.warmup, 1), 0.0, "cosine", highest, settings.warmup
+    cycles, begin = [], 0
+    for epochs, highest in zip(settings.epochs, settings.learning_rates, strict=False):
+        steps = settings.steps_of_epoch * epochs
+        falling = max(steps - settings.warmup, 1)
+        cosine = keras.optimizers.schedules.CosineDecay(
+            0.0, falling, 0.0, "cosine", highest, settings.warmup
         )
+        cycles.append((begin, cosine))
+        begin += steps
 
-    first = settings.steps_of_epoch * settings.epochs
-    before = cosine(first, settings.learning_rate)
-    after = cosine(settings.steps - first, settings.more_learning_rate)
-
-    class Twice(keras.optimizers.schedules.LearningRateSchedule):
+    class Cycles(keras.optimizers.schedules.LearningRateSchedule):
         def __call__(self, step):
-            restarted = keras.ops.maximum(step - first, 0)
-            return keras.ops.where(step < first, before(step), after(restarted))
+            rate = cycles[0][1](step)
+            for begin, cosine in cycles[1:]:
+                restarted = cosine(keras.ops.maximum(step - begin, 0))
+                rate = keras.ops.where(step < begin, rate, restarted)
+            return rate
 
-    return Twice()
+    return Cycles()
 
 
 def build_trainee():
@@ -511,6 +513,16 @@ def _work_folder(work: Path, settings: PretrainingSettings) -> Path:
     return folder
 
 
+def _passes(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    passes = tuple(int(part) if part.strip().isdecimal() else 0 for part in value.split(","))
+    cycles = len(PretrainingSettings.learning_rates)
+    if min(passes) < 1 or len(passes) > cycles:
+        raise click.BadParameter(
+            f"got {value!r}; give one to {cycles} whole numbers from 1 on, as in 4,2,4."
+        )
+    return passes
+
+
 @click.command()
 @click.option("--work", type=click.Path(path_type=Path), default=Path("pretraining"),
               show_default=True, help="Folder for phantoms and checkpoints (2 GB).")  # fmt: skip
@@ -518,10 +530,9 @@ def _work_folder(work: Path, settings: PretrainingSettings) -> Path:
               show_default=True, help="Folder for weights and figures.")  # fmt: skip
 @click.option("--count", type=int, default=PretrainingSettings.count, show_default=True,
               help="Phantoms to train on.")  # fmt: skip
-@click.option("--epochs", type=int, default=PretrainingSettings.epochs, show_default=True,
-              help="Passes over them.")  # fmt: skip
-@click.option("--more-epochs", type=int, default=PretrainingSettings.more_epochs,
-              show_default=True, help="Passes at a lower rate after those.")  # fmt: skip
+@click.option("--epochs", default=",".join(map(str, PretrainingSettings.epochs)),
+              callback=_passes, show_default=True, metavar="N,N,...",
+              help="Passes over them in each cycle of the learning rate.")  # fmt: skip
 @click.option("--head-count", type=int, default=PretrainingSettings.head_count,
               show_default=True, help="Phantoms to solve the head on.")  # fmt: skip
 @click.option("--test-count", type=int, default=PretrainingSettings.test_count,

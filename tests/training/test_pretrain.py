@@ -11,8 +11,7 @@ from hemorrhage_tf.training.pretrain import PretrainingSettings
 QUIET = Reporter(quiet=True)
 SMALL = PretrainingSettings(
     count=12,
-    epochs=1,
-    more_epochs=1,
+    epochs=(1, 1),
     head_count=12,
     test_count=12,
     batch_size=4,
@@ -116,16 +115,16 @@ class TestBatches:
 
 class TestTrain:
     def test_the_rate_rises_and_falls_twice(self):
-        settings = PretrainingSettings(count=3200, epochs=4, more_epochs=2, warmup=20)
+        settings = PretrainingSettings(count=3200, epochs=(4, 2), warmup=20)
         rate = pretrain.learning_rate(settings)
         found = np.array([float(rate(step)) for step in range(settings.steps)])
         assert settings.steps == 600
-        assert found[20] == pytest.approx(settings.learning_rate)
-        assert found[10] == pytest.approx(settings.learning_rate / 2)
+        assert found[20] == pytest.approx(settings.learning_rates[0])
+        assert found[10] == pytest.approx(settings.learning_rates[0] / 2)
         # Half of the way down a cosine is at half of the height.
-        assert found[20 + 190] == pytest.approx(settings.learning_rate / 2, rel=1e-3)
+        assert found[20 + 190] == pytest.approx(settings.learning_rates[0] / 2, rel=1e-3)
         assert found[399] < 1e-6
-        assert found[420] == found[400:].max() == pytest.approx(settings.more_learning_rate)
+        assert found[420] == found[400:].max() == pytest.approx(settings.learning_rates[1])
         assert found[599] < 1e-6
 
     def test_a_stopped_training_ends_as_one_that_was_not(self, drawn, tmp_path, monkeypatch):
