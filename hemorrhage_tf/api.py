@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -43,17 +46,21 @@ from hemorrhage_tf.inference import (
     model_and_images,
     model_form,
 )
-from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, join_hashes
+from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, fingerprint, join_hashes
 from hemorrhage_tf.models.choices import join_values
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
-from hemorrhage_tf.reporting import Reporter, import_tensorflow
+from hemorrhage_tf.reporting import Reporter, import_tensorflow, on_stop, size_text
+from hemorrhage_tf.training import feature_cache, unfinished
 from hemorrhage_tf.training import run as run_folder
-from hemorrhage_tf.training.features import build_source, cache_folder
+from hemorrhage_tf.training.cluster import SINGLE
+from hemorrhage_tf.training.feature_cache import CacheInfo, Pruned, cache_folder
+from hemorrhage_tf.training.feature_cache import cache_limit as cache_limit_of
+from hemorrhage_tf.training.features import build_source
 from hemorrhage_tf.training.loop import Epoch
 from hemorrhage_tf.training.plan import Fold, make_plan
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.strategy import resolve_precision, resolve_strategy
-from hemorrhage_tf.training.trainer import Trainer, make_part
+from hemorrhage_tf.training.trainer import Head, Trainer, make_part
 
 PHANTOM_COUNT = 200
 FEATURE_DISTANCE = "feature distance"
@@ -69,11 +76,13 @@ class Run:
         path: the run folder.
         config: what is in its `config.json`: settings, data, versions, times.
         metrics: what is in its `metrics.json`, see `evaluation.metrics.binary_metrics`.
+        worker: which of several workers this is; the run folder is written by worker 0, the chief.
     """
 
     path: Path
     config: dict[str, Any]
     metrics: dict[str, Any]
+    worker: int = 0
 
     @property
     def report(self) -> str:
@@ -116,6 +125,7 @@ def fit(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
+    resume: str | Path | None = None,
     positive: str | None = None,
     target: str | None = None,
     anonymize: bool = True,
@@ -123,17 +133,24 @@ def fit(
     prevalence: float | None = None,
     audit: bool = True,
     cache: str | Path | None = None,
+    cache_limit: str | None = None,
     quiet: bool = False,
     **settings: Any,
 ) -> Run:
     """Trains a classifier on labeled slices, evaluates it, and writes a run folder.
+
+    Until the run is written, `OUT.unfinished` beside it holds what is done. A fit that is stopped
+    or killed at any moment is gone on with by `fit(resume=OUT)`, and ends with the same metrics,
+    predictions and weights as one that was not.
 
     Args:
         data: a Kaggle-style folder, a folder of two class folders, a CSV manifest, the folder of a
             known data set or a `Manifest`; the files may be PNG, JPEG, DICOM or NIfTI. None trains
             on synthetic phantoms with the embedded backbone, offline.
         out: the run folder to write; None for `runs/<time>`.
-        overwrite: replace a run folder that is there. Default False.
+        overwrite: replace a run folder that is there, or what is unfinished of it. Default False.
+        resume: the run folder of a fit that was stopped, to go on with it. What it was asked for is
+            known; what is given besides has to be the same. None begins a fit.
         positive: the class name that means hemorrhage, where it is not a known one.
         target: the column to take as label, where there are several.
         anonymize: keep Patient IDs, and paths that name a patient, out of the run. Default True.
@@ -142,6 +159,9 @@ def fit(
             predictive values are given for besides that of the data.
         audit: also find what gives the labels away beside anatomy. Default True.
         cache: the folder that features are kept in; None for the system's own place.
+        cache_limit: what the features in the cache may take after the fit, such as "20GB", or
+            "none"; those that were used longest ago are removed. None for
+            `$HEMORRHAGE_TF_CACHE_LIMIT`, else 20 GB.
         quiet: print no progress and no notes. Default False.
         **settings: see `training.settings.FitSettings`.
 
@@ -151,12 +171,67 @@ def fit(
     Raises:
         HemorrhageError: a mistake in the options or the data, see its message.
     """
-    begin = time.monotonic()
     reporter = Reporter(quiet=quiet)
-    out = Path(out) if out is not None else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
-    run_folder.check_output(out, overwrite)
+    asked = {
+        "data": data,
+        "out": out,
+        "overwrite": overwrite,
+        "positive": positive,
+        "target": target,
+        "anonymize": anonymize,
+        "skip_bad": skip_bad,
+        "prevalence": prevalence,
+        "audit": audit,
+        "settings": settings,
+    }
+    if resume is not None:
+        run = unfinished.run_of(Path(resume))
+        finished = _finished(run)
+        if finished is not None:
+            reporter.note(f"{run} is finished; nothing was left to do.")
+            return finished
+        asked = _asked_before(run, asked)
+    elif out is None:
+        asked["out"] = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    limit = cache_limit_of(cache_limit)
+    begun = {"resumed": resume is not None, "reporter": reporter}
+    return _fit(cache_at=cache_folder(cache), limit=limit, **begun, **asked)
+
+
+def _fit(
+    data: str | Path | Manifest | None,
+    out: str | Path,
+    overwrite: bool,
+    positive: str | None,
+    target: str | None,
+    anonymize: bool,
+    skip_bad: bool,
+    prevalence: float | None,
+    audit: bool,
+    settings: dict[str, Any],
+    cache_at: Path,
+    limit: int | None,
+    resumed: bool,
+    reporter: Reporter,
+) -> Run:
+    """Reads the slices, and does the rest beside what is kept of an unfinished fit."""
+    begin = time.monotonic()
+    asked = {
+        "data": None if data is None or isinstance(data, Manifest) else str(Path(data).resolve()),
+        "is_drawn": data is None,
+        "overwrite": overwrite,
+        "positive": positive,
+        "target": target,
+        "anonymize": anonymize,
+        "skip_bad": skip_bad,
+        "prevalence": prevalence,
+        "audit": audit,
+        "settings": settings,
+    }
+    out = Path(out)
     check_prevalence(prevalence)
-    cache_at = cache_folder(cache)
+    cluster = SINGLE
+    run_folder.check_output(out, overwrite)
     is_drawn = data is None
     if data is None:
         chosen = _settings(_without_data(settings))
@@ -174,6 +249,40 @@ def fit(
     model_input = _model_input(slices, chosen)
     _warn_of_scan_labels(manifest, reporter)
     plan = make_plan(slices, chosen, reporter)
+    if manifest.root_is_named:
+        asked["data"] = None  # a path that names a patient is not written, not even for a while
+    with unfinished.Unfinished(out, reporter) as state:
+        identity = _identity(slices, chosen, asked)
+        state.begin(asked, identity, cluster.is_chief, overwrite and not resumed)
+        on_stop(f"Stopped. Go on with: hemorrhage-tf fit --resume {out}")
+        given = out, overwrite, prevalence, audit, cache_at
+        run = _train_and_write(
+            slices, plan, chosen, model_input, *given, cluster, state, reporter, begin
+        )
+        cluster.barrier()  # the others leave when the run is written
+        if cluster.is_chief:
+            state.remove()
+    if cluster.is_chief:
+        _keep_within(cache_at, limit, reporter)
+    return run
+
+
+def _train_and_write(
+    slices: ScannedSlices,
+    plan: list[Fold],
+    chosen: FitSettings,
+    model_input: ModelInput,
+    out: Path,
+    overwrite: bool,
+    prevalence: float | None,
+    audit: bool,
+    cache_at: Path,
+    cluster,
+    state: unfinished.Unfinished,
+    reporter: Reporter,
+    begin: float,
+) -> Run:
+    """Does the long part of a fit."""
     audited = auditor.audit_scanned(slices, reporter, chosen.seed) if audit else None
     if audited is None:
         _note_duplicates(slices, reporter)
@@ -183,16 +292,19 @@ def fit(
 
     with reporter.stage("Importing TensorFlow"):
         import_tensorflow()
-    strategy = resolve_strategy(chosen.strategy)
-    with reporter.stage(f"Building {chosen.backbone}"), strategy.scope():
+    strategy = resolve_strategy(chosen.strategy) if cluster.count == 1 else cluster.strategy
+    # Frozen backbones are each worker's own; those that are trained or seen every epoch are not.
+    shared = chosen.fine_tune_epochs or not chosen.feature_cache
+    of_backbones = strategy if shared or cluster.count == 1 else cluster.local_strategy()
+    with reporter.stage(f"Building {chosen.backbone}"), of_backbones.scope():
         sources = [build_source(each, model_input, chosen.seed) for each in chosen.backbones]
     policies = [resolve_precision(chosen.mixed_precision, source.spec) for source in sources]
-    trainer = Trainer(slices, chosen, sources, policies, strategy, reporter, cache_at)
+    trainer = Trainer(slices, chosen, sources, policies, strategy, reporter, cache_at, cluster)
     trainer.prepare(
         np.arange(len(slices)) if chosen.folds else plan[0].train,
         np.concatenate([fold.test for fold in plan]),
     )
-    result = _train(trainer, slices, plan, chosen, reporter)
+    result = _train(trainer, slices, plan, chosen, reporter, state)
     metrics = _metrics(slices, plan, result, chosen, prevalence)
     if audited is not None and audited.best_shortcut is not None:
         best = audited.best_shortcut
@@ -223,16 +335,22 @@ def fit(
         ),
         "training_look": _training_look(slices, plan, trainer, chosen),
         "replicas": strategy.num_replicas_in_sync,
+        "id": state.id,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    with reporter.stage(f"Writing {out}"), run_folder.writing(out, overwrite) as beside:
+    if not cluster.is_chief:
+        return Run(out, config, metrics, cluster.index)
+    writing = run_folder.writing(out, overwrite, state.folder)
+    with reporter.stage(f"Writing {out}"), writing as beside:
         trainer.classifier().save(beside / run_folder.MODEL_FILE)
         write_metadata(beside / run_folder.MODEL_FILE, metadata)
         run_folder.write_tables(
             beside, slices, plan, result.probabilities, result.histories, result.decisions
         )
         if audited is not None:
-            if manifest.is_anonymous and any(record.scan for record in manifest.records):
+            if slices.manifest.is_anonymous and any(
+                record.scan for record in slices.manifest.records
+            ):
                 # Paths of files that cannot be read may name whoever they are of.
                 audited = replace(audited, problems=())
             run_folder.write_json(beside / run_folder.AUDIT_FILE, audited.to_dict())
@@ -241,6 +359,148 @@ def fit(
         config["seconds"] = round(time.monotonic() - begin, 1)
         run_folder.write_json(beside / run_folder.CONFIG_FILE, config)
     return Run(out, config, metrics)
+
+
+def _identity(
+    slices: ScannedSlices, settings: FitSettings, asked: dict[str, Any]
+) -> dict[str, Any]:
+    """Gives what has to be the same for a fit to end with the same result."""
+    identity = {f"--{name.replace('_', '-')}": value for name, value in settings.to_dict().items()}
+    for name in ("positive", "target", "skip_bad", "prevalence", "audit"):
+        identity[f"--{name.replace('_', '-')}"] = asked[name]
+    identity |= {f"{name} version": version for name, version in versions().items()}
+    identity["slices"] = slices.data_hash
+    names = "\n".join(
+        f"{name} {key}" for name, key in zip(slices.names, slices.hashes, strict=True)
+    )
+    identity["names and order of the slices"] = fingerprint({"names": names})[:32]
+    for name, weights in ((each.spec.name, each.weights) for each in settings.backbones):
+        if Path(weights).is_file():
+            with open(weights, "rb") as file:
+                digest = hashlib.file_digest(file, "blake2b").hexdigest()
+            identity[f"weights of {name}"] = digest[:32]
+    return identity
+
+
+def _asked_before(run: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Gives what an unfinished fit was asked for; what is given besides has to be the same."""
+    request = unfinished.read_request(run)
+    if request is None:
+        raise OptionError(
+            f"--resume {run}: there is no {unfinished.folder_of(run)} to go on with. A fit that "
+            "was stopped leaves one beside its run folder; begin one with hemorrhage-tf fit DATA "
+            f"--out {run}"
+        )
+    asked = request["asked"]
+    defaults = {
+        "data": None,
+        "overwrite": False,
+        "positive": None,
+        "target": None,
+        "anonymize": True,
+        "skip_bad": False,
+        "prevalence": None,
+        "audit": True,
+    }
+    differing = []
+    for name, default in defaults.items():
+        value = given[name]
+        if isinstance(value, Manifest):
+            asked[name] = value
+            continue
+        if name == "data" and value is not None:
+            value = str(Path(value).resolve())
+            if asked["data"] is None and not asked["is_drawn"]:
+                asked["data"] = value
+        if value != default and value != asked[name]:
+            differing.append((name, asked[name], value))
+    before = asked["settings"]
+    differing += [
+        (name, before.get(name, "the default"), value)
+        for name, value in given["settings"].items()
+        if json.loads(json.dumps(value)) != before.get(name, FitSettings.default(name))
+    ]
+    if given["out"] is not None and Path(given["out"]).resolve() != run.resolve():
+        differing.append(("out", str(run), given["out"]))
+    if differing:
+        lines = [f"  {name.replace('_', '-')}: {a} before, {b} now" for name, a, b in differing]
+        raise OptionError(
+            f"--resume {run}: was begun with something else:\n"
+            + "\n".join(lines)
+            + "\nLeave that out, or begin another fit with another --out"
+        )
+    if not asked.pop("is_drawn") and asked["data"] is None:
+        raise OptionError(f"--resume {run}: name DATA again; its path was not kept")
+    return {**asked, "out": run}
+
+
+def _finished(run: Path) -> Run | None:
+    """Gives the run where it is written and only what was unfinished of it is still there."""
+    if not run_folder.is_run_folder(run):
+        return None
+    config = json.loads((run / run_folder.CONFIG_FILE).read_text(encoding="utf-8"))
+    request = unfinished.read_request(run)
+    if request is not None:
+        if request["id"] != config.get("id"):
+            return None  # it was to replace this run
+        shutil.rmtree(unfinished.folder_of(run), ignore_errors=True)
+    metrics = json.loads((run / run_folder.METRICS_FILE).read_text(encoding="utf-8"))
+    return Run(run, config, metrics)
+
+
+def _keep_within(cache_at: Path, limit: int | None, reporter: Reporter) -> None:
+    """Removes the features that were used longest ago where the cache is larger than it may be."""
+    pruned = feature_cache.prune(cache_at, limit)
+    if pruned.removed:
+        reporter.note(
+            f"The features that were used longest ago were removed from {cache_at} "
+            f"({size_text(pruned.bytes)}); --cache-limit says how much may be kept."
+        )
+
+
+def cache_info(cache: str | Path | None = None) -> CacheInfo:
+    """Says what the feature cache holds.
+
+    Args:
+        cache: its folder; None for `$HEMORRHAGE_TF_CACHE`, else the system's own place.
+
+    Returns:
+        Its features, the most recently used first, with sizes; see `CacheInfo`.
+    """
+    return feature_cache.inspect(cache_folder(cache), cache_limit_of(None))
+
+
+def cache_prune(
+    cache: str | Path | None = None,
+    limit: str | None = None,
+    older_than_days: float | None = None,
+) -> Pruned:
+    """Removes the features that were used longest ago, and what killed processes left behind.
+
+    What a process uses stays.
+
+    Args:
+        cache: the cache's folder, see `cache_info`.
+        limit: what may stay, such as "20GB", or "none"; None for `$HEMORRHAGE_TF_CACHE_LIMIT`, else
+            20 GB.
+        older_than_days: remove what was not used for so long, too; None for no such limit.
+
+    Returns:
+        What was removed.
+    """
+    return feature_cache.prune(cache_folder(cache), cache_limit_of(limit), older_than_days)
+
+
+def cache_clear(cache: str | Path | None = None) -> Pruned:
+    """Removes all computed features that no process uses, and drawn phantoms.
+
+    Args:
+        cache: the cache's folder, see `cache_info`.
+
+    Returns:
+        What was removed.
+    """
+    return feature_cache.clear(cache_folder(cache))
 
 
 def evaluate(
@@ -670,8 +930,11 @@ def _train(
     plan: list[Fold],
     settings: FitSettings,
     reporter: Reporter,
+    state: unfinished.Unfinished,
 ) -> _Result:
     """Trains every fold, and on all slices last where there are several.
+
+    What an earlier process has finished is taken from it.
 
     Temperature and operating point come from out-of-fold predictions: of a cross-validation those
     of the other folds, of a single split those of a cross-validation of its training part.
@@ -683,17 +946,21 @@ def _train(
     advancing = reporter.progress("Training", trainings * trainer.epochs)
     with explained_read_errors(), advancing as advance:
         held_out = np.zeros(len(slices))
-        for number, (train, test) in enumerate(inner):
-            part = make_part(slices, train, settings, settings.seed + number)
-            held_out[test] = trainer.train(part, test, advance)[0]
+
+        def train(name: str, chosen: np.ndarray, test: np.ndarray, number: int = 0):
+            return _train_once(
+                trainer, slices, settings, state, advance, name, chosen, test, number
+            )
+
+        for number, (chosen, test) in enumerate(inner):
+            held_out[test] = train(f"inner-{number + 1}", chosen, test, number)[0]
         for number, fold in enumerate(plan):
-            part = make_part(slices, fold.train, settings, settings.seed + number)
-            found, history = trainer.train(part, fold.test, advance)
+            name = f"repeat-{fold.repeat}-fold-{fold.number}"
+            found, history = train(name, fold.train, fold.test, number)
             raw.append(found)
             histories.append(history)
         if len(plan) > 1:
-            part = make_part(slices, np.arange(len(slices)), settings, settings.seed)
-            _, history = trainer.train(part, np.array([], np.int64), advance)
+            _, history = train("all", np.arange(len(slices)), np.array([], np.int64))
             histories.append(history)
 
     fit = _cross_fit(slices, plan, raw, inner, held_out, settings)
@@ -708,6 +975,39 @@ def _train(
         probabilities = [apply_temperature(raw[0], fit.temperature)]
         decisions = [probabilities[0] >= fit.point.threshold]
     return _Result(probabilities, decisions, histories, fit.point, fit.temperature)
+
+
+def _train_once(
+    trainer: Trainer,
+    slices: ScannedSlices,
+    settings: FitSettings,
+    state: unfinished.Unfinished,
+    advance: Callable[[int], None],
+    name: str,
+    chosen: np.ndarray,
+    test: np.ndarray,
+    number: int,
+) -> tuple[np.ndarray, list[Epoch]]:
+    """Trains one head, or takes what it gave from an earlier process that finished it."""
+    before = state.done(name)
+    if before is not None:
+        trainer.head = Head(*(before[each] for each in ("mean", "variance", "kernel", "bias")))
+        advance(trainer.epochs)
+        return before["probabilities"], before["history"]
+    part = make_part(slices, chosen, settings, settings.seed + number)
+    found, history = trainer.train(part, test, advance, lambda stage: state.keeper(name, stage))
+    # Fine-tuned weights lie in the state after the last epoch, and are brought back from there.
+    if not settings.fine_tune_epochs or name.startswith(("inner", "repeat")):
+        head = trainer.head
+        state.finish(
+            name,
+            {
+                **{"mean": head.mean, "variance": head.variance},
+                **{"kernel": head.kernel, "bias": head.bias},
+                **{"probabilities": found, "history": history},
+            },
+        )
+    return found, history
 
 
 def _inner_folds(
@@ -774,7 +1074,8 @@ def _training_look(
     trained_on = np.arange(len(slices)) if len(plan) > 1 else plan[0].train
     look = _look(slices, trained_on)
     if not settings.fine_tune_epochs:
-        distances = likeness.root_mean_square(trainer.standardized(trained_on))
+        found = [likeness.root_mean_square(rows) for rows in trainer.standardized(trained_on)]
+        distances = np.concatenate(found)
         look["quantiles"] |= likeness.look({FEATURE_DISTANCE: distances}, 0.0)["quantiles"]
     return look
 

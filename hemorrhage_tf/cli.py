@@ -24,10 +24,12 @@ from hemorrhage_tf.exporters.options import (
 from hemorrhage_tf.models.backbones import BACKBONES, EMBEDDED_BACKBONE
 from hemorrhage_tf.models.classifier import POOLINGS
 from hemorrhage_tf.models.embedded import EMBEDDED_MODEL
-from hemorrhage_tf.reporting import interruptible
+from hemorrhage_tf.reporting import interruptible, stop_message
+from hemorrhage_tf.training.feature_cache import DEFAULT_LIMIT, LIMIT_VARIABLE
 from hemorrhage_tf.training.settings import (
     CALIBRATIONS,
     CLASS_WEIGHTS,
+    FEATURE_DTYPES,
     PRECISIONS,
     SOLVERS,
     STRATEGIES,
@@ -62,11 +64,7 @@ class _Group(click.Group):
             click.echo(f"Error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
-            click.echo(
-                "Stopped. No run was written; features that were computed are kept, so the same "
-                "command goes on from there.",
-                err=True,
-            )
+            click.echo(stop_message(), err=True)
             ctx.exit(INTERRUPTED)
 
 
@@ -126,6 +124,17 @@ _flips = click.option(
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 
 
+_cache = click.option(
+    "--cache", type=click.Path(), help="Folder of the feature cache.  [default: the system's own]"
+)
+_cache_limit = click.option(
+    "--cache-limit",
+    metavar="SIZE",
+    help="What features may take there, such as 500MB or none; those that were used longest ago "
+    f"go first.  [default: ${LIMIT_VARIABLE}, or {DEFAULT_LIMIT}]",
+)
+
+
 @main.command(
     epilog=_examples(
         "hemorrhage-tf fit",
@@ -134,11 +143,18 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
         "hemorrhage-tf fit slices --positive bleed --backbone mobilenet_v2 --pooling avg",
         "hemorrhage-tf fit head_ct --backbone resnet152+phantomnet",
         "hemorrhage-tf fit rsna --target subdural --window brain,subdural,bone",
+        "hemorrhage-tf fit --resume runs/first",
     )
 )
 @click.argument("data", required=False, type=click.Path())
 @click.option("--out", type=click.Path(), help="Run folder to write.  [default: runs/<time>]")
 @click.option("--overwrite", is_flag=True, help="Replace a run folder that is there.")
+@click.option(
+    "--resume",
+    type=click.Path(),
+    metavar="RUN",
+    help="Go on with a fit that was stopped, by its run folder; what it was asked for is known.",
+)
 @click.option(
     "--backbone",
     metavar="NAME[+NAME...]",
@@ -191,9 +207,13 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
     show_default=True,
     help="Compute backbone features once, or stream fresh augmentations each epoch.",
 )
-@click.option(
-    "--cache", type=click.Path(), help="Folder of the feature cache.  [default: the system's own]"
+@_setting(
+    "--feature-dtype",
+    "What the cache keeps of views that are only trained on.",
+    type=click.Choice(FEATURE_DTYPES),
 )
+@_cache
+@_cache_limit
 @_setting("--test-fraction", "Share of the slices to test on.", type=float)
 @_setting("--folds", "Cross-validate in this many folds, then train on all.", type=int)
 @_setting("--repeats", "Repeat the cross-validation with other folds.", type=int)
@@ -528,3 +548,68 @@ def phantoms(folder: str, **options: Any) -> None:
     from hemorrhage_tf import api
 
     click.echo(f"Phantoms: {api.phantoms(folder, workers=os.cpu_count() or 1, **options)}")
+
+
+@main.group(
+    epilog=_examples(
+        "hemorrhage-tf cache info",
+        "hemorrhage-tf cache prune --limit 10GB --older-than 30",
+        "hemorrhage-tf cache clear --yes",
+    )
+)
+def cache() -> None:
+    """Look at the feature cache, and make room in it.
+
+    Backbone features are computed once and kept there. Whatever is removed is computed again by the
+    next fit that needs it; what a fit uses just now is not removed.
+    """
+
+
+@cache.command()
+@_cache
+@_as_json
+def info(cache: str | None, as_json: bool) -> None:
+    """Say what the cache holds."""
+    from hemorrhage_tf import api
+    from hemorrhage_tf.printing import print_cache
+
+    found = api.cache_info(cache)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2, sort_keys=True))
+    else:
+        print_cache(found)
+
+
+@cache.command()
+@_cache
+@click.option(
+    "--limit",
+    metavar="SIZE",
+    help=f"What may stay, such as 10GB or none.  [default: ${LIMIT_VARIABLE}, or {DEFAULT_LIMIT}]",
+)
+@click.option(
+    "--older-than",
+    "older_than_days",
+    type=click.FloatRange(0),
+    metavar="DAYS",
+    help="Also remove what was not used for so many days.",
+)
+def prune(**options: Any) -> None:
+    """Remove what was used longest ago, and what killed processes left behind."""
+    from hemorrhage_tf import api
+    from hemorrhage_tf.printing import print_pruned
+
+    print_pruned(api.cache_prune(**options))
+
+
+@cache.command()
+@_cache
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(cache: str | None, yes: bool) -> None:
+    """Remove all computed features and drawn phantoms."""
+    from hemorrhage_tf import api
+    from hemorrhage_tf.printing import print_pruned
+
+    if not yes:
+        click.confirm(f"Remove all features in {api.cache_info(cache).folder}?", abort=True)
+    print_pruned(api.cache_clear(cache))

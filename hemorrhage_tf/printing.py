@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from rich import box
@@ -16,6 +17,8 @@ from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.inference import Prediction
 from hemorrhage_tf.models.backbones import BACKBONES
 from hemorrhage_tf.models.choices import cut_backbones, split_values
+from hemorrhage_tf.reporting import size_text
+from hemorrhage_tf.training.feature_cache import CacheInfo, Pruned
 
 _UNWRAPPED = 10_000  # columns: piped output has no width that a path would have to be cut to
 
@@ -456,3 +459,45 @@ def _shortcuts_table(audit: Audit) -> Table:
             "yes" if each.above_chance else "no" if area is not None else "-",
         )
     return table
+
+
+def print_cache(info: CacheInfo) -> None:
+    """Prints what the feature cache holds."""
+    console = _console()
+    limit = "no limit" if info.limit is None else f"limit {size_text(info.limit)}"
+    console.print(f"Cache: {info.folder}", markup=False, soft_wrap=True)
+    console.print(
+        f"{size_text(info.bytes)} of features ({limit}); {size_text(info.other_bytes)} of drawn "
+        "phantoms and others"
+    )
+    if not info.entries:
+        return
+    table = Table(box=box.SIMPLE, title="Features", title_justify="left")
+    for name in ("backbone", "layer", "image size", "precision", "kept as"):
+        table.add_column(name)
+    for name in ("views", "size"):
+        table.add_column(name, justify="right")
+    table.add_column("last used")
+    for entry in info.entries:
+        about = entry.about
+        used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+        state = " (in use)" if entry.in_use else ""
+        if not entry.is_readable:
+            state = " (of another version; prune removes it)"
+        table.add_row(
+            *(str(about.get(key) or "") for key in ("backbone", "feature_layer", "image_size")),
+            *(str(about.get(key) or "") for key in ("policy", "dtype")),
+            f"{entry.rows:,}",
+            size_text(entry.bytes),
+            used + state,
+        )
+    console.print(table)
+
+
+def print_pruned(pruned: Pruned) -> None:
+    """Prints what was removed from the feature cache."""
+    console = _console()
+    console.print(f"Removed: {size_text(pruned.bytes)}, the features of {len(pruned.removed)} sets")
+    for entry in pruned.kept_in_use:
+        backbone = entry.about.get("backbone", entry.name)
+        console.print(f"Kept: {backbone}, {size_text(entry.bytes)}: in use", markup=False)

@@ -17,6 +17,28 @@ from contextlib import contextmanager, suppress
 SHOW_AFTER_SECONDS = 1.0
 
 
+def duration(seconds: float) -> str:
+    """Says how long something takes, in two units at most: "48 s", "12 min", "3 h 10 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{round(hours / 24)} days"
+
+
+def size_text(size: int) -> str:
+    """Says a number of bytes in the unit that suits it, powers of ten: "3.8 MB"."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
 @contextmanager
 def quietly(*descriptors: int) -> Iterator[None]:
     """Keeps off the terminal what native code writes past Python; shows it where the block fails.
@@ -61,6 +83,17 @@ def import_tensorflow() -> None:
 
 
 _interrupted = threading.Event()
+_on_stop: list[str] = []
+
+
+def on_stop(text: str) -> None:
+    """Says what a user is to be told where the work is stopped from now on."""
+    _on_stop[:] = [text]
+
+
+def stop_message() -> str:
+    """Gives what the user is told where the work is stopped."""
+    return _on_stop[0] if _on_stop else "Stopped. Nothing was written."
 
 
 @contextmanager

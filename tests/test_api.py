@@ -23,6 +23,7 @@ from hemorrhage_tf.errors import DataError, OptionError, OutputError, WeightsErr
 from hemorrhage_tf.inference import load_classifier
 from hemorrhage_tf.models.embedded import read_embedded
 from hemorrhage_tf.training.run import RUN_FILES
+from hemorrhage_tf.training.trainer import Trainer
 
 QUICK = {"backbone": "tiny", "image_size": 32, "epochs": 2, "quiet": True}
 
@@ -326,7 +327,7 @@ def test_a_disk_that_takes_no_more_leaves_no_run_and_says_so(kaggle_folder, tmp_
     assert done.stdout.startswith("OutputError"), done.stderr
     assert "cannot be written" in done.stdout
     assert "the feature cache cannot be written" in " ".join(done.stderr.split())
-    assert list(out.parent.iterdir()) == []
+    assert [path.name for path in out.parent.iterdir()] == ["limited.unfinished"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -347,10 +348,89 @@ def test_a_stopped_fit_leaves_no_run_and_keeps_its_features(kaggle_folder, tmp_p
     assert printed == ""
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert "Stopped. No run was written" in noted
-        assert list(out.parent.iterdir()) == []
+        assert f"Go on with: hemorrhage-tf fit --resume {out}" in " ".join(noted.split())
+    assert [path.name for path in out.parent.iterdir()] == ["stopped.unfinished"]
     assert list(cache.glob("features/*/*.npz"))
-    htf.fit(kaggle_folder, out=out, **QUICK)
+    with pytest.raises(htf.HemorrhageError, match="--epochs: 100000 before, 2 now"):
+        htf.fit(kaggle_folder, out=out, **QUICK)
+    htf.fit(kaggle_folder, out=out, overwrite=True, **QUICK)
+    assert [path.name for path in out.parent.iterdir()] == ["stopped"]
+
+
+COMPARED = ("metrics.json", "predictions.csv", "split.csv", "history.csv")
+
+
+class Stop(BaseException):
+    """Ends a fit as a kill does: nothing below catches it."""
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+@pytest.mark.parametrize("after", [0, 2, 5])
+def test_a_resumed_fit_ends_with_the_bytes_of_a_whole_one(
+    kaggle_folder, tmp_path, cache, monkeypatch, solver, after
+):
+    settings = {**QUICK, "solver": solver, "folds": 3, "audit": False}
+    whole = htf.fit(kaggle_folder, out=tmp_path / "whole", **settings)
+    trainings = []
+    original = Trainer.train
+
+    def train(self, *arguments):
+        trainings.append(1)
+        if len(trainings) == after + 1:
+            raise Stop
+        return original(self, *arguments)
+
+    def stop(self):
+        raise Stop
+
+    out = tmp_path / "resumed"
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Trainer, "train", train)
+        patch.setattr(Trainer, "classifier", stop)  # when all trainings are done
+        htf.fit(kaggle_folder, out=out, **settings)
+    done = list((tmp_path / "resumed.unfinished" / "trainings").iterdir())
+    assert len(done) == min(after, 4) and not out.exists()
+    resumed = htf.fit(resume=out)
+    for name in COMPARED:
+        assert (resumed.path / name).read_bytes() == (whole.path / name).read_bytes()
+    for one, other in zip(weights_of(resumed), weights_of(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert sorted(path.name for path in tmp_path.glob("resumed*")) == ["resumed"]
+
+
+def weights_of(run):
+    import keras
+
+    return keras.models.load_model(run.path / "model.keras").get_weights()
+
+
+def test_what_cannot_be_resumed_is_refused(kaggle_folder, tmp_path, cache, monkeypatch):
+    out = tmp_path / "run"
+    with pytest.raises(htf.HemorrhageError, match="no .*run.unfinished to go on with"):
+        htf.fit(resume=out)
+
+    def train(self, *arguments):
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Trainer, "train", train)
+        htf.fit(kaggle_folder, out=out, **QUICK)
+    with pytest.raises(htf.HemorrhageError, match="seed: .* before, 7 now"):
+        htf.fit(resume=out, seed=7)
+    slice_file = sorted(kaggle_folder.rglob("*.png"))[0]
+    before = slice_file.read_bytes()
+    try:
+        with Image.open(slice_file) as image:
+            changed = np.array(image.convert("L"))
+        changed[:2, :2] ^= 255
+        Image.fromarray(changed).save(slice_file)
+        with pytest.raises(htf.HemorrhageError, match="slices: [0-9a-f]+ before"):
+            htf.fit(resume=out)
+    finally:
+        slice_file.write_bytes(before)
+    run = htf.fit(resume=tmp_path / "run.unfinished")
+    assert run.path == out
+    assert htf.fit(resume=out).metrics == run.metrics  # finished, and nothing is done again
 
 
 THREE = ("brain", "subdural", "bone")

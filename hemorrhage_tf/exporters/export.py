@@ -30,7 +30,7 @@ from hemorrhage_tf.exporters.verify import TOLERANCES, Verification, check, comp
 from hemorrhage_tf.inference import is_embedded, load, load_classifier
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
 from hemorrhage_tf.reporting import Reporter
-from hemorrhage_tf.training.features import cache_folder
+from hemorrhage_tf.training.feature_cache import cache_folder
 from hemorrhage_tf.training.run import CONFIG_FILE, SPLIT_FILE, is_run_folder
 
 DESCRIPTION = (

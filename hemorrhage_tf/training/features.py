@@ -1,17 +1,14 @@
 """Backbone features: each (slice, view) passes through the frozen backbone once, ever.
 
-The cache is a folder of shards, one folder a fingerprint. A shard is an uncompressed NPZ file: keys
-and rows, with the CRC-32 that the ZIP format gives each member. Shards are written beside and
-renamed, so that a killed process leaves whole shards or none; a damaged one is dropped, and what
-it held is computed again.
+What was computed lies in the feature cache, see `feature_cache`, and is read from there in parts,
+so that the features of all slices need not fit in memory.
 """
 
 from __future__ import annotations
 
-import os
+import shutil
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from hemorrhage_tf.data.augmentation import Augmentation
 from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.data.pipeline import explained_read_errors, view_dataset
 from hemorrhage_tf.data.readers import SliceRef
+from hemorrhage_tf.errors import OutputError
 from hemorrhage_tf.models.backbones import (
     BackboneSpec,
     build_backbone,
@@ -30,101 +28,75 @@ from hemorrhage_tf.models.backbones import (
 from hemorrhage_tf.models.choices import ChosenBackbone
 from hemorrhage_tf.models.classifier import Branch, build_feature_model
 from hemorrhage_tf.models.folding import fold_batch_normalization
-from hemorrhage_tf.reporting import Reporter
-
-CACHE_VARIABLE = "HEMORRHAGE_TF_CACHE"
+from hemorrhage_tf.reporting import Reporter, duration, size_text
+from hemorrhage_tf.training.feature_cache import FORMAT, Block, FeatureCache, row_key, row_keys
 
 # Slices that pass through the backbone together on each replica. Fixed, and the last batch is
 # padded to it, so that a feature does not depend on how many others were missing.
 BATCH_SIZE = 16
 
 _FLUSH_SECONDS = 5.0
+_FLUSH_BYTES = 64 * 2**20
+_LONG_SECONDS = 20.0  # a job that takes longer is told before it goes on
 
 
-def cache_folder(given: str | Path | None = None) -> Path:
-    """Finds the cache: as given, else `$HEMORRHAGE_TF_CACHE`, else the system's own place."""
-    if given is not None:
-        return Path(given)
-    if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE])
-    import platformdirs
+class FeatureRows:
+    """The features of slices' views, wherever they lie.
 
-    return platformdirs.user_cache_path("hemorrhage_tf", appauthor=False)
-
-
-class FeatureCache:
-    """The features of one fingerprint on disk.
+    It is gone through like a list: of each slice a float32 array `(its views, width)`.
 
     Args:
-        folder: the cache folder, see `cache_folder`.
-        key: the fingerprint of what computes the features.
-        reporter: where a damaged shard or a full disk is told.
+        counts: views of each slice.
+        width: features of a view.
+        blocks: where rows lie.
+        block_of: int32 `(views,)`, of all slices one after another: the block that each is in.
+        row_of: int32 `(views,)`: its row there.
+        cache: what keeps the shards from being removed or merged, as long as they are read; or
+            None.
     """
 
-    def __init__(self, folder: Path, key: str, reporter: Reporter) -> None:
-        self.folder = folder / "features" / key
-        self._reporter = reporter
-        self._writable = True
+    def __init__(
+        self,
+        counts: np.ndarray,
+        width: int,
+        blocks: Sequence[Block],
+        block_of: np.ndarray,
+        row_of: np.ndarray,
+        cache: FeatureCache | None = None,
+    ) -> None:
+        self._cache = cache
+        self.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.width = width
+        self._blocks = blocks
+        self._block_of = block_of
+        self._row_of = row_of
 
-    def load(self, wanted: set[str]) -> dict[str, np.ndarray]:
-        """Reads the rows that are there; a damaged shard is removed and told.
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.take(np.arange(self.offsets[index], self.offsets[index + 1]))
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """Reads some of the rows.
 
         Args:
-            wanted: the keys to look for.
+            places: int64 `(n,)`, counted over the views of all slices.
 
         Returns:
-            A float32 row for each key that was found.
+            float32 `(n, width)`.
         """
-        found: dict[str, np.ndarray] = {}
-        damaged = 0
-        for path in sorted(self.folder.glob("*.npz")):
-            try:
-                with open(path, "rb") as file, np.load(file, allow_pickle=False) as shard:
-                    keys, rows = shard["keys"], shard["rows"]
-                if rows.ndim != 2 or len(keys) != len(rows) or rows.dtype != np.float32:
-                    raise ValueError("keys and rows do not match")
-            except Exception:  # what a flipped bit makes zipfile raise is anybody's guess
-                damaged += 1
-                path.unlink(missing_ok=True)
-                continue
-            for name, row in zip(keys.tolist(), rows, strict=True):
-                if name in wanted:
-                    found[name] = row
-        if damaged:
-            self._reporter.warn(
-                f"{damaged} damaged shards of the feature cache in {self.folder} were removed; "
-                "their features are computed again"
-            )
-        return found
-
-    def append(self, keys: Sequence[str], rows: np.ndarray) -> None:
-        """Writes one shard; a disk that takes no more is told once, and the fit goes on without.
-
-        Args:
-            keys: a name for each row.
-            rows: float32 `(n, width)`.
-        """
-        if not self._writable:
-            return
-        path = self.folder / f"{uuid.uuid4().hex}.npz"
-        partial = path.with_suffix(".part")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(partial, "wb") as file:
-                    np.savez(file, keys=np.array(keys), rows=rows.astype(np.float32))
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
-        except OSError as error:
-            self._writable = False
-            self._reporter.warn(
-                f"the feature cache cannot be written ({error}); the fit goes on, and the next "
-                f"one computes its features again. Name another place with --cache "
-                f"or ${CACHE_VARIABLE}"
-            )
+        out = np.empty((len(places), self.width), np.float32)
+        blocks, rows = self._block_of[places], self._row_of[places]
+        # In the order in which they lie on disk.
+        order = np.lexsort((rows, blocks))
+        ends = np.flatnonzero(np.diff(blocks[order])) + 1
+        for part in np.split(order, ends):
+            if len(part):
+                self._blocks[blocks[part[0]]].take(rows[part], out, part)
+        return out
 
 
 @dataclass(frozen=True)
@@ -159,11 +131,23 @@ class FeatureSource:
         return 2 * self.backbone.output_shape[-1]
 
     @property
+    def about(self) -> dict[str, object]:
+        """What the cache says of these features to whoever looks into it."""
+        return {
+            "backbone": self.spec.name,
+            "feature_layer": self.feature_layer,
+            "image_size": self.model_input.image_size,
+            "policy": self.policy,
+            "width": self.width,
+        }
+
+    @property
     def fingerprint(self) -> str:
         """A hash of all that decides a feature's value besides the view's pixels."""
         import tensorflow as tf
 
         parts = {
+            "format": FORMAT,
             "backbone": self.spec.name,
             "normalization": self.spec.normalization,
             "weights": self.weights_hash,
@@ -235,7 +219,10 @@ def compute_features(
     strategy,
     reporter: Reporter,
     cache_at: Path | None,
-) -> list[np.ndarray]:
+    dtype: str = "float32",
+    share: Callable[[int], range] | None = None,
+    wait: Callable[[], None] | None = None,
+) -> FeatureRows:
     """Gives the features of slices, from the cache where it has them.
 
     Args:
@@ -247,41 +234,106 @@ def compute_features(
         strategy: the devices to compute on.
         reporter: where progress goes.
         cache_at: the cache folder, see `cache_folder`, or None to keep nothing.
+        dtype: what the cache keeps, "float32" or "float16". Default "float32".
+        share: gives of a number of slices those that this process computes, where others compute
+            the rest into the same cache; None for all.
+        wait: returns when the other processes have computed theirs; None where there is none.
 
     Returns:
-        For each path a float32 array `(its views, 2 * channels)`, average and max pooled.
+        Average and max pooled features, `2 * channels` of each view.
+
+    Raises:
+        HemorrhageError: a slice cannot be read any more, or another process left features out.
     """
-    wanted = [
-        [f"{key}/{augmentation.view_key(view)}" for view in each]
+    counts = np.array([len(each) for each in views], np.int64)
+    keys = row_keys(
+        f"{key}/{augmentation.view_key(view)}"
         for key, each in zip(hashes, views, strict=True)
-    ]
-    names = {name for each in wanted for name in each}
-    cache = None if cache_at is None else FeatureCache(cache_at, source.fingerprint, reporter)
-    found = cache.load(names) if cache is not None else {}
+        for view in each
+    )
+    unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    found = _Found(unique)
+    cache = None
+    if cache_at is not None and len(keys):
+        key = source.fingerprint if dtype == "float32" else f"{source.fingerprint}-{dtype}"
+        cache = FeatureCache(cache_at, key, reporter, source.about, dtype)
+        found.add_all(cache.open())
+    slice_of = np.repeat(np.arange(len(counts)), counts)
     # A picture that occurs twice is computed once.
-    todo: list[tuple[int, list[int]]] = []
-    planned = set(found)
-    for index, each in enumerate(wanted):
-        missing = []
-        for name, view in zip(each, views[index], strict=True):
-            if name not in planned:
-                planned.add(name)
-                missing.append(view)
+    missing = np.sort(first[found.block_of < 0])
+    if len(missing):
+        begins = np.concatenate([[0], np.cumsum(counts)])
+        todo: dict[int, list[int]] = {}
+        for place in missing.tolist():
+            index = int(slice_of[place])
+            todo.setdefault(index, []).append(views[index][place - int(begins[index])])
+        items = list(todo.items())
+        mine = items if share is None else [items[number] for number in share(len(items))]
+        for names, block in _compute(
+            source, slices, hashes, mine, augmentation, strategy, reporter, cache
+        ):
+            found.add(names, block)
+    if wait is not None:
+        wait()
+        found.add_all(cache.open() if cache is not None else [])
+        found.check(source)
+    return FeatureRows(
+        *(counts, source.width, found.blocks),
+        *(found.block_of[inverse], found.row_of[inverse], cache),
+    )
+
+
+class _Found:
+    """Where the wanted rows lie, as far as they are there.
+
+    Args:
+        keys: sorted, of the wanted rows.
+    """
+
+    def __init__(self, keys: np.ndarray) -> None:
+        self._keys = keys
+        self.blocks: list[Block] = []
+        self.block_of = np.full(len(keys), -1, np.int32)
+        self.row_of = np.zeros(len(keys), np.int32)
+
+    def add_all(self, shards: Sequence[tuple[np.ndarray, Block]]) -> None:
+        for keys, block in shards:
+            self.add(keys, block)
+
+    def add(self, keys: np.ndarray, block: Block) -> None:
+        """Adds what a block has of the wanted rows."""
+        if not len(self._keys):
+            return
+        places = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        rows = np.flatnonzero(self._keys[places] == keys)
+        if len(rows):
+            self.block_of[places[rows]] = len(self.blocks)
+            self.row_of[places[rows]] = rows
+            self.blocks.append(block)
+
+    def check(self, source: FeatureSource) -> None:
+        """Raises an error where other processes have not computed what was theirs."""
+        missing = int((self.block_of < 0).sum())
         if missing:
-            todo.append((index, missing))
-    if todo:
-        found.update(
-            _compute(source, slices, hashes, todo, augmentation, strategy, reporter, cache)
-        )
-    width = source.width
-    return [np.array([found[name] for name in each]).reshape(-1, width) for each in wanted]
+            raise OutputError(
+                f"{missing} of {len(self._keys)} features of {source.spec.name} are not in the "
+                "cache, though every worker has computed its part: a worker could not write "
+                "there, see its messages. Make room, or name another shared folder with --cache"
+            )
 
 
-def _compute(source, slices, hashes, todo, augmentation, strategy, reporter, cache):
+def _compute(
+    source, slices, hashes, todo, augmentation, strategy, reporter, cache
+) -> Iterator[tuple[np.ndarray, Block]]:
+    """Computes features; gives keys and block of each part as soon as it is kept."""
     import tensorflow as tf
 
+    if not todo:
+        return
     keys = [
-        f"{hashes[index]}/{augmentation.view_key(view)}" for index, each in todo for view in each
+        row_key(f"{hashes[index]}/{augmentation.view_key(view)}")
+        for index, each in todo
+        for view in each
     ]
     dataset = view_dataset(
         [slices[index] for index, _ in todo],
@@ -297,29 +349,68 @@ def _compute(source, slices, hashes, todo, augmentation, strategy, reporter, cac
     with reporter.stage("Preparing the backbone"):
         forward = source.forward(strategy)
 
-    computed: dict[str, np.ndarray] = {}
-    unsaved: list[str] = []
-    saved_at = time.monotonic()
+    saved = done = 0
+    rows: list[np.ndarray] = []
+    saved_at = begin = time.monotonic()
+    first_seconds = 0.0
 
-    def save() -> None:
-        nonlocal saved_at
-        if cache is not None and unsaved:
-            cache.append(unsaved, np.stack([computed[name] for name in unsaved]))
-        unsaved.clear()
+    def save() -> tuple[np.ndarray, Block] | None:
+        nonlocal saved, saved_at
         saved_at = time.monotonic()
+        if done == saved:
+            return None
+        names, stacked = keys[saved:done], np.concatenate(rows)[: done - saved]
+        saved = done
+        rows.clear()
+        block = cache.append(names, stacked) if cache is not None else None
+        return np.array(names, "S16"), block or Block(len(stacked), stacked)
 
     description = f"Computing {source.spec.name} features"
     try:
         with explained_read_errors(), reporter.progress(description, len(keys)) as advance:
             for images in strategy.experimental_distribute_dataset(dataset):
-                rows = forward(images)
-                batch_keys = keys[len(computed) : len(computed) + batch_size]
-                for name, row in zip(batch_keys, rows, strict=False):
-                    computed[name] = row
-                unsaved.extend(batch_keys)
-                advance(len(batch_keys))
-                if time.monotonic() - saved_at > _FLUSH_SECONDS:
-                    save()
-    finally:
+                rows.append(forward(images))
+                count = min(batch_size, len(keys) - done)
+                done += count
+                advance(count)
+                now = time.monotonic()
+                if first_seconds == 0:
+                    first_seconds = now - begin  # the first batch traces the graph
+                elif done == 3 * batch_size:
+                    pace = (now - begin - first_seconds) / (2 * batch_size)
+                    _tell_plan(source, len(slices), len(keys), done, pace, cache, reporter)
+                size = len(rows) * batch_size * source.width * 4
+                if now - saved_at > _FLUSH_SECONDS or size > _FLUSH_BYTES:
+                    part = save()
+                    if part is not None:
+                        yield part
+    except BaseException:
         save()  # also when the user stops the fit: what was computed is kept
-    return computed
+        raise
+    part = save()
+    if part is not None:
+        yield part
+
+
+def _tell_plan(source, slices, views, done, pace, cache, reporter) -> None:
+    """Says before a long job what it will take, from the time of its first batches."""
+    seconds = (views - done) * pace
+    if seconds < _LONG_SECONDS:
+        return
+    text = (
+        f"Plan: {slices:,} slices, {views:,} views to pass through {source.spec.name} once, "
+        f"{1000 * pace:.3g} ms each: about {duration(seconds)}"
+    )
+    if cache is not None:
+        needed = views * source.width * cache.dtype.itemsize
+        place = cache.folder
+        while not place.exists():
+            place = place.parent
+        free = shutil.disk_usage(place).free
+        text += f", and {size_text(needed)} in the cache ({size_text(free)} free)"
+        if needed > free:
+            reporter.warn(
+                f"the features take {size_text(needed)}, and {place} has {size_text(free)} left. "
+                "Name another place with --cache, or halve it with --feature-dtype float16"
+            )
+    reporter.note(f"{text}. It can be stopped and gone on with.")

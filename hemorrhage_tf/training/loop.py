@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+
+from hemorrhage_tf.training.cluster import SINGLE
 
 Epoch = dict[str, Any]
 
@@ -22,21 +24,41 @@ class Samples:
 
     Attributes:
         dataset: `tf.data.Dataset` of `(inputs, (labels, weights, shares))`; see `batches`.
-        count: samples in it.
+        count: samples in it, of all workers.
+        is_dealt: whether the dataset's batches are those of this worker's replicas already.
     """
 
     dataset: Any
     count: int
+    is_dealt: bool = False
 
 
-def batches(dataset, labels: np.ndarray, weights: np.ndarray, batch_size: int) -> Samples:
+class Keeper(Protocol):
+    """Keeps the state of a training from one process to the next."""
+
+    def restore(self) -> dict[str, Any] | None:
+        """Gives what was kept last, or None."""
+
+    def keep(self, state: Callable[[], dict[str, Any]], last: bool) -> None:
+        """Keeps a state of plain values and lists of arrays; asks for it only when it is time."""
+
+
+def batches(
+    inputs_of: Callable[[np.ndarray], Any],
+    labels: np.ndarray,
+    weights: np.ndarray,
+    batch_size: int,
+    cluster=SINGLE,
+) -> Samples:
     """Batches inputs with labels, weights, and each sample's share of its global batch.
 
     Args:
-        dataset: `tf.data.Dataset` of single inputs, in the order of the labels.
+        inputs_of: makes a `tf.data.Dataset` of single inputs from the numbers of the samples.
         labels: `(n,)`, 0 or 1.
         weights: `(n,)`.
         batch_size: the global one.
+        cluster: the workers. Each makes its own part of each global batch; what is missing for
+            parts of one size is filled up with samples that weigh nothing. Default one process.
 
     Returns:
         Samples whose last batch may be smaller. A share is one over the batch's true size.
@@ -44,14 +66,43 @@ def batches(dataset, labels: np.ndarray, weights: np.ndarray, batch_size: int) -
     import tensorflow as tf
 
     count = len(labels)
+    if cluster.count > 1:
+        return _dealt(inputs_of, labels, weights, batch_size, cluster)
     sizes = np.full(count, min(batch_size, count))
     if count % batch_size:
         sizes[-(count % batch_size) :] = count % batch_size
     targets = tf.data.Dataset.from_tensor_slices(
         (labels.astype(np.float32), weights.astype(np.float32), (1.0 / sizes).astype(np.float32))
     )
-    batched = tf.data.Dataset.zip((dataset, targets)).batch(batch_size).prefetch(tf.data.AUTOTUNE)
-    return Samples(batched, count)
+    dataset = tf.data.Dataset.zip((inputs_of(np.arange(count)), targets))
+    return Samples(dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE), count)
+
+
+def _dealt(inputs_of, labels, weights, batch_size: int, cluster) -> Samples:
+    """Makes a worker's part of each global batch, one batch for each of its replicas in turn."""
+    import tensorflow as tf
+
+    replicas = cluster.strategy.num_replicas_in_sync
+    local = replicas // cluster.count
+    size = -(-batch_size // replicas)
+    chosen, shares = [], []
+    for begin in range(0, len(labels), batch_size):
+        batch = np.arange(begin, min(begin + batch_size, len(labels)))
+        padded = np.full(size * replicas, begin)
+        padded[: len(batch)] = batch
+        share = np.zeros(size * replicas, np.float32)
+        share[: len(batch)] = 1.0 / len(batch)
+        mine = slice(size * local * cluster.index, size * local * (cluster.index + 1))
+        chosen.append(padded[mine])
+        shares.append(share[mine])
+    numbers, share = np.concatenate(chosen), np.concatenate(shares)
+    weighed = np.where(share > 0, weights[numbers], 0)
+    targets = tf.data.Dataset.from_tensor_slices(
+        (labels[numbers].astype(np.float32), weighed.astype(np.float32), share)
+    )
+    dataset = tf.data.Dataset.zip((inputs_of(numbers), targets))
+    dataset = dataset.batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return Samples(dataset, len(labels), is_dealt=True)
 
 
 class Loop:
@@ -82,7 +133,7 @@ class Loop:
             inputs, (labels, weights, shares) = batch
             logits = tf.cast(model(inputs, training=training), tf.float32)[:, 0]
             losses = weights * tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
-            right = tf.cast((logits > 0) == (labels > 0.5), tf.float32)
+            right = tf.cast(((logits > 0) == (labels > 0.5)) & (shares > 0), tf.float32)
             sums = tf.stack([tf.reduce_sum(losses), tf.reduce_sum(right)])
             return tf.reduce_sum(losses * shares), sums
 
@@ -122,6 +173,7 @@ class Loop:
         validation: Samples | None,
         patience: int,
         advance: Callable[[int], None],
+        keeper: Keeper | None = None,
     ) -> list[Epoch]:
         """Trains, and puts the best weights back where it watches a validation part.
 
@@ -132,6 +184,7 @@ class Loop:
             validation: the samples to validate on, or None.
             patience: epochs without a lower validation loss before stopping; 0 for never.
             advance: called with the number of epochs just done or left out.
+            keeper: what keeps the state after each epoch and gives the last one back; or None.
 
         Returns:
             For each epoch its stage, its number from 1, loss and accuracy, and validation_loss and
@@ -139,20 +192,41 @@ class Loop:
         """
         history: list[Epoch] = []
         best_loss, best_epoch, best = np.inf, 0, None
-        for epoch in range(epochs):
+        stopped = False
+        kept = keeper.restore() if keeper is not None else None
+        if kept is not None:
+            for variable, value in zip(self._state, kept["state"], strict=True):
+                variable.assign(value)
+            history, best_epoch, stopped = kept["history"], kept["best_epoch"], kept["stopped"]
+            best_loss = np.inf if kept["best_loss"] is None else kept["best_loss"]
+            best = kept["best"] or None
+            advance(epochs if stopped else len(history))
+
+        def state() -> dict[str, Any]:
+            return {
+                "state": [variable.numpy() for variable in self._state],
+                "history": history,
+                "best": best or [],
+                "best_epoch": best_epoch,
+                "best_loss": None if best is None else best_loss,
+                "stopped": stopped,
+            }
+
+        for epoch in range(len(history), 0 if stopped else epochs):
             row: Epoch = {"stage": stage, "epoch": epoch + 1}
             row["loss"], row["accuracy"] = self._means(self._train_pass, training(epoch))
             history.append(row)
-            advance(1)
-            if validation is None:
-                continue
-            loss, accuracy = self._means(self._test_pass, validation)
-            row["validation_loss"], row["validation_accuracy"] = loss, accuracy
-            if loss < best_loss:
-                best_loss, best_epoch = loss, epoch
-                best = [variable.numpy() for variable in self._trainable]
-            elif patience and epoch - best_epoch >= patience:
-                advance(epochs - epoch - 1)
+            if validation is not None:
+                loss, accuracy = self._means(self._test_pass, validation)
+                row["validation_loss"], row["validation_accuracy"] = loss, accuracy
+                if loss < best_loss:
+                    best_loss, best_epoch = loss, epoch
+                    best = [variable.numpy() for variable in self._trainable]
+                stopped = bool(patience) and epoch - best_epoch >= patience
+            if keeper is not None:
+                keeper.keep(state, stopped or epoch + 1 == epochs)
+            advance(epochs - epoch if stopped else 1)
+            if stopped:
                 break
         if best is not None:
             for variable, value in zip(self._trainable, best, strict=True):
@@ -160,6 +234,11 @@ class Loop:
         return history
 
     def _means(self, one_pass, samples: Samples) -> tuple[float, float]:
-        totals = one_pass(self._strategy.experimental_distribute_dataset(samples.dataset))
+        strategy = self._strategy
+        if samples.is_dealt:
+            dealt = strategy.distribute_datasets_from_function(lambda context: samples.dataset)
+        else:
+            dealt = strategy.experimental_distribute_dataset(samples.dataset)
+        totals = one_pass(dealt)
         loss, accuracy = (np.asarray(totals, np.float64) / samples.count).tolist()
         return loss, accuracy

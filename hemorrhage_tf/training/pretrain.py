@@ -53,7 +53,9 @@ class PretrainingSettings:
             and falls to 0 with a cosine.
         weight_decay: of AdamW.
         warmup: steps.
-        l2: strength of the head's penalty, see `trainer.solve_head`.
+        l2: strength of the head's penalty, see `trainer.solve_head`. On a third of the head's
+            phantoms, kept apart for it, 1/16 to 1/4 gave the best ROC AUC; the class activation
+            map pointed at 90 % of the hemorrhages, and at 81 % with 1/1024.
         specificity: on phantoms without a hemorrhage, that the threshold is chosen for. A scan of
             30 slices has 30 chances to raise a false alarm, so that it is high.
         seed: of the phantoms and of everything that is drawn.
@@ -67,7 +69,7 @@ class PretrainingSettings:
     learning_rates: tuple[float, ...] = (1.5e-3, 8e-4, 8e-4)
     weight_decay: float = 1e-3
     warmup: int = 300
-    l2: float = 1 / 1024
+    l2: float = 1 / 8
     specificity: float = 0.97
     seed: int = 0
 

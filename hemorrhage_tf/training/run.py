@@ -71,12 +71,14 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def writing(path: Path, overwrite: bool) -> Iterator[Path]:
-    """Gives a temporary folder beside the path that becomes the path when all went well.
+def writing(path: Path, overwrite: bool, within: Path | None = None) -> Iterator[Path]:
+    """Gives a temporary folder that becomes the path when all went well.
 
     Args:
         path: the folder to be.
         overwrite: whether to replace a folder that is there.
+        within: a folder on the same disk for what is temporary; None for beside the path. What a
+            killed process leaves there goes with the folder.
 
     Yields:
         The temporary folder.
@@ -87,7 +89,8 @@ def writing(path: Path, overwrite: bool) -> Iterator[Path]:
     """
     beside = None
     try:
-        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        place = within or path.parent
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=place))
         # mkdtemp makes a private folder; the run gets what the user's own umask says.
         umask = os.umask(0)
         os.umask(umask)
@@ -99,7 +102,7 @@ def writing(path: Path, overwrite: bool) -> Iterator[Path]:
         if path.exists():
             if not overwrite:
                 raise OutputError(f"--out {path}: was made by another process meanwhile")
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=place))
             os.rename(path, old / path.name)
         try:
             os.rename(beside, path)
@@ -112,8 +115,8 @@ def writing(path: Path, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise OutputError(
-            f"--out {path}: cannot be written ({_reason(error)}). Nothing was left behind; make "
-            "room or name another folder. Computed features are kept, so the next fit is quick."
+            f"--out {path}: cannot be written ({_reason(error)}), and no run was left behind. Make "
+            f"room, and go on with --resume {path}: what was computed is kept."
         ) from None
     finally:
         if beside is not None and beside.exists():

@@ -21,6 +21,7 @@ STRATEGIES = ("auto", "mirrored", "none")
 PRECISIONS = ("auto", "off", "bfloat16", "float16")
 CLASS_WEIGHTS = ("balanced", "none")
 SOLVERS = ("auto", "adam", "lbfgs")
+FEATURE_DTYPES = ("float32", "float16")
 CALIBRATIONS = ("temperature", "none")
 
 # Who sets one of these asks for passes over batches, so "auto" takes Adam.
@@ -53,6 +54,8 @@ class FitSettings:
         augment: names of augmentations, see `data.augmentation`.
         views: copies of each training slice, the slice itself among them.
         feature_cache: compute backbone features once; False streams fresh augmentations.
+        feature_dtype: what the cache keeps of views that are only trained on: "float32", or
+            "float16" in half the room. What is evaluated is kept in float32 always.
         test_fraction: share of the slices to test on, without folds.
         folds: folds of the cross-validation; 0 for one split.
         repeats: repeats of the cross-validation.
@@ -95,6 +98,7 @@ class FitSettings:
     augment: tuple[str, ...] = DEFAULT_AUGMENTATIONS
     views: int = 4
     feature_cache: bool = True
+    feature_dtype: str = "float32"
     test_fraction: float = 0.2
     folds: int = 0
     repeats: int = 1
@@ -138,6 +142,7 @@ class FitSettings:
         _one_of("--strategy", self.strategy, STRATEGIES)
         _one_of("--mixed-precision", self.mixed_precision, PRECISIONS)
         _one_of("--class-weights", self.class_weights, CLASS_WEIGHTS)
+        _one_of("--feature-dtype", self.feature_dtype, FEATURE_DTYPES)
         _one_of("--solver", self.solver, SOLVERS)
         _one_of("--calibration", self.calibration, CALIBRATIONS)
         _within("--image-size", self.input_size, 8, 2048)
@@ -206,6 +211,12 @@ class FitSettings:
         values["augment"] = list(self.augment)
         values["window"] = None if self.window is None else list(self.window)
         return values
+
+    @classmethod
+    def default(cls, name: str) -> Any:
+        """Gives the default of a setting, or None where there is no such setting."""
+        field = cls.__dataclass_fields__.get(name)
+        return None if field is None else field.default
 
     def _check_lbfgs(self) -> None:
         conflicts = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 
 from hemorrhage_tf.data.augmentation import Augmentation
 from hemorrhage_tf.data.pipeline import view_dataset
@@ -18,13 +18,19 @@ from hemorrhage_tf.models.choices import values_of_each
 from hemorrhage_tf.models.classifier import (
     build_classifier,
     build_head,
-    select_pooled,
     set_head,
     standardize,
 )
 from hemorrhage_tf.reporting import Reporter
-from hemorrhage_tf.training.features import FeatureSource, compute_features
-from hemorrhage_tf.training.loop import Epoch, Loop, Samples, batches
+from hemorrhage_tf.training.cluster import SINGLE
+from hemorrhage_tf.training.feature_table import (
+    FeatureChunks,
+    FeatureTable,
+    feature_dataset,
+    window_order,
+)
+from hemorrhage_tf.training.features import FeatureRows, FeatureSource, compute_features
+from hemorrhage_tf.training.loop import Epoch, Keeper, Loop, Samples, batches
 from hemorrhage_tf.training.settings import FitSettings
 
 VALIDATION_FRACTION = 0.2  # of the training part, held out for early stopping
@@ -33,6 +39,9 @@ MAX_ITERATIONS = 1000  # of L-BFGS; on the Kaggle set it takes 60 to 80
 # The largest entry of the gradient where L-BFGS stops. On the Kaggle set probabilities are then
 # within 1e-5 of the optimum's; scikit-learn's own 1e-4 left them 0.02 away.
 _GRADIENT_TOLERANCE = 1e-8
+
+# Features, or an iterable of their parts that can be gone through again.
+Chunks = np.ndarray | Iterable[np.ndarray]
 
 # Features that hardly vary are not blown up by standardizing: their variance counts as at least
 # this share of the mean variance.
@@ -109,10 +118,17 @@ def class_weight(labels: np.ndarray, kind: str) -> np.ndarray:
     return (len(labels) / (2.0 * np.maximum(counts, 1)))[labels].astype(np.float32)
 
 
-def feature_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def feature_statistics(features: Chunks) -> tuple[np.ndarray, np.ndarray]:
     """Gives mean and floored variance of `(n, width)` features, float32 `(width,)` each."""
-    mean = features.mean(axis=0, dtype=np.float64)
-    variance = features.var(axis=0, dtype=np.float64)
+    count, total = 0, 0.0
+    for chunk in _chunks_of(features):
+        count += len(chunk)
+        total = total + chunk.sum(axis=0, dtype=np.float64)
+    mean = total / count
+    squares = 0.0
+    for chunk in _chunks_of(features):
+        squares = squares + np.square(chunk - mean).sum(axis=0)
+    variance = squares / count
     floor = max(float(variance.mean()) * _VARIANCE_FLOOR, float(np.finfo(np.float32).tiny))
     return mean.astype(np.float32), np.maximum(variance, floor).astype(np.float32)
 
@@ -138,42 +154,107 @@ class Solution:
     converged: bool
 
 
-def solve_head(inputs: np.ndarray, labels: np.ndarray, weights: np.ndarray, l2: float) -> Solution:
+def solve_head(
+    inputs: Chunks,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    l2: float,
+    all_sum: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Solution:
     """Finds the one minimum of mean(weights * loss) + l2 / 2 * |kernel|^2 by L-BFGS.
 
+    The loss and its gradient are summed chunk by chunk, so that the features need not fit in
+    memory. The settings of the search are those of scikit-learn's `LogisticRegression`.
+
     Args:
-        inputs: `(n, width)` standardized features.
+        inputs: `(n, width)` standardized features, or an iterable of their chunks that can be gone
+            through again.
         labels: `(n,)`, 0 or 1, both of them present.
         weights: `(n,)`, of the samples; with a mean of one.
         l2: strength of the penalty, which leaves the bias out.
+        all_sum: sums an array over the workers that each have a part of the samples, and gives all
+            of them the same; None for one process that has all.
 
     Returns:
         The solution; the same bytes each time, and on any number of cores or replicas.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+    from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
 
-    solver = LogisticRegression(
-        C=1.0 / l2 / float(weights.sum(dtype=np.float64)),
-        tol=_GRADIENT_TOLERANCE,
-        max_iter=MAX_ITERATIONS,
-    )
+    sum_over_all = all_sum or (lambda array: array)
+    width = _width_of(inputs)
+    total = sum_over_all(np.array([weights.sum(dtype=np.float64)]))[0]
+
+    def forward(parameters: np.ndarray) -> Iterator[tuple[np.ndarray, slice, np.ndarray]]:
+        begin = 0
+        for chunk in _chunks_of(inputs):
+            exact = chunk.astype(np.float64, copy=False)
+            part = slice(begin, begin + len(chunk))
+            begin += len(chunk)
+            yield exact, part, exact @ parameters[:-1] + parameters[-1]
+
+    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        sums = np.zeros(width + 2)  # of the gradient and the loss
+        for exact, part, logits in forward(parameters):
+            signs = weights[part].astype(np.float64)
+            sums[-1] += signs @ _losses(logits, labels[part])
+            pulls = signs * (expit(logits) - labels[part])
+            sums[:width] += pulls @ exact
+            sums[width] += pulls.sum()
+        sums = sum_over_all(sums) / total
+        kernel = parameters[:-1]
+        sums[:width] += l2 * kernel
+        return float(sums[-1] + 0.5 * l2 * (kernel @ kernel)), sums[:-1]
+
     # In float32 the line search stops short of the optimum. A second thread has next to nothing to
     # do: on two busy cores it made 0.2 seconds into 4.
-    exact = inputs.astype(np.float64)
-    with threadpool_limits(1, "blas"), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        solver.fit(exact, labels, sample_weight=weights.astype(np.float64))
-        logits = solver.decision_function(exact)
+    with threadpool_limits(1, "blas"):
+        found = minimize(
+            objective,
+            np.zeros(width + 1),
+            method="L-BFGS-B",
+            jac=True,
+            options={
+                "maxiter": MAX_ITERATIONS,
+                "maxls": 50,
+                "gtol": _GRADIENT_TOLERANCE,
+                "ftol": 64 * np.finfo(float).eps,
+            },
+        )
+        sums = np.zeros(3)
+        for _, part, logits in forward(found.x):
+            sums += (
+                float((weights[part] * _losses(logits, labels[part])).sum()),
+                float(((logits > 0) == (labels[part] > 0.5)).sum()),
+                len(logits),
+            )
+        loss, right, count = sum_over_all(sums)
     return Solution(
-        solver.coef_.T.astype(np.float32),
-        solver.intercept_.astype(np.float32),
-        float(np.mean(weights * (np.logaddexp(0.0, logits) - labels * logits))),
-        float(np.mean((logits > 0) == (labels > 0.5))),
-        int(solver.n_iter_[0]),
-        not any(issubclass(one.category, ConvergenceWarning) for one in caught),
+        found.x[:-1, np.newaxis].astype(np.float32),
+        found.x[-1:].astype(np.float32),
+        float(loss / count),
+        float(right / count),
+        int(found.nit),
+        found.status != 1,
     )
+
+
+def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0.0, logits) - labels * logits
+
+
+def _chunks_of(features: Chunks) -> Iterable[np.ndarray]:
+    return [features] if isinstance(features, np.ndarray) else features
+
+
+def _my_part(count: int, cluster) -> np.ndarray:
+    """Gives the indices of a number of samples that this worker goes over."""
+    part = cluster.part(count)
+    return np.arange(part.start, part.stop, part.step)
+
+
+def _width_of(features: Chunks) -> int:
+    return next(iter(_chunks_of(features))).shape[1]
 
 
 def layers_from(backbone, name: str) -> list:
@@ -241,6 +322,7 @@ class Trainer:
         strategy: the devices.
         reporter: where progress goes.
         cache_at: the folder of the feature cache.
+        cluster: the workers that train together. Default this process alone.
     """
 
     def __init__(
@@ -252,7 +334,9 @@ class Trainer:
         strategy,
         reporter: Reporter,
         cache_at: Path,
+        cluster=SINGLE,
     ) -> None:
+        self._cluster = cluster
         self._slices = slices
         self._settings = settings
         self._sources = sources
@@ -261,7 +345,7 @@ class Trainer:
         self._reporter = reporter
         self._cache_at = cache_at if settings.feature_cache else None
         self._augmentation = Augmentation(settings.augment, settings.seed)
-        self._features: list[np.ndarray] = []
+        self._features: FeatureTable | None = None
         self._head: Head | None = None
         self._head_loop: tuple[object, Loop] | None = None
         self._warned_of_convergence = False
@@ -290,36 +374,42 @@ class Trainer:
         once = np.isin(np.arange(count), evaluated).astype(np.int64)
         beside = []
         for source, policy in zip(self._sources, self._policies, strict=True):
-            # How many of a slice's views are computed in float32; they come first.
-            exact = views if policy == source.policy else once
-            first = self._compute(source, [range(k) for k in exact])
+            # How many of a slice's views are computed in float32; they come first. What is kept in
+            # half the room is only trained on, too.
+            half = self._settings.feature_dtype == "float16"
+            exact = views if policy == source.policy and not half else once
+            first = self._compute(source, [range(k) for k in exact], "float32")
             rest = self._compute(
                 replace(source, policy=policy),
                 [range(*pair) for pair in zip(exact, views, strict=True)],
+                self._settings.feature_dtype,
             )
-            beside.append(
-                [
-                    select_pooled(np.concatenate(pair), self._settings.pooling)
-                    for pair in zip(first, rest, strict=True)
-                ]
-            )
-        # In the order in which the classifier pools its backbones.
-        self._features = [np.concatenate(each, axis=1) for each in zip(*beside, strict=True)]
+            beside.append((first, rest))
+        self._features = FeatureTable(views, beside, self._settings.pooling)
 
-    def _compute(self, source: FeatureSource, views: list[range]) -> list[np.ndarray]:
+    def _compute(self, source: FeatureSource, views: list[range], dtype: str) -> FeatureRows:
+        cluster = self._cluster
+        together = cluster.count > 1
         return compute_features(
             source,
             self._slices.refs,
             self._slices.hashes,
             views,
             self._augmentation,
-            self._strategy,
+            cluster.local_strategy() if together else self._strategy,
             self._reporter,
             self._cache_at,
+            dtype,
+            cluster.part if together and self._cache_at is not None else None,
+            cluster.barrier if together and self._cache_at is not None else None,
         )
 
     def train(
-        self, part: Part, test: np.ndarray, advance: Callable[[int], None]
+        self,
+        part: Part,
+        test: np.ndarray,
+        advance: Callable[[int], None],
+        keep: Callable[[str], Keeper | None] = lambda stage: None,
     ) -> tuple[np.ndarray, list[Epoch]]:
         """Trains one head, and fine-tunes the backbone where that is asked for.
 
@@ -327,6 +417,7 @@ class Trainer:
             part: what to train and validate on.
             test: indices of the slices to predict; may be empty.
             advance: called with the number of epochs just done.
+            keep: gives for a stage, "head" or "fine-tune", what keeps its epochs; or None.
 
         Returns:
             float32 probabilities of the test slices, and the history.
@@ -334,30 +425,44 @@ class Trainer:
         if self._backbones_start is not None:
             for source, start in zip(self._sources, self._backbones_start, strict=True):
                 source.backbone.set_weights(start)
-        rows = np.concatenate([self._features[index] for index in part.train])
-        counts = [len(self._features[index]) for index in part.train]
-        mean, variance = feature_statistics(rows)
+        places, owners = self._features.places(part.train)
+        mean, variance = feature_statistics(FeatureChunks(self._features, places))
         if self._settings.feature_cache:
-            labels = np.repeat(self._slices.labels[part.train], counts)
+            labels = self._slices.labels[owners]
             if self._settings.head_solver == "lbfgs":
-                history = self._solve(rows, labels, mean, variance, advance)
+                history = self._solve(places, labels, mean, variance, advance)
             else:
-                history = self._train_on_features(part, rows, labels, mean, variance, advance)
+                history = self._train_on_features(
+                    part, places, labels, mean, variance, advance, keep("head")
+                )
         else:
-            width = rows.shape[1]
+            width = self._features.width
             zeros = np.zeros((width, 1), np.float32), np.zeros(1, np.float32)
             self._head = Head(mean, variance, *zeros)
-            history = self._train_on_pixels("head", part, advance)
+            history = self._train_on_pixels("head", part, advance, keep("head"))
         if self._settings.fine_tune_epochs:
-            history += self._fine_tune(part, advance)
+            history += self._fine_tune(part, advance, keep("fine-tune"))
             return self._predict_pixels(test), history
-        pooled = [self._features[index][0] for index in test]
-        return self._head.probabilities(np.stack(pooled)) if pooled else np.empty(0), history
+        return self._predict_features(test), history
 
-    def standardized(self, indices: np.ndarray) -> np.ndarray:
-        """Gives the features of slices as the head sees them, float32 `(n, width)`."""
-        pooled = np.stack([self._features[index][0] for index in indices])
-        return standardize(pooled, self._head.mean, self._head.variance)
+    @property
+    def head(self) -> Head:
+        """What the last training gave."""
+        return self._head
+
+    @head.setter
+    def head(self, head: Head) -> None:
+        self._head = head
+
+    def _predict_features(self, indices: np.ndarray) -> np.ndarray:
+        chunks = FeatureChunks(self._features, self._features.first(indices))
+        found = [self._head.probabilities(chunk) for chunk in chunks]
+        return np.concatenate(found) if found else np.empty(0)
+
+    def standardized(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """Gives the features of slices as the head sees them, float32 `(n, width)` at a time."""
+        for chunk in FeatureChunks(self._features, self._features.first(indices)):
+            yield standardize(chunk, self._head.mean, self._head.variance)
 
     def temper(self, temperature: float) -> None:
         """Divides the head's logits by a temperature, so that every form answers calibrated.
@@ -387,10 +492,15 @@ class Trainer:
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
         return classifier
 
-    def _solve(self, rows, labels, mean, variance, advance) -> list[Epoch]:
-        settings = self._settings
+    def _solve(self, places, labels, mean, variance, advance) -> list[Epoch]:
+        settings, cluster = self._settings, self._cluster
         weights = class_weight(labels, settings.class_weights)
-        found = solve_head(standardize(rows, mean, variance), labels, weights, settings.l2)
+        mine = _my_part(len(places), cluster)
+        inputs = FeatureChunks(self._features, places[mine], (mean, variance))
+        found = solve_head(
+            *(inputs, labels[mine], weights[mine], settings.l2),
+            cluster.all_sum if cluster.count > 1 else None,
+        )
         if not found.converged and not self._warned_of_convergence:
             self._warned_of_convergence = True
             self._reporter.warn(
@@ -402,35 +512,39 @@ class Trainer:
         row = {"stage": "head", "epoch": found.iterations}
         return [{**row, "loss": found.loss, "accuracy": found.accuracy}]
 
-    def _train_on_features(self, part, rows, labels, mean, variance, advance) -> list[Epoch]:
-        import tensorflow as tf
-
+    def _train_on_features(
+        self, part, places, labels, mean, variance, advance, keeper
+    ) -> list[Epoch]:
         settings = self._settings
         if self._head_loop is None:
             with self._strategy.scope():
-                model = build_head(rows.shape[1], settings.dropout)
+                model = build_head(self._features.width, settings.dropout)
             self._head_loop = model, Loop(model, settings.learning_rate, self._strategy)
         model, loop = self._head_loop
         loop.rewind()
-        inputs = standardize(rows, mean, variance)
         weights = class_weight(labels, settings.class_weights)
 
+        def inputs_of(chosen: np.ndarray):
+            return feature_dataset(self._features, chosen, mean, variance)
+
         def training(epoch: int) -> Samples:
-            order = np.random.default_rng([part.seed, epoch]).permutation(len(labels))
-            dataset = tf.data.Dataset.from_tensor_slices(inputs[order])
-            return batches(dataset, labels[order], weights[order], settings.batch_size)
+            order = window_order(len(places), np.random.default_rng([part.seed, epoch]))
+            return self._batches(
+                lambda chosen: inputs_of(places[order[chosen]]), labels[order], weights[order]
+            )
 
         validation = None
         if len(part.validation):
-            pooled = np.stack([self._features[index][0] for index in part.validation])
-            dataset = tf.data.Dataset.from_tensor_slices(standardize(pooled, mean, variance))
-            validation = self._validation(dataset, part)
+            of_validation = self._features.first(part.validation)
+            validation = self._validation(lambda chosen: inputs_of(of_validation[chosen]), part)
         patience = settings.early_stopping
-        history = loop.train("head", settings.epochs, training, validation, patience, advance)
+        history = loop.train(
+            "head", settings.epochs, training, validation, patience, advance, keeper
+        )
         self._head = Head(mean, variance, *model.get_layer("logit").get_weights())
         return history
 
-    def _fine_tune(self, part: Part, advance) -> list[Epoch]:
+    def _fine_tune(self, part: Part, advance, keeper) -> list[Epoch]:
         backbones = [source.backbone for source in self._sources]
         if self._backbones_start is None:
             self._backbones_start = [backbone.get_weights() for backbone in backbones]
@@ -439,12 +553,12 @@ class Trainer:
             for layer in backbone.layers:
                 layer.trainable = layer in tuned
         try:
-            return self._train_on_pixels("fine-tune", part, advance)
+            return self._train_on_pixels("fine-tune", part, advance, keeper)
         finally:
             for backbone in backbones:
                 backbone.trainable = False
 
-    def _train_on_pixels(self, stage: str, part: Part, advance) -> list[Epoch]:
+    def _train_on_pixels(self, stage: str, part: Part, advance, keeper) -> list[Epoch]:
         """Trains what is trainable on fresh views of the slices, starting from the head of now."""
         import keras
 
@@ -464,15 +578,20 @@ class Trainer:
         def training(epoch: int) -> Samples:
             order = np.random.default_rng([part.seed, epoch]).permutation(part.train)
             weights = class_weight(labels[order], settings.class_weights)
-            dataset = self._pixels(order, first_view + epoch)
-            return batches(dataset, labels[order], weights, settings.batch_size)
+            return self._batches(
+                lambda chosen: self._pixels(order[chosen], first_view + epoch),
+                labels[order],
+                weights,
+            )
 
         validation = None
         if len(part.validation):
-            validation = self._validation(self._pixels(part.validation, 0), part)
+            validation = self._validation(
+                lambda chosen: self._pixels(part.validation[chosen], 0), part
+            )
         epochs = settings.fine_tune_epochs if fine_tuning else settings.epochs
         patience = settings.early_stopping
-        history = loop.train(stage, epochs, training, validation, patience, advance)
+        history = loop.train(stage, epochs, training, validation, patience, advance, keeper)
         self._head = Head(
             self._head.mean,
             self._head.variance,
@@ -480,10 +599,14 @@ class Trainer:
         )
         return history
 
-    def _validation(self, dataset, part: Part) -> Samples:
+    def _validation(self, inputs_of, part: Part) -> Samples:
         labels = self._slices.labels[part.validation]
         weights = class_weight(labels, self._settings.class_weights)
-        return batches(dataset, labels, weights, self._settings.batch_size)
+        return self._batches(inputs_of, labels, weights)
+
+    def _batches(self, inputs_of, labels: np.ndarray, weights: np.ndarray) -> Samples:
+        """Batches what this process sees of the samples: all, or its part of each batch."""
+        return batches(inputs_of, labels, weights, self._settings.batch_size, self._cluster)
 
     def _pixels(self, indices: np.ndarray, view: int):
         records = self._slices.manifest.records
@@ -501,6 +624,10 @@ class Trainer:
         forward = tf.function(
             lambda images: self._classifier(images, training=False), reduce_retracing=True
         )
-        dataset = self._pixels(indices, 0).batch(self._settings.batch_size)
+        mine = _my_part(len(indices), self._cluster)
+        dataset = self._pixels(indices[mine], 0).batch(self._settings.batch_size)
         found = [forward(images).numpy()[:, 0] for images in dataset]
-        return np.concatenate(found) if found else np.empty(0, np.float32)
+        probabilities = np.zeros(len(indices), np.float32)
+        if found:
+            probabilities[mine] = np.concatenate(found)
+        return self._cluster.all_sum(probabilities)

@@ -16,13 +16,11 @@ from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weight
 from hemorrhage_tf.models.choices import choose_backbones
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training import features as features_module
+from hemorrhage_tf.training.feature_cache import CACHE_VARIABLE
 from hemorrhage_tf.training.features import (
     BATCH_SIZE,
-    CACHE_VARIABLE,
-    FeatureCache,
     FeatureSource,
     build_source,
-    cache_folder,
     compute_features,
 )
 
@@ -74,7 +72,7 @@ def pictures(tmp_path_factory) -> list[Path]:
 def compute(source, paths, cache_at, views=(0,), reporter=None, names=("noise",)):
     import tensorflow as tf
 
-    return compute_features(
+    found = compute_features(
         source,
         paths,
         [content_hash(read_slice(path)) for path in paths],
@@ -84,6 +82,7 @@ def compute(source, paths, cache_at, views=(0,), reporter=None, names=("noise",)
         reporter or Reporter(quiet=True),
         cache_at,
     )
+    return list(found)
 
 
 def fail(*arguments):
@@ -92,118 +91,6 @@ def fail(*arguments):
 
 def shards(cache: Path) -> list[Path]:
     return sorted(cache.rglob("*.npz"))
-
-
-class TestCacheFolder:
-    def test_as_given_before_the_variable(self, tmp_path, cache):
-        assert cache_folder(tmp_path) == tmp_path
-        assert cache_folder(str(tmp_path)) == tmp_path
-        assert cache_folder() == cache
-
-    @pytest.mark.parametrize("value", [None, ""])
-    def test_the_systems_own_without_either(self, monkeypatch, value):
-        monkeypatch.delenv(CACHE_VARIABLE)
-        if value is not None:
-            monkeypatch.setenv(CACHE_VARIABLE, value)
-        assert cache_folder().name == "hemorrhage_tf"
-
-
-class TestFeatureCache:
-    ROWS = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
-    KEYS = ("a/0", "b/0", "b/1/seed 0/noise")
-
-    def make(self, folder, key="fingerprint") -> tuple[FeatureCache, Recorder]:
-        reporter = Recorder()
-        return FeatureCache(folder, key, reporter), reporter
-
-    def test_round_trip(self, tmp_path):
-        cache, reporter = self.make(tmp_path)
-        assert cache.load(set(self.KEYS)) == {}
-        cache.append(self.KEYS[:2], self.ROWS[:2])
-        cache.append(self.KEYS[2:], self.ROWS[2:])
-        found = self.make(tmp_path)[0].load({"a/0", self.KEYS[2], "other"})
-        assert found.keys() == {"a/0", self.KEYS[2]}
-        np.testing.assert_array_equal(found["a/0"], self.ROWS[0])
-        np.testing.assert_array_equal(found[self.KEYS[2]], self.ROWS[2])
-        assert found["a/0"].dtype == np.float32
-        assert not reporter.warnings
-
-    def test_another_fingerprint_shares_nothing(self, tmp_path):
-        self.make(tmp_path)[0].append(self.KEYS, self.ROWS)
-        assert self.make(tmp_path, "other")[0].load(set(self.KEYS)) == {}
-
-    def test_shards_hold_no_pickle(self, tmp_path):
-        self.make(tmp_path)[0].append(self.KEYS, self.ROWS)
-        [path] = shards(tmp_path)
-        with np.load(path, allow_pickle=False) as shard:
-            assert shard["keys"].tolist() == list(self.KEYS)
-            np.testing.assert_array_equal(shard["rows"], self.ROWS)
-
-    def test_a_pickle_is_not_loaded(self, tmp_path):
-        cache, reporter = self.make(tmp_path)
-        cache.folder.mkdir(parents=True)
-        rows = np.array([{"an": "object"}], dtype=object)
-        np.savez(cache.folder / "x.npz", keys=np.array(["a/0"]), rows=rows)
-        assert cache.load({"a/0"}) == {}
-        assert len(reporter.warnings) == 1
-
-    def test_leftovers_of_a_killed_process_are_ignored(self, tmp_path):
-        cache, reporter = self.make(tmp_path)
-        cache.append(self.KEYS, self.ROWS)
-        leftover = cache.folder / "0123.part"
-        leftover.write_bytes(b"PK half a shard")
-        assert cache.load(set(self.KEYS)).keys() == set(self.KEYS)
-        assert not reporter.warnings and leftover.exists()
-        assert len(list(cache.folder.iterdir())) == 2  # append left none of its own
-
-    @pytest.mark.parametrize(
-        "arrays",
-        [
-            {"keys": np.array(["a/0"])},
-            {"keys": np.array(["a/0"]), "rows": np.zeros((2, 4), np.float32)},
-            {"keys": np.array(["a/0"]), "rows": np.zeros(1, np.float32)},
-            {"keys": np.array(["a/0"]), "rows": np.zeros((1, 4), np.float64)},
-        ],
-        ids=["no rows", "too many rows", "flat rows", "float64"],
-    )
-    def test_an_archive_of_something_else_is_removed(self, tmp_path, arrays):
-        cache, reporter = self.make(tmp_path)
-        cache.append(["b/0"], self.ROWS[:1])
-        np.savez(cache.folder / "x.npz", **arrays)
-        assert cache.load({"a/0", "b/0"}).keys() == {"b/0"}
-        assert len(shards(tmp_path)) == 1
-        assert len(reporter.warnings) == 1
-        assert "1 damaged" in reporter.warnings[0] and str(cache.folder) in reporter.warnings[0]
-
-    def test_no_flipped_bit_gives_a_wrong_row(self, tmp_path):
-        cache, reporter = self.make(tmp_path)
-        cache.append(self.KEYS, self.ROWS)
-        [path] = shards(tmp_path)
-        content = path.read_bytes()
-        expected = dict(zip(self.KEYS, self.ROWS, strict=True))
-        wrong = []
-        for position in range(len(content)):
-            damaged = bytearray(content)
-            damaged[position] ^= 1 << position % 8
-            path.write_bytes(damaged)
-            try:
-                found = cache.load(set(self.KEYS))
-            except Exception as error:
-                wrong.append((position, 1 << position % 8, repr(error)))
-                continue
-            if any(not np.array_equal(row, expected[key]) for key, row in found.items()):
-                wrong.append((position, 1 << position % 8, "a wrong row"))
-        assert not wrong
-
-    @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-    def test_a_truncated_shard_is_removed(self, tmp_path, share):
-        cache, reporter = self.make(tmp_path)
-        cache.append(self.KEYS, self.ROWS)
-        [path] = shards(tmp_path)
-        content = path.read_bytes()
-        path.write_bytes(content[: int(share * len(content))])
-        assert cache.load(set(self.KEYS)) == {}
-        assert not path.exists() and len(reporter.warnings) == 1
 
 
 def truncated(path: Path) -> None:

@@ -25,7 +25,11 @@ def samples(x, labels, weights=None, batch_size: int = 32, repeats: int = 1):
 
     weights = np.ones(len(x)) if weights is None else weights
     x, labels, weights = (np.concatenate([each] * repeats) for each in (x, labels, weights))
-    return batches(tf.data.Dataset.from_tensor_slices(x), labels, weights, batch_size)
+
+    def inputs_of(chosen):
+        return tf.data.Dataset.from_tensor_slices(x[chosen])
+
+    return batches(inputs_of, labels, weights, batch_size)
 
 
 def make_loop(width: int = 2, rate: float = 0.05, dropout: float = 0.0):
