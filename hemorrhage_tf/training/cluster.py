@@ -730,7 +730,7 @@ _MARKS_OF_LOSS = (
 
 
 def _reason_of_loss(error: Exception) -> str | None:
-    """Gives in a few words why a worker is gone, or None where the error is about something else."""
+    """Says in a few words why a worker is gone; None where the error is about something else."""
     import tensorflow as tf
 
     classes = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)

@@ -16,7 +16,8 @@ def resolve_strategy(name: str):
         name: "auto": `MirroredStrategy` over all visible GPUs, and the default strategy where there
             is none; "mirrored": the same, and over all logical CPU devices where there is no GPU;
             "multiworker": `MultiWorkerMirroredStrategy` over the workers of `TF_CONFIG`, see
-            `cluster`; "none": the default strategy. A `tf.distribute.Strategy` is returned as it is.
+            `cluster`; "none": the default strategy. A `tf.distribute.Strategy` is returned as it
+            is.
 
     Returns:
         A `tf.distribute.Strategy`.

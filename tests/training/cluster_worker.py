@@ -87,15 +87,16 @@ def train(kind: str, cluster):
 
 def talk(cluster, folder: Path) -> dict:
     """Says what comes of everything that workers tell each other."""
-    rng = np.random.default_rng(cluster.index)
+    numbers = np.random.default_rng(cluster.index).normal(0, 1000, (5, 7))
     sums = {
-        dtype: cluster.all_sum(rng.normal(0, 1000, (5, 7)).astype(dtype)).tobytes().hex()
+        dtype: cluster.all_sum(numbers.astype(dtype)).tobytes().hex()
         for dtype in ("float32", "float64", "int64")
     }
     found = {"sums": sums, "texts": cluster.gather_texts("äx" * 5 * cluster.index)}
     cluster.barrier()
     cluster.agree({"version": "1", "data": "abc"})
     cluster.check_shared(folder / "shared" / "new")
+    cluster.barrier()
     found["left over"] = [path.name for path in (folder / "shared" / "new").iterdir()]
     own = folder / f"own {cluster.index}"
     own.mkdir()
