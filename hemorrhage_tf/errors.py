@@ -52,6 +52,10 @@ class OutputError(HemorrhageError):
     """A place that cannot be written: it exists, it is full, it is forbidden."""
 
 
+class ClusterError(HemorrhageError):
+    """Workers that train together and do not find each other, differ, or were lost."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong with one file.

@@ -17,7 +17,7 @@ from hemorrhage_tf.models.choices import (
 )
 from hemorrhage_tf.models.classifier import check_pooling
 
-STRATEGIES = ("auto", "mirrored", "none")
+STRATEGIES = ("auto", "mirrored", "multiworker", "none")
 PRECISIONS = ("auto", "off", "bfloat16", "float16")
 CLASS_WEIGHTS = ("balanced", "none")
 SOLVERS = ("auto", "adam", "lbfgs")
@@ -76,7 +76,7 @@ class FitSettings:
             several backbones `NAME=LAYER` with commas; the others stay frozen.
         fine_tune_epochs: epochs of fine-tuning.
         fine_tune_learning_rate: of Adam, for fine-tuning.
-        strategy: "auto", "mirrored" or "none".
+        strategy: "auto", "mirrored", "multiworker" or "none".
         mixed_precision: "auto", "off", "bfloat16" or "float16"; the saved model is float32 always.
         calibration: "temperature": divide the logits by a temperature that is fitted on out-of-fold
             predictions; or "none".

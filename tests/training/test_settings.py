@@ -112,7 +112,7 @@ INVALID = [
     ),
     ({"pooling": "mean"}, r"--pooling mean: accepted are avg, max, avg_max"),
     ({"augment": "flip"}, r"--augment: no augmentation is called flip. Accepted: horizontal_flip"),
-    ({"strategy": "multi"}, r"--strategy multi: accepted are auto, mirrored, none"),
+    ({"strategy": "multi"}, r"--strategy multi: accepted are auto, mirrored, multiworker, none"),
     ({"mixed_precision": "on"}, r"--mixed-precision on: accepted are auto, off, bfloat16, float16"),
     ({"class_weights": "auto"}, r"--class-weights auto: accepted are balanced, none"),
     ({"image_size": 7}, r"--image-size 7: accepted is 8 to 2048"),
