@@ -52,7 +52,7 @@ from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadat
 from hemorrhage_tf.reporting import Reporter, import_tensorflow, on_stop, size_text
 from hemorrhage_tf.training import feature_cache, unfinished
 from hemorrhage_tf.training import run as run_folder
-from hemorrhage_tf.training.cluster import SINGLE
+from hemorrhage_tf.training.cluster import SINGLE, SingleProcess, join_cluster, read_cluster
 from hemorrhage_tf.training.feature_cache import CacheInfo, Pruned, cache_folder
 from hemorrhage_tf.training.feature_cache import cache_limit as cache_limit_of
 from hemorrhage_tf.training.features import build_source
@@ -193,8 +193,9 @@ def fit(
         asked = _asked_before(run, asked)
     elif out is None:
         asked["out"] = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    named = resume is not None or out is not None
     limit = cache_limit_of(cache_limit)
-    begun = {"resumed": resume is not None, "reporter": reporter}
+    begun = {"resumed": resume is not None, "out_is_named": named, "reporter": reporter}
     return _fit(cache_at=cache_folder(cache), limit=limit, **begun, **asked)
 
 
@@ -212,6 +213,7 @@ def _fit(
     cache_at: Path,
     limit: int | None,
     resumed: bool,
+    out_is_named: bool,
     reporter: Reporter,
 ) -> Run:
     """Reads the slices, and does the rest beside what is kept of an unfinished fit."""
@@ -230,7 +232,6 @@ def _fit(
     }
     out = Path(out)
     check_prevalence(prevalence)
-    cluster = SINGLE
     run_folder.check_output(out, overwrite)
     is_drawn = data is None
     if data is None:
@@ -243,6 +244,9 @@ def _fit(
     else:
         chosen = _settings(settings)
     _check_operating_point(chosen)  # before slices are read, which may take long
+    cluster = SINGLE
+    if chosen.strategy == "multiworker":
+        cluster = _joined_cluster(out, out_is_named, cache_at, chosen, reporter)
     manifest = read_manifest(data, positive, target, anonymize, reporter)
     # Of phantoms, how some of them look is nothing to warn of.
     slices = scan(manifest, Reporter(quiet=True) if is_drawn else reporter, skip_bad)
@@ -253,18 +257,39 @@ def _fit(
         asked["data"] = None  # a path that names a patient is not written, not even for a while
     with unfinished.Unfinished(out, reporter) as state:
         identity = _identity(slices, chosen, asked)
+        cluster.agree({name: json.dumps(value) for name, value in identity.items()})
         state.begin(asked, identity, cluster.is_chief, overwrite and not resumed)
         on_stop(f"Stopped. Go on with: hemorrhage-tf fit --resume {out}")
         given = out, overwrite, prevalence, audit, cache_at
-        run = _train_and_write(
-            slices, plan, chosen, model_input, *given, cluster, state, reporter, begin
-        )
-        cluster.barrier()  # the others leave when the run is written
+        with cluster.explained():
+            run = _train_and_write(
+                slices, plan, chosen, model_input, *given, cluster, state, reporter, begin
+            )
+            cluster.barrier()  # the others leave when the run is written
         if cluster.is_chief:
             state.remove()
     if cluster.is_chief:
         _keep_within(cache_at, limit, reporter)
     return run
+
+
+def _joined_cluster(
+    out: Path, out_is_named: bool, cache_at: Path, settings: FitSettings, reporter: Reporter
+) -> SingleProcess:
+    """Meets the other workers, before TensorFlow is used for anything else."""
+    spec = read_cluster()
+    if not out_is_named:
+        raise OptionError(
+            "--strategy multiworker: every worker has to know where the run is written. Name it "
+            "with --out, a folder that all of them share"
+        )
+    with reporter.stage("Importing TensorFlow"):
+        import_tensorflow()
+    cluster = join_cluster(spec, reporter)
+    cluster.check_shared(out.parent, "--out")
+    if settings.feature_cache:
+        cluster.check_shared(cache_at, "--cache")
+    return cluster
 
 
 def _train_and_write(
@@ -277,7 +302,7 @@ def _train_and_write(
     prevalence: float | None,
     audit: bool,
     cache_at: Path,
-    cluster,
+    cluster: SingleProcess,
     state: unfinished.Unfinished,
     reporter: Reporter,
     begin: float,

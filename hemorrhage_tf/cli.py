@@ -242,7 +242,11 @@ _cache_limit = click.option(
 )
 @_setting("--fine-tune-epochs", "Epochs of fine-tuning after the head is trained.", type=int)
 @_setting("--fine-tune-learning-rate", "Of Adam, for fine-tuning.", type=float)
-@_setting("--strategy", "auto and mirrored: all GPUs.", type=click.Choice(STRATEGIES))
+@_setting(
+    "--strategy",
+    "auto and mirrored: all GPUs; multiworker: the workers of $TF_CONFIG.",
+    type=click.Choice(STRATEGIES),
+)
 @_setting(
     "--mixed-precision",
     "Of the frozen backbone; the saved model is float32 always.",
@@ -298,7 +302,11 @@ def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
         for name, value in options.items()
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
-    print_run(api.fit(data, **given))
+    run = api.fit(data, **given)
+    if run.worker:
+        click.echo(f"Worker {run.worker}: done. The chief writes {run.path}.")
+    else:
+        print_run(run)
 
 
 @main.command(

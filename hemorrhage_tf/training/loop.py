@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hemorrhage_tf.training.cluster import SINGLE
+from hemorrhage_tf.training.cluster import SINGLE, Deal, SingleProcess
 
 Epoch = dict[str, Any]
 
@@ -25,12 +25,13 @@ class Samples:
     Attributes:
         dataset: `tf.data.Dataset` of `(inputs, (labels, weights, shares))`; see `batches`.
         count: samples in it, of all workers.
-        is_dealt: whether the dataset's batches are those of this worker's replicas already.
+        deal: how the single samples are dealt to this worker's replicas, of several workers; or
+            None where the dataset's batches are dealt to the replicas of one.
     """
 
     dataset: Any
     count: int
-    is_dealt: bool = False
+    deal: Deal | None = None
 
 
 class Keeper(Protocol):
@@ -48,7 +49,7 @@ def batches(
     labels: np.ndarray,
     weights: np.ndarray,
     batch_size: int,
-    cluster=SINGLE,
+    cluster: SingleProcess = SINGLE,
 ) -> Samples:
     """Batches inputs with labels, weights, and each sample's share of its global batch.
 
@@ -79,30 +80,16 @@ def batches(
 
 
 def _dealt(inputs_of, labels, weights, batch_size: int, cluster) -> Samples:
-    """Makes a worker's part of each global batch, one batch for each of its replicas in turn."""
+    """Makes a worker's part of each global batch; what fills it up weighs nothing."""
     import tensorflow as tf
 
-    replicas = cluster.strategy.num_replicas_in_sync
-    local = replicas // cluster.count
-    size = -(-batch_size // replicas)
-    chosen, shares = [], []
-    for begin in range(0, len(labels), batch_size):
-        batch = np.arange(begin, min(begin + batch_size, len(labels)))
-        padded = np.full(size * replicas, begin)
-        padded[: len(batch)] = batch
-        share = np.zeros(size * replicas, np.float32)
-        share[: len(batch)] = 1.0 / len(batch)
-        mine = slice(size * local * cluster.index, size * local * (cluster.index + 1))
-        chosen.append(padded[mine])
-        shares.append(share[mine])
-    numbers, share = np.concatenate(chosen), np.concatenate(shares)
-    weighed = np.where(share > 0, weights[numbers], 0)
+    deal = cluster.deal(len(labels), batch_size)
+    chosen, shares = deal.positions, deal.shares
+    weighed = np.where(shares > 0, weights[chosen], 0).astype(np.float32)
     targets = tf.data.Dataset.from_tensor_slices(
-        (labels[numbers].astype(np.float32), weighed.astype(np.float32), share)
+        (labels[chosen].astype(np.float32), weighed, shares)
     )
-    dataset = tf.data.Dataset.zip((inputs_of(numbers), targets))
-    dataset = dataset.batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    return Samples(dataset, len(labels), is_dealt=True)
+    return Samples(tf.data.Dataset.zip((inputs_of(chosen), targets)), len(labels), deal)
 
 
 class Loop:
@@ -234,11 +221,10 @@ class Loop:
         return history
 
     def _means(self, one_pass, samples: Samples) -> tuple[float, float]:
-        strategy = self._strategy
-        if samples.is_dealt:
-            dealt = strategy.distribute_datasets_from_function(lambda context: samples.dataset)
+        if samples.deal is not None:
+            dealt = samples.deal.distribute(self._strategy, samples.dataset)
         else:
-            dealt = strategy.experimental_distribute_dataset(samples.dataset)
+            dealt = self._strategy.experimental_distribute_dataset(samples.dataset)
         totals = one_pass(dealt)
         loss, accuracy = (np.asarray(totals, np.float64) / samples.count).tolist()
         return loss, accuracy

@@ -22,7 +22,7 @@ from hemorrhage_tf.models.classifier import (
     standardize,
 )
 from hemorrhage_tf.reporting import Reporter
-from hemorrhage_tf.training.cluster import SINGLE
+from hemorrhage_tf.training.cluster import SINGLE, SingleProcess
 from hemorrhage_tf.training.feature_table import (
     FeatureChunks,
     FeatureTable,
@@ -247,7 +247,7 @@ def _chunks_of(features: Chunks) -> Iterable[np.ndarray]:
     return [features] if isinstance(features, np.ndarray) else features
 
 
-def _my_part(count: int, cluster) -> np.ndarray:
+def _my_part(count: int, cluster: SingleProcess) -> np.ndarray:
     """Gives the indices of a number of samples that this worker goes over."""
     part = cluster.part(count)
     return np.arange(part.start, part.stop, part.step)
@@ -334,7 +334,7 @@ class Trainer:
         strategy,
         reporter: Reporter,
         cache_at: Path,
-        cluster=SINGLE,
+        cluster: SingleProcess = SINGLE,
     ) -> None:
         self._cluster = cluster
         self._slices = slices
@@ -482,7 +482,11 @@ class Trainer:
 
     def _build_classifier(self):
         """Builds a classifier around the backbones as they stand, with the head of now."""
-        with self._strategy.scope():
+        # What is only saved is each worker's own; what is trained lies on all devices.
+        trained = self._settings.fine_tune_epochs or not self._settings.feature_cache
+        apart = self._cluster.count > 1 and not trained
+        strategy = self._cluster.local_strategy() if apart else self._strategy
+        with strategy.scope():
             classifier = build_classifier(
                 [source.branch for source in self._sources],
                 self._settings.pooling,
