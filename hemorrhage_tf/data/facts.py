@@ -20,6 +20,9 @@ _THUMBNAIL_SIZE = 16
 _BLACK_LEVEL = 24  # gray levels: what is darker counts as background
 _BORDER_SHARE = 1 / 32  # of a side: how deep the border is
 
+_LEVELS = np.arange(256)
+_MOMENTS = np.stack([_LEVELS, _LEVELS**2, _LEVELS > _BLACK_LEVEL], axis=1).astype(np.int64)
+
 _MARK_BRIGHTNESS = 128  # gray levels: a letter reaches it, noise in the background does not
 _MARK_SHARE = 0.01  # of the area: no mark is larger
 _MARK_EXTENT = 0.2  # of a side: no mark is longer, the head holder is
@@ -186,9 +189,14 @@ def _color(pixels: np.ndarray) -> float:
 def _border(gray: np.ndarray) -> np.ndarray:
     rows, columns = (max(1, round(side * _BORDER_SHARE)) for side in gray.shape)
     sides = (gray[:rows], gray[-rows:], gray[:, :columns], gray[:, -columns:])
-    return np.array(
-        [(side.mean(), side.std(), side.max(), np.mean(side > _BLACK_LEVEL)) for side in sides]
-    )
+    # Counting is several times quicker than NumPy's own mean and deviation of so few pixels.
+    counts = np.stack([np.bincount(side.ravel(), minlength=256) for side in sides])
+    found = []
+    for count, (total, squares, bright) in zip(counts, (counts @ _MOMENTS).tolist(), strict=True):
+        size = int(count.sum())
+        deviation = math.sqrt(size * squares - total * total) / size
+        found.append((total / size, deviation, np.flatnonzero(count)[-1], bright / size))
+    return np.array(found, np.float64)
 
 
 def edge_marks(gray: np.ndarray) -> tuple[int, float]:
@@ -213,13 +221,17 @@ def edge_marks(gray: np.ndarray) -> tuple[int, float]:
     sides = np.array(gray.shape)
     marks, covered = 0, 0
     outside: Callable[[np.ndarray], bool] | None = None
-    for number, box in enumerate(ndimage.find_objects(parts), start=1):
+    fitting = (areas >= _MARK_PIXELS) & (areas <= _MARK_SHARE * gray.size)
+    fitting[head] = False
+    if not fitting.any():
+        return 0, 0.0
+    boxes = ndimage.find_objects(parts)
+    for number in np.flatnonzero(fitting):
+        box = boxes[number - 1]
         ends = np.array([(each.start, each.stop) for each in box])
         center = ends.mean(axis=1)
         if (
-            number == head
-            or not _MARK_PIXELS <= areas[number] <= _MARK_SHARE * gray.size
-            or np.any(np.diff(ends)[:, 0] > _MARK_EXTENT * sides)
+            np.any(np.diff(ends)[:, 0] > _MARK_EXTENT * sides)
             or np.all(np.minimum(center, sides - center) > _MARK_MARGIN * sides)
             or gray[box].max(where=parts[box] == number, initial=0) < _MARK_BRIGHTNESS
         ):
