@@ -200,12 +200,15 @@ def tissue_level(gray: np.ndarray) -> int:
 
 def depths(cells: np.ndarray) -> np.ndarray:
     """Counts how many cells each lies from the edge: 1 at the edge, 0 outside."""
-    depth = np.zeros(cells.shape, np.int32)
-    left = cells
-    while left.any():
-        depth += left
-        left = _eroded(left)
-    return depth
+    rows, columns = cells.shape
+    left = _erosions(_packed(cells), columns + 1)
+    if not left:
+        return np.zeros(cells.shape, np.int32)
+    size = -(-rows * (columns + 1) // 8)
+    flat = np.frombuffer(b"".join(bits.to_bytes(size, "little") for bits in left), np.uint8)
+    each = np.unpackbits(flat.reshape(len(left), size), axis=1, bitorder="little")
+    depth = each.sum(axis=0, dtype=np.int32)[: rows * (columns + 1)]
+    return np.ascontiguousarray(depth.reshape(rows, columns + 1)[:, :columns])
 
 
 def shares_of_cells(flags: np.ndarray, cell: int) -> np.ndarray:
@@ -246,39 +249,72 @@ def _cell(shape: tuple[int, ...]) -> int:
 
 def _filled(cells: np.ndarray) -> np.ndarray:
     """Fills what the outside does not reach: ventricles, sinuses, a dark brain in its skull."""
-    free = np.pad(~cells, 1, constant_values=True)
-    outside = np.zeros_like(free)
-    outside[0], outside[-1], outside[:, 0], outside[:, -1] = True, True, True, True
+    free_cells = np.pad(~cells, 1, constant_values=True)
+    border = np.ones_like(free_cells)
+    border[1:-1, 1:-1] = False
+    width = free_cells.shape[1] + 1
+    free, outside = _packed(free_cells), _packed(border)
     while True:
-        grown = outside.copy()
-        grown[1:] |= outside[:-1]
-        grown[:-1] |= outside[1:]
-        grown[:, 1:] |= outside[:, :-1]
-        grown[:, :-1] |= outside[:, 1:]
+        grown = outside | outside << 1 | outside >> 1 | outside << width | outside >> width
         grown &= free
-        if np.array_equal(grown, outside):
-            return ~outside[1:-1, 1:-1]
+        if grown == outside:
+            return ~_unpacked(outside, free_cells.shape)[1:-1, 1:-1]
         outside = grown
 
 
 def _thickest(cells: np.ndarray, opening: int) -> np.ndarray:
     """Keeps the body that holds the cell farthest from any edge, without its thin parts."""
-    depth = depths(cells)
-    deepest = int(depth.max(initial=0))
-    if deepest < MIN_DEPTH:
+    width = cells.shape[1] + 1
+    packed = _packed(cells)
+    left = _erosions(packed, width)
+    if len(left) < MIN_DEPTH:
         return np.zeros_like(cells)
-    opening = min(opening, deepest - 1)
-    core = depth > opening
-    body = np.zeros_like(cells)
-    body.flat[depth.argmax()] = True
+    opening = min(opening, len(left) - 1)
+    core = left[opening]
+    body = left[-1] & -left[-1]  # the first of the deepest
     while True:
-        grown = _dilated(body) & core
-        if np.array_equal(grown, body):
+        grown = _grown(body, width) & core
+        if grown == body:
             break
         body = grown
     for _ in range(opening):
-        body = _dilated(body) & cells
-    return body
+        body = _grown(body, width) & packed
+    return _unpacked(body, cells.shape)
+
+
+# A grid as one whole number, a bit for each cell and one to spare behind each row, so that what is
+# shifted out of a row is not in the next. All cells are then shifted in one go: as arrays of so few
+# cells they took ten times as long.
+
+
+def _packed(cells: np.ndarray) -> int:
+    rows, columns = cells.shape
+    spaced = np.zeros((rows, columns + 1), bool)
+    spaced[:, :columns] = cells
+    return int.from_bytes(np.packbits(spaced, bitorder="little").tobytes(), "little")
+
+
+def _unpacked(bits: int, shape: tuple[int, ...]) -> np.ndarray:
+    rows, columns = shape
+    count = rows * (columns + 1)
+    flat = np.frombuffer(bits.to_bytes(-(-count // 8), "little"), np.uint8)
+    spaced = np.unpackbits(flat, count=count, bitorder="little").reshape(rows, columns + 1)
+    return spaced[:, :columns].astype(bool)
+
+
+def _erosions(bits: int, width: int) -> list[int]:
+    """Gives what is left after 0, 1, 2 ... times taking a cell off every edge, until nothing is."""
+    found = []
+    while bits:
+        found.append(bits)
+        bits &= bits << 1 & bits >> 1
+        bits &= bits << width & bits >> width
+    return found
+
+
+def _grown(bits: int, width: int) -> int:
+    bits |= bits << 1 | bits >> 1
+    return bits | bits << width | bits >> width
 
 
 def _without_shells(body: np.ndarray, cell: int) -> np.ndarray:

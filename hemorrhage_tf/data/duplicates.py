@@ -9,12 +9,16 @@ a search of their own.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
 THUMBNAIL_SIZE = 32
+
+# The functions here compare every slice with every other, whose time grows with the square of their
+# number. Larger sets are compared by `data.resemblance`.
+ALL_PAIRS_UP_TO = 10_000
 
 # On the Kaggle head-CT set every pair at or above this correlation is, by eye, the same slice at
 # another size (188/189, 198/199, 11/61, 5/22/58, 10/66, 105/187) or a neighboring slice of the same
@@ -40,7 +44,7 @@ _CROP_STEP = 0.025
 # On the Kaggle set a crop always was among the four slices nearest in gray levels, at a distance
 # of at most 0.4, and reached 0.95 in the coarse search when it fell between two steps.
 _CROP_CANDIDATES = 24
-_LARGEST_DISTANCE = 0.5
+LARGEST_DISTANCE = 0.5
 _WORTH_A_CLOSER_LOOK = 0.93
 
 
@@ -105,7 +109,7 @@ def near_duplicates(
     """
     pairs: list[tuple[int, int, float]] = []
     count = len(stacked)
-    others = stacked if flip is None else _flipped(stacked, flip)
+    others = stacked if flip is None else flipped(stacked, flip)
     for begin in range(0, count, _CHUNK):
         for other in range(begin, count, _CHUNK):
             alike = np.max(
@@ -121,8 +125,8 @@ def near_duplicates(
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
 
-def _flipped(flat: np.ndarray, flip: str) -> np.ndarray:
-    """Flips thumbnails that lie flat in the last axis."""
+def flipped(flat: np.ndarray, flip: str) -> np.ndarray:
+    """Flips thumbnails that lie flat in the last axis; `flip` is a key of `FLIPS`."""
     square = flat.reshape(*flat.shape[:-1], THUMBNAIL_SIZE, THUMBNAIL_SIZE)
     axes = tuple(axis - 2 for axis in FLIPS[flip])
     return np.flip(square, axes).reshape(flat.shape)
@@ -175,23 +179,85 @@ def cropped_duplicates(
 def _search_crops(
     thumbnails: np.ndarray, shares: np.ndarray, correlation: float
 ) -> dict[tuple[int, int], tuple[float, str | None]]:
-    offsets = np.arange(0, _LARGEST_CROP + 1e-9, _CROP_STEP)
-    ends = [(low, high) for low in offsets for high in offsets]
+    ends = _ends()
     coarse = _resampling(ends, _COARSE_SIZE)
-    flips = (None, *FLIPS)
     few, many = (_flips_of(thumbnails, size) for size in (_COARSE_SIZE, THUMBNAIL_SIZE))
     best: dict[tuple[int, int], tuple[float, str | None]] = {}
     for index in range(len(thumbnails)):
         others = _alike_in_shares(shares, index)
-        found = few[:, others] @ _crops(thumbnails[index], coarse, coarse).T
-        for flip, other in np.argwhere(found.max(axis=-1) >= _WORTH_A_CLOSER_LOOK):
-            rows, columns = divmod(int(found[flip, other].argmax()), len(ends))
-            closer = _crops(thumbnails[index], _around(ends[rows]), _around(ends[columns]))
-            value = float((closer @ many[flip, others[other]]).max())
+        for other, value, flip in _crops_found(
+            thumbnails[index], few[:, others], many[:, others], ends, coarse, correlation
+        ):
             pair = (min(index, int(others[other])), max(index, int(others[other])))
-            if value >= correlation and value > best.get(pair, (-1.0, None))[0]:
-                best[pair] = (value, flips[flip])
+            if value > best.get(pair, (-1.0, None))[0]:
+                best[pair] = (value, flip)
     return best
+
+
+def _crops_found(
+    thumbnail: np.ndarray,
+    few: np.ndarray,
+    many: np.ndarray,
+    ends: Sequence[tuple[float, float]],
+    coarse: np.ndarray,
+    correlation: float,
+) -> Iterator[tuple[int, float, str | None]]:
+    """Gives which of others are, in which flip, a crop's whole: `(other, correlation, flip)`."""
+    found = few @ _crops(thumbnail, coarse, coarse).T
+    for flip, other in np.argwhere(found.max(axis=-1) >= _WORTH_A_CLOSER_LOOK):
+        rows, columns = divmod(int(found[flip, other].argmax()), len(ends))
+        closer = _crops(thumbnail, _around(ends[rows]), _around(ends[columns]))
+        value = float((closer @ many[flip, other]).max())
+        if value >= correlation:
+            yield int(other), value, (None, *FLIPS)[flip]
+
+
+def crops_among(
+    thumbnail: np.ndarray, others: np.ndarray, correlation: float = CROPPED_CORRELATION
+) -> list[tuple[int, float, str | None]]:
+    """Finds of which others, as they are or flipped, a slice's crops show all.
+
+    Args:
+        thumbnail: float32 `(64, 64)`, the first of its `contents`.
+        others: float32 `(k, 64, 64)`, those of the others.
+        correlation: as in `cropped_duplicates`. Default 0.97.
+
+    Returns:
+        `(other, correlation, flip)`; one other may stand in several flips.
+    """
+    ends = _ends()
+    few, many = (_flips_of(others, size) for size in (_COARSE_SIZE, THUMBNAIL_SIZE))
+    coarse = _resampling(ends, _COARSE_SIZE)
+    return list(_crops_found(thumbnail, few, many, ends, coarse, correlation))
+
+
+def reduced(thumbnails: np.ndarray, size: int) -> np.ndarray:
+    """Reduces `(n, 64, 64)` thumbnails to `(n, size * size)` of unit length."""
+    whole = _resampling([(0.0, 0.0)], size)[0]
+    return _unit((whole @ thumbnails @ whole.T).reshape(len(thumbnails), size * size))
+
+
+def coarse_crops(thumbnails: np.ndarray, size: int, step: float) -> np.ndarray:
+    """Takes every crop in steps, of up to a tenth at each side.
+
+    Args:
+        thumbnails: float32 `(n, 64, 64)`.
+        size: side of the crops that are made, in pixels.
+        step: of the crops, in shares of a side.
+
+    Returns:
+        float32 `(n, k, size * size)`, of unit length.
+    """
+    axis = _resampling(_ends(step), size)
+    count, flat = len(axis), axis.reshape(-1, _CONTENT_SIZE)
+    half = flat @ thumbnails @ flat.T
+    crops = half.reshape(-1, count, size, count, size).transpose(0, 1, 3, 2, 4)
+    return _unit(crops.reshape(len(thumbnails), count * count, size * size))
+
+
+def _ends(step: float = _CROP_STEP) -> list[tuple[float, float]]:
+    offsets = np.arange(0, _LARGEST_CROP + 1e-9, step)
+    return [(low, high) for low in offsets for high in offsets]
 
 
 def _flips_of(thumbnails: np.ndarray, size: int) -> np.ndarray:
@@ -207,7 +273,7 @@ def _alike_in_shares(shares: np.ndarray, index: int) -> np.ndarray:
     distances = np.abs(shares - shares[index]).sum(axis=1)
     distances[index] = np.inf
     nearest = np.argsort(distances, kind="stable")[:_CROP_CANDIDATES]
-    return nearest[distances[nearest] <= _LARGEST_DISTANCE]
+    return nearest[distances[nearest] <= LARGEST_DISTANCE]
 
 
 def _resampling(ends: Sequence[tuple[float, float]], size: int) -> np.ndarray:
@@ -240,7 +306,7 @@ def _crops(thumbnail: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.n
 
 def merge_groups(
     count: int,
-    pairs: Iterable[tuple[int, int]],
+    pairs: Iterable[tuple[int, int]] | np.ndarray,
     shared: Sequence[Sequence[Hashable | None]] = (),
 ) -> np.ndarray:
     """Joins slices that must not be split: by pairs, and by equal keys such as a patient.
@@ -257,13 +323,18 @@ def merge_groups(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    edges = list(pairs)
+    if not isinstance(pairs, np.ndarray):
+        pairs = np.array(list(pairs), np.int64)
+    edges = [pairs.reshape(-1, 2)]
     for keys in shared:
         first: dict[Hashable, int] = {}
-        for index, key in enumerate(keys):
-            if key is not None:
-                edges.append((first.setdefault(key, index), index))
-    rows, columns = np.array(edges, np.int64).reshape(-1, 2).T
+        # Those without a key are joined with themselves.
+        begins = (
+            index if key is None else first.setdefault(key, index) for index, key in enumerate(keys)
+        )
+        joined = np.fromiter(begins, np.int64, count)
+        edges.append(np.stack([joined, np.arange(count)], axis=1))
+    rows, columns = np.concatenate(edges).T
     graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
     _, component = connected_components(graph, directed=False)
     _, first_index, inverse = np.unique(component, return_index=True, return_inverse=True)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
+from array import array
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from hemorrhage_tf.data.columns import Interned, Listed
 from hemorrhage_tf.data.header import Header
 from hemorrhage_tf.data.layouts import read_layout, recognize
-from hemorrhage_tf.data.listing import find_slice_files, refs_of, scan_key
+from hemorrhage_tf.data.listing import find_slice_files, refs_of, scan_key, slice_paths
 from hemorrhage_tf.data.readers import (
+    PICTURE_SUFFIXES,
     SLICE_SUFFIXES,
     SliceRef,
     is_picture,
@@ -73,12 +77,130 @@ class Record:
         return SliceRef(self.path, self.frame)
 
 
+class Records(Listed):
+    """The records of a manifest in columns: a tenth of what as many objects would take.
+
+    Args:
+        records: the records.
+        root: the folder of the manifest, which paths below it are kept relative to.
+    """
+
+    __slots__ = ("_begin", "_columns", "_frames", "_labels", "_patients", "_paths", "_rest")
+
+    def __init__(self, records: Iterable[Record] = (), root: str | Path = "") -> None:
+        self._begin = _below(root)
+        self._paths: list[str] = []
+        self._labels = array("b")
+        self._patients = Interned()
+        # Split, scan, shown path and further columns, which in most sets repeat or are missing.
+        self._rest = Interned()
+        self._frames = array("i")
+        for record in records:
+            self.append(record)
+
+    def append(self, record: Record) -> None:
+        """Adds one at the end."""
+        self.add(
+            *(str(record.path), record.label, record.patient, record.split, record.frame),
+            *(record.scan, record.columns, record.shown),
+        )
+
+    def add(
+        self,
+        path: str,
+        label: int,
+        patient: str | None = None,
+        split: str | None = None,
+        frame: int | None = None,
+        scan: str | None = None,
+        columns: tuple[str, ...] = (),
+        shown: str | None = None,
+    ) -> None:
+        """Adds one at the end, with the values of a `Record`; the path as text."""
+        below = path.startswith(self._begin)
+        # What does not lie below the root is marked: no path holds that character.
+        self._paths.append(path[len(self._begin) :] if below else "\0" + path)
+        self._labels.append(label)
+        self._patients.append(patient)
+        self._rest.append((split, scan, columns, shown))
+        self._frames.append(-1 if frame is None else frame)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def _value(self, index: int) -> Record:
+        split, scan, columns, shown = self._rest[index]
+        frame = self.frame(index)
+        return Record(
+            *(Path(self.path(index)), self._labels[index], self._patients[index], split, frame),
+            *(scan, columns, shown),
+        )
+
+    def path(self, index: int) -> str:
+        """Gives the path of one as text."""
+        kept = self._paths[index]
+        return kept[1:] if kept.startswith("\0") else self._begin + kept
+
+    def frame(self, index: int) -> int | None:
+        """Gives the frame of one, None in a file of one slice."""
+        return None if self._frames[index] < 0 else self._frames[index]
+
+    def shown(self, index: int) -> str:
+        """Gives the path of one as outputs show it, without its frame."""
+        shown = self._rest[index][3]
+        kept = self._paths[index]
+        if shown or kept.startswith("\0"):
+            return shown or Path(kept[1:]).as_posix()
+        return kept.replace(os.sep, "/")
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 `(n,)`."""
+        return np.array(self._labels, np.int8).astype(np.int64)
+
+    @property
+    def patients(self) -> Interned:
+        """The patient of each."""
+        return self._patients
+
+    @property
+    def splits(self) -> list[str | None]:
+        """The split of each."""
+        return [rest[0] for rest in self._rest]
+
+    @property
+    def has_scans(self) -> bool:
+        """Whether any is of a volume or series."""
+        return any(rest[1] for rest in self._rest.values)
+
+    @property
+    def are_pictures(self) -> bool:
+        """Whether all are of PNG and JPEG files, by their names."""
+        return all(path.lower().endswith(PICTURE_SUFFIXES) for path in self._paths)
+
+    def ref(self, index: int) -> SliceRef:
+        """Says where one is."""
+        return SliceRef(Path(self.path(index)), self.frame(index))
+
+    def take(self, indices: np.ndarray) -> Records:
+        """Gives some of them."""
+        taken = Records()
+        taken._begin = self._begin
+        taken._paths = [self._paths[index] for index in indices]
+        taken._labels = array("b", np.array(self._labels, np.int8)[indices].tobytes())
+        taken._frames = array("i", np.array(self._frames, np.int32)[indices].tobytes())
+        taken._patients = self._patients.take(indices)
+        taken._rest = self._rest.take(indices)
+        return taken
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A list of labeled slices.
 
     Attributes:
-        records: the slices, in a stable order.
+        records: the slices, in a stable order; any sequence of them is taken, and kept as
+            `Records`.
         root: the folder that paths are shown relative to.
         layout: "kaggle", "class folders", "csv", "rsna 2019", "ct-ich" or "cq500".
         problems: labels without files, files without labels, labels outside the two classes, files
@@ -90,7 +212,7 @@ class Manifest:
         root_is_named: whether the root's own path names a patient.
     """
 
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     root: Path
     layout: str
     problems: tuple[Problem, ...] = field(default=())
@@ -100,13 +222,28 @@ class Manifest:
     is_anonymous: bool = True
     root_is_named: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.records, Records):
+            object.__setattr__(self, "records", Records(self.records, self.root))
+
     def __len__(self) -> int:
         return len(self.records)
 
     @property
     def labels(self) -> np.ndarray:
         """int64 array `(n,)` of 0 and 1."""
-        return np.array([record.label for record in self.records], np.int64)
+        return self.records.labels
+
+    def path_at(self, index: int) -> str:
+        """The path of one record as outputs show it, by its place."""
+        if self.records._begin != _below(self.root):  # the records of another root
+            return self.name(replace(self.records[index], frame=None))
+        return self.records.shown(index)
+
+    def name_at(self, index: int) -> str:
+        """One record as outputs show it, by its place; see `name`."""
+        path, frame = self.path_at(index), self.records.frame(index)
+        return path if frame is None else f"{path}#{frame}"
 
     def name(self, record: Record) -> str:
         """The record as outputs show it: its path, relative to the root where it lies below it."""
@@ -161,9 +298,12 @@ def _read_labels(source: Path, positive: str | None, target: str | None) -> Mani
     known = recognize(source)
     if known is not None:
         layout = read_layout(source, known, target)
-        records = tuple(
-            Record(row.path, row.label, row.patient, frame=row.frame, columns=row.columns)
-            for row in layout.rows
+        records = Records(
+            (
+                Record(row.path, row.label, row.patient, frame=row.frame, columns=row.columns)
+                for row in layout.rows
+            ),
+            source,
         )
         left_out = ()
         if layout.missing:
@@ -187,9 +327,9 @@ def _read_labels(source: Path, positive: str | None, target: str | None) -> Mani
 
 def _with_headers(manifest: Manifest, anonymize: bool, reporter: Reporter) -> Manifest:
     """Adds what DICOM and NIfTI headers say: slices, patients, scans."""
-    if all(is_picture(record.path) for record in manifest.records):
+    if manifest.records.are_pictures:
         return replace(manifest, is_anonymous=anonymize)
-    records: list[Record] = []
+    records = Records(root=manifest.root)
     problems: list[Problem] = []
     suspicions: list[Problem] = []
     headers: dict[Path, Header | None] = {}  # of files that several records may be of
@@ -227,14 +367,15 @@ def _with_headers(manifest: Manifest, anonymize: bool, reporter: Reporter) -> Ma
                 records.append(described)
             else:
                 level = "scan"
-                records += [replace(described, frame=ref.frame) for ref in refs_of(path, header)]
+                for ref in refs_of(path, header):
+                    records.append(replace(described, frame=ref.frame))
     records = names.keep_out_of(records)
     shared: list[Problem] = []
-    if all(record.patient is None for record in manifest.records):
-        records, shared = _apart(records)
+    if all(patient is None for patient in manifest.records.patients):
+        records, shared = _apart(records, manifest.root)
     return replace(
         manifest,
-        records=tuple(records),
+        records=records,
         problems=(*manifest.problems, *problems),
         suspicions=(*manifest.suspicions, *suspicions, *shared),
         level=level,
@@ -264,12 +405,12 @@ def _checked_header(
     return header
 
 
-def _apart(records: list[Record]) -> tuple[list[Record], list[Problem]]:
+def _apart(records: Records, root: Path) -> tuple[Records, list[Problem]]:
     """Takes scans for patients where every file names the same one, as anonymized files often do.
 
     All slices would be one group otherwise, and nothing could be held out.
     """
-    patients = {record.patient for record in records}
+    patients = set(records.patients)
     scans = {record.scan for record in records}
     if len(patients) > 1 or len(scans) < 2 or None in scans:
         return records, []
@@ -278,7 +419,7 @@ def _apart(records: list[Record]) -> tuple[list[Record], list[Problem]]:
         "all name the same patient, or were anonymized with one name: each scan counts as a "
         "patient of its own",
     )
-    return [replace(record, patient=record.scan) for record in records], [note]
+    return Records((replace(each, patient=each.scan) for each in records), root), [note]
 
 
 class _Names:
@@ -306,17 +447,24 @@ class _Names:
             if any(token in part.casefold() for token in tokens):
                 self._numbers.setdefault(part, f"anonymous-{len(self._numbers) + 1:04d}")
 
-    def keep_out_of(self, records: list[Record]) -> list[Record]:
+    def keep_out_of(self, records: Records) -> Records:
         """Numbers the named parts of all paths, also of files whose own header tells nothing."""
         if not self._numbers:
             return records
-        return [replace(record, shown=self._shown(record.path)) for record in records]
+        shown = (replace(record, shown=self._shown(record.path)) for record in records)
+        return Records(shown, self._root)
 
     def _shown(self, path: Path) -> str | None:
         parts = Path(_relative(path, self._root)).parts
         if self._numbers.keys().isdisjoint(parts):
             return None
         return Path(*(self._numbers.get(part, part) for part in parts)).as_posix()
+
+
+def _below(root: str | Path) -> str:
+    """Gives what the paths below a folder begin with."""
+    text = str(root)
+    return "" if text in ("", ".") else text if text.endswith(os.sep) else text + os.sep
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -330,10 +478,13 @@ def _read_csv(path: Path, positive: str | None, target: str | None) -> Manifest:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, skipinitialspace=True)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+            rows = [
+                (reader.line_num, cells)
+                for row in reader
+                if any(cells := tuple(cell.strip() for cell in row))
+            ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}). Save it as UTF-8.") from None
-    rows = [(number, row) for number, row in rows if any(row)]
     if not rows:
         raise DataError(f"{path}: the file is empty. Accepted are:\n{LAYOUTS}")
     header = [name.lower() for name in rows[0][1]]
@@ -376,7 +527,7 @@ def _read_path_rows(
     column = header.index(label_column)
     further = _further_columns(header, label_column)
     to_label = _label_parser({row[column] for _, row in rows if _fits(row, header)}, positive)
-    records: list[Record] = []
+    records = Records(root=path.parent)
     problems: list[Problem] = []
     scans = False
     for number, row in rows:
@@ -409,15 +560,15 @@ def _read_path_rows(
             # Headers tell of the others; pictures of a row are known to be of one scan only by it.
             of_scan = scan if is_picture(each) else None
             records.append(Record(each, label, patient or of_scan, split, frame, of_scan, values))
-    if 0 < sum(record.split is None for record in records) < len(records):
+    blank = np.array([split is None for split in records.splits], bool)
+    if 0 < blank.sum() < len(records):
         problems += [
-            Problem(str(record.path), "the split is blank, while other rows have one")
-            for record in records
-            if record.split is None
+            Problem(str(Path(records.path(index))), "the split is blank, while other rows have one")
+            for index in np.flatnonzero(blank)
         ]
-        records = [record for record in records if record.split is not None]
+        records = records.take(np.flatnonzero(~blank))
     level = "scan" if scans else "slice"
-    return Manifest(tuple(records), path.parent, "csv", tuple(problems), further, level)
+    return Manifest(records, path.parent, "csv", tuple(problems), further, level)
 
 
 def _frame(text: str) -> int | None:
@@ -442,7 +593,7 @@ def _read_id_rows(
         by_stem[_unpadded(_stem(image.name))].append(image)
     column = header.index(label_column)
     to_label = _label_parser({row[column] for _, row in rows if _fits(row, header)}, positive)
-    records: list[Record] = []
+    records = Records(root=path.parent)
     problems: list[Problem] = []
     named: set[str] = set()
     for number, row in rows:
@@ -473,14 +624,14 @@ def _read_id_rows(
         for image in images
         if _unpadded(_stem(image.name)) not in named
     ]
-    return Manifest(tuple(records), path.parent, "kaggle", tuple(problems), further)
+    return Manifest(records, path.parent, "kaggle", tuple(problems), further)
 
 
 def _read_class_folders(folder: Path, positive: str | None) -> Manifest:
     classes = {
         entry.name: images
         for entry in sorted(folder.iterdir())
-        if entry.is_dir() and not entry.name.startswith(".") and (images := find_slice_files(entry))
+        if entry.is_dir() and not entry.name.startswith(".") and (images := slice_paths(entry))
     }
     loose = [
         entry for entry in sorted(folder.iterdir()) if entry.is_file() and is_slice_path(entry)
@@ -496,13 +647,15 @@ def _read_class_folders(folder: Path, positive: str | None) -> Manifest:
             f"Received: {received}. Accepted are:\n{LAYOUTS}"
         )
     to_label = _label_parser(set(classes), positive)
-    records = [
-        Record(image, to_label(name)) for name, images in classes.items() for image in images
-    ]
+    records = Records(root=folder)
+    for name, images in classes.items():
+        label = to_label(name)
+        for image in images:
+            records.add(image, label)
     problems = [
         Problem(str(image), "lies beside the class folders, without a label") for image in loose
     ]
-    return Manifest(tuple(records), folder, "class folders", tuple(problems))
+    return Manifest(records, folder, "class folders", tuple(problems))
 
 
 def _label_parser(names: set[str], positive: str | None) -> Callable[[str], int]:

@@ -6,6 +6,7 @@ Listing, windowing and resizing live elsewhere.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -48,18 +49,23 @@ class SliceRef:
         return str(self.path) if self.frame is None else f"{self.path}#{self.frame}"
 
 
-def is_slice_path(path: Path) -> bool:
+def is_slice_path(path: str | Path, where: str | Path | None = None) -> bool:
     """Says whether a file looks like one with slices; no hidden file, no DICOMDIR.
 
     DICOM files often have no suffix, or a UID for a name, whose last number then looks like one:
     such files are looked into.
+
+    Args:
+        path: the file, or its name alone.
+        where: the file, where only its name was given. Default None.
     """
-    name = path.name
+    name = os.path.basename(path)
     if name.startswith(".") or name.upper() == "DICOMDIR":
         return False
     if name.lower().endswith(SLICE_SUFFIXES):
         return True
-    return re.fullmatch(r"(\.\d+)?", path.suffix) is not None and dicom.is_dicom(path)
+    unsaid = re.fullmatch(r"(\.\d+)?", Path(name).suffix) is not None
+    return unsaid and dicom.is_dicom(Path(where or path))
 
 
 def is_picture(path: Path) -> bool:

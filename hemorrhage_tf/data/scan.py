@@ -6,8 +6,7 @@ It finds all bad files together, hashes what the slices show, and groups what mu
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,22 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.data import duplicates
-from hemorrhage_tf.data.canonical import find_head
-from hemorrhage_tf.data.facts import Facts, facts_of
+from hemorrhage_tf.data import duplicates, resemblance
+from hemorrhage_tf.data.columns import Hashes, Made, Tuples
+from hemorrhage_tf.data.facts import Facts
 from hemorrhage_tf.data.listing import expand_paths, list_slices
+from hemorrhage_tf.data.looks import THREADS, Looks, look_at
 from hemorrhage_tf.data.manifest import Manifest, Record
-from hemorrhage_tf.data.readers import SliceRef, content_hash, read_slice
+from hemorrhage_tf.data.readers import SliceRef, read_slice
 from hemorrhage_tf.data.suspicion import suspicion
-from hemorrhage_tf.data.windows import picture_of
 from hemorrhage_tf.errors import DataError, Problem, SliceError
 from hemorrhage_tf.reporting import Reporter
 
 _LISTED = 20  # suspicions that are named one by one
 
-# Pillow and NumPy release the interpreter's lock while they decode and compute; more threads than
-# cores read more slowly.
-_THREADS = min(4, os.cpu_count() or 1)
 _AHEAD = 1024  # slices
 
 
@@ -53,16 +49,16 @@ class ScannedSlices:
     """
 
     manifest: Manifest
-    hashes: tuple[str, ...]
+    hashes: Sequence[str]
     is_hounsfield: np.ndarray
     groups: np.ndarray
-    exact_pairs: tuple[tuple[int, int], ...]
-    near_pairs: tuple[tuple[int, int, float], ...]
+    exact_pairs: Sequence[tuple[int, int]]
+    near_pairs: Sequence[tuple[int, int, float]]
     skipped: tuple[Problem, ...]
     secret: bytes
-    facts: tuple[Facts, ...] = ()
-    head_shares: tuple[float, ...] = ()
-    warnings: tuple[str | None, ...] = ()
+    facts: Sequence[Facts] = ()
+    head_shares: np.ndarray | Sequence[float] = ()
+    warnings: Sequence[str | None] = ()
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -73,25 +69,25 @@ class ScannedSlices:
         return self.manifest.labels
 
     @property
-    def refs(self) -> list[SliceRef]:
-        """Where each slice is."""
-        return [record.ref for record in self.manifest.records]
+    def refs(self) -> Sequence[SliceRef]:
+        """Where each slice is; made when it is asked for."""
+        return Made(self.manifest.records.ref, len(self))
 
     @property
     def names(self) -> list[str]:
         """The paths as outputs show them."""
-        return [self.manifest.name(record) for record in self.manifest.records]
+        return [self.manifest.name_at(index) for index in range(len(self))]
 
     @property
     def places(self) -> list[dict[str, Any]]:
         """Path and frame of each, as tables hold them."""
-        return [
-            {
-                "path": self.manifest.name(replace(record, frame=None)),
-                "frame": "" if record.frame is None else record.frame,
-            }
-            for record in self.manifest.records
-        ]
+        return [self.place(index) for index in range(len(self))]
+
+    def place(self, index: int) -> dict[str, Any]:
+        """Path and frame of one, as tables hold them."""
+        records = self.manifest.records
+        frame = records.frame(index)
+        return {"path": self.manifest.path_at(index), "frame": "" if frame is None else frame}
 
     @property
     def patients(self) -> list[str]:
@@ -100,12 +96,16 @@ class ScannedSlices:
         The hash is keyed with the slices themselves, so that it cannot be traced back by trying
         out IDs without having the images. Empty where no patient is known.
         """
-        return [
-            (self._hashed(record.patient) if self.manifest.is_anonymous else record.patient)
-            if record.patient
-            else ""
-            for record in self.manifest.records
+        return list(self.iter_patients())
+
+    def iter_patients(self) -> Iterator[str]:
+        """Gives `patients` one by one."""
+        patients = self.manifest.records.patients
+        shown = [
+            (self._hashed(each) if self.manifest.is_anonymous else each) if each else ""
+            for each in patients.values
         ]
+        return map(shown.__getitem__, patients.codes.tolist())
 
     def _hashed(self, patient: str) -> str:
         return hashlib.blake2b(patient.encode(), digest_size=8, key=self.secret).hexdigest()
@@ -133,72 +133,39 @@ def scan(manifest: Manifest, reporter: Reporter, skip_bad: bool = False) -> Scan
     Raises:
         DataError: files that cannot be used, all in one message; or nothing is left.
     """
-    found = _read_each([record.ref for record in manifest.records], _seen, reporter)
+    records = manifest.records
+    looks = look_at(Made(records.ref, len(records)), reporter, "Reading slices")
     problems = list(manifest.problems)
+    for index, problem in sorted(looks.problems.items()):
+        problems.append(replace(problem, path=_findable(manifest, records[index])))
     suspicions = list(manifest.suspicions)
-    records: list[Record] = []
-    seen: list[_Seen] = []
-    for record, look in zip(manifest.records, found, strict=True):
-        if isinstance(look, Problem):
-            problems.append(replace(look, path=_findable(manifest, record)))
-            continue
-        if look.suspicion:
-            suspicions.append(Problem(_findable(manifest, record), look.suspicion))
-        records.append(record)
-        seen.append(look)
-
-    hashes = [look.content_hash for look in seen]
-    contradicting = _contradicting(manifest, records, hashes)
+    if any(looks.suspicions.values):
+        suspicions += [
+            Problem(_findable(manifest, records[index]), reason)
+            for index, reason in zip(looks.good.tolist(), looks.suspicions, strict=True)
+            if reason
+        ]
+    contradicting = _contradicting(manifest, looks)
     problems += [
         Problem(
-            manifest.name(records[index]), "the same picture has the other label elsewhere: " + at
+            manifest.name_at(looks.good[place]),
+            "the same picture has the other label elsewhere: " + manifest.name_at(looks.good[at]),
         )
-        for index, at in contradicting.items()
+        for place, at in contradicting.items()
     ]
     raise_or_skip(problems, reporter, skip_bad, suspicions)
-    keep = [index for index in range(len(records)) if index not in contradicting]
-    if not keep:
+    keep = np.delete(np.arange(len(looks)), list(contradicting))
+    if not len(keep):
         raise DataError(f"{manifest.root}: no slice is left to use")
-    return _group(
-        replace(manifest, records=tuple(records[index] for index in keep), problems=()),
-        [seen[index] for index in keep],
-        tuple(problems),
-    )
+    left = manifest
+    if len(keep) < len(records):
+        left = replace(manifest, records=records.take(looks.good[keep]))
+    return _group(replace(left, problems=()), looks, keep, tuple(problems), reporter)
 
 
 def _findable(manifest: Manifest, record: Record) -> str:
     """Names a slice to the user at the terminal, who must find it whatever its path names."""
     return str(record.ref) if record.shown else manifest.name(record)
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What is kept of a slice that was read."""
-
-    content_hash: str
-    is_hounsfield: bool
-    thumbnails: np.ndarray
-    content: np.ndarray
-    shares: np.ndarray
-    facts: Facts
-    head_share: float
-    suspicion: str | None
-
-
-def _seen(ref: SliceRef, pixels: np.ndarray) -> _Seen:
-    picture = picture_of(pixels)
-    content, shares = duplicates.contents(picture)
-    head = find_head(pixels)
-    return _Seen(
-        content_hash(pixels),
-        pixels.dtype != np.uint8,
-        duplicates.thumbnails(picture),
-        np.rint(content).astype(np.uint8),
-        shares,
-        facts_of(ref.path, pixels),
-        head.side / max(pixels.shape[:2]),
-        suspicion(pixels, head),
-    )
 
 
 @dataclass(frozen=True)
@@ -277,7 +244,7 @@ def _read_each(
             return error.problem
 
     found: list[Any] = []
-    pool = ThreadPoolExecutor(_THREADS)
+    pool = ThreadPoolExecutor(THREADS)
     try:
         with reporter.progress("Reading slices", len(slices)) as advance:
             # A task for every slice at once would take more memory than what is found.
@@ -320,54 +287,62 @@ def _listed(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _contradicting(manifest: Manifest, records: list[Record], hashes: list[str]) -> dict[int, str]:
-    """Maps each slice whose pixels also occur with the other label to where they do."""
-    first: dict[tuple[str, int], Record] = {}
-    for record, key in zip(records, hashes, strict=True):
-        first.setdefault((key, record.label), record)
-    return {
-        index: manifest.name(first[key, 1 - record.label])
-        for index, (record, key) in enumerate(zip(records, hashes, strict=True))
-        if (key, 1 - record.label) in first
-    }
+def _contradicting(manifest: Manifest, looks: Looks) -> dict[int, int]:
+    """Maps each slice whose pixels also occur with the other label to the first where they do."""
+    labels = manifest.labels[looks.good]
+    same = _numbered(looks.hashes)
+    first = np.full((int(same.max(initial=-1)) + 1, 2), -1)
+    first[same[::-1], labels[::-1]] = np.arange(len(same))[::-1]  # the last to be set is the first
+    other = first[same, 1 - labels]
+    return {int(index): int(other[index]) for index in np.flatnonzero(other >= 0)}
+
+
+def _numbered(hashes: Hashes) -> np.ndarray:
+    """Gives equal hashes equal numbers."""
+    keys = np.ascontiguousarray(hashes.packed).view("S16").ravel()
+    return np.unique(keys, return_inverse=True)[1].reshape(-1)
 
 
 def _group(
     manifest: Manifest,
-    found: Sequence[_Seen],
+    looks: Looks,
+    keep: np.ndarray,
     skipped: tuple[Problem, ...],
+    reporter: Reporter,
 ) -> ScannedSlices:
-    hashes = tuple(look.content_hash for look in found)
-    stacked = np.stack([look.thumbnails for look in found])
-    seen: dict[str, int] = {}
-    exact = [
-        (seen[key], index)
-        for index, key in enumerate(hashes)
-        if seen.setdefault(key, index) != index
-    ]
-    cropped = duplicates.cropped_duplicates(
-        np.stack([look.content for look in found]).astype(np.float32),
-        np.stack([look.shares for look in found]),
+    packed = looks.hashes.packed[keep]
+    same = _numbered(Hashes(packed))
+    _, first = np.unique(same, return_index=True)
+    copies = np.flatnonzero(first[same] != np.arange(len(same)))
+    exact = Tuples(first[same][copies].astype(np.int32), copies.astype(np.int32))
+    with reporter.stage("Comparing slices"):
+        found = resemblance.alike(looks.thumbnails, looks.contents, looks.shares, keep)
+    for note in found.notes:
+        reporter.note(note)
+    differ = same[found.first] != same[found.second]
+    near = Tuples(
+        found.first[differ], found.second[differ], found.correlation[differ].astype(np.float32)
     )
-    alike = {(i, j): correlation for i, j, correlation, _ in cropped}
-    alike |= {(i, j): correlation for i, j, correlation in duplicates.near_duplicates(stacked)}
-    near = [(i, j, alike[i, j]) for i, j in sorted(alike) if hashes[i] != hashes[j]]
+    patients = manifest.records.patients
     groups = duplicates.merge_groups(
-        len(hashes),
-        [*exact, *((i, j) for i, j, _ in near)],
-        shared=[[record.patient for record in manifest.records]],
+        len(keep),
+        np.concatenate([np.stack(each.columns[:2], axis=1) for each in (exact, near)]),
+        shared=[patients],
     )
-    is_hounsfield = np.array([look.is_hounsfield for look in found])
+    warnings = looks.suspicions
     return ScannedSlices(
-        *(manifest, hashes, is_hounsfield, groups, tuple(exact), tuple(near), skipped),
-        secret=_secret(found),
-        facts=tuple(look.facts for look in found),
-        head_shares=tuple(look.head_share for look in found),
-        warnings=tuple(look.suspicion for look in found),
+        *(manifest, Hashes(packed), looks.is_hounsfield[keep], groups, exact, near, skipped),
+        secret=_secret(looks, keep),
+        facts=looks.facts if len(keep) == len(looks) else looks.facts.take(keep),
+        head_shares=looks.head_shares[keep],
+        warnings=tuple(warnings[index] for index in keep.tolist()),
     )
 
 
-def _secret(found: Sequence[_Seen]) -> bytes:
+def _secret(looks: Looks, keep: np.ndarray) -> bytes:
     """Makes a key that does not follow from the hashes and figures that outputs show."""
-    parts = sorted(hashlib.blake2b(look.thumbnails, digest_size=32).digest() for look in found)
-    return hashlib.blake2b(b"".join(parts), digest_size=32).digest()
+    parts = []
+    for begin in range(0, len(keep), 1024):
+        for row in looks.thumbnails.take(keep[begin : begin + 1024]):
+            parts.append(hashlib.blake2b(row, digest_size=32).digest())
+    return hashlib.blake2b(b"".join(sorted(parts)), digest_size=32).digest()

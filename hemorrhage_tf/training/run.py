@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Writes rows with a header; a column that a row lacks stays empty."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
@@ -166,22 +166,23 @@ def write_tables(
         histories: of each fold, and then of the training on all slices where there is one.
         decisions: bool, of each fold's test part: what is called hemorrhage.
     """
-    places, labels, patients = slices.places, slices.labels, slices.patients
+    labels = slices.labels
     repeats = max(fold.repeat for fold in plan)
     trained_on_all = len(plan) > 1
-    tested_in = np.zeros((len(slices), repeats), np.int64)
+    tested_in = np.zeros((len(slices), repeats), np.int32)
     for fold in plan:
         tested_in[fold.test, fold.repeat - 1] = fold.number
     repeat_columns = [f"repeat_{number + 1}" for number in range(repeats)]
-    write_csv(
-        folder / SPLIT_FILE,
-        [
-            {
-                **places[index],
-                "content_hash": slices.hashes[index],
+
+    def split_rows() -> Iterator[dict[str, Any]]:
+        of_each = zip(slices.hashes, slices.iter_patients(), slices.groups, strict=True)
+        for index, (content_hash, patient, group) in enumerate(of_each):
+            yield {
+                **slices.place(index),
+                "content_hash": content_hash,
                 "label": labels[index],
-                "patient": patients[index],
-                "group": slices.groups[index],
+                "patient": patient,
+                "group": group,
                 "part": "test" if tested_in[index, 0] and not trained_on_all else "train",
                 **(
                     dict(zip(repeat_columns, tested_in[index], strict=True))
@@ -189,26 +190,25 @@ def write_tables(
                     else {}
                 ),
             }
-            for index in range(len(slices))
-        ],
+
+    def prediction_rows() -> Iterator[dict[str, Any]]:
+        for fold, found, calls in zip(plan, probabilities, decisions, strict=True):
+            for index, probability, called in zip(fold.test, found, calls, strict=True):
+                yield {
+                    "repeat": fold.repeat,
+                    "fold": fold.number,
+                    **slices.place(index),
+                    "label": labels[index],
+                    "probability": f"{probability:.7g}",
+                    "hemorrhage": int(called),
+                }
+
+    write_csv(
+        folder / SPLIT_FILE,
+        split_rows(),
         [*SPLIT_COLUMNS, *(repeat_columns if trained_on_all else [])],
     )
-    write_csv(
-        folder / PREDICTIONS_FILE,
-        [
-            {
-                "repeat": fold.repeat,
-                "fold": fold.number,
-                **places[index],
-                "label": labels[index],
-                "probability": f"{probability:.7g}",
-                "hemorrhage": int(called),
-            }
-            for fold, found, calls in zip(plan, probabilities, decisions, strict=True)
-            for index, probability, called in zip(fold.test, found, calls, strict=True)
-        ],
-        PREDICTION_COLUMNS,
-    )
+    write_csv(folder / PREDICTIONS_FILE, prediction_rows(), PREDICTION_COLUMNS)
     labels_of = [{"repeat": fold.repeat, "fold": fold.number} for fold in plan]
     write_csv(
         folder / HISTORY_FILE,

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from hemorrhage_tf.data.splits import check_classes, folds, holdout
 from hemorrhage_tf.errors import DataError, OptionError
@@ -133,16 +134,34 @@ def test_fewer_groups_without_hemorrhage_than_folds():
         folds(labels, np.arange(24), 5, 0)
 
 
-def test_parts_with_one_class_only_are_refused(monkeypatch):
-    from sklearn.model_selection import StratifiedGroupKFold
+def test_parts_with_one_class_only_are_refused():
+    labels = np.array([1, 1, 1, 1, 0, 0, 1, 1, 0, 1, 0])
+    groups = np.array([0, 0, 0, 0, 1, 2, 3, 3, 4, 4, 4])
+    with pytest.raises(DataError, match="3 folds .* leave a part with one class only, .* fewer"):
+        folds(labels, groups, 3, 0)
 
-    def split_by_class(self, labels, *_):
-        zeros, ones = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
-        return iter([(zeros, ones), (ones, zeros)])
 
-    monkeypatch.setattr(StratifiedGroupKFold, "split", split_by_class)
-    with pytest.raises(DataError, match="2 folds .* leave a part with one class only, .* fewer"):
-        folds(np.arange(8) % 2, np.arange(8), 2, 0)
+@st.composite
+def dealt_labels(draw):
+    """Gives many equal groups, among which ties abound, and some of any size."""
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    total, largest = draw(st.integers(4, 200)), draw(st.sampled_from([1, 2, 3, 40]))
+    groups = np.repeat(rng.permutation(3 * total)[:total], rng.integers(1, largest + 1, total))
+    rng.shuffle(groups)
+    return (rng.random(len(groups)) < rng.uniform(0.05, 0.95)).astype(np.int64), groups
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=dealt_labels(), count=st.integers(2, 20), seed=st.integers(0, 2**32 - 1))
+def test_folds_are_those_of_scikit_learn(data, count, seed):
+    labels, groups = data
+    made = split_or_discard(folds, labels, groups, count, seed)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    for (train, test), (other_train, other_test) in zip(
+        made, splitter.split(labels, labels, groups), strict=True
+    ):
+        assert train.tolist() == other_train.tolist()
+        assert test.tolist() == other_test.tolist()
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.2, 1.5, float("nan"), float("inf")])
