@@ -16,6 +16,7 @@ import numpy as np
 
 from hemorrhage_tf import documents
 from hemorrhage_tf.data import splits
+from hemorrhage_tf.data.facts import FactsTable
 from hemorrhage_tf.data.manifest import Manifest, read_manifest
 from hemorrhage_tf.data.model_input import ModelInput, window_for
 from hemorrhage_tf.data.phantoms import DEFAULT_SIZE, phantom_set, write_phantoms
@@ -653,9 +654,10 @@ def _counted(
     if slices.manifest.level == "slice":
         return slices.labels, probabilities, patients
     members: dict[str, list[int]] = {}
+    names, of_slices = slices.names, slices.labels
     for index, record in enumerate(slices.manifest.records):
-        members.setdefault(record.scan or slices.names[index], []).append(index)
-    labels = np.array([slices.labels[indices].max() for indices in members.values()])
+        members.setdefault(record.scan or names[index], []).append(index)
+    labels = np.array([of_slices[indices].max() for indices in members.values()])
     figures = [mean_of_top(probabilities[indices]) for indices in members.values()]
     if patients is not None:
         patients = np.array([patients[indices[0]] for indices in members.values()])
@@ -663,9 +665,8 @@ def _counted(
 
 
 def _look(slices: ScannedSlices, indices: np.ndarray) -> dict[str, Any]:
-    properties = likeness.properties_of(
-        [slices.facts[index] for index in indices], [slices.head_shares[index] for index in indices]
-    )
+    facts = FactsTable.of(slices.facts).take(indices)
+    properties = likeness.properties_of(facts, np.asarray(slices.head_shares)[indices])
     return likeness.look(properties, float(slices.is_hounsfield[indices].mean()))
 
 

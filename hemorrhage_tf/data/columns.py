@@ -136,7 +136,7 @@ class Interned:
 class Listed(Sequence):
     """What looks like a tuple and makes each value when it is asked for.
 
-    It equals every sequence of the same values; a part of it is a tuple.
+    It equals every sequence of the same values, and a part of it is such a sequence too.
     """
 
     def _value(self, index: int) -> Any:
@@ -144,7 +144,8 @@ class Listed(Sequence):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return tuple(self._value(each) for each in range(*index.indices(len(self))))
+            chosen = range(*index.indices(len(self)))
+            return Made(lambda place: self._value(chosen[place]), len(chosen))
         place = int(index)
         if place < 0:
             place += len(self)

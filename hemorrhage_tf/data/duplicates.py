@@ -18,7 +18,7 @@ THUMBNAIL_SIZE = 32
 
 # The functions here compare every slice with every other, whose time grows with the square of their
 # number. Larger sets are compared by `data.resemblance`.
-ALL_PAIRS_UP_TO = 10_000
+ALL_PAIRS_UP_TO = 4_000
 
 # On the Kaggle head-CT set every pair at or above this correlation is, by eye, the same slice at
 # another size (188/189, 198/199, 11/61, 5/22/58, 10/66, 105/187) or a neighboring slice of the same

@@ -133,6 +133,11 @@ class FactsTable(Listed):
                 chunk = []
         self.append(*packed(chunk))
 
+    @classmethod
+    def of(cls, facts: Sequence[Facts]) -> FactsTable:
+        """Gives facts as a table, those of a table as they are."""
+        return facts if isinstance(facts, cls) else cls(facts)
+
     def append(self, arrays: Mapping[str, np.ndarray], texts: Sequence[Sequence[Any]]) -> None:
         """Adds what `packed` made of facts."""
         self._numbers.append(arrays["numbers"])

@@ -316,7 +316,10 @@ def _group(
     copies = np.flatnonzero(first[same] != np.arange(len(same)))
     exact = Tuples(first[same][copies].astype(np.int32), copies.astype(np.int32))
     with reporter.stage("Comparing slices"):
-        found = resemblance.alike(looks.thumbnails, looks.contents, looks.shares, keep)
+        together = duplicates.merge_groups(
+            len(keep), np.stack(exact.columns, axis=1), shared=[manifest.records.patients]
+        )
+        found = resemblance.alike(*(looks.thumbnails, looks.contents, looks.shares, keep, together))
     for note in found.notes:
         reporter.note(note)
     differ = same[found.first] != same[found.second]

@@ -1,26 +1,25 @@
 """The audit: what is wrong with labeled slices, and what tells the classes apart beside anatomy.
 
-It raises nothing because of bad files: they are findings. Every file is read once, in `_look`.
+It raises nothing because of bad files: they are findings. Every file is read once.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.data import duplicates
-from hemorrhage_tf.data.facts import Facts, facts_of
+from hemorrhage_tf.data import duplicates, resemblance
+from hemorrhage_tf.data.columns import Made
+from hemorrhage_tf.data.facts import Facts, FactsTable
+from hemorrhage_tf.data.looks import Looks, look_at
 from hemorrhage_tf.data.manifest import Manifest
-from hemorrhage_tf.data.readers import SliceRef, content_hash, read_slice
 from hemorrhage_tf.data.scan import ScannedSlices
-from hemorrhage_tf.data.windows import picture_of
-from hemorrhage_tf.errors import Problem, SliceError
+from hemorrhage_tf.errors import Problem
 from hemorrhage_tf.evaluation.intervals import Interval
 from hemorrhage_tf.evaluation.shortcuts import Shortcut, sample, shortcuts
 from hemorrhage_tf.reporting import Reporter
@@ -30,9 +29,7 @@ SIGNIFICANCE = 0.05
 SAME_PIXELS = "same pixels"
 ALIKE = "alike"
 
-_THREADS = 4  # Pillow and much of NumPy release the interpreter's lock
-
-_Found = TypeVar("_Found")
+MOST_PAIRS = 10_000  # that are listed
 
 
 @dataclass(frozen=True)
@@ -162,6 +159,7 @@ class Audit:
         unvaried: the properties that are the same in all slices, with their value.
         shortcuts: the shortcut baselines.
         audited: how many slices the baselines rest on, fewer than `slices` in a large set.
+        notes: what rests on a part of a large set only.
     """
 
     root: str
@@ -177,6 +175,7 @@ class Audit:
     unvaried: dict[str, str]
     shortcuts: tuple[Shortcut, ...]
     audited: int
+    notes: tuple[str, ...] = ()
 
     @property
     def best_shortcut(self) -> Shortcut | None:
@@ -192,7 +191,12 @@ class Audit:
     @property
     def conclusions(self) -> list[str]:
         """What was found, in plain sentences."""
-        return [*_said_of_files(self), *_said_of_classes(self), *_said_of_shortcuts(self)]
+        return [
+            *_said_of_files(self),
+            *_said_of_classes(self),
+            *_said_of_shortcuts(self),
+            *self.notes,
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Gives plain values for JSON, without NaN."""
@@ -272,17 +276,6 @@ def short(audit: Audit) -> list[str]:
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What one look at a file gives."""
-
-    facts: Facts
-    content_hash: str
-    thumbnails: np.ndarray
-    content: np.ndarray
-    shares: np.ndarray
-
-
 def audit(manifest: Manifest, reporter: Reporter, seed: int = 0) -> Audit:
     """Audits labeled slices.
 
@@ -291,25 +284,20 @@ def audit(manifest: Manifest, reporter: Reporter, seed: int = 0) -> Audit:
         reporter: where progress goes.
         seed: of the folds and of the models of the shortcut baselines. Default 0.
     """
-    looked = _each_file(_look, manifest, reporter)
+    records = manifest.records
+    looks = look_at(Made(records.ref, len(records)), reporter, "Auditing slices", for_audit=True)
     problems = list(manifest.problems)
-    records, seen = [], []
-    for record, found in zip(manifest.records, looked, strict=True):
-        if isinstance(found, Problem):
-            problems.append(replace(found, path=manifest.name(record)))
-        else:
-            records.append(record)
-            seen.append(found)
-    good = replace(manifest, records=tuple(records), problems=())
+    for index, problem in sorted(looks.problems.items()):
+        problems.append(replace(problem, path=manifest.name_at(index)))
+    good = replace(manifest, records=records.take(looks.good), problems=())
     with reporter.stage("Comparing slices"):
-        links = _links(seen)
+        links = _links(looks)
     groups = duplicates.merge_groups(
-        len(records),
+        len(looks),
         [(i, j) for i, j, _, _ in links],
-        shared=[[record.patient for record in records]],
+        shared=[good.records.patients],
     )
-    facts = [each.facts for each in seen]
-    return _audit(good, problems, facts, links, groups, reporter, seed)
+    return _audit(good, problems, looks.facts, links, groups, reporter, seed)
 
 
 def audit_scanned(
@@ -343,9 +331,10 @@ def _audit(
     seed: int,
 ) -> Audit:
     labels = manifest.labels
-    differences, unvaried = _differences(facts, labels, groups)
+    table = FactsTable.of(facts)
+    differences, unvaried = _differences(table, labels, groups)
     chosen = sample(len(groups), seed)
-    drawn = [facts[index] for index in chosen]
+    drawn = [table[index] for index in chosen]
     found = shortcuts(drawn, labels[chosen], groups[chosen], reporter, seed)
     return Audit(
         root="" if manifest.root_is_named else str(manifest.root),
@@ -354,71 +343,59 @@ def _audit(
         hemorrhage=int(labels.sum()),
         groups=len(np.unique(groups)),
         problems=tuple(problems),
-        pairs=tuple(_pair(manifest, facts, *link) for link in links),
+        pairs=tuple(_pair(manifest, table, *link) for link in links[:MOST_PAIRS]),
         patients=_patients(manifest),
-        storage=_storage(manifest, facts),
+        storage=_storage(manifest, table),
         differences=differences,
         unvaried=unvaried,
         shortcuts=found,
         audited=len(chosen),
+        notes=_notes(len(labels), len(chosen), len(links)),
     )
 
 
-def _each_file(
-    look: Callable[[SliceRef], _Found], manifest: Manifest, reporter: Reporter
-) -> list[_Found]:
-    """Looks at the file of every slice, in threads; the findings are in the slices' order."""
-    found = []
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        with reporter.progress("Auditing slices", len(manifest)) as advance:
-            for each in pool.map(look, [record.ref for record in manifest.records]):
-                found.append(each)
-                advance(1)
-    finally:
-        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the rest
-    return found
-
-
-def _look(ref: SliceRef) -> _Seen | Problem:
-    """Gathers everything that needs the file of one slice."""
-    try:
-        pixels = read_slice(ref)
-        picture = picture_of(pixels)
-        return _Seen(
-            facts_of(ref.path, pixels),
-            content_hash(pixels),
-            duplicates.thumbnails(picture),
-            *duplicates.contents(picture),
+def _notes(slices: int, drawn: int, links: int) -> tuple[str, ...]:
+    """Says what rests on a part of a large set only."""
+    notes = []
+    if links > MOST_PAIRS:
+        notes.append(
+            f"Of {links} pairs of slices that show the same picture the first {MOST_PAIRS} are "
+            "listed and counted."
         )
-    except SliceError as error:
-        return error.problem
+    if slices > duplicates.ALL_PAIRS_UP_TO:
+        notes.append(
+            f"Of {slices} slices {drawn} were drawn for the shortcut baselines, and crops were "
+            f"looked for among the {resemblance.CROP_CANDIDATES} slices nearest to each in gray "
+            "levels."
+        )
+    return tuple(notes)
 
 
 # What slices have to do with each other.
 
 
-def _links(seen: Sequence[_Seen]) -> list[tuple[int, int, str, float]]:
+def _links(looks: Looks) -> list[tuple[int, int, str, float]]:
     """Finds the pairs that show the same picture, each once, by the simplest of its relations."""
     found: dict[tuple[int, int], tuple[str, float]] = {}
-    first: dict[str, int] = {}
-    for index, each in enumerate(seen):
-        original = first.setdefault(each.content_hash, index)
+    keys = [key.tobytes() for key in looks.hashes.packed]
+    first: dict[bytes, int] = {}
+    for index, key in enumerate(keys):
+        original = first.setdefault(key, index)
         if original != index:
             found[original, index] = (SAME_PIXELS, 1.0)
-    if seen:
-        same = [each.content_hash for each in seen]
-        stacked = np.stack([each.thumbnails for each in seen])
-        contents = np.stack([each.content for each in seen])
-        shares = np.stack([each.shares for each in seen])
+    if keys:
+        every = np.arange(len(keys))
         for flip in (None, *duplicates.FLIPS):
             relation = ALIKE if flip is None else f"{ALIKE}, flipped {flip}"
-            for i, j, correlation in duplicates.near_duplicates(stacked, flip=flip):
+            pairs = resemblance.near_pairs(looks.thumbnails, every, flip)
+            for i, j, correlation in zip(*(column.tolist() for column in pairs), strict=True):
                 # A head is nearly symmetric: of several flips that fit, the best is meant.
-                if correlation > found.get((i, j), ("", -1.0))[1] + 1e-3 and same[i] != same[j]:
+                if correlation > found.get((i, j), ("", -1.0))[1] + 1e-3 and keys[i] != keys[j]:
                     found[i, j] = (relation, correlation)
-        for i, j, correlation, flip in duplicates.cropped_duplicates(contents, shares):
-            if same[i] != same[j]:
+        for i, j, correlation, flip in resemblance.cropped_pairs(
+            looks.contents, looks.shares, every
+        ):
+            if keys[i] != keys[j]:
                 relation = f"{ALIKE}, cropped" + (f" and flipped {flip}" if flip else "")
                 found.setdefault((i, j), (relation, correlation))
     links = [(i, j, relation, value) for (i, j), (relation, value) in found.items()]
@@ -426,16 +403,17 @@ def _links(seen: Sequence[_Seen]) -> list[tuple[int, int, str, float]]:
 
 
 def _pair(
-    manifest: Manifest, facts: Sequence[Facts], i: int, j: int, relation: str, correlation: float
+    manifest: Manifest, facts: FactsTable, i: int, j: int, relation: str, correlation: float
 ) -> Pair:
     one, other = manifest.records[i], manifest.records[j]
+    numbers = facts.numbers
+    sizes = [(int(numbers[at]["width"]), int(numbers[at]["height"])) for at in (i, j)]
     return Pair(
         manifest.name(one),
         manifest.name(other),
         relation,
         round(min(correlation, 1.0), 4),
-        (facts[i].width, facts[i].height),
-        (facts[j].width, facts[j].height),
+        *sizes,
         one.label,
         other.label,
         one.split != other.split,
@@ -463,16 +441,19 @@ def _patients(manifest: Manifest) -> Patients:
     )
 
 
-def _storage(manifest: Manifest, facts: Sequence[Facts]) -> tuple[Storage, ...]:
-    kinds = [(each.file_format, each.mode, each.bits) for each in facts]
+def _storage(manifest: Manifest, facts: FactsTable) -> tuple[Storage, ...]:
+    bits = facts.numbers["bits"].tolist()
+    kinds = [
+        (file_format, mode, depth)
+        for (mode, file_format, _), depth in zip(facts.texts, bits, strict=True)
+    ]
+    labels = manifest.labels.tolist()
     found = []
-    for rank, (kind, _) in enumerate(Counter(kinds).most_common()):
-        records = [
-            record for record, each in zip(manifest.records, kinds, strict=True) if each == kind
-        ]
-        positive = sum(record.label for record in records)
-        names = () if rank == 0 else tuple(manifest.name(record) for record in records)
-        found.append(Storage(*kind, positive, len(records) - positive, names))
+    for rank, (kind, count) in enumerate(Counter(kinds).most_common()):
+        places = [place for place, each in enumerate(kinds) if each == kind]
+        positive = sum(labels[place] for place in places)
+        names = () if rank == 0 else tuple(manifest.name_at(place) for place in places)
+        found.append(Storage(*kind, positive, count - positive, names))
     return tuple(found)
 
 
@@ -480,25 +461,23 @@ def _storage(manifest: Manifest, facts: Sequence[Facts]) -> tuple[Storage, ...]:
 
 
 def _differences(
-    facts: Sequence[Facts], labels: np.ndarray, groups: np.ndarray
+    facts: FactsTable, labels: np.ndarray, groups: np.ndarray
 ) -> tuple[tuple[Difference, ...], dict[str, str]]:
     """Compares the classes in each property, and lists the properties that do not vary."""
     units = _units(labels, groups)
     found: list[Difference] = []
     unvaried: dict[str, str] = {}
-    for name, values in _properties(facts).items():
-        present = np.array([value is not None for value in values], bool)
-        kinds = {value for value in values if value is not None}
-        if not kinds:
+    for name, values, present in _properties(facts):
+        kinds = np.unique(values[present])
+        if not len(kinds):
             continue
         if len(kinds) == 1:
-            unvaried[name] = _value_said(next(iter(kinds)))
+            unvaried[name] = _value_said(kinds[0].item())
             continue
         if len(np.unique(labels[present])) < 2:
             continue
-        compare = _compare_kinds if isinstance(next(iter(kinds)), str) else _compare_numbers
-        given = [value for value in values if value is not None]
-        found.append(compare(name, given, labels[present], units[present]))
+        compare = _compare_kinds if kinds.dtype.kind == "U" else _compare_numbers
+        found.append(compare(name, values[present], labels[present], units[present]))
     order = sorted(found, key=lambda each: (each.p, each.name))
     adjusted, largest = [], 0.0
     for rank, each in enumerate(order):  # Holm, Scandinavian Journal of Statistics 6 (1979), 65-70
@@ -507,29 +486,50 @@ def _differences(
     return tuple(adjusted), unvaried
 
 
-def _properties(facts: Sequence[Facts]) -> dict[str, list[Any]]:
-    """Gives each property that is not anatomy, a value a slice: numbers, kinds (str) or None."""
-    metadata = sorted(set().union(*(each.metadata for each in facts)))
-    border = np.array([each.border for each in facts]).reshape(len(facts), 4, 4)
-    return {
-        "file format": [each.file_format for each in facts],
-        "mode": [each.mode for each in facts],
-        "bits per sample": [each.bits for each in facts],
-        "width": [each.width for each in facts],
-        "height": [each.height for each in facts],
-        "aspect": [each.width / each.height for each in facts],
-        "color": [each.color for each in facts],
-        "JPEG quality": [each.jpeg_quality for each in facts],
-        **{
-            f"holds {name}": ["yes" if name in each.metadata else "no" for each in facts]
-            for name in metadata
-        },
-        "border mean": border[..., 0].mean(axis=1).tolist(),
-        "border spread": border[..., 1].mean(axis=1).tolist(),
-        "border maximum": border[..., 2].max(axis=1, initial=0).tolist(),
-        "border not black": border[..., 3].mean(axis=1).tolist(),
-        "marks at the edges": [each.marks for each in facts],
-    }
+def _properties(facts: FactsTable) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Gives each property that is not anatomy: its name, numbers or texts `(n,)`, and who has it.
+
+    One by one, since of many slices all together would take much memory.
+    """
+    numbers, texts = facts.numbers, facts.texts
+    every = np.ones(len(facts), bool)
+
+    def said(say: Callable[[tuple], str]) -> np.ndarray:
+        return np.array([say(value) for value in texts.values], str)[texts.codes]
+
+    if not len(facts):
+        return
+    yield "file format", said(lambda value: value[1]), every
+    yield "mode", said(lambda value: value[0]), every
+    width, height = numbers["width"], numbers["height"]
+    yield "bits per sample", numbers["bits"], every
+    yield "width", width, every
+    yield "height", height, every
+    yield "aspect", width / height, every
+    yield "color", numbers["color"], every
+    yield "JPEG quality", numbers["jpeg_quality"], numbers["jpeg_quality"] >= 0
+    present = np.unique(texts.codes)
+    for held in sorted(set().union(*(texts.values[code][2] for code in present))):
+        yield (
+            f"holds {held}",
+            said(lambda value, held=held: "yes" if held in value[2] else "no"),
+            every,
+        )
+    border = np.concatenate(
+        [
+            np.stack(
+                [
+                    *(each[..., 0].mean(axis=1), each[..., 1].mean(axis=1)),
+                    *(each[..., 2].max(axis=1), each[..., 3].mean(axis=1)),
+                ],
+                axis=1,
+            )
+            for _, each in facts.blocks()
+        ]
+    )
+    for place, what in enumerate(("mean", "spread", "maximum", "not black")):
+        yield f"border {what}", border[:, place], every
+    yield "marks at the edges", numbers["marks"], every
 
 
 def _units(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -538,11 +538,11 @@ def _units(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def _compare_numbers(
-    name: str, values: list[float], labels: np.ndarray, units: np.ndarray
+    name: str, values: np.ndarray, labels: np.ndarray, units: np.ndarray
 ) -> Difference:
     from scipy.stats import mannwhitneyu
 
-    numbers = np.array(values, np.float64)
+    numbers = values.astype(np.float64)
     found, inverse = np.unique(units, return_inverse=True)
     means = np.bincount(inverse, numbers) / np.bincount(inverse)
     positive, negative = means[found % 2 == 1], means[found % 2 == 0]
@@ -563,14 +563,16 @@ def _compare_numbers(
 
 
 def _compare_kinds(
-    name: str, values: list[str], labels: np.ndarray, units: np.ndarray
+    name: str, values: np.ndarray, labels: np.ndarray, units: np.ndarray
 ) -> Difference:
     from scipy.stats import chi2_contingency, fisher_exact
 
     kinds, inverse = np.unique(values, return_inverse=True)
     counts = np.zeros((2, len(kinds)), int)
-    for unit in np.unique(units):
-        counts[unit % 2, np.bincount(inverse[units == unit]).argmax()] += 1
+    found, of_unit = np.unique(units, return_inverse=True)
+    held = np.bincount(of_unit * len(kinds) + inverse, minlength=len(found) * len(kinds))
+    most = held.reshape(len(found), len(kinds)).argmax(axis=1)
+    np.add.at(counts, (found % 2, most), 1)
     counts = counts[:, counts.any(axis=0)]
     effect, p = 0.0, 1.0
     if counts.shape[1] > 1:

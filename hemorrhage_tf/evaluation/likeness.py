@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from hemorrhage_tf.data.facts import FactsTable
+
 QUANTILES = (0.05, 0.5, 0.95)
 
 
@@ -81,12 +83,14 @@ def properties_of(facts: Sequence[Any], head_shares: Sequence[float]) -> dict[st
         head_shares: side of the head's square over the longer side of the slice, of each.
     """
     gray = np.arange(256)
-    lit = [np.where(gray > 24, one.levels, 0) for one in facts]
+    table = FactsTable.of(facts)
+    means = []
+    for levels, _ in table.blocks():
+        lit = np.where(gray > 24, levels, 0)
+        means += [float(share @ gray / max(share.sum(), 1e-9)) for share in lit]
     return {
-        "width": np.array([one.width for one in facts], float),
-        "height": np.array([one.height for one in facts], float),
-        "mean gray level": np.array(
-            [float(share @ gray / max(share.sum(), 1e-9)) for share in lit]
-        ),
+        "width": table.numbers["width"].astype(float),
+        "height": table.numbers["height"].astype(float),
+        "mean gray level": np.array(means),
         "head's share of the frame": np.asarray(head_shares, float),
     }
