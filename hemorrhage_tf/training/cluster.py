@@ -735,8 +735,13 @@ def _reason_of_loss(error: Exception) -> str | None:
 
     classes = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
     message = str(error)
+    # Workers that ask each other for different things are a mistake of the program's, not a loss.
+    if isinstance(error, tf.errors.InvalidArgumentError):
+        return None
     if not isinstance(error, classes) and not _any_in(message, _MARKS_OF_LOSS):
         return None
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return "it ran out of memory"
     if "heartbeat" in message.lower():
         return "it sends no heartbeat any more"
     if "Socket closed" in message or "connect" in message.lower():

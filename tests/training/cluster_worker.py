@@ -119,7 +119,7 @@ def main() -> None:
     from hemorrhage_tf.training import cluster as module
 
     module.SHARED_SECONDS = 1.0
-    cluster = module.join_cluster(module.read_cluster(), wait_seconds=100)
+    cluster = module.join_cluster(module.read_cluster(), wait_seconds=200)
     found: dict = {"replicas": cluster.strategy.num_replicas_in_sync}
     assert module.join_cluster(module.read_cluster()) is cluster
     if "talk" in tasks:

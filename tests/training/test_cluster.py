@@ -19,7 +19,7 @@ from hemorrhage_tf.training.cluster import SINGLE, VARIABLE, deal, join_cluster,
 
 WORKER = Path(__file__).with_name("cluster_worker.py")
 TWO = {"worker": ["a:1", "b:2"]}
-SECONDS = 120  # for one set of processes, on a machine that others use too
+SECONDS = 300  # before a worker counts as hung, on a machine that others use too
 
 
 def config(cluster=TWO, kind="worker", index=0) -> str:
