@@ -50,7 +50,8 @@ from hemorrhage_tf.inference import (
 from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, fingerprint, join_hashes
 from hemorrhage_tf.models.choices import join_values
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
-from hemorrhage_tf.reporting import Reporter, import_tensorflow, on_stop, size_text
+from hemorrhage_tf.reporting import Reporter, import_tensorflow, size_text
+from hemorrhage_tf.stopping import on_stop
 from hemorrhage_tf.training import feature_cache, unfinished
 from hemorrhage_tf.training import run as run_folder
 from hemorrhage_tf.training.cluster import SINGLE, SingleProcess, join_cluster, read_cluster

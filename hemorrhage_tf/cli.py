@@ -24,7 +24,7 @@ from hemorrhage_tf.exporters.options import (
 from hemorrhage_tf.models.backbones import BACKBONES, EMBEDDED_BACKBONE
 from hemorrhage_tf.models.classifier import POOLINGS
 from hemorrhage_tf.models.embedded import EMBEDDED_MODEL
-from hemorrhage_tf.reporting import interruptible, stop_message
+from hemorrhage_tf.stopping import STOPPED, interruptible, leave
 from hemorrhage_tf.training.feature_cache import DEFAULT_LIMIT, LIMIT_VARIABLE
 from hemorrhage_tf.training.settings import (
     CALIBRATIONS,
@@ -37,7 +37,8 @@ from hemorrhage_tf.training.settings import (
 )
 from hemorrhage_tf.version import __version__
 
-INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
+# What a shell reports of a command that Ctrl-C or SIGTERM ended.
+INTERRUPTED, TERMINATED = 130, 143
 
 # TensorFlow's own log lines would bury the command's.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -51,6 +52,14 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except SystemExit as ending:
+            if ending.code in (INTERRUPTED, TERMINATED):
+                leave(ending.code)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with interruptible():
@@ -63,9 +72,9 @@ class _Group(click.Group):
                 raise
             click.echo(f"Error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo(stop_message(), err=True)
-            ctx.exit(INTERRUPTED)
+        except KeyboardInterrupt as stop:
+            click.echo(getattr(stop, "message", STOPPED), err=True)
+            ctx.exit(getattr(stop, "exit_code", INTERRUPTED))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,13 +6,13 @@ Standard output belongs to results.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+from hemorrhage_tf.stopping import raise_if_stopped
 
 SHOW_AFTER_SECONDS = 1.0
 
@@ -82,44 +82,6 @@ def import_tensorflow() -> None:
         import tensorflow  # noqa: F401
 
 
-_interrupted = threading.Event()
-_on_stop: list[str] = []
-
-
-def on_stop(text: str) -> None:
-    """Says what a user is to be told where the work is stopped from now on."""
-    _on_stop[:] = [text]
-
-
-def stop_message() -> str:
-    """Gives what the user is told where the work is stopped."""
-    return _on_stop[0] if _on_stop else "Stopped. Nothing was written."
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Makes sure that Ctrl-C stops the work in the block.
-
-    A KeyboardInterrupt that happens to be raised inside a callback of TensorFlow's is swallowed
-    there. So it is remembered, and the next step of a progress bar raises it again.
-    """
-
-    def stop(*_: object) -> None:
-        _interrupted.set()
-        raise KeyboardInterrupt
-
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        _interrupted.clear()
-
-
 class Reporter:
     """Prints notes and progress on standard error, or nothing when quiet.
 
@@ -175,8 +137,7 @@ class Reporter:
 
         def advance(steps: int) -> None:
             nonlocal shown
-            if _interrupted.is_set():
-                raise KeyboardInterrupt
+            raise_if_stopped()
             bar.update(task, advance=steps)
             if not shown and time.monotonic() - begin > SHOW_AFTER_SECONDS:
                 shown = True

@@ -23,6 +23,7 @@ PACKAGE = ROOT / "hemorrhage_tf"
 ROOMS = (
     "version",
     "errors",
+    "stopping",
     "reporting",
     "data",
     "models",

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from hemorrhage_tf.reporting import Reporter, interruptible
+from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.stopping import interruptible
 
 
 def test_notes_and_warnings_go_to_standard_error_unless_quiet(capsys):
