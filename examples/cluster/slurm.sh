@@ -42,7 +42,7 @@ main() {
     : "${DATA:?is the folder with the slices}" "${RUN:?is the run folder}"
     local into=(--out "$RUN") status=0 stopped=""
     # Decided here once, so that all workers are started with the same options.
-    if [[ -e $RUN ]]; then
+    if [[ -e $RUN.unfinished || -e $RUN ]]; then
         into=(--resume "$RUN")
     fi
     export -f tf_config work
