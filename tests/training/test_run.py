@@ -140,7 +140,7 @@ class TestWriting:
         path = make_run(tmp_path / "run")
         before = content(tmp_path)
         with (
-            pytest.raises(OutputError, match="cannot be written .the disk is full.*Nothing was"),
+            pytest.raises(OutputError, match="cannot be written .the disk is full.*no run was"),
             writing(path, overwrite=True) as folder,
         ):
             (folder / "a.txt").write_text("half")
