@@ -227,6 +227,8 @@ def _cells(tissue: np.ndarray) -> tuple[np.ndarray, int]:
 def _counted(flags: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts the pixels that are set in each cell, and all its pixels."""
     height, width = flags.shape
+    if cell == 1:
+        return flags.astype(np.int32), np.ones(flags.shape, np.int64)
     padded = np.zeros((-(-height // cell) * cell, -(-width // cell) * cell), bool)
     padded[:height, :width] = flags
     rows, columns = padded.shape[0] // cell, padded.shape[1] // cell
@@ -238,6 +240,8 @@ def _counted(flags: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:
 
 def pixels_of(cells: np.ndarray, cell: int, shape: tuple[int, int]) -> np.ndarray:
     """Spreads cells over their pixels."""
+    if cell == 1:
+        return cells[: shape[0], : shape[1]]
     rows, columns = cells.shape
     spread = np.broadcast_to(cells[:, np.newaxis, :, np.newaxis], (rows, cell, columns, cell))
     return spread.reshape(rows * cell, columns * cell)[: shape[0], : shape[1]]

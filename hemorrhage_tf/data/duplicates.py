@@ -9,6 +9,7 @@ a search of their own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -179,7 +180,7 @@ def cropped_duplicates(
 def _search_crops(
     thumbnails: np.ndarray, shares: np.ndarray, correlation: float
 ) -> dict[tuple[int, int], tuple[float, str | None]]:
-    ends = _ends()
+    ends = crop_ends()
     coarse = _resampling(ends, _COARSE_SIZE)
     few, many = (_flips_of(thumbnails, size) for size in (_COARSE_SIZE, THUMBNAIL_SIZE))
     best: dict[tuple[int, int], tuple[float, str | None]] = {}
@@ -212,23 +213,54 @@ def _crops_found(
             yield int(other), value, (None, *FLIPS)[flip]
 
 
-def crops_among(
-    thumbnail: np.ndarray, others: np.ndarray, correlation: float = CROPPED_CORRELATION
-) -> list[tuple[int, float, str | None]]:
-    """Finds of which others, as they are or flipped, a slice's crops show all.
+def crop_near(
+    thumbnail: np.ndarray,
+    other: np.ndarray,
+    rows: tuple[float, float],
+    columns: tuple[float, float],
+    correlation: float = CROPPED_CORRELATION,
+) -> float | None:
+    """Looks whether a crop of a slice, near a guess, shows all of another.
 
     Args:
         thumbnail: float32 `(64, 64)`, the first of its `contents`.
-        others: float32 `(k, 64, 64)`, those of the others.
+        other: float32 `(64, 64)`, that of the other, flipped as is guessed.
+        rows: the guess: the shares of the height that are cut off above and below.
+        columns: those of the width, to the left and right.
         correlation: as in `cropped_duplicates`. Default 0.97.
 
     Returns:
-        `(other, correlation, flip)`; one other may stand in several flips.
+        The correlation, None for one below.
     """
-    ends = _ends()
-    few, many = (_flips_of(others, size) for size in (_COARSE_SIZE, THUMBNAIL_SIZE))
-    coarse = _resampling(ends, _COARSE_SIZE)
-    return list(_crops_found(thumbnail, few, many, ends, coarse, correlation))
+    near = [_stepped(ends, _CROP_STEP) for ends in (rows, columns)]
+    crops = _crops(thumbnail, *(_resampled(tuple(ends), _COARSE_SIZE) for ends in near))
+    found = crops @ reduced(other[np.newaxis], _COARSE_SIZE)[0]
+    if found.max() < _WORTH_A_CLOSER_LOOK:
+        return None
+    best = divmod(int(found.argmax()), len(near[1]))
+    closer = (_around(ends[place]) for ends, place in zip(near, best, strict=True))
+    value = float(
+        (_crops(thumbnail, *closer) @ reduced(other[np.newaxis], THUMBNAIL_SIZE)[0]).max()
+    )
+    return value if value >= correlation else None
+
+
+def some_crops(thumbnails: np.ndarray, places: np.ndarray, size: int, step: float) -> np.ndarray:
+    """Takes one crop of each slice, of those that `coarse_crops` takes.
+
+    Args:
+        thumbnails: float32 `(n, 64, 64)`.
+        places: `(n,)`: which crop, as `coarse_crops` counts them.
+        size: side of the crops, in pixels.
+        step: of the crops.
+
+    Returns:
+        float32 `(n, size * size)`, of unit length.
+    """
+    axis = _resampled(tuple(crop_ends(step)), size)
+    rows, columns = np.divmod(places, len(axis))
+    crops = axis[rows] @ thumbnails @ axis[columns].transpose(0, 2, 1)
+    return _unit(crops.reshape(len(crops), -1))
 
 
 def reduced(thumbnails: np.ndarray, size: int) -> np.ndarray:
@@ -248,14 +280,15 @@ def coarse_crops(thumbnails: np.ndarray, size: int, step: float) -> np.ndarray:
     Returns:
         float32 `(n, k, size * size)`, of unit length.
     """
-    axis = _resampling(_ends(step), size)
+    axis = _resampled(tuple(crop_ends(step)), size)
     count, flat = len(axis), axis.reshape(-1, _CONTENT_SIZE)
     half = flat @ thumbnails @ flat.T
     crops = half.reshape(-1, count, size, count, size).transpose(0, 1, 3, 2, 4)
     return _unit(crops.reshape(len(thumbnails), count * count, size * size))
 
 
-def _ends(step: float = _CROP_STEP) -> list[tuple[float, float]]:
+def crop_ends(step: float = _CROP_STEP) -> list[tuple[float, float]]:
+    """Lists what is cut off at both ends of an axis, as shares, for every crop in steps."""
     offsets = np.arange(0, _LARGEST_CROP + 1e-9, step)
     return [(low, high) for low in offsets for high in offsets]
 
@@ -288,11 +321,20 @@ def _resampling(ends: Sequence[tuple[float, float]], size: int) -> np.ndarray:
     return np.array(made, np.float32)
 
 
+@functools.lru_cache(maxsize=512)
+def _resampled(ends: tuple[tuple[float, float], ...], size: int) -> np.ndarray:
+    return _resampling(ends, size)
+
+
+def _stepped(ends: tuple[float, float], step: float) -> list[tuple[float, float]]:
+    low, high = ends
+    steps = (-step, 0, step)
+    return [(max(0.0, low + one), max(0.0, high + other)) for one in steps for other in steps]
+
+
 def _around(ends: tuple[float, float]) -> np.ndarray:
     """Makes the matrices of the crops half a step around one, for the closer look."""
-    steps = (-_CROP_STEP / 2, 0, _CROP_STEP / 2)
-    near = [(max(0.0, ends[0] + low), max(0.0, ends[1] + high)) for low in steps for high in steps]
-    return _resampling(near, THUMBNAIL_SIZE)
+    return _resampled(tuple(_stepped(ends, _CROP_STEP / 2)), THUMBNAIL_SIZE)
 
 
 def _crops(thumbnail: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -303,6 +304,11 @@ def jpeg_quality(table: Sequence[int]) -> int:
     Reference:
         ITU-T T.81 (1992), table K.1, scaled as libjpeg's `jpeg_quality_scaling` does.
     """
+    return _quality(tuple(table))
+
+
+@functools.lru_cache(maxsize=256)  # a set is mostly saved with a few qualities
+def _quality(table: tuple[int, ...]) -> int:
     quality = np.arange(1, 101)
     scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     tables = np.clip((_LUMINANCE * scale[:, None] + 50) // 100, 1, 255)

@@ -73,10 +73,12 @@ def _has_skull(gray: np.ndarray, head: Head) -> bool:
     depth = depths(head.cells)
     rind = (depth > 0) & (depth <= min(RIND, int(depth.max()) // 2))
     inner = (depth > 0) & ~rind
-    rows, columns = np.indices(head.cells.shape)
-    y, x = rows - rows[head.cells].mean(), columns - columns[head.cells].mean()
+    within_head = np.nonzero(depth)
+    y, x = (places - places.mean() for places in within_head)
     direction = np.floor((np.arctan2(y, x) + np.pi) / (2 * np.pi) * DIRECTIONS).astype(np.int64)
     direction %= DIRECTIONS
+    rind, inner = rind[within_head], inner[within_head]
+    bright, dim = bright[within_head], dim[within_head]
 
     def count(cells: np.ndarray) -> np.ndarray:
         return np.bincount(direction[cells], minlength=DIRECTIONS)

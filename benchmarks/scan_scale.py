@@ -1,0 +1,152 @@
+"""Measures listing, scanning, planning and writing tables for sets of two sizes, side by side.
+
+Run with `python benchmarks/scan_scale.py [--sizes 10000,100000] [--phantoms 400]`. The slices are
+variations of phantoms of 48 to 64 pixels a side: turned, scaled, bent, mirrored and noisy, so that
+they are as alike as heads are and hardly any is a duplicate. Each size is measured in a process of
+its own. Seconds are of the clock and of the processor, with all processes that read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hemorrhage_tf.data.phantoms.draw import draw_phantom
+
+CLASSES = ("normal", "hemorrhage")
+CHUNK = 500
+SIZE = 64
+
+
+def draw(chunk: range) -> list[np.ndarray]:
+    """Draws phantoms through the brain window; every second one has a hemorrhage."""
+    return [
+        (draw_phantom(11, index, size=SIZE).hounsfield.clip(0, 80) * (255 / 80)).astype(np.uint8)
+        for index in chunk
+    ]
+
+
+def vary(base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turns, scales, bends, mirrors and disturbs a slice."""
+    side = int(rng.integers(48, SIZE + 1))
+    line = np.linspace(-1, 1, side)
+    y, x = line[:, np.newaxis], line
+    turn, (tall, wide) = rng.normal(0, 0.15), np.exp(rng.normal(0, 0.12, 2))
+    bend = rng.normal(0, 0.06, (2, 4))
+    rows = tall * (np.cos(turn) * y + np.sin(turn) * x) + bend[0, 0]
+    rows = rows + bend[0, 1] * np.sin(3 * x + 9 * bend[0, 2]) + bend[0, 3] * np.sin(5 * y)
+    columns = wide * (np.cos(turn) * x - np.sin(turn) * y) + bend[1, 0]
+    columns = columns + bend[1, 1] * np.sin(3 * y + 9 * bend[1, 2]) + bend[1, 3] * np.sin(5 * x)
+    if rng.random() < 0.5:
+        columns = -columns
+    last = SIZE - 1
+    pixels = base[
+        np.rint((rows + 1) * last / 2).astype(int).clip(0, last),
+        np.rint((columns + 1) * last / 2).astype(int).clip(0, last),
+    ].astype(np.float32)
+    pixels = 255 * (pixels / 255) ** np.float32(np.exp(rng.normal(0, 0.2))) * rng.uniform(0.8, 1)
+    return (pixels + rng.normal(0, 4, pixels.shape)).clip(0, 255).astype(np.uint8)
+
+
+def write(folder: str, bases: np.ndarray, chunk: range) -> None:
+    """Writes some slices of a set; a longer set begins with those of a shorter one."""
+    for index in chunk:
+        base = index % len(bases)
+        pixels = vary(bases[base], np.random.default_rng([3, index]))
+        path = f"{folder}/{CLASSES[base % 2]}/{index:06d}.png"
+        Image.fromarray(pixels).save(path, compress_level=1)
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Measures every stage in this process."""
+    from hemorrhage_tf.data.manifest import read_manifest
+    from hemorrhage_tf.data.scan import scan
+    from hemorrhage_tf.reporting import Reporter
+    from hemorrhage_tf.training.plan import make_plan
+    from hemorrhage_tf.training.run import write_tables
+    from hemorrhage_tf.training.settings import FitSettings
+
+    found: dict[str, float] = {}
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        begin, used = time.monotonic(), os.times()
+        yield
+        now = os.times()
+        found[name] = time.monotonic() - begin
+        found[f"{name}, processor"] = sum(now[:4]) - sum(used[:4])
+        found[f"{name}, peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    reporter = Reporter(quiet=True)
+    with stage("listing"):
+        manifest = read_manifest(folder)
+    with stage("scan"):
+        slices = scan(manifest, reporter)
+    with stage("5 folds"):
+        plan = make_plan(slices, FitSettings(folds=5), reporter)
+    with stage("one split"):
+        make_plan(slices, FitSettings(), reporter)
+    with stage("tables"), tempfile.TemporaryDirectory() as out:
+        probabilities = [np.full(len(fold.test), 0.5, np.float32) for fold in plan]
+        decisions = [each >= 0.5 for each in probabilities]
+        write_tables(Path(out), slices, plan, probabilities, [], decisions)
+    found["slices"] = len(slices)
+    found["near pairs"] = len(slices.near_pairs)
+    found["groups"] = int(slices.groups.max()) + 1
+    return found
+
+
+def main() -> None:
+    """Writes the sets, measures each in a process of its own, and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="10000,100000")
+    parser.add_argument("--phantoms", type=int, default=400)
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.measure)))
+        return
+    measured = []
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor() as executor:
+        parts = [range(at, at + 50) for at in range(0, options.phantoms, 50)]
+        bases = np.stack([each for part in executor.map(draw, parts) for each in part])
+        for size in map(int, options.sizes.split(",")):
+            root = Path(folder) / str(size)
+            for name in CLASSES:
+                (root / name).mkdir(parents=True)
+            chunks = [range(at, min(at + CHUNK, size)) for at in range(0, size, CHUNK)]
+            count = len(chunks)
+            list(executor.map(write, [str(root)] * count, [bases] * count, chunks))
+            done = subprocess.run(
+                [sys.executable, __file__, "--measure", str(root)],
+                stdout=subprocess.PIPE,
+                check=True,
+                text=True,
+            )
+            measured.append(json.loads(done.stdout))
+    for name in measured[0]:
+        print(f"{name:24}" + "".join(f"{each[name]:12.1f}" for each in measured))
+    timed = ("listing", "scan", "5 folds", "one split")
+    print(
+        f"{'total before tables':24}"
+        + "".join(f"{sum(m[n] for n in timed):12.1f}" for m in measured)
+    )
+    peaks = [each["tables, peak MB"] for each in measured]
+    print(f"peak of the last over the first: {peaks[-1] / peaks[0]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
