@@ -364,8 +364,7 @@ class Stop(BaseException):
     """Ends a fit as a kill does: nothing below catches it."""
 
 
-@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-@pytest.mark.parametrize("after", [0, 2, 5])
+@pytest.mark.parametrize(("solver", "after"), [("lbfgs", 0), ("adam", 2), ("lbfgs", 5)])
 def test_a_resumed_fit_ends_with_the_bytes_of_a_whole_one(
     kaggle_folder, tmp_path, cache, monkeypatch, solver, after
 ):
