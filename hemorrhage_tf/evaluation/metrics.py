@@ -84,8 +84,8 @@ def binary_metrics(
             share a patient, intervals are over patients, which a bootstrap draws whole.
         prevalence: share of slices with hemorrhage where the model is to be used, in (0, 1).
         seed: of the bootstrap. Default 0.
-        bootstraps: how many resamples; of more than `MOST_RESAMPLED` slices in proportion fewer, and
-            at least `LEAST_BOOTSTRAPS`, which `notes` says. Default 2000.
+        bootstraps: how many resamples; of more than `MOST_RESAMPLED` slices proportionally fewer,
+            but `LEAST_BOOTSTRAPS`, which `notes` says. Default 2000.
 
     Returns:
         A dictionary of plain values for JSON. A figure is a dictionary of estimate, low, high and
