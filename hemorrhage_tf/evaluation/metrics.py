@@ -34,9 +34,9 @@ from hemorrhage_tf.evaluation.intervals import (
 DEFAULT_THRESHOLD = 0.5
 # With 20 patients of 10 slices whose errors correlate by 0.5, simulated intervals hold 88 %.
 FEW_PATIENTS = 30
-# Of more slices fewer resamples are drawn, so that they take no longer. A standard deviation from b
-# normal resamples has a relative standard error of 1 / sqrt(2 (b - 1)): 3.5 % of 400, for 100,000
-# slices.
+# Of more slices fewer resamples are drawn, so that they take no longer. A standard deviation
+# from b normal resamples has a relative standard error of 1 / sqrt(2 (b - 1)): 3.5 % for the 400 of
+# 100,000 slices.
 MOST_RESAMPLED, LEAST_BOOTSTRAPS = 20_000, 200
 
 
