@@ -287,8 +287,8 @@ def _thickest(cells: np.ndarray, opening: int) -> np.ndarray:
 
 
 # A grid as one whole number, a bit for each cell and one to spare behind each row, so that what is
-# shifted out of a row is not in the next. All cells are then shifted in one go: as arrays of so few
-# cells they took ten times as long.
+# shifted out of a row is not in the next. All cells are then shifted in one go: with arrays
+# instead, `find_head` took five times as long on slices of 64 pixels.
 
 
 def _packed(cells: np.ndarray) -> int:

@@ -55,7 +55,7 @@ class FileColumn:
         except OSError as error:
             raise DataError(
                 f"{tempfile.gettempdir()}: what is compared of the slices cannot be written there "
-                f"({error.strerror or error}). It takes about 11 KB a slice for the time of the "
+                f"({error.strerror or error}). It takes about 10 KB a slice for the time of the "
                 "run: make room, or name another folder with the environment variable TMPDIR."
             ) from None
         self._count += len(rows)

@@ -64,7 +64,7 @@ def find_slice_files(folder: Path, max_depth: int | None = None) -> list[Path]:
 
 
 def slice_paths(folder: Path, max_depth: int | None = None) -> list[str]:
-    """Finds what `find_slice_files` does, as text: of many files that takes a fifth of the memory.
+    """Finds what `find_slice_files` does, as text, which takes less memory than paths do.
 
     Args:
         folder: where to look.

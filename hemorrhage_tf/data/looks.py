@@ -1,6 +1,6 @@
 """Looks: every slice read once, and all that the scan and the audit need of it kept in columns.
 
-Small sets are read in threads, large ones in processes: about half of a look holds the
+Small sets are read in threads, large ones in processes, since much of a look holds the
 interpreter's lock. What the slices have to do with each other is found in `data.duplicates`.
 """
 
@@ -33,7 +33,7 @@ from hemorrhage_tf.reporting import Reporter
 # Pillow and NumPy release the interpreter's lock while they decode and compute; more threads than
 # cores read more slowly.
 THREADS = min(4, os.cpu_count() or 1)
-# Processes take a second or two to start, in which this many slices are read.
+# Processes take a while to start, which is not worth it for fewer.
 PROCESSES_FROM = 3000
 _CHUNK = 128  # slices that are read and packed together
 _MOST_PROCESSES = 16

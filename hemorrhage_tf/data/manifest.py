@@ -78,7 +78,7 @@ class Record:
 
 
 class Records(Listed):
-    """The records of a manifest in columns: a tenth of what as many objects would take.
+    """The records of a manifest in columns, which take less than as many objects would.
 
     Args:
         records: the records.

@@ -19,7 +19,7 @@ from hemorrhage_tf.data.columns import FileColumn
 from hemorrhage_tf.data.duplicates import NEAR_DUPLICATE_CORRELATION
 
 # Among very many slices some of different patients are as alike as 0.95: of phantoms one pair in
-# 30,000. Where they chain more than this share of all slices into one group, nothing could be held
+# 21,000. Where they chain more than this share of all slices into one group, nothing could be held
 # out; then pairs count from one of the stricter levels only.
 MOST_CHAINED = 0.02
 STRICTER = (0.96, 0.97, 0.98, 0.99)
@@ -30,7 +30,8 @@ CROP_CANDIDATES = 12
 _CROP_COMPONENTS = 6
 # 81 crops of 8 x 8 pixels are tried first, and the best of them at 16 x 16, before crops near it.
 # Of 350 crops of phantoms and Kaggle slices, those that the search of a small set finds reach 0.936
-# and 0.867; of other pairs one in twelve does.
+# and 0.867; the limits were set by these.
+# How many crops of a real large set are missed is not known.
 _FIRST_SIZE, _FIRST_STEP, _FIRST_CORRELATION = 8, 0.05, 0.93
 _SECOND_SIZE, _SECOND_CORRELATION = 16, 0.86
 
