@@ -16,7 +16,11 @@ from hemorrhage_tf.stopping import interruptible, on_stop
 with interruptible():
     on_stop("Stopped. Go on with: again")
     print("ready", flush=True)
-    hashlib.pbkdf2_hmac("sha512", b"a", b"b", 2_000_000_000)
+    while True:
+        try:
+            hashlib.pbkdf2_hmac("sha512", b"a", b"b", 2_000_000_000)
+        except KeyboardInterrupt:
+            pass  # where the signal came before the call
 """
 
 

@@ -57,29 +57,22 @@ def train(kind: str, cluster):
     """
     import tensorflow as tf
 
-    from hemorrhage_tf.training.loop import Loop, Samples
+    from hemorrhage_tf.training.loop import Loop, Samples, batches
 
     strategy = cluster.strategy
     with strategy.scope():
         model = build(kind)
     inputs, labels, weights = samples(kind)
 
-    class DealtLoop(Loop):
-        def _means(self, one_pass, epoch):
-            loss, right = np.asarray(one_pass(epoch.dataset), np.float64).tolist()
-            return loss / epoch.count, right / epoch.count
-
-    loop = DealtLoop(model, 0.01, strategy)
+    loop = Loop(model, 0.01, strategy)
 
     def epoch_of(epoch: int) -> Samples:
         order = np.random.default_rng([3, epoch]).permutation(COUNT)
-        dealt = cluster.deal(COUNT, BATCH_SIZE)
-        own = order[dealt.positions]
-        weighed = np.where(dealt.shares > 0, weights[own], 0)
-        dataset = tf.data.Dataset.from_tensor_slices(
-            (inputs[own], (labels[own], weighed, dealt.shares))
-        )
-        return Samples(dealt.distribute(strategy, dataset), COUNT)
+
+        def inputs_of(chosen: np.ndarray):
+            return tf.data.Dataset.from_tensor_slices(inputs[order[chosen]])
+
+        return batches(inputs_of, labels[order], weights[order], BATCH_SIZE, cluster)
 
     history = loop.train(kind, EPOCHS, epoch_of, None, 0, lambda n: None)
     return [v.numpy() for v in model.trainable_variables], [row["loss"] for row in history]

@@ -129,8 +129,8 @@ for name in ("none", "mirrored"):
         with strategy.scope():
             head = build_head(6, 0.0)
         loop = Loop(head, 0.05, strategy)
-        dataset = tf.data.Dataset.from_tensor_slices(features)
-        samples = batches(dataset, labels, weights, batch_size)
+        inputs_of = lambda chosen: tf.data.Dataset.from_tensor_slices(features[chosen])
+        samples = batches(inputs_of, labels, weights, batch_size)
         history = loop.train("head", 5, lambda epoch: samples, samples, 0, lambda n: None)
         kernel, bias = head.get_layer("logit").get_weights()
         found[f"{name} {batch_size}"] = {
