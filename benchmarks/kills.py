@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import multiprocessing
 import os
 import random
@@ -22,6 +23,7 @@ import signal
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 COMPARED = ("metrics.json", "predictions.csv", "split.csv", "history.csv")
@@ -66,12 +68,10 @@ def serve(requests) -> None:
 def work(data: Path, out: Path, cache: Path, began: Path) -> None:
     """Fits, or goes on with a fit, in a process of its own; never returns."""
     from hemorrhage_tf import api
-    from hemorrhage_tf.training import feature_cache, features
+    from hemorrhage_tf.training import feature_cache, features, unfinished
 
     # Many shards and many states, so that there is much to be torn.
     features._FLUSH_SECONDS = 0.02
-    from hemorrhage_tf.training import unfinished
-
     unfinished._KEEP_SECONDS = 0.0
     append = feature_cache.FeatureCache.append
 
@@ -84,7 +84,7 @@ def work(data: Path, out: Path, cache: Path, began: Path) -> None:
     feature_cache.FeatureCache.append = logged
     status = 1
     try:
-        if unfinished.folder_of(out).is_dir() and (unfinished.folder_of(out) / "fit.json").exists():
+        if unfinished.read_request(out) is not None:
             api.fit(resume=out, cache=cache, quiet=True)
         else:
             api.fit(data, out=out, overwrite=True, cache=cache, quiet=True, **SETTINGS)
@@ -97,14 +97,10 @@ def work(data: Path, out: Path, cache: Path, began: Path) -> None:
 
 def contents(run: Path) -> dict[str, str]:
     """Gives hashes of what has to be the same, the model's weights among it."""
-    import zipfile
+    import h5py
 
     found = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in COMPARED}
     with zipfile.ZipFile(run / "model.keras") as archive:
-        import io
-
-        import h5py
-
         digest = hashlib.sha256()
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
             names: list[str] = []

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ from hemorrhage_tf.training.loop import Epoch
 from hemorrhage_tf.training.plan import Fold, make_plan
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.strategy import resolve_precision, resolve_strategy
-from hemorrhage_tf.training.trainer import Head, Trainer, make_part
+from hemorrhage_tf.training.trainer import Head, Trainer, make_part, strategy_of_backbones
 
 PHANTOM_COUNT = 200
 FEATURE_DISTANCE = "feature distance"
@@ -174,67 +174,66 @@ def fit(
         HemorrhageError: a mistake in the options or the data, see its message.
     """
     reporter = Reporter(quiet=quiet)
-    asked = {
-        "data": data,
-        "out": out,
-        "overwrite": overwrite,
-        "positive": positive,
-        "target": target,
-        "anonymize": anonymize,
-        "skip_bad": skip_bad,
-        "prevalence": prevalence,
-        "audit": audit,
-        "settings": settings,
-    }
-    if resume is not None:
-        run = unfinished.run_of(Path(resume))
-        finished = _finished(run)
-        if finished is not None:
-            reporter.note(f"{run} is finished; nothing was left to do.")
-            return finished
-        asked = _asked_before(run, asked)
-    elif out is None:
-        asked["out"] = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
-    named = resume is not None or out is not None
     limit = cache_limit_of(cache_limit)
-    begun = {"resumed": resume is not None, "out_is_named": named, "reporter": reporter}
-    return _fit(cache_at=cache_folder(cache), limit=limit, **begun, **asked)
+    cache_at = cache_folder(cache)
+    asked = _Asked(
+        *(data, overwrite, positive, target),
+        *(anonymize, skip_bad, prevalence, audit, settings),
+    )
+    if resume is None:
+        run = Path(out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S"))
+        is_named = out is not None
+        return _fit(asked, run, is_named, cache_at, limit, reporter)
+    run = unfinished.run_of(Path(resume))
+    finished = _finished(run)
+    if finished is not None:
+        reporter.note(f"{run} is finished; nothing was left to do.")
+        return finished
+    asked = _asked_before(run, asked, out)
+    return _fit(asked, run, True, cache_at, limit, reporter, resumed=True)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a fit is asked for, besides where its results and features go; see `fit`."""
+
+    data: str | Path | Manifest | None = None
+    overwrite: bool = False
+    positive: str | None = None
+    target: str | None = None
+    anonymize: bool = True
+    skip_bad: bool = False
+    prevalence: float | None = None
+    audit: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self, is_named: bool) -> dict[str, Any]:
+        """Gives what JSON holds of it.
+
+        Args:
+            is_named: whether the path of the data names a patient. It is not written then, not even
+                for a while.
+        """
+        path = None
+        if isinstance(self.data, str | Path) and not is_named:
+            path = str(Path(self.data).resolve())
+        return {**vars(self), "data": path, "is_drawn": self.data is None}
 
 
 def _fit(
-    data: str | Path | Manifest | None,
-    out: str | Path,
-    overwrite: bool,
-    positive: str | None,
-    target: str | None,
-    anonymize: bool,
-    skip_bad: bool,
-    prevalence: float | None,
-    audit: bool,
-    settings: dict[str, Any],
+    asked: _Asked,
+    out: Path,
+    out_is_named: bool,
     cache_at: Path,
     limit: int | None,
-    resumed: bool,
-    out_is_named: bool,
     reporter: Reporter,
+    resumed: bool = False,
 ) -> Run:
     """Reads the slices, and does the rest beside what is kept of an unfinished fit."""
     begin = time.monotonic()
-    asked = {
-        "data": None if data is None or isinstance(data, Manifest) else str(Path(data).resolve()),
-        "is_drawn": data is None,
-        "overwrite": overwrite,
-        "positive": positive,
-        "target": target,
-        "anonymize": anonymize,
-        "skip_bad": skip_bad,
-        "prevalence": prevalence,
-        "audit": audit,
-        "settings": settings,
-    }
-    out = Path(out)
-    check_prevalence(prevalence)
-    run_folder.check_output(out, overwrite)
+    data, settings = asked.data, asked.settings
+    run_folder.check_output(out, asked.overwrite)
+    check_prevalence(asked.prevalence)
     is_drawn = data is None
     if data is None:
         chosen = _settings(_without_data(settings))
@@ -246,30 +245,28 @@ def _fit(
     else:
         chosen = _settings(settings)
     _check_operating_point(chosen)  # before slices are read, which may take long
-    cluster = SINGLE
+    cluster: SingleProcess = SINGLE
     if chosen.strategy == "multiworker":
         cluster = _joined_cluster(out, out_is_named, cache_at, chosen, reporter)
-    manifest = read_manifest(data, positive, target, anonymize, reporter)
+    manifest = read_manifest(data, asked.positive, asked.target, asked.anonymize, reporter)
     # Of phantoms, how some of them look is nothing to warn of.
-    slices = scan(manifest, Reporter(quiet=True) if is_drawn else reporter, skip_bad)
+    slices = scan(manifest, Reporter(quiet=True) if is_drawn else reporter, asked.skip_bad)
     model_input = _model_input(slices, chosen)
     _warn_of_scan_labels(manifest, reporter)
     plan = make_plan(slices, chosen, reporter)
-    if manifest.root_is_named:
-        asked["data"] = None  # a path that names a patient is not written, not even for a while
+    identity = _identity(slices, chosen, asked)
+    cluster.agree({name: json.dumps(value) for name, value in identity.items()})
     with unfinished.Unfinished(out, reporter) as state:
-        identity = _identity(slices, chosen, asked)
-        cluster.agree({name: json.dumps(value) for name, value in identity.items()})
-        state.begin(asked, identity, cluster.is_chief, overwrite and not resumed)
+        anew = asked.overwrite and not resumed
+        state.begin(asked.to_dict(manifest.root_is_named), identity, cluster.is_chief, anew)
         on_stop(f"Stopped. Go on with: hemorrhage-tf fit --resume {out}")
-        given = out, overwrite, prevalence, audit, cache_at
         with cluster.explained():
             run = _train_and_write(
-                slices, plan, chosen, model_input, *given, cluster, state, reporter, begin
+                *(asked, slices, plan, chosen, model_input),
+                *(out, cache_at, cluster, state, reporter, begin),
             )
             cluster.barrier()  # the others leave when the run is written
-        if cluster.is_chief:
-            state.remove()
+        state.remove()
     if cluster.is_chief:
         _keep_within(cache_at, limit, reporter)
     return run
@@ -295,14 +292,12 @@ def _joined_cluster(
 
 
 def _train_and_write(
+    asked: _Asked,
     slices: ScannedSlices,
     plan: list[Fold],
     chosen: FitSettings,
     model_input: ModelInput,
     out: Path,
-    overwrite: bool,
-    prevalence: float | None,
-    audit: bool,
     cache_at: Path,
     cluster: SingleProcess,
     state: unfinished.Unfinished,
@@ -310,7 +305,7 @@ def _train_and_write(
     begin: float,
 ) -> Run:
     """Does the long part of a fit."""
-    audited = auditor.audit_scanned(slices, reporter, chosen.seed) if audit else None
+    audited = auditor.audit_scanned(slices, reporter, chosen.seed) if asked.audit else None
     if audited is None:
         _note_duplicates(slices, reporter)
     else:
@@ -319,20 +314,19 @@ def _train_and_write(
 
     with reporter.stage("Importing TensorFlow"):
         import_tensorflow()
-    strategy = resolve_strategy(chosen.strategy) if cluster.count == 1 else cluster.strategy
-    # Frozen backbones are each worker's own; those that are trained or seen every epoch are not.
-    shared = chosen.fine_tune_epochs or not chosen.feature_cache
-    of_backbones = strategy if shared or cluster.count == 1 else cluster.local_strategy()
-    with reporter.stage(f"Building {chosen.backbone}"), of_backbones.scope():
+    if cluster is SINGLE:  # its devices are asked for only now that TensorFlow is imported
+        cluster = SingleProcess(resolve_strategy(chosen.strategy))
+    scope = strategy_of_backbones(chosen, cluster).scope()
+    with reporter.stage(f"Building {chosen.backbone}"), scope:
         sources = [build_source(each, model_input, chosen.seed) for each in chosen.backbones]
     policies = [resolve_precision(chosen.mixed_precision, source.spec) for source in sources]
-    trainer = Trainer(slices, chosen, sources, policies, strategy, reporter, cache_at, cluster)
+    trainer = Trainer(slices, chosen, sources, policies, cluster, reporter, cache_at)
     trainer.prepare(
         np.arange(len(slices)) if chosen.folds else plan[0].train,
         np.concatenate([fold.test for fold in plan]),
     )
     result = _train(trainer, slices, plan, chosen, reporter, state)
-    metrics = _metrics(slices, plan, result, chosen, prevalence)
+    metrics = _metrics(slices, plan, result, chosen, asked.prevalence)
     if audited is not None and audited.best_shortcut is not None:
         best = audited.best_shortcut
         metrics["best_shortcut"] = {"name": best.name, "roc_auc": best.roc_auc.to_dict()}
@@ -361,13 +355,13 @@ def _train_and_write(
             {source.spec.name: policy for source, policy in zip(sources, policies, strict=True)}
         ),
         "training_look": _training_look(slices, plan, trainer, chosen),
-        "replicas": strategy.num_replicas_in_sync,
+        "replicas": cluster.strategy.num_replicas_in_sync,
         "id": state.id,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     if not cluster.is_chief:
         return Run(out, config, metrics, cluster.index)
-    writing = run_folder.writing(out, overwrite, state.folder)
+    writing = run_folder.writing(out, asked.overwrite, state.folder)
     with reporter.stage(f"Writing {out}"), writing as beside:
         trainer.classifier().save(beside / run_folder.MODEL_FILE)
         write_metadata(beside / run_folder.MODEL_FILE, metadata)
@@ -388,13 +382,11 @@ def _train_and_write(
     return Run(out, config, metrics)
 
 
-def _identity(
-    slices: ScannedSlices, settings: FitSettings, asked: dict[str, Any]
-) -> dict[str, Any]:
+def _identity(slices: ScannedSlices, settings: FitSettings, asked: _Asked) -> dict[str, Any]:
     """Gives what has to be the same for a fit to end with the same result."""
     identity = {f"--{name.replace('_', '-')}": value for name, value in settings.to_dict().items()}
     for name in ("positive", "target", "skip_bad", "prevalence", "audit"):
-        identity[f"--{name.replace('_', '-')}"] = asked[name]
+        identity[f"--{name.replace('_', '-')}"] = getattr(asked, name)
     identity |= {f"{name} version": version for name, version in versions().items()}
     identity["slices"] = slices.data_hash
     names = "\n".join(
@@ -409,7 +401,7 @@ def _identity(
     return identity
 
 
-def _asked_before(run: Path, given: dict[str, Any]) -> dict[str, Any]:
+def _asked_before(run: Path, given: _Asked, out: str | Path | None) -> _Asked:
     """Gives what an unfinished fit was asked for; what is given besides has to be the same."""
     request = unfinished.read_request(run)
     if request is None:
@@ -419,36 +411,26 @@ def _asked_before(run: Path, given: dict[str, Any]) -> dict[str, Any]:
             f"--out {run}"
         )
     asked = request["asked"]
-    defaults = {
-        "data": None,
-        "overwrite": False,
-        "positive": None,
-        "target": None,
-        "anonymize": True,
-        "skip_bad": False,
-        "prevalence": None,
-        "audit": True,
-    }
-    differing = []
-    for name, default in defaults.items():
-        value = given[name]
-        if isinstance(value, Manifest):
-            asked[name] = value
-            continue
-        if name == "data" and value is not None:
-            value = str(Path(value).resolve())
-            if asked["data"] is None and not asked["is_drawn"]:
-                asked["data"] = value
-        if value != default and value != asked[name]:
-            differing.append((name, asked[name], value))
+    is_drawn = asked.pop("is_drawn")
     before = asked["settings"]
-    differing += [
+    differing = [
         (name, before.get(name, "the default"), value)
-        for name, value in given["settings"].items()
+        for name, value in given.settings.items()
         if json.loads(json.dumps(value)) != before.get(name, FitSettings.default(name))
     ]
-    if given["out"] is not None and Path(given["out"]).resolve() != run.resolve():
-        differing.append(("out", str(run), given["out"]))
+    data = given.data
+    if isinstance(data, str | Path):
+        data = str(Path(data).resolve())
+    if isinstance(data, Manifest) or (asked["data"] is None and not is_drawn):
+        asked["data"] = data  # it was not kept
+    unsaid = vars(_Asked(settings=given.settings))
+    differing += [
+        (name, asked[name], value)
+        for name, value in vars(replace(given, data=data)).items()
+        if value not in (unsaid[name], asked[name])
+    ]
+    if out is not None and Path(out).resolve() != run.resolve():
+        differing.append(("out", str(run), out))
     if differing:
         lines = [f"  {name.replace('_', '-')}: {a} before, {b} now" for name, a, b in differing]
         raise OptionError(
@@ -456,13 +438,13 @@ def _asked_before(run: Path, given: dict[str, Any]) -> dict[str, Any]:
             + "\n".join(lines)
             + "\nLeave that out, or begin another fit with another --out"
         )
-    if not asked.pop("is_drawn") and asked["data"] is None:
+    if asked["data"] is None and not is_drawn:
         raise OptionError(f"--resume {run}: name DATA again; its path was not kept")
-    return {**asked, "out": run}
+    return _Asked(**asked)
 
 
 def _finished(run: Path) -> Run | None:
-    """Gives the run where it is written and only what was unfinished of it is still there."""
+    """Gives the run where it is written, and removes what was unfinished of it."""
     if not run_folder.is_run_folder(run):
         return None
     config = json.loads((run / run_folder.CONFIG_FILE).read_text(encoding="utf-8"))

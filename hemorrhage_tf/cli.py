@@ -136,12 +136,6 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
 _cache = click.option(
     "--cache", type=click.Path(), help="Folder of the feature cache.  [default: the system's own]"
 )
-_cache_limit = click.option(
-    "--cache-limit",
-    metavar="SIZE",
-    help="What features may take there, such as 500MB or none; those that were used longest ago "
-    f"go first.  [default: ${LIMIT_VARIABLE}, or {DEFAULT_LIMIT}]",
-)
 
 
 @main.command(
@@ -222,7 +216,12 @@ _cache_limit = click.option(
     type=click.Choice(FEATURE_DTYPES),
 )
 @_cache
-@_cache_limit
+@click.option(
+    "--cache-limit",
+    metavar="SIZE",
+    help="What features may take there, such as 500MB or none; those that were used longest ago "
+    f"go first.  [default: ${LIMIT_VARIABLE}, or {DEFAULT_LIMIT}]",
+)
 @_setting("--test-fraction", "Share of the slices to test on.", type=float)
 @_setting("--folds", "Cross-validate in this many folds, then train on all.", type=int)
 @_setting("--repeats", "Repeat the cross-validation with other folds.", type=int)

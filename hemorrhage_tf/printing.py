@@ -499,5 +499,5 @@ def print_pruned(pruned: Pruned) -> None:
     console = _console()
     console.print(f"Removed: {size_text(pruned.bytes)}, the features of {len(pruned.removed)} sets")
     for entry in pruned.kept_in_use:
-        backbone = entry.about.get("backbone", entry.name)
+        backbone = entry.about.get("backbone", entry.path.name)
         console.print(f"Kept: {backbone}, {size_text(entry.bytes)}: in use", markup=False)

@@ -24,6 +24,7 @@ ROOMS = (
     "version",
     "errors",
     "stopping",
+    "whole_files",
     "reporting",
     "data",
     "models",

@@ -47,12 +47,12 @@ SHARED_SECONDS = 10.0
 _NOTE_AFTER_SECONDS = 10.0
 _QUOTED_LENGTH = 200
 
-# What to do where workers differ, by the name of the entry.
+# What to do where workers differ, by what the name of the entry holds.
 _ADVICE = {
     "data": "all workers must read the same slices",
-    "weights": "all workers must have the same weights file",
-    "settings": "all workers must be started with the same options",
-    "precision": "all workers need the same kind of device, or the same --mixed-precision",
+    "slices": "all workers must read the same slices",
+    "weights of": "all workers must have the same weights file",
+    "--": "all workers must be started with the same options",
 }
 _ADVICE_FOR_THE_REST = "install the same versions on all workers"
 
@@ -275,7 +275,7 @@ class SingleProcess:
         """Makes sure that all workers have the same values.
 
         Args:
-            what: for example of "version", "settings", "data" and "weights" a value or a hash.
+            what: a value or a hash for each name; of options under their names.
 
         Raises:
             ClusterError: on every worker, where any of them differs; it names them.
@@ -411,7 +411,8 @@ class Cluster(SingleProcess):
                 if text.get(name) != chief.get(name)
             ]
             if others:
-                advice = _ADVICE.get(name, _ADVICE_FOR_THE_REST)
+                known = (advice for part, advice in _ADVICE.items() if part in name)
+                advice = next(known, _ADVICE_FOR_THE_REST)
                 lines.append(
                     f"  {name}: {', '.join(others)}, the chief {_shortened(chief.get(name))}: "
                     f"{advice}"

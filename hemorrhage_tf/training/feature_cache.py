@@ -31,6 +31,7 @@ import numpy as np
 
 from hemorrhage_tf.errors import OptionError
 from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.whole_files import write_whole
 
 CACHE_VARIABLE = "HEMORRHAGE_TF_CACHE"
 LIMIT_VARIABLE = "HEMORRHAGE_TF_CACHE_LIMIT"
@@ -118,7 +119,6 @@ class Block:
     """Rows that lie together: a shard on disk, or an array in memory.
 
     Args:
-        count: rows.
         rows: the array, or None for a shard.
         path: the shard's file.
         offset: where the shard's rows begin in it, in bytes.
@@ -128,14 +128,12 @@ class Block:
 
     def __init__(
         self,
-        count: int,
         rows: np.ndarray | None = None,
         path: Path | None = None,
         offset: int = 0,
         shape: tuple[int, ...] = (),
         dtype: np.dtype | None = None,
     ) -> None:
-        self.count = count
         self.path = path
         self._rows = rows
         self._offset = offset
@@ -224,7 +222,7 @@ def read_shard(path: Path) -> tuple[np.ndarray, Block]:
     name, extra = (int.from_bytes(part, "little") for part in (lengths[:2], lengths[2:]))
     offset = info.header_offset + 30 + name + extra + header
     flat = np.ascontiguousarray(keys).view(_KEY)[:, 0] if len(keys) else np.empty(0, _KEY)
-    return flat, Block(len(flat), None, path, offset, shape, dtype)
+    return flat, Block(None, path, offset, shape, dtype)
 
 
 def _drain(member) -> None:
@@ -251,7 +249,6 @@ class FeatureCache:
         about: Mapping[str, Any] | None = None,
         dtype: str = "float32",
     ) -> None:
-        self.root = folder
         self.folder = folder / FEATURES / key
         self._reporter = reporter
         self._about = {"format": FORMAT, "dtype": dtype, **(about or {})}
@@ -268,7 +265,8 @@ class FeatureCache:
         self._hold()
         shards = self._read_all()
         small = [block for _, block in shards if block.path.stat().st_size < _SMALL_SHARD]
-        if len(small) > _MANY_SHARDS and self._merge(small):
+        if len(small) > _MANY_SHARDS:
+            self._merge(small)
             shards = self._read_all()
         return shards
 
@@ -320,7 +318,8 @@ class FeatureCache:
                 self.folder.mkdir(parents=True)
                 self._hold()
             if not (self.folder / _ABOUT).exists():
-                _write(self.folder / _ABOUT, json.dumps(self._about, sort_keys=True).encode())
+                content = json.dumps(self._about, sort_keys=True).encode()
+                write_whole(self.folder / _ABOUT, lambda file: file.write(content))
             path = self._write_shard(keys, rows.astype(self.dtype))
             return read_shard(path)[1]
         except OSError as error:
@@ -334,22 +333,14 @@ class FeatureCache:
 
     def _write_shard(self, keys: Sequence[bytes], rows: np.ndarray) -> Path:
         path = self.folder / f"{uuid.uuid4().hex}.npz"
-        partial = path.with_suffix(".part")
         flat = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY.itemsize)
-        try:
-            with open(partial, "wb") as file:
-                np.savez(file, keys=flat, rows=rows)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, lambda file: np.savez(file, keys=flat, rows=rows))
         return path
 
-    def _merge(self, blocks: Sequence[Block]) -> bool:
+    def _merge(self, blocks: Sequence[Block]) -> None:
         """Writes small shards anew as fewer large ones, where no other process uses the folder."""
         self.close()
-        with suppress(BlockingIOError, OSError), _locked(self.folder, shared=False):
+        with suppress(OSError), _locked(self.folder, shared=False):
             waiting: list[Block] = []
             size = 0
             for block in [*blocks, None]:
@@ -361,7 +352,6 @@ class FeatureCache:
                     waiting.append(block)
                     size += block.path.stat().st_size
         self._hold()
-        return True
 
     def _write_merged(self, blocks: Sequence[Block]) -> None:
         parts = [np.load(block.path, allow_pickle=False) for block in blocks]
@@ -375,15 +365,6 @@ class FeatureCache:
         self._write_shard([keys.tobytes()], rows)
         for block in blocks:
             block.path.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -419,19 +400,17 @@ def _locked(folder: Path, shared: bool):
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A part of the cache.
+    """The features of one fingerprint.
 
     Attributes:
-        name: the fingerprint's first letters, or what the part is.
         about: what it says of itself: backbone, dtype, format and others; may be empty.
-        rows: features of views that it holds; 0 where it holds none.
+        rows: views whose features it holds.
         bytes: on disk.
         used: when it was last used, seconds since 1970.
         in_use: whether a process uses it now.
         path: the folder.
     """
 
-    name: str
     about: dict[str, Any]
     rows: int
     bytes: int
@@ -520,7 +499,7 @@ def _entry(path: Path) -> CacheEntry:
         with suppress(OSError):
             used = max(used, (path / name).stat().st_mtime)
             break
-    return CacheEntry(path.name[:12], about, rows, _size(path), used, _in_use(path), path)
+    return CacheEntry(about, rows, _size(path), used, _in_use(path), path)
 
 
 def _in_use(path: Path) -> bool:
@@ -561,9 +540,7 @@ class Pruned:
     kept_in_use: tuple[CacheEntry, ...]
 
 
-def prune(
-    folder: Path, limit: int | None, older_than_days: float | None = None, keep: Iterable[str] = ()
-) -> Pruned:
+def prune(folder: Path, limit: int | None, older_than_days: float | None = None) -> Pruned:
     """Removes the features that were used longest ago until the rest is within the limit.
 
     Features of other formats, and what killed processes left behind, go first. What a process uses
@@ -573,12 +550,10 @@ def prune(
         folder: of the cache.
         limit: in bytes, or None for none.
         older_than_days: remove what was not used for so long, too; None for no such limit.
-        keep: fingerprints that stay.
 
     Returns:
         What was removed.
     """
-    kept = set(keep)
     removed, in_use, room = [], [], 0
     entries = inspect(folder, limit).entries  # the most recently used first
     for entry in entries:
@@ -587,7 +562,7 @@ def prune(
     oldest = 0.0 if older_than_days is None else time.time() - older_than_days * 86400
     for entry in reversed(entries):
         surplus = limit is not None and total > limit
-        if entry.path.name in kept or not (surplus or not entry.is_readable or entry.used < oldest):
+        if not (surplus or not entry.is_readable or entry.used < oldest):
             continue
         if remove(entry):
             removed.append(entry)
@@ -621,7 +596,7 @@ def _remove_leftovers(path: Path) -> int:
     """Removes what a killed process left half written, where nobody writes now."""
     room = 0
     with suppress(OSError), _locked(path, shared=False):
-        for partial in [*path.glob("*.part"), *path.glob(".*.part")]:
+        for partial in path.glob("*.part"):
             size = partial.stat().st_size
             partial.unlink()
             room += size

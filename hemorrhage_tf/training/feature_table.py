@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -93,12 +94,17 @@ class FeatureChunks:
         self._rows = max(1, _CHUNK_BYTES // (8 * table.width))
         self._kept: list[np.ndarray] | None = None
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows of all chunks, and width."""
+        return len(self._places), self._table.width
+
     def __iter__(self) -> Iterator[np.ndarray]:
         """Gives `(n, width)` arrays: float32, or float64 where they are standardized."""
         if self._kept is not None:
             yield from self._kept
             return
-        small = len(self._places) * self._table.width * 8 <= _IN_MEMORY_BYTES
+        small = 8 * math.prod(self.shape) <= _IN_MEMORY_BYTES
         kept = []
         for begin in range(0, len(self._places), self._rows):
             chunk = self._table.take(self._places[begin : begin + self._rows])

@@ -29,6 +29,7 @@ from hemorrhage_tf.models.choices import ChosenBackbone
 from hemorrhage_tf.models.classifier import Branch, build_feature_model
 from hemorrhage_tf.models.folding import fold_batch_normalization
 from hemorrhage_tf.reporting import Reporter, duration, size_text
+from hemorrhage_tf.training.cluster import SingleProcess
 from hemorrhage_tf.training.feature_cache import FORMAT, Block, FeatureCache, row_key, row_keys
 
 # Slices that pass through the backbone together on each replica. Fixed, and the last batch is
@@ -216,12 +217,10 @@ def compute_features(
     hashes: Sequence[str],
     views: Sequence[Sequence[int]],
     augmentation: Augmentation,
-    strategy,
+    cluster: SingleProcess,
     reporter: Reporter,
     cache_at: Path | None,
     dtype: str = "float32",
-    share: Callable[[int], range] | None = None,
-    wait: Callable[[], None] | None = None,
 ) -> FeatureRows:
     """Gives the features of slices, from the cache where it has them.
 
@@ -231,19 +230,17 @@ def compute_features(
         hashes: content hash of each.
         views: the view numbers that are wanted of each; may be of different lengths.
         augmentation: what makes the views.
-        strategy: the devices to compute on.
+        cluster: the workers, of which each computes its part into one cache; without a cache each
+            computes all.
         reporter: where progress goes.
         cache_at: the cache folder, see `cache_folder`, or None to keep nothing.
         dtype: what the cache keeps, "float32" or "float16". Default "float32".
-        share: gives of a number of slices those that this process computes, where others compute
-            the rest into the same cache; None for all.
-        wait: returns when the other processes have computed theirs; None where there is none.
 
     Returns:
         Average and max pooled features, `2 * channels` of each view.
 
     Raises:
-        HemorrhageError: a slice cannot be read any more, or another process left features out.
+        HemorrhageError: a slice cannot be read any more, or another worker left features out.
     """
     counts = np.array([len(each) for each in views], np.int64)
     keys = row_keys(
@@ -268,14 +265,16 @@ def compute_features(
             index = int(slice_of[place])
             todo.setdefault(index, []).append(views[index][place - int(begins[index])])
         items = list(todo.items())
-        mine = items if share is None else [items[number] for number in share(len(items))]
+        mine = items if cache is None else [items[number] for number in cluster.part(len(items))]
+        strategy = cluster.local_strategy()
         for names, block in _compute(
             source, slices, hashes, mine, augmentation, strategy, reporter, cache
         ):
             found.add(names, block)
-    if wait is not None:
-        wait()
-        found.add_all(cache.open() if cache is not None else [])
+    if cluster.count > 1 and cache_at is not None:
+        cluster.barrier()
+        if cache is not None and len(missing):
+            found.add_all(cache.open())
         found.check(source)
     return FeatureRows(
         *(counts, source.width, found.blocks),
@@ -363,7 +362,7 @@ def _compute(
         saved = done
         rows.clear()
         block = cache.append(names, stacked) if cache is not None else None
-        return np.array(names, "S16"), block or Block(len(stacked), stacked)
+        return np.array(names, "S16"), block or Block(stacked)
 
     description = f"Computing {source.spec.name} features"
     try:

@@ -6,7 +6,6 @@ so that a stopped pretraining goes on with those that are there.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from hemorrhage_tf.data.phantoms.sets import drawing_processes
 from hemorrhage_tf.data.readers import to_rgb
 from hemorrhage_tf.models.phantomnet import EVIDENCE, STRIDE
 from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.whole_files import write_whole
 
 IMAGE_SIZE = 160
 GRID = IMAGE_SIZE // STRIDE
@@ -101,15 +101,8 @@ def _coarse(layer: np.ndarray) -> np.ndarray:
 
 def _write_shard(folder: Path, seed: int, number: int) -> None:
     rows = [draw_sample(seed, number * SHARD + offset) for offset in range(SHARD)]
-    partial = folder / f".{number:05d}.{os.getpid()}.part"
-    try:
-        with open(partial, "wb") as file:
-            np.savez(file, **{name: np.stack([row[name] for row in rows]) for name in rows[0]})
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, folder / f"{number:05d}.npz")
-    finally:
-        partial.unlink(missing_ok=True)
+    arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    write_whole(folder / f"{number:05d}.npz", lambda file: np.savez(file, **arrays))
 
 
 def draw_samples(

@@ -4,7 +4,7 @@ No real slice takes part in it. The backbone learns to say whether there is a he
 to the phantoms' masks, where; then the head is solved on phantoms of another seed, the operating
 point is chosen on them, and all is measured on phantoms of a third one.
 
-It goes on where it was stopped. On two cores it takes about an hour and a half, most of it passes
+It goes on where it was stopped. On two cores it takes about two hours and a half, most of it passes
 over the network, so that a GPU takes minutes after the phantoms are drawn.
 """
 
@@ -49,8 +49,7 @@ class PretrainingSettings:
         test_count: phantoms that the figures are of.
         batch_size: phantoms in a step.
         learning_rates: of AdamW at its highest in each cycle (more than cycles: the first ones are
-            taken); it rises over `warmup` steps
-            and falls to 0 with a cosine.
+            taken); it rises over `warmup` steps and falls to 0 with a cosine.
         weight_decay: of AdamW.
         warmup: steps.
         l2: strength of the head's penalty, see `trainer.solve_head`. On a third of the head's

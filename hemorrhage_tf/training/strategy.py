@@ -6,7 +6,6 @@ import functools
 from pathlib import Path
 
 from hemorrhage_tf.models.backbones import BackboneSpec
-from hemorrhage_tf.training.cluster import join_cluster, read_cluster
 
 
 def resolve_strategy(name: str):
@@ -15,22 +14,16 @@ def resolve_strategy(name: str):
     Args:
         name: "auto": `MirroredStrategy` over all visible GPUs, and the default strategy where there
             is none; "mirrored": the same, and over all logical CPU devices where there is no GPU;
-            "multiworker": `MultiWorkerMirroredStrategy` over the workers of `TF_CONFIG`, see
-            `cluster`; "none": the default strategy. A `tf.distribute.Strategy` is returned as it
-            is.
+            "none": the default strategy. A `tf.distribute.Strategy` is returned as it is. What
+            "multiworker" trains with comes from `cluster.join_cluster`.
 
     Returns:
         A `tf.distribute.Strategy`.
-
-    Raises:
-        HemorrhageError: the cluster cannot be read or joined.
     """
     import tensorflow as tf
 
     if isinstance(name, tf.distribute.Strategy):
         return name
-    if name == "multiworker":
-        return join_cluster(read_cluster()).strategy
     gpus = tf.config.list_logical_devices("GPU")
     if name == "none" or (name == "auto" and not gpus):
         return tf.distribute.get_strategy()

@@ -40,8 +40,7 @@ MAX_ITERATIONS = 1000  # of L-BFGS; on the Kaggle set it takes 60 to 80
 # within 1e-5 of the optimum's; scikit-learn's own 1e-4 left them 0.02 away.
 _GRADIENT_TOLERANCE = 1e-8
 
-# Features, or an iterable of their parts that can be gone through again.
-Chunks = np.ndarray | Iterable[np.ndarray]
+Chunks = np.ndarray | FeatureChunks
 
 # Features that hardly vary are not blown up by standardizing: their variance counts as at least
 # this share of the mean variance.
@@ -120,15 +119,9 @@ def class_weight(labels: np.ndarray, kind: str) -> np.ndarray:
 
 def feature_statistics(features: Chunks) -> tuple[np.ndarray, np.ndarray]:
     """Gives mean and floored variance of `(n, width)` features, float32 `(width,)` each."""
-    count, total = 0, 0.0
-    for chunk in _chunks_of(features):
-        count += len(chunk)
-        total = total + chunk.sum(axis=0, dtype=np.float64)
-    mean = total / count
-    squares = 0.0
-    for chunk in _chunks_of(features):
-        squares = squares + np.square(chunk - mean).sum(axis=0)
-    variance = squares / count
+    count = features.shape[0]
+    mean = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in _chunks_of(features)) / count
+    variance = sum(np.square(chunk - mean).sum(axis=0) for chunk in _chunks_of(features)) / count
     floor = max(float(variance.mean()) * _VARIANCE_FLOOR, float(np.finfo(np.float32).tiny))
     return mean.astype(np.float32), np.maximum(variance, floor).astype(np.float32)
 
@@ -159,7 +152,7 @@ def solve_head(
     labels: np.ndarray,
     weights: np.ndarray,
     l2: float,
-    all_sum: Callable[[np.ndarray], np.ndarray] | None = None,
+    all_sum: Callable[[np.ndarray], np.ndarray] = SINGLE.all_sum,
 ) -> Solution:
     """Finds the one minimum of mean(weights * loss) + l2 / 2 * |kernel|^2 by L-BFGS.
 
@@ -167,13 +160,12 @@ def solve_head(
     memory. The settings of the search are those of scikit-learn's `LogisticRegression`.
 
     Args:
-        inputs: `(n, width)` standardized features, or an iterable of their chunks that can be gone
-            through again.
+        inputs: `(n, width)` standardized features, or their chunks.
         labels: `(n,)`, 0 or 1, both of them present.
         weights: `(n,)`, of the samples; with a mean of one.
         l2: strength of the penalty, which leaves the bias out.
         all_sum: sums an array over the workers that each have a part of the samples, and gives all
-            of them the same; None for one process that has all.
+            of them the same. Default for one process that has all.
 
     Returns:
         The solution; the same bytes each time, and on any number of cores or replicas.
@@ -181,9 +173,8 @@ def solve_head(
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
 
-    sum_over_all = all_sum or (lambda array: array)
-    width = _width_of(inputs)
-    total = sum_over_all(np.array([weights.sum(dtype=np.float64)]))[0]
+    width = inputs.shape[1]
+    total = all_sum(np.array([weights.sum(dtype=np.float64)]))[0]
 
     def forward(parameters: np.ndarray) -> Iterator[tuple[np.ndarray, slice, np.ndarray]]:
         begin = 0
@@ -201,7 +192,7 @@ def solve_head(
             pulls = signs * (expit(logits) - labels[part])
             sums[:width] += pulls @ exact
             sums[width] += pulls.sum()
-        sums = sum_over_all(sums) / total
+        sums = all_sum(sums) / total
         kernel = parameters[:-1]
         sums[:width] += l2 * kernel
         return float(sums[-1] + 0.5 * l2 * (kernel @ kernel)), sums[:-1]
@@ -228,7 +219,7 @@ def solve_head(
                 float(((logits > 0) == (labels[part] > 0.5)).sum()),
                 len(logits),
             )
-        loss, right, count = sum_over_all(sums)
+        loss, right, count = all_sum(sums)
     return Solution(
         found.x[:-1, np.newaxis].astype(np.float32),
         found.x[-1:].astype(np.float32),
@@ -251,10 +242,6 @@ def _my_part(count: int, cluster: SingleProcess) -> np.ndarray:
     """Gives the indices of a number of samples that this worker goes over."""
     part = cluster.part(count)
     return np.arange(part.start, part.stop, part.step)
-
-
-def _width_of(features: Chunks) -> int:
-    return next(iter(_chunks_of(features))).shape[1]
 
 
 def layers_from(backbone, name: str) -> list:
@@ -309,6 +296,17 @@ def tuned_layers(sources: Sequence[FeatureSource], fine_tune_from: str) -> list[
     ]
 
 
+def strategy_of_backbones(settings: FitSettings, cluster: SingleProcess):
+    """Gives the strategy in whose scope backbones are built.
+
+    Frozen ones are each worker's own; those that are trained, or seen in every epoch, lie on all
+    devices.
+    """
+    if settings.fine_tune_epochs or not settings.feature_cache:
+        return cluster.strategy
+    return cluster.local_strategy()
+
+
 class Trainer:
     """Trains one head after another on the same slices, and builds the classifier of the last.
 
@@ -319,10 +317,12 @@ class Trainer:
             features, and all from one model input.
         policies: of each the Keras dtype policy under which it sees, frozen, what is only trained
             on. What is evaluated passes through it in float32 always, as in the saved model.
-        strategy: the devices.
+        cluster: the workers that train together, or this process alone; and their devices.
         reporter: where progress goes.
         cache_at: the folder of the feature cache.
-        cluster: the workers that train together. Default this process alone.
+
+    Attributes:
+        head: what the last training gave.
     """
 
     def __init__(
@@ -331,22 +331,20 @@ class Trainer:
         settings: FitSettings,
         sources: Sequence[FeatureSource],
         policies: Sequence[str],
-        strategy,
+        cluster: SingleProcess,
         reporter: Reporter,
         cache_at: Path,
-        cluster: SingleProcess = SINGLE,
     ) -> None:
         self._cluster = cluster
         self._slices = slices
         self._settings = settings
         self._sources = sources
         self._policies = policies
-        self._strategy = strategy
         self._reporter = reporter
         self._cache_at = cache_at if settings.feature_cache else None
         self._augmentation = Augmentation(settings.augment, settings.seed)
         self._features: FeatureTable | None = None
-        self._head: Head | None = None
+        self.head: Head | None = None
         self._head_loop: tuple[object, Loop] | None = None
         self._warned_of_convergence = False
         self._classifier = None
@@ -388,20 +386,16 @@ class Trainer:
         self._features = FeatureTable(views, beside, self._settings.pooling)
 
     def _compute(self, source: FeatureSource, views: list[range], dtype: str) -> FeatureRows:
-        cluster = self._cluster
-        together = cluster.count > 1
         return compute_features(
             source,
             self._slices.refs,
             self._slices.hashes,
             views,
             self._augmentation,
-            cluster.local_strategy() if together else self._strategy,
+            self._cluster,
             self._reporter,
             self._cache_at,
             dtype,
-            cluster.part if together and self._cache_at is not None else None,
-            cluster.barrier if together and self._cache_at is not None else None,
         )
 
     def train(
@@ -438,31 +432,22 @@ class Trainer:
         else:
             width = self._features.width
             zeros = np.zeros((width, 1), np.float32), np.zeros(1, np.float32)
-            self._head = Head(mean, variance, *zeros)
+            self.head = Head(mean, variance, *zeros)
             history = self._train_on_pixels("head", part, advance, keep("head"))
         if self._settings.fine_tune_epochs:
             history += self._fine_tune(part, advance, keep("fine-tune"))
             return self._predict_pixels(test), history
         return self._predict_features(test), history
 
-    @property
-    def head(self) -> Head:
-        """What the last training gave."""
-        return self._head
-
-    @head.setter
-    def head(self, head: Head) -> None:
-        self._head = head
-
     def _predict_features(self, indices: np.ndarray) -> np.ndarray:
         chunks = FeatureChunks(self._features, self._features.first(indices))
-        found = [self._head.probabilities(chunk) for chunk in chunks]
+        found = [self.head.probabilities(chunk) for chunk in chunks]
         return np.concatenate(found) if found else np.empty(0)
 
     def standardized(self, indices: np.ndarray) -> Iterator[np.ndarray]:
         """Gives the features of slices as the head sees them, float32 `(n, width)` at a time."""
         for chunk in FeatureChunks(self._features, self._features.first(indices)):
-            yield standardize(chunk, self._head.mean, self._head.variance)
+            yield standardize(chunk, self.head.mean, self.head.variance)
 
     def temper(self, temperature: float) -> None:
         """Divides the head's logits by a temperature, so that every form answers calibrated.
@@ -470,9 +455,9 @@ class Trainer:
         The temperature lies in the weights: no form of the model has to know of it, and the class
         activation map's mean stays the logit.
         """
-        head = self._head
+        head = self.head
         divisor = np.float32(temperature)
-        self._head = replace(head, kernel=head.kernel / divisor, bias=head.bias / divisor)
+        self.head = replace(head, kernel=head.kernel / divisor, bias=head.bias / divisor)
 
     def classifier(self):
         """Gives the whole model, from pixels to probability, of the last training."""
@@ -482,17 +467,13 @@ class Trainer:
 
     def _build_classifier(self):
         """Builds a classifier around the backbones as they stand, with the head of now."""
-        # What is only saved is each worker's own; what is trained lies on all devices.
-        trained = self._settings.fine_tune_epochs or not self._settings.feature_cache
-        apart = self._cluster.count > 1 and not trained
-        strategy = self._cluster.local_strategy() if apart else self._strategy
-        with strategy.scope():
+        with strategy_of_backbones(self._settings, self._cluster).scope():
             classifier = build_classifier(
                 [source.branch for source in self._sources],
                 self._settings.pooling,
                 self._settings.dropout,
             )
-        head = self._head
+        head = self.head
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
         return classifier
 
@@ -501,17 +482,14 @@ class Trainer:
         weights = class_weight(labels, settings.class_weights)
         mine = _my_part(len(places), cluster)
         inputs = FeatureChunks(self._features, places[mine], (mean, variance))
-        found = solve_head(
-            *(inputs, labels[mine], weights[mine], settings.l2),
-            cluster.all_sum if cluster.count > 1 else None,
-        )
+        found = solve_head(inputs, labels[mine], weights[mine], settings.l2, cluster.all_sum)
         if not found.converged and not self._warned_of_convergence:
             self._warned_of_convergence = True
             self._reporter.warn(
                 f"L-BFGS did not converge in {found.iterations} iterations with --l2 "
                 f"{settings.l2:g}; the head is the best it found. A larger --l2 is easier to solve"
             )
-        self._head = Head(mean, variance, found.kernel, found.bias)
+        self.head = Head(mean, variance, found.kernel, found.bias)
         advance(settings.epochs)
         row = {"stage": "head", "epoch": found.iterations}
         return [{**row, "loss": found.loss, "accuracy": found.accuracy}]
@@ -521,9 +499,9 @@ class Trainer:
     ) -> list[Epoch]:
         settings = self._settings
         if self._head_loop is None:
-            with self._strategy.scope():
+            with self._cluster.strategy.scope():
                 model = build_head(self._features.width, settings.dropout)
-            self._head_loop = model, Loop(model, settings.learning_rate, self._strategy)
+            self._head_loop = model, Loop(model, settings.learning_rate, self._cluster.strategy)
         model, loop = self._head_loop
         loop.rewind()
         weights = class_weight(labels, settings.class_weights)
@@ -545,7 +523,7 @@ class Trainer:
         history = loop.train(
             "head", settings.epochs, training, validation, patience, advance, keeper
         )
-        self._head = Head(mean, variance, *model.get_layer("logit").get_weights())
+        self.head = Head(mean, variance, *model.get_layer("logit").get_weights())
         return history
 
     def _fine_tune(self, part: Part, advance, keeper) -> list[Epoch]:
@@ -569,12 +547,12 @@ class Trainer:
         settings = self._settings
         fine_tuning = stage == "fine-tune"
         self._classifier = self._build_classifier()
-        with self._strategy.scope():
+        with self._cluster.strategy.scope():
             to_logits = keras.Model(
                 self._classifier.input, self._classifier.get_layer("logit").output
             )
         rate = settings.fine_tune_learning_rate if fine_tuning else settings.learning_rate
-        loop = Loop(to_logits, rate, self._strategy)
+        loop = Loop(to_logits, rate, self._cluster.strategy)
         labels = self._slices.labels
         # Fine-tuning goes on with views that the head has not seen.
         first_view = 1 + (settings.epochs if fine_tuning else 0)
@@ -596,9 +574,9 @@ class Trainer:
         epochs = settings.fine_tune_epochs if fine_tuning else settings.epochs
         patience = settings.early_stopping
         history = loop.train(stage, epochs, training, validation, patience, advance, keeper)
-        self._head = Head(
-            self._head.mean,
-            self._head.variance,
+        self.head = Head(
+            self.head.mean,
+            self.head.variance,
             *self._classifier.get_layer("logit").get_weights(),
         )
         return history

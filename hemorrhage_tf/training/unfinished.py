@@ -24,6 +24,7 @@ import numpy as np
 
 from hemorrhage_tf.errors import HemorrhageError, OptionError, OutputError
 from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.whole_files import write_whole
 
 SUFFIX = ".unfinished"
 _FIT = "fit.json"
@@ -116,12 +117,13 @@ class Unfinished:
                     shutil.rmtree(self.folder / name, ignore_errors=True)
             for name in ("trainings", "epochs"):
                 (self.folder / name).mkdir(exist_ok=True)
-            for leftover in [*self.folder.rglob("*.part"), *self.folder.glob(".*.part")]:
+            for leftover in list(self.folder.rglob("*.part")):
                 with suppress(OSError):
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             if request is None:
                 value = {"id": self.id, "asked": dict(asked), "identity": dict(identity)}
-                _write(self.folder / _FIT, json.dumps(value, indent=2, sort_keys=True).encode())
+                content = json.dumps(value, indent=2, sort_keys=True).encode()
+                write_whole(self.folder / _FIT, lambda file: file.write(content))
         except OSError as error:
             raise OutputError(
                 f"{self.folder}: cannot be written ({error.strerror or error}). Make room, or "
@@ -195,7 +197,7 @@ class Unfinished:
 
     def _keep(self, path: Path, values: Mapping[str, Any]) -> None:
         try:
-            _write(path, _packed(values))
+            write_whole(path, lambda file: file.write(_packed(values)))
         except OSError as error:
             if not self._is_told:
                 self._is_told = True
@@ -266,18 +268,6 @@ def _unpacked(content: bytes) -> dict[str, Any]:
             else:
                 values[name] = value
     return values
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _short(value: Any) -> str:

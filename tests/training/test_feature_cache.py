@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorder import Recorder
 
 from hemorrhage_tf.errors import OptionError
-from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training import feature_cache
 from hemorrhage_tf.training.feature_cache import (
     CACHE_VARIABLE,
@@ -25,17 +25,6 @@ from hemorrhage_tf.training.feature_cache import (
     prune,
     row_key,
 )
-
-
-class Recorder(Reporter):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 def keys_of(names) -> list[bytes]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recorder
 from PIL import Image
 
 from hemorrhage_tf.data import model_input as model_input_module
@@ -16,6 +17,7 @@ from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weight
 from hemorrhage_tf.models.choices import choose_backbones
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training import features as features_module
+from hemorrhage_tf.training.cluster import SINGLE
 from hemorrhage_tf.training.feature_cache import CACHE_VARIABLE
 from hemorrhage_tf.training.features import (
     BATCH_SIZE,
@@ -29,16 +31,12 @@ INPUT = ModelInput(SIZE)
 MORE_THAN_A_BATCH = BATCH_SIZE + 8
 
 
-class Recorder(Reporter):
-    """Keeps the warnings, and how many views were computed each time."""
+class Recorder(recorder.Recorder):
+    """Also keeps how many views were computed each time."""
 
     def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.warnings: list[str] = []
+        super().__init__()
         self.computed: list[int] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
     @contextmanager
     def progress(self, description, total):
@@ -70,15 +68,13 @@ def pictures(tmp_path_factory) -> list[Path]:
 
 
 def compute(source, paths, cache_at, views=(0,), reporter=None, names=("noise",)):
-    import tensorflow as tf
-
     found = compute_features(
         source,
         paths,
         [content_hash(read_slice(path)) for path in paths],
         [list(views)] * len(paths),
         Augmentation(names, 0),
-        tf.distribute.get_strategy(),
+        SINGLE,
         reporter or Reporter(quiet=True),
         cache_at,
     )
@@ -195,8 +191,6 @@ class TestComputeFeatures:
         assert reporter.computed == [4 + 2 * 2]
 
     def test_different_numbers_of_views(self, source, pictures):
-        import tensorflow as tf
-
         hashes = [content_hash(read_slice(path)) for path in pictures[:3]]
         found = compute_features(
             source,
@@ -204,7 +198,7 @@ class TestComputeFeatures:
             hashes,
             [[], [0], [2, 0, 1]],
             Augmentation(("noise",), 0),
-            tf.distribute.get_strategy(),
+            SINGLE,
             Reporter(quiet=True),
             None,
         )

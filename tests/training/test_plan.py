@@ -4,22 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recorder import Recorder
 
 from hemorrhage_tf.data.manifest import Manifest, Record
 from hemorrhage_tf.data.scan import ScannedSlices
 from hemorrhage_tf.errors import DataError, OptionError
-from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training.plan import make_plan
 from hemorrhage_tf.training.settings import FitSettings
-
-
-class Recorder(Reporter):
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 def make_slices(labels, groups=None, split=None, patients=None, exact=(), near=()):

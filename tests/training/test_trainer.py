@@ -15,6 +15,7 @@ from hemorrhage_tf.errors import OptionError
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
 from hemorrhage_tf.models.classifier import build_feature_model
 from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.training.cluster import SINGLE
 from hemorrhage_tf.training.features import FeatureSource
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.trainer import (
@@ -49,15 +50,14 @@ def slices(tmp_path_factory):
 
 
 def make_trainer(slices, cache: Path, policy: str = "float32", quiet: bool = True, **settings):
-    import tensorflow as tf
 
     values = {"backbone": "tiny", "image_size": SIZE, "views": 2, "solver": "adam", "epochs": 3}
     chosen = FitSettings(**{**values, "batch_size": 5, "learning_rate": 0.01, **settings})
     backbone = build_backbone("tiny", "none", SIZE, None, 0)
     spec = backbone_spec("tiny")
     source = FeatureSource(spec, backbone, weights_hash(backbone), None, INPUT, "float32")
-    strategy, reporter = tf.distribute.get_strategy(), Reporter(quiet=quiet)
-    trainer = Trainer(slices, chosen, [source], [policy], strategy, reporter, cache)
+    reporter = Reporter(quiet=quiet)
+    trainer = Trainer(slices, chosen, [source], [policy], SINGLE, reporter, cache)
     everything = np.arange(len(slices))
     trainer.prepare(everything, everything)
     return trainer, backbone

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from recorder import Recorder
 
 from hemorrhage_tf.errors import OptionError, OutputError
 from hemorrhage_tf.reporting import Reporter
@@ -15,17 +16,6 @@ from hemorrhage_tf.training import unfinished
 from hemorrhage_tf.training.unfinished import Unfinished, folder_of, read_request, run_of
 
 ASKED, IDENTITY = {"data": "slices"}, {"--seed": 0, "slices": "abc"}
-
-
-class Recorder(Reporter):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 @pytest.fixture

@@ -1,0 +1,16 @@
+"""A reporter whose warnings tests look at."""
+
+from __future__ import annotations
+
+from hemorrhage_tf.reporting import Reporter
+
+
+class Recorder(Reporter):
+    """Prints nothing, and keeps the warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
