@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -207,11 +208,16 @@ def fill(folder: Path, key: str, used: float, values: int = 2500) -> FeatureCach
     return cache
 
 
-def _use(folder: Path, key: str, pipe) -> None:
-    cache = FeatureCache(folder, key, Recorder())
-    cache.open()
-    pipe.send("in use")
-    pipe.recv()
+USE = """
+import sys
+from pathlib import Path
+from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.training.feature_cache import FeatureCache
+cache = FeatureCache(Path(sys.argv[1]), sys.argv[2], Reporter(quiet=True))
+cache.open()
+print("in use", flush=True)
+sys.stdin.readline()
+"""
 
 
 class TestPrune:
@@ -233,20 +239,21 @@ class TestPrune:
 
     def test_what_another_process_uses_stays(self, tmp_path):
         fill(tmp_path, "used", 1e9)
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_use, args=(tmp_path, "used", theirs))
-        process.start()
+        process = subprocess.Popen(
+            [sys.executable, "-c", USE, str(tmp_path), "used"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         try:
-            assert ours.recv() == "in use"
+            assert process.stdout.readline() == "in use\n"
             os.utime(tmp_path / "features" / "used" / ".used", (1e9, 1e9))
             assert inspect(tmp_path, None).entries[0].in_use
             pruned = prune(tmp_path, 0)
             assert not pruned.removed and len(pruned.kept_in_use) == 1
             assert not clear(tmp_path).removed
         finally:
-            ours.send("done")
-            process.join()
+            process.communicate("done\n")
         assert len(prune(tmp_path, 0).removed) == 1
 
     def test_leftovers_and_other_versions_go(self, tmp_path):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-import multiprocessing
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,19 @@ from hemorrhage_tf.training import unfinished
 from hemorrhage_tf.training.unfinished import Unfinished, folder_of, read_request, run_of
 
 ASKED, IDENTITY = {"data": "slices"}, {"--seed": 0, "slices": "abc"}
+
+
+BEGIN = """
+import json, sys
+from pathlib import Path
+from hemorrhage_tf.errors import OutputError
+from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.training.unfinished import Unfinished
+try:
+    Unfinished(Path(sys.argv[1]), Reporter(quiet=True)).begin(*json.loads(sys.argv[2]))
+except OutputError as error:
+    print(error)
+"""
 
 
 @pytest.fixture
@@ -146,12 +161,12 @@ class TestUnfinished:
 
     def test_another_process_is_kept_out(self, tmp_path, reporter):
         state = begun(tmp_path / "run", reporter)
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_begin, args=(tmp_path / "run", theirs))
-        process.start()
-        assert "another process works on this run" in ours.recv()
-        process.join()
+        done = subprocess.run(
+            [sys.executable, "-c", BEGIN, str(tmp_path / "run"), json.dumps([ASKED, IDENTITY])],
+            capture_output=True,
+            text=True,
+        )
+        assert "another process works on this run" in done.stdout
         state.close()
 
     @given(arrays.arrays(st.sampled_from([np.float32, np.int64]), arrays.array_shapes()))
@@ -159,11 +174,3 @@ class TestUnfinished:
         found = unfinished._unpacked(unfinished._packed({"a": array, "b": [array]}))
         np.testing.assert_array_equal(found["a"], array)
         np.testing.assert_array_equal(found["b"][0], array)
-
-
-def _begin(run: Path, pipe) -> None:
-    try:
-        begun(run, Recorder())
-        pipe.send("no error")
-    except OutputError as error:
-        pipe.send(str(error))
