@@ -46,18 +46,24 @@ from hemorrhage_tf.inference import (
 from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, join_hashes
 from hemorrhage_tf.models.choices import join_values
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
-from hemorrhage_tf.reporting import Reporter, import_tensorflow
+from hemorrhage_tf.reporting import Reporter, import_tensorflow, reporting
+from hemorrhage_tf.stopping import on_stop
 from hemorrhage_tf.training import run as run_folder
 from hemorrhage_tf.training.features import build_source, cache_folder
 from hemorrhage_tf.training.loop import Epoch
 from hemorrhage_tf.training.plan import Fold, make_plan
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.strategy import resolve_precision, resolve_strategy
+from hemorrhage_tf.training.tensorboard import FIGURES, TrainingWatch
 from hemorrhage_tf.training.trainer import Trainer, make_part
 
 PHANTOM_COUNT = 200
 FEATURE_DISTANCE = "feature distance"
 LOOKED_AT = 64  # slices, at most, whose features are compared with the training's
+STOPPED_FIT = (
+    "Stopped. No run was written; features that were computed are kept, so the same command goes "
+    "on from there."
+)
 INNER_FOLDS = 5  # of the training part of a single split, for temperature and operating point
 
 
@@ -123,6 +129,8 @@ def fit(
     prevalence: float | None = None,
     audit: bool = True,
     cache: str | Path | None = None,
+    log_json: str | Path | None = None,
+    tensorboard: str | Path | None = None,
     quiet: bool = False,
     **settings: Any,
 ) -> Run:
@@ -142,6 +150,10 @@ def fit(
             predictive values are given for besides that of the data.
         audit: also find what gives the labels away beside anatomy. Default True.
         cache: the folder that features are kept in; None for the system's own place.
+        log_json: a file to append what happens to, an object of JSON a line, see
+            `event_log.EventLog`; None for none.
+        tensorboard: a folder of TensorBoard's to write curves and figures to while it trains, see
+            `training.tensorboard.TrainingWatch`; None for none.
         quiet: print no progress and no notes. Default False.
         **settings: see `training.settings.FitSettings`.
 
@@ -151,9 +163,65 @@ def fit(
     Raises:
         HemorrhageError: a mistake in the options or the data, see its message.
     """
-    begin = time.monotonic()
-    reporter = Reporter(quiet=quiet)
     out = Path(out) if out is not None else Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    _check_beside(out, log_json, tensorboard)
+    options = {
+        "overwrite": overwrite,
+        "positive": positive,
+        "target": target,
+        "anonymize": anonymize,
+        "skip_bad": skip_bad,
+        "prevalence": prevalence,
+        "audit": audit,
+    }
+    with reporting("fit", {**options, **settings}, log_json, quiet) as reporter:
+        run = _fit(
+            data,
+            reporter,
+            out=out,
+            cache=cache,
+            tensorboard=tensorboard,
+            settings=settings,
+            **options,
+        )
+        figures = {name: run.metrics[name] for name in FIGURES}
+        reporter.event("result", path=str(out), report=run.report, figures=figures)
+    return run
+
+
+def _check_beside(out: Path, log_json: str | Path | None, tensorboard: str | Path | None) -> None:
+    """Refuses to write into the run folder what is written before the run is."""
+    run = out.resolve()
+    for option, given, path in (
+        ("--log-json", log_json, Path(log_json or "")),
+        ("--tensorboard", tensorboard, Path(tensorboard or "", out.name)),
+    ):
+        at = path.resolve()
+        if given is not None and (at.is_relative_to(run) or run.is_relative_to(at)):
+            raise OptionError(
+                f"{option} {given}: {path} lies in the place of the run folder {out}, which is "
+                "written whole at the end. Name another place"
+            )
+
+
+def _fit(
+    data: str | Path | Manifest | None,
+    reporter: Reporter,
+    *,
+    out: Path,
+    overwrite: bool,
+    positive: str | None,
+    target: str | None,
+    anonymize: bool,
+    skip_bad: bool,
+    prevalence: float | None,
+    audit: bool,
+    cache: str | Path | None,
+    tensorboard: str | Path | None,
+    settings: dict[str, Any],
+) -> Run:
+    begin = time.monotonic()
+    on_stop(STOPPED_FIT)
     run_folder.check_output(out, overwrite)
     check_prevalence(prevalence)
     cache_at = cache_folder(cache)
@@ -168,6 +236,7 @@ def fit(
     else:
         chosen = _settings(settings)
     _check_operating_point(chosen)  # before slices are read, which may take long
+    watch = TrainingWatch(tensorboard, out.name, reporter)
     manifest = read_manifest(data, positive, target, anonymize, reporter)
     # Of phantoms, how some of them look is nothing to warn of.
     slices = scan(manifest, Reporter(quiet=True) if is_drawn else reporter, skip_bad)
@@ -183,6 +252,7 @@ def fit(
 
     with reporter.stage("Importing TensorFlow"):
         import_tensorflow()
+    watch.settings(chosen.to_dict())
     strategy = resolve_strategy(chosen.strategy)
     with reporter.stage(f"Building {chosen.backbone}"), strategy.scope():
         sources = [build_source(each, model_input, chosen.seed) for each in chosen.backbones]
@@ -192,7 +262,7 @@ def fit(
         np.arange(len(slices)) if chosen.folds else plan[0].train,
         np.concatenate([fold.test for fold in plan]),
     )
-    result = _train(trainer, slices, plan, chosen, reporter)
+    result = _train(trainer, slices, plan, chosen, reporter, watch)
     metrics = _metrics(slices, plan, result, chosen, prevalence)
     if audited is not None and audited.best_shortcut is not None:
         best = audited.best_shortcut
@@ -240,6 +310,7 @@ def fit(
         documents.write_run_card(beside, out.name, metadata, config, metrics, audited)
         config["seconds"] = round(time.monotonic() - begin, 1)
         run_folder.write_json(beside / run_folder.CONFIG_FILE, config)
+    watch.finish(metrics, reporter.seconds)
     return Run(out, config, metrics)
 
 
@@ -255,6 +326,7 @@ def evaluate(
     report: str | Path | None = None,
     flips: bool = False,
     skip_bad: bool = False,
+    log_json: str | Path | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Computes a model's figures on labeled slices, each with its interval.
@@ -275,12 +347,43 @@ def evaluate(
         flips: average each slice's logit over its flips, which takes four times as long. Default
             False.
         skip_bad: go on without files and rows that cannot be used. Default False.
+        log_json: a file to append what happens to, an object of JSON a line, see
+            `event_log.EventLog`; None for none.
         quiet: print no progress and no notes. Default False.
 
     Returns:
         The evaluation. Where labels are of whole scans, so are its metrics: a scan counts with the
         mean of its three highest probabilities.
     """
+    options = {
+        "positive": positive,
+        "target": target,
+        "window": window,
+        "prevalence": prevalence,
+        "flips": flips,
+        "skip_bad": skip_bad,
+    }
+    with reporting("evaluate", options, log_json, quiet) as reporter:
+        found = _evaluate(model, data, reporter, against=against, report=report, **options)
+        figures = {name: found.metrics[name] for name in FIGURES}
+        reporter.event("result", report=found.report, figures=figures, level=found.level)
+    return found
+
+
+def _evaluate(
+    model: str | Path | Model | Run | Manifest | None,
+    data: str | Path | Manifest | None,
+    reporter: Reporter,
+    *,
+    against: str | Path | Model | Run | None,
+    positive: str | None,
+    target: str | None,
+    window: str | Sequence[str] | None,
+    prevalence: float | None,
+    report: str | Path | None,
+    flips: bool,
+    skip_bad: bool,
+) -> Evaluation:
     if data is None:
         model, data = None, model
     if isinstance(data, Model | Run) or (
@@ -291,7 +394,6 @@ def evaluate(
     if data is None:
         raise OptionError("no labeled slices are named. Name DATA, as fit takes it")
     check_prevalence(prevalence)
-    reporter = Reporter(quiet=quiet)
     manifest = read_manifest(data, positive, target, reporter=reporter)
     slices = scan(manifest, reporter, skip_bad)
     loaded = _loaded(model, reporter, flips)
@@ -670,6 +772,7 @@ def _train(
     plan: list[Fold],
     settings: FitSettings,
     reporter: Reporter,
+    watch: TrainingWatch,
 ) -> _Result:
     """Trains every fold, and on all slices last where there are several.
 
@@ -685,15 +788,18 @@ def _train(
         held_out = np.zeros(len(slices))
         for number, (train, test) in enumerate(inner):
             part = make_part(slices, train, settings, settings.seed + number)
-            held_out[test] = trainer.train(part, test, advance)[0]
+            on_epoch = watch.training(f"calibration {number + 1}")
+            held_out[test] = trainer.train(part, test, advance, on_epoch)[0]
         for number, fold in enumerate(plan):
             part = make_part(slices, fold.train, settings, settings.seed + number)
-            found, history = trainer.train(part, fold.test, advance)
+            on_epoch = watch.training(_training_name(fold, plan))
+            found, history = trainer.train(part, fold.test, advance, on_epoch)
             raw.append(found)
             histories.append(history)
         if len(plan) > 1:
             part = make_part(slices, np.arange(len(slices)), settings, settings.seed)
-            _, history = trainer.train(part, np.array([], np.int64), advance)
+            on_epoch = watch.training("all slices")
+            _, history = trainer.train(part, np.array([], np.int64), advance, on_epoch)
             histories.append(history)
 
     fit = _cross_fit(slices, plan, raw, inner, held_out, settings)
@@ -708,6 +814,13 @@ def _train(
         probabilities = [apply_temperature(raw[0], fit.temperature)]
         decisions = [probabilities[0] >= fit.point.threshold]
     return _Result(probabilities, decisions, histories, fit.point, fit.temperature)
+
+
+def _training_name(fold: Fold, plan: list[Fold]) -> str:
+    if len(plan) == 1:
+        return "training part"
+    repeats = max(each.repeat for each in plan)
+    return f"repeat {fold.repeat} fold {fold.number}" if repeats > 1 else f"fold {fold.number}"
 
 
 def _inner_folds(

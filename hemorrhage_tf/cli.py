@@ -24,7 +24,7 @@ from hemorrhage_tf.exporters.options import (
 from hemorrhage_tf.models.backbones import BACKBONES, EMBEDDED_BACKBONE
 from hemorrhage_tf.models.classifier import POOLINGS
 from hemorrhage_tf.models.embedded import EMBEDDED_MODEL
-from hemorrhage_tf.reporting import interruptible
+from hemorrhage_tf.stopping import STOPPED, interruptible, leave
 from hemorrhage_tf.training.settings import (
     CALIBRATIONS,
     CLASS_WEIGHTS,
@@ -35,7 +35,8 @@ from hemorrhage_tf.training.settings import (
 )
 from hemorrhage_tf.version import __version__
 
-INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
+# What a shell reports of a command that Ctrl-C or SIGTERM ended.
+INTERRUPTED, TERMINATED = 130, 143
 
 # TensorFlow's own log lines would bury the command's.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -49,6 +50,14 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except SystemExit as ending:
+            if ending.code in (INTERRUPTED, TERMINATED):
+                leave(ending.code)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with interruptible():
@@ -61,13 +70,9 @@ class _Group(click.Group):
                 raise
             click.echo(f"Error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo(
-                "Stopped. No run was written; features that were computed are kept, so the same "
-                "command goes on from there.",
-                err=True,
-            )
-            ctx.exit(INTERRUPTED)
+        except KeyboardInterrupt as stop:
+            click.echo(getattr(stop, "message", STOPPED), err=True)
+            ctx.exit(getattr(stop, "exit_code", INTERRUPTED))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -122,6 +127,12 @@ _flips = click.option(
     "--flips",
     is_flag=True,
     help="Average over each slice and its flips, which takes four times as long.",
+)
+_log_json = click.option(
+    "--log-json",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="File to append what happens to, a JSON object a line.",
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 
@@ -260,6 +271,13 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and
     help="Keep Patient IDs, and paths that name a patient, out of the run folder.",
 )
 @_skip_bad
+@_log_json
+@click.option(
+    "--tensorboard",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Folder of TensorBoard's to write curves and figures to, while it trains.",
+)
 @click.pass_context
 def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
     """Train a classifier on DATA and write a run folder.
@@ -300,6 +318,7 @@ def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
 @_window
 @_flips
 @_skip_bad
+@_log_json
 @_as_json
 def evaluate(models: tuple[str, ...], data: str, as_json: bool, **options: Any) -> None:
     """Compute the figures of MODEL on labeled DATA, and compare it with OTHER.

@@ -23,6 +23,8 @@ PACKAGE = ROOT / "hemorrhage_tf"
 ROOMS = (
     "version",
     "errors",
+    "event_log",
+    "stopping",
     "reporting",
     "data",
     "models",

@@ -122,6 +122,7 @@ class Loop:
         validation: Samples | None,
         patience: int,
         advance: Callable[[int], None],
+        on_epoch: Callable[[Epoch], None] | None = None,
     ) -> list[Epoch]:
         """Trains, and puts the best weights back where it watches a validation part.
 
@@ -132,12 +133,14 @@ class Loop:
             validation: the samples to validate on, or None.
             patience: epochs without a lower validation loss before stopping; 0 for never.
             advance: called with the number of epochs just done or left out.
+            on_epoch: called with each epoch's row of the history as soon as it is over, or None.
 
         Returns:
             For each epoch its stage, its number from 1, loss and accuracy, and validation_loss and
             validation_accuracy where there is a validation part.
         """
         history: list[Epoch] = []
+        tell = on_epoch or (lambda row: None)
         best_loss, best_epoch, best = np.inf, 0, None
         for epoch in range(epochs):
             row: Epoch = {"stage": stage, "epoch": epoch + 1}
@@ -145,9 +148,11 @@ class Loop:
             history.append(row)
             advance(1)
             if validation is None:
+                tell(row)
                 continue
             loss, accuracy = self._means(self._test_pass, validation)
             row["validation_loss"], row["validation_accuracy"] = loss, accuracy
+            tell(row)
             if loss < best_loss:
                 best_loss, best_epoch = loss, epoch
                 best = [variable.numpy() for variable in self._trainable]

@@ -265,6 +265,7 @@ class Trainer:
         self._head: Head | None = None
         self._head_loop: tuple[object, Loop] | None = None
         self._warned_of_convergence = False
+        self._on_epoch: Callable[[Epoch], None] | None = None
         self._classifier = None
         self._backbones_start: list | None = None
         self._tuned: list[list] = []
@@ -319,7 +320,11 @@ class Trainer:
         )
 
     def train(
-        self, part: Part, test: np.ndarray, advance: Callable[[int], None]
+        self,
+        part: Part,
+        test: np.ndarray,
+        advance: Callable[[int], None],
+        on_epoch: Callable[[Epoch], None] | None = None,
     ) -> tuple[np.ndarray, list[Epoch]]:
         """Trains one head, and fine-tunes the backbone where that is asked for.
 
@@ -327,10 +332,12 @@ class Trainer:
             part: what to train and validate on.
             test: indices of the slices to predict; may be empty.
             advance: called with the number of epochs just done.
+            on_epoch: called with each row of the history as soon as it is known, or None.
 
         Returns:
             float32 probabilities of the test slices, and the history.
         """
+        self._on_epoch = on_epoch
         if self._backbones_start is not None:
             for source, start in zip(self._sources, self._backbones_start, strict=True):
                 source.backbone.set_weights(start)
@@ -400,7 +407,10 @@ class Trainer:
         self._head = Head(mean, variance, found.kernel, found.bias)
         advance(settings.epochs)
         row = {"stage": "head", "epoch": found.iterations}
-        return [{**row, "loss": found.loss, "accuracy": found.accuracy}]
+        row |= {"loss": found.loss, "accuracy": found.accuracy}
+        if self._on_epoch is not None:
+            self._on_epoch(row)
+        return [row]
 
     def _train_on_features(self, part, rows, labels, mean, variance, advance) -> list[Epoch]:
         import tensorflow as tf
@@ -426,7 +436,9 @@ class Trainer:
             dataset = tf.data.Dataset.from_tensor_slices(standardize(pooled, mean, variance))
             validation = self._validation(dataset, part)
         patience = settings.early_stopping
-        history = loop.train("head", settings.epochs, training, validation, patience, advance)
+        history = loop.train(
+            "head", settings.epochs, training, validation, patience, advance, self._on_epoch
+        )
         self._head = Head(mean, variance, *model.get_layer("logit").get_weights())
         return history
 
@@ -472,7 +484,7 @@ class Trainer:
             validation = self._validation(self._pixels(part.validation, 0), part)
         epochs = settings.fine_tune_epochs if fine_tuning else settings.epochs
         patience = settings.early_stopping
-        history = loop.train(stage, epochs, training, validation, patience, advance)
+        history = loop.train(stage, epochs, training, validation, patience, advance, self._on_epoch)
         self._head = Head(
             self._head.mean,
             self._head.variance,
