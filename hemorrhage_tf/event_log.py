@@ -13,7 +13,6 @@ import sys
 import traceback
 from collections.abc import Mapping
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 from time import monotonic
@@ -154,6 +153,8 @@ def failure(error: BaseException) -> dict[str, Any]:
 
 
 def _installed(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import
+
     try:
         return version(name)
     except PackageNotFoundError:
