@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ from hemorrhage_tf.inference import (
 from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, fingerprint, join_hashes
 from hemorrhage_tf.models.choices import join_values
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
-from hemorrhage_tf.reporting import Reporter, import_tensorflow, size_text
+from hemorrhage_tf.reporting import Reporter, import_tensorflow, reporting, size_text
 from hemorrhage_tf.stopping import on_stop
 from hemorrhage_tf.training import feature_cache, unfinished
 from hemorrhage_tf.training import run as run_folder
@@ -62,6 +63,7 @@ from hemorrhage_tf.training.loop import Epoch
 from hemorrhage_tf.training.plan import Fold, make_plan
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.strategy import resolve_precision, resolve_strategy
+from hemorrhage_tf.training.tensorboard import FIGURES, TrainingWatch
 from hemorrhage_tf.training.trainer import Head, Trainer, make_part, strategy_of_backbones
 
 PHANTOM_COUNT = 200
@@ -136,6 +138,8 @@ def fit(
     audit: bool = True,
     cache: str | Path | None = None,
     cache_limit: str | None = None,
+    log_json: str | Path | None = None,
+    tensorboard: str | Path | None = None,
     quiet: bool = False,
     **settings: Any,
 ) -> Run:
@@ -164,6 +168,10 @@ def fit(
         cache_limit: what the features in the cache may take after the fit, such as "20GB", or
             "none"; those that were used longest ago are removed. None for
             `$HEMORRHAGE_TF_CACHE_LIMIT`, else 20 GB.
+        log_json: a file to append what happens to, an object of JSON a line, see
+            `event_log.EventLog`; None for none.
+        tensorboard: a folder of TensorBoard's to write curves and figures to while it trains, see
+            `training.tensorboard.TrainingWatch`; None for none.
         quiet: print no progress and no notes. Default False.
         **settings: see `training.settings.FitSettings`.
 
@@ -173,24 +181,61 @@ def fit(
     Raises:
         HemorrhageError: a mistake in the options or the data, see its message.
     """
-    reporter = Reporter(quiet=quiet)
     limit = cache_limit_of(cache_limit)
-    cache_at = cache_folder(cache)
     asked = _Asked(
         *(data, overwrite, positive, target),
         *(anonymize, skip_bad, prevalence, audit, settings),
     )
+    finished = None
     if resume is None:
         run = Path(out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S"))
-        is_named = out is not None
-        return _fit(asked, run, is_named, cache_at, limit, reporter)
-    run = unfinished.run_of(Path(resume))
-    finished = _finished(run)
-    if finished is not None:
-        reporter.note(f"{run} is finished; nothing was left to do.")
-        return finished
-    asked = _asked_before(run, asked, out)
-    return _fit(asked, run, True, cache_at, limit, reporter, resumed=True)
+    else:
+        run = unfinished.run_of(Path(resume))
+        finished = _finished(run)
+        if finished is None:
+            asked = _asked_before(run, asked, out)
+    _check_beside(run, log_json, tensorboard)
+    log_json = _log_of_worker(log_json, asked)
+    with reporting("fit", asked.to_log(resume is not None), log_json, quiet) as reporter:
+        if finished is None:
+            found = _fit(
+                *(asked, run, out is not None or resume is not None),
+                *(cache_folder(cache), limit, tensorboard, reporter, resume is not None),
+            )
+        else:
+            reporter.note(f"{run} is finished; nothing was left to do.")
+            found = finished
+        figures = {name: found.metrics[name] for name in FIGURES}
+        reporter.event("result", path=str(run), report=found.report, figures=figures)
+    return found
+
+
+def _check_beside(run: Path, log_json: str | Path | None, tensorboard: str | Path | None) -> None:
+    """Refuses to write into the run folder what is written before the run is."""
+    places = run.resolve(), unfinished.folder_of(run).resolve()
+    for option, given, path in (
+        ("--log-json", log_json, Path(log_json or "")),
+        ("--tensorboard", tensorboard, Path(tensorboard or "", run.name)),
+    ):
+        at = path.resolve()
+        if given is not None and any(
+            at.is_relative_to(place) or place.is_relative_to(at) for place in places
+        ):
+            raise OptionError(
+                f"{option} {given}: {path} lies in the place of the run folder {run}, which is "
+                "written whole at the end. Name another place"
+            )
+
+
+def _log_of_worker(log_json: str | Path | None, asked: _Asked) -> Path | None:
+    """Gives each of several workers, which have the same command line, a log of its own."""
+    if log_json is None:
+        return None
+    path = Path(log_json)
+    if asked.settings.get("strategy") != "multiworker":
+        return path
+    index = read_cluster().index
+    return path.with_suffix(f".worker-{index}{path.suffix}") if index else path
 
 
 @dataclass(frozen=True)
@@ -219,6 +264,11 @@ class _Asked:
             path = str(Path(self.data).resolve())
         return {**vars(self), "data": path, "is_drawn": self.data is None}
 
+    def to_log(self, resumed: bool) -> dict[str, Any]:
+        """Gives what the event log holds of it, which names no data."""
+        options = {name: value for name, value in vars(self).items() if name != "data"}
+        return {**options.pop("settings"), **options, "resumed": resumed}
+
 
 def _fit(
     asked: _Asked,
@@ -226,8 +276,9 @@ def _fit(
     out_is_named: bool,
     cache_at: Path,
     limit: int | None,
+    tensorboard: str | Path | None,
     reporter: Reporter,
-    resumed: bool = False,
+    resumed: bool,
 ) -> Run:
     """Reads the slices, and does the rest beside what is kept of an unfinished fit."""
     begin = time.monotonic()
@@ -248,6 +299,7 @@ def _fit(
     cluster: SingleProcess = SINGLE
     if chosen.strategy == "multiworker":
         cluster = _joined_cluster(out, out_is_named, cache_at, chosen, reporter)
+    watch = TrainingWatch(tensorboard if cluster.is_chief else None, out.name, reporter, resumed)
     manifest = read_manifest(data, asked.positive, asked.target, asked.anonymize, reporter)
     # Of phantoms, how some of them look is nothing to warn of.
     slices = scan(manifest, Reporter(quiet=True) if is_drawn else reporter, asked.skip_bad)
@@ -263,7 +315,7 @@ def _fit(
         with cluster.explained():
             run = _train_and_write(
                 *(asked, slices, plan, chosen, model_input),
-                *(out, cache_at, cluster, state, reporter, begin),
+                *(out, cache_at, cluster, state, watch, reporter, begin),
             )
             cluster.barrier()  # the others leave when the run is written
         state.remove()
@@ -301,6 +353,7 @@ def _train_and_write(
     cache_at: Path,
     cluster: SingleProcess,
     state: unfinished.Unfinished,
+    watch: TrainingWatch,
     reporter: Reporter,
     begin: float,
 ) -> Run:
@@ -314,6 +367,7 @@ def _train_and_write(
 
     with reporter.stage("Importing TensorFlow"):
         import_tensorflow()
+    watch.settings(chosen.to_dict())
     if cluster is SINGLE:  # its devices are asked for only now that TensorFlow is imported
         cluster = SingleProcess(resolve_strategy(chosen.strategy))
     scope = strategy_of_backbones(chosen, cluster).scope()
@@ -325,7 +379,7 @@ def _train_and_write(
         np.arange(len(slices)) if chosen.folds else plan[0].train,
         np.concatenate([fold.test for fold in plan]),
     )
-    result = _train(trainer, slices, plan, chosen, reporter, state)
+    result = _train(trainer, slices, plan, chosen, reporter, state, watch)
     metrics = _metrics(slices, plan, result, chosen, asked.prevalence)
     if audited is not None and audited.best_shortcut is not None:
         best = audited.best_shortcut
@@ -379,6 +433,7 @@ def _train_and_write(
         documents.write_run_card(beside, out.name, metadata, config, metrics, audited)
         config["seconds"] = round(time.monotonic() - begin, 1)
         run_folder.write_json(beside / run_folder.CONFIG_FILE, config)
+    watch.finish(metrics, reporter.seconds)
     return Run(out, config, metrics)
 
 
@@ -524,6 +579,7 @@ def evaluate(
     report: str | Path | None = None,
     flips: bool = False,
     skip_bad: bool = False,
+    log_json: str | Path | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Computes a model's figures on labeled slices, each with its interval.
@@ -544,12 +600,43 @@ def evaluate(
         flips: average each slice's logit over its flips, which takes four times as long. Default
             False.
         skip_bad: go on without files and rows that cannot be used. Default False.
+        log_json: a file to append what happens to, an object of JSON a line, see
+            `event_log.EventLog`; None for none.
         quiet: print no progress and no notes. Default False.
 
     Returns:
         The evaluation. Where labels are of whole scans, so are its metrics: a scan counts with the
         mean of its three highest probabilities.
     """
+    options = {
+        "positive": positive,
+        "target": target,
+        "window": window,
+        "prevalence": prevalence,
+        "flips": flips,
+        "skip_bad": skip_bad,
+    }
+    with reporting("evaluate", options, log_json, quiet) as reporter:
+        found = _evaluate(model, data, reporter, against=against, report=report, **options)
+        figures = {name: found.metrics[name] for name in FIGURES}
+        reporter.event("result", report=found.report, figures=figures, level=found.level)
+    return found
+
+
+def _evaluate(
+    model: str | Path | Model | Run | Manifest | None,
+    data: str | Path | Manifest | None,
+    reporter: Reporter,
+    *,
+    against: str | Path | Model | Run | None,
+    positive: str | None,
+    target: str | None,
+    window: str | Sequence[str] | None,
+    prevalence: float | None,
+    report: str | Path | None,
+    flips: bool,
+    skip_bad: bool,
+) -> Evaluation:
     if data is None:
         model, data = None, model
     if isinstance(data, Model | Run) or (
@@ -560,7 +647,6 @@ def evaluate(
     if data is None:
         raise OptionError("no labeled slices are named. Name DATA, as fit takes it")
     check_prevalence(prevalence)
-    reporter = Reporter(quiet=quiet)
     manifest = read_manifest(data, positive, target, reporter=reporter)
     slices = scan(manifest, reporter, skip_bad)
     loaded = _loaded(model, reporter, flips)
@@ -940,6 +1026,7 @@ def _train(
     settings: FitSettings,
     reporter: Reporter,
     state: unfinished.Unfinished,
+    watch: TrainingWatch,
 ) -> _Result:
     """Trains every fold, and on all slices last where there are several.
 
@@ -956,20 +1043,26 @@ def _train(
     with explained_read_errors(), advancing as advance:
         held_out = np.zeros(len(slices))
 
-        def train(name: str, chosen: np.ndarray, test: np.ndarray, number: int = 0):
+        def train(
+            name: str, title: str, chosen: np.ndarray, test: np.ndarray, number: int = 0
+        ) -> tuple[np.ndarray, list[Epoch]]:
             return _train_once(
-                trainer, slices, settings, state, advance, name, chosen, test, number
+                *(trainer, slices, settings, state, watch, advance),
+                *(name, title, chosen, test, number),
             )
 
         for number, (chosen, test) in enumerate(inner):
-            held_out[test] = train(f"inner-{number + 1}", chosen, test, number)[0]
+            title = f"calibration {number + 1}"
+            held_out[test] = train(f"inner-{number + 1}", title, chosen, test, number)[0]
         for number, fold in enumerate(plan):
             name = f"repeat-{fold.repeat}-fold-{fold.number}"
-            found, history = train(name, fold.train, fold.test, number)
+            title = _training_name(fold, plan)
+            found, history = train(name, title, fold.train, fold.test, number)
             raw.append(found)
             histories.append(history)
         if len(plan) > 1:
-            _, history = train("all", np.arange(len(slices)), np.array([], np.int64))
+            nothing = np.array([], np.int64)
+            _, history = train("all", "all slices", np.arange(len(slices)), nothing)
             histories.append(history)
 
     fit = _cross_fit(slices, plan, raw, inner, held_out, settings)
@@ -991,8 +1084,10 @@ def _train_once(
     slices: ScannedSlices,
     settings: FitSettings,
     state: unfinished.Unfinished,
+    watch: TrainingWatch,
     advance: Callable[[int], None],
     name: str,
+    title: str,
     chosen: np.ndarray,
     test: np.ndarray,
     number: int,
@@ -1004,7 +1099,9 @@ def _train_once(
         advance(trainer.epochs)
         return before["probabilities"], before["history"]
     part = make_part(slices, chosen, settings, settings.seed + number)
-    found, history = trainer.train(part, test, advance, lambda stage: state.keeper(name, stage))
+    on_epoch = watch.training(title)
+    keep = partial(state.keeper, name)
+    found, history = trainer.train(part, test, advance, keep, on_epoch)
     # Fine-tuned weights lie in the state after the last epoch, and are brought back from there.
     if not settings.fine_tune_epochs or name.startswith(("inner", "repeat")):
         head = trainer.head
@@ -1017,6 +1114,13 @@ def _train_once(
             },
         )
     return found, history
+
+
+def _training_name(fold: Fold, plan: list[Fold]) -> str:
+    if len(plan) == 1:
+        return "training part"
+    repeats = max(each.repeat for each in plan)
+    return f"repeat {fold.repeat} fold {fold.number}" if repeats > 1 else f"fold {fold.number}"
 
 
 def _inner_folds(

@@ -130,6 +130,12 @@ _flips = click.option(
     is_flag=True,
     help="Average over each slice and its flips, which takes four times as long.",
 )
+_log_json = click.option(
+    "--log-json",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="File to append what happens to, a JSON object a line.",
+)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
 
 
@@ -292,6 +298,13 @@ _cache = click.option(
     help="Keep Patient IDs, and paths that name a patient, out of the run folder.",
 )
 @_skip_bad
+@_log_json
+@click.option(
+    "--tensorboard",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Folder of TensorBoard's to write curves and figures to, while it trains.",
+)
 @click.pass_context
 def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
     """Train a classifier on DATA and write a run folder.
@@ -336,6 +349,7 @@ def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
 @_window
 @_flips
 @_skip_bad
+@_log_json
 @_as_json
 def evaluate(models: tuple[str, ...], data: str, as_json: bool, **options: Any) -> None:
     """Compute the figures of MODEL on labeled DATA, and compare it with OTHER.

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import NoReturn
@@ -43,6 +43,7 @@ class Stop(KeyboardInterrupt):
 
 _stopped_by: int | None = None
 _message = STOPPED
+_last_words: list[Callable[[int], None]] = []
 
 
 def on_stop(message: str) -> None:
@@ -60,6 +61,20 @@ def raise_if_stopped() -> None:
     """Raises Stop again where a signal's first one was swallowed."""
     if _stopped_by is not None:
         raise Stop(_stopped_by, _message)
+
+
+@contextmanager
+def last_words(speak: Callable[[int], None]) -> Iterator[None]:
+    """Has something called, in a thread, where the process has to leave without unwinding.
+
+    Args:
+        speak: is given the signal. It has a second.
+    """
+    _last_words.append(speak)
+    try:
+        yield
+    finally:
+        _last_words.remove(speak)
 
 
 @contextmanager
@@ -161,6 +176,8 @@ def _leave_now(signum: int, errors: int | None) -> NoReturn:
             shown = "\n\x1b[?25h" if os.isatty(errors) else ""
             with suppress(OSError):
                 os.write(errors, f"{shown}{_message}\n".encode(errors="backslashreplace"))
+        for each in list(_last_words):
+            each(signum)
 
     with suppress(RuntimeError):  # a process that is ending starts no thread
         speaking = threading.Thread(target=speak, daemon=True)

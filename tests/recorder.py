@@ -12,5 +12,5 @@ class Recorder(Reporter):
         super().__init__(quiet=True)
         self.warnings: list[str] = []
 
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
+    def warn(self, text: str, names: str = "") -> None:
+        self.warnings.append(text + names)

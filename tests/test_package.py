@@ -23,6 +23,7 @@ PACKAGE = ROOT / "hemorrhage_tf"
 ROOMS = (
     "version",
     "errors",
+    "event_log",
     "stopping",
     "whole_files",
     "reporting",

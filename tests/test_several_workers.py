@@ -71,13 +71,19 @@ def test_two_workers_give_what_one_process_gives(tmp_path):
     )
     command = [sys.executable, str(LOCAL), "2", str(data), "--no-audit", *options()]
     command += ["--strategy", "multiworker", "--out", str(tmp_path / "two")]
-    command += ["--cache", str(tmp_path / "c2")]
+    command += ["--cache", str(tmp_path / "c2"), "--log-json", str(tmp_path / "log.jsonl")]
+    command += ["--tensorboard", str(tmp_path / "board")]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     two = tmp_path / "two"
+    for name in ("log.jsonl", "log.worker-1.jsonl"):  # each of its own
+        events = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        assert events[0]["event"] == "start" and events[-1]["event"] == "result"
+        assert len({event.get("process") for event in events} - {None}) == 1
+    assert [path.name for path in (tmp_path / "board").iterdir()] == ["two"]  # the chief's alone
     assert sorted(each.name for each in tmp_path.glob("two*")) == ["two"]
     np.testing.assert_allclose(probabilities(two), probabilities(one.path), atol=1e-5)
     of_two = weights(two)

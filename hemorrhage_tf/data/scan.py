@@ -276,7 +276,8 @@ def raise_or_skip(
     if lines:
         reporter.warn(
             f"these look unlike axial slices of a whole head CT ({len(suspicions)}), and are used "
-            f"all the same:\n{lines}"
+            "all the same",
+            f":\n{lines}",
         )
 
 

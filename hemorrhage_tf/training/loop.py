@@ -161,6 +161,7 @@ class Loop:
         patience: int,
         advance: Callable[[int], None],
         keeper: Keeper | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
     ) -> list[Epoch]:
         """Trains, and puts the best weights back where it watches a validation part.
 
@@ -172,6 +173,7 @@ class Loop:
             patience: epochs without a lower validation loss before stopping; 0 for never.
             advance: called with the number of epochs just done or left out.
             keeper: what keeps the state after each epoch and gives the last one back; or None.
+            on_epoch: called with each epoch's row of the history as soon as it is over, or None.
 
         Returns:
             For each epoch its stage, its number from 1, loss and accuracy, and validation_loss and
@@ -212,6 +214,8 @@ class Loop:
                 stopped = bool(patience) and epoch - best_epoch >= patience
             if keeper is not None:
                 keeper.keep(state, stopped or epoch + 1 == epochs)
+            if on_epoch is not None:
+                on_epoch(row)
             advance(epochs - epoch if stopped else 1)
             if stopped:
                 break

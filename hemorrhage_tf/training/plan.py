@@ -113,7 +113,8 @@ def _given_split(
     if near:
         reporter.warn(
             f"{len(near)} pairs of near-duplicates stand on both sides of the split column, so "
-            f"the figures may flatter the model: {', '.join(near[:5])}"
+            "the figures may flatter the model",
+            f": {', '.join(near[:5])}",
         )
     leaks = tuple(f"{problem.path}: {problem.reason}" for problem in problems)
     return Fold(1, 1, train, test, leaks)

@@ -347,6 +347,7 @@ class Trainer:
         self.head: Head | None = None
         self._head_loop: tuple[object, Loop] | None = None
         self._warned_of_convergence = False
+        self._on_epoch: Callable[[Epoch], None] | None = None
         self._classifier = None
         self._backbones_start: list | None = None
         self._tuned: list[list] = []
@@ -404,6 +405,7 @@ class Trainer:
         test: np.ndarray,
         advance: Callable[[int], None],
         keep: Callable[[str], Keeper | None] = lambda stage: None,
+        on_epoch: Callable[[Epoch], None] | None = None,
     ) -> tuple[np.ndarray, list[Epoch]]:
         """Trains one head, and fine-tunes the backbone where that is asked for.
 
@@ -412,10 +414,12 @@ class Trainer:
             test: indices of the slices to predict; may be empty.
             advance: called with the number of epochs just done.
             keep: gives for a stage, "head" or "fine-tune", what keeps its epochs; or None.
+            on_epoch: called with each row of the history as soon as it is known, or None.
 
         Returns:
             float32 probabilities of the test slices, and the history.
         """
+        self._on_epoch = on_epoch
         if self._backbones_start is not None:
             for source, start in zip(self._sources, self._backbones_start, strict=True):
                 source.backbone.set_weights(start)
@@ -492,7 +496,10 @@ class Trainer:
         self.head = Head(mean, variance, found.kernel, found.bias)
         advance(settings.epochs)
         row = {"stage": "head", "epoch": found.iterations}
-        return [{**row, "loss": found.loss, "accuracy": found.accuracy}]
+        row |= {"loss": found.loss, "accuracy": found.accuracy}
+        if self._on_epoch is not None:
+            self._on_epoch(row)
+        return [row]
 
     def _train_on_features(
         self, part, places, labels, mean, variance, advance, keeper
@@ -521,7 +528,8 @@ class Trainer:
             validation = self._validation(lambda chosen: inputs_of(of_validation[chosen]), part)
         patience = settings.early_stopping
         history = loop.train(
-            "head", settings.epochs, training, validation, patience, advance, keeper
+            *("head", settings.epochs, training, validation, patience, advance),
+            *(keeper, self._on_epoch),
         )
         self.head = Head(mean, variance, *model.get_layer("logit").get_weights())
         return history
@@ -573,7 +581,9 @@ class Trainer:
             )
         epochs = settings.fine_tune_epochs if fine_tuning else settings.epochs
         patience = settings.early_stopping
-        history = loop.train(stage, epochs, training, validation, patience, advance, keeper)
+        history = loop.train(
+            *(stage, epochs, training, validation, patience, advance, keeper, self._on_epoch)
+        )
         self.head = Head(
             self.head.mean,
             self.head.variance,

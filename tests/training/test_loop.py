@@ -180,6 +180,24 @@ class TestHistory:
         validation = {"validation_loss", "validation_accuracy"}
         assert set(row) == {"stage", "epoch", "loss", "accuracy"} | validation
 
+    @pytest.mark.parametrize("validates", [False, True])
+    def test_each_row_is_told_whole_before_the_next_epoch(self, validates):
+        x, labels = blobs()
+        _, loop = make_loop()
+        validation = samples(x, labels) if validates else None
+        told: list[tuple[int, dict]] = []
+        asked: list[int] = []
+
+        def training(epoch: int):
+            asked.append(epoch)
+            return samples(x, labels)
+
+        history = loop.train(
+            *("head", 3, training, validation, 0, lambda steps: None),
+            on_epoch=lambda row: told.append((len(asked), dict(row))),
+        )
+        assert told == [(number + 1, row) for number, row in enumerate(history)]
+
     def test_each_epoch_asks_for_its_own_samples(self):
         x, labels = blobs()
         _, loop = make_loop()
