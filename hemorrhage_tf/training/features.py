@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -367,7 +368,10 @@ def _compute(
     description = f"Computing {source.spec.name} features"
     try:
         with explained_read_errors(), reporter.progress(description, len(keys)) as advance:
-            for images in strategy.experimental_distribute_dataset(dataset):
+            # Beside other workers TensorFlow waits ten seconds at the end of a dataset; so its
+            # batches are counted.
+            batches = iter(strategy.experimental_distribute_dataset(dataset))
+            for images in islice(batches, -(-len(keys) // batch_size)):
                 rows.append(forward(images))
                 count = min(batch_size, len(keys) - done)
                 done += count
