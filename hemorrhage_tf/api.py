@@ -374,6 +374,10 @@ def _train_and_write(
     with reporter.stage(f"Building {chosen.backbone}"), scope:
         sources = [build_source(each, model_input, chosen.seed) for each in chosen.backbones]
     policies = [resolve_precision(chosen.mixed_precision, source.spec) for source in sources]
+    precision = join_values(
+        {source.spec.name: policy for source, policy in zip(sources, policies, strict=True)}
+    )
+    cluster.agree({"precision of the features": precision})
     trainer = Trainer(slices, chosen, sources, policies, cluster, reporter, cache_at)
     trainer.prepare(
         np.arange(len(slices)) if chosen.folds else plan[0].train,
@@ -405,9 +409,7 @@ def _train_and_write(
         "head_solver": chosen.head_solver,
         "data": _data_config(slices),
         "model": metadata.to_dict(),
-        "training_feature_precision": join_values(
-            {source.spec.name: policy for source, policy in zip(sources, policies, strict=True)}
-        ),
+        "training_feature_precision": precision,
         "training_look": _training_look(slices, plan, trainer, chosen),
         "replicas": cluster.strategy.num_replicas_in_sync,
         "id": state.id,

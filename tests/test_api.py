@@ -25,7 +25,7 @@ from hemorrhage_tf.models.embedded import read_embedded
 from hemorrhage_tf.training.run import RUN_FILES
 from hemorrhage_tf.training.trainer import Trainer
 
-QUICK = {"backbone": "tiny", "image_size": 32, "epochs": 2, "quiet": True}
+QUICK = {"backbone": "tiny", "image_size": 32, "epochs": 2, "audit": False, "quiet": True}
 
 
 def rows(path):
@@ -34,7 +34,7 @@ def rows(path):
 
 
 def test_fit_writes_a_whole_run_folder(kaggle_folder, tmp_path):
-    run = htf.fit(kaggle_folder, out=tmp_path / "run", **QUICK)
+    run = htf.fit(kaggle_folder, out=tmp_path / "run", **{**QUICK, "audit": True})
     written = {*RUN_FILES, "audit.json", "model_card.md", "model_card.json"}
     assert set(os.listdir(run.path)) == written
     assert os.listdir(tmp_path / "run") and not list(tmp_path.glob(".run.*"))
@@ -330,6 +330,41 @@ def test_a_disk_that_takes_no_more_leaves_no_run_and_says_so(kaggle_folder, tmp_
     assert [path.name for path in out.parent.iterdir()] == ["limited.unfinished"]
 
 
+def test_a_cache_that_cannot_be_written_is_warned_of_and_changes_nothing(
+    kaggle_folder, tmp_path, capsys
+):
+    settings = dict(QUICK)
+    usual = htf.fit(kaggle_folder, out=tmp_path / "usual", **settings)
+    capsys.readouterr()
+    # Not even the administrator, as whom tests may run, makes a folder there.
+    settings["quiet"] = False
+    run = htf.fit(kaggle_folder, out=tmp_path / "run", cache="/proc/features", **settings)
+    assert capsys.readouterr().err.count("the feature cache cannot be written") == 1
+    for name in ("metrics.json", "predictions.csv"):
+        assert (run.path / name).read_bytes() == (usual.path / name).read_bytes()
+
+
+def test_two_fits_at_once_on_one_cache(kaggle_folder, tmp_path, cache):
+    usual = htf.fit(kaggle_folder, out=tmp_path / "usual", cache=tmp_path / "own", **QUICK)
+    command = [sys.executable, "-m", "hemorrhage_tf", "fit", str(kaggle_folder), "--no-audit"]
+    command += ["--backbone", "tiny", "--image-size", "32", "--epochs", "2", "--out"]
+    fits = [
+        subprocess.Popen(
+            [*command, str(tmp_path / name)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("first", "second")
+    ]
+    noted = [fit.communicate(timeout=300)[1] for fit in fits]
+    assert [fit.returncode for fit in fits] == [0, 0], noted
+    assert "Warning" not in "".join(noted)
+    for name in ("metrics.json", "predictions.csv"):
+        for run in ("first", "second"):
+            assert (tmp_path / run / name).read_bytes() == (usual.path / name).read_bytes()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_fit_leaves_no_run_and_keeps_its_features(kaggle_folder, tmp_path, cache, how):
     out = tmp_path / "runs" / "stopped"
@@ -368,7 +403,7 @@ class Stop(BaseException):
 def test_a_resumed_fit_ends_with_the_bytes_of_a_whole_one(
     kaggle_folder, tmp_path, cache, monkeypatch, solver, after
 ):
-    settings = {**QUICK, "solver": solver, "folds": 3, "audit": False}
+    settings = {**QUICK, "solver": solver, "folds": 3}
     whole = htf.fit(kaggle_folder, out=tmp_path / "whole", **settings)
     trainings = []
     original = Trainer.train

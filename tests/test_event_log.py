@@ -14,7 +14,7 @@ import hemorrhage_tf as htf
 from hemorrhage_tf.errors import DataError, OptionError, OutputError
 from hemorrhage_tf.event_log import EventLog, failure
 
-QUICK = {"backbone": "tiny", "image_size": 32, "epochs": 2, "quiet": True}
+QUICK = {"backbone": "tiny", "image_size": 32, "epochs": 2, "audit": False, "quiet": True}
 
 
 def read(path):

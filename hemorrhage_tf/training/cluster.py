@@ -52,6 +52,7 @@ _ADVICE = {
     "data": "all workers must read the same slices",
     "slices": "all workers must read the same slices",
     "weights of": "all workers must have the same weights file",
+    "precision": "name one that all workers have with --mixed-precision",
     "--": "all workers must be started with the same options",
 }
 _ADVICE_FOR_THE_REST = "install the same versions on all workers"

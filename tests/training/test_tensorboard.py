@@ -15,7 +15,7 @@ from hemorrhage_tf.training import tensorboard
 from hemorrhage_tf.training.tensorboard import TrainingWatch
 from hemorrhage_tf.training.trainer import Trainer
 
-QUICK = {"backbone": "tiny", "image_size": 32, "quiet": True}
+QUICK = {"backbone": "tiny", "image_size": 32, "audit": False, "quiet": True}
 ROW = {"stage": "head", "epoch": 1, "loss": 0.5, "accuracy": 0.75}
 
 
@@ -183,7 +183,7 @@ class TestFit:
 
         board, log = tmp_path / "board", tmp_path / "log.jsonl"
         watched = {"tensorboard": board, "log_json": log}
-        settings = QUICK | {"solver": "adam", "epochs": 2, "folds": 2, "audit": False}
+        settings = QUICK | {"solver": "adam", "epochs": 2, "folds": 2}
         original, trainings = Trainer.train, []
 
         def train(self, *arguments):
