@@ -240,16 +240,17 @@ def packed(facts: Sequence[Facts]) -> tuple[dict[str, np.ndarray], list[list[Any
     return arrays, [[each.mode, each.file_format, sorted(each.metadata)] for each in facts]
 
 
-def facts_of(path: str | Path, pixels: np.ndarray) -> Facts:
+def facts_of(path: str | Path, pixels: np.ndarray, picture: np.ndarray | None = None) -> Facts:
     """Gathers what the baselines and the comparison of the classes need of one slice.
 
     Args:
         path: its file, of which only the header is read.
         pixels: what `read_slice` gave for it: uint8 `(height, width)` or `(height, width, 3)`, or
             float32 `(height, width)` in HU, of which the brain window is looked at.
+        picture: what `picture_of` gave for them; None to make it.
     """
     is_hounsfield = pixels.dtype != np.uint8
-    pixels = picture_of(pixels)
+    pixels = picture_of(pixels) if picture is None else picture
     gray = _gray(pixels)
     marks, mark_share = edge_marks(gray)
     size = (_THUMBNAIL_SIZE, _THUMBNAIL_SIZE)

@@ -175,7 +175,7 @@ def _look(ref: SliceRef, for_audit: bool) -> _Look | Problem:
         picture = picture_of(pixels)
         small = duplicates.thumbnails(picture)
         content, shares = duplicates.contents(picture)
-        facts = facts_of(ref.path, pixels)
+        facts = facts_of(ref.path, pixels, picture)
         key = bytes.fromhex(content_hash(pixels))
         head_share, warning = 0.0, None
         if not for_audit:

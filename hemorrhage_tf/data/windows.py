@@ -66,11 +66,19 @@ class Window:
                 # Far beyond the window the exponential would overflow.
                 gray = 255 / (1 + np.exp(np.clip(-4 * (distance / self.width), -80, 80)))
             elif self.function == "linear_exact":
-                gray = (distance / self.width + 0.5) * 255
+                # In place, here and below: making arrays takes longer than the arithmetic.
+                gray = distance
+                gray /= self.width
+                gray += 0.5
+                gray *= 255
             elif self.width == 1:  # the formula's ramp has no width left: a step
                 gray = np.where(distance > -0.5, 255, 0)
             else:
-                gray = ((distance + 0.5) / (self.width - 1) + 0.5) * 255
+                gray = distance
+                gray += 0.5
+                gray /= self.width - 1
+                gray += 0.5
+                gray *= 255
         return np.clip(gray, 0, 255).astype(np.float32)
 
 
