@@ -22,15 +22,15 @@ from hemorrhage_tf.data.columns import FileColumn
 from hemorrhage_tf.data.phantoms.draw import draw_phantom
 from hemorrhage_tf.data.resemblance import cropped_pairs
 
-SIZE = 160
+SEED, SIZE = 17, 160
 CHUNK = 50
 
 
-def draw(begin: int, seed: int = 17) -> list[np.ndarray]:
+def draw(begin: int) -> list[np.ndarray]:
     """Draws some phantoms, cut to what they show."""
     found = []
     for index in range(begin, begin + CHUNK):
-        hounsfield = draw_phantom(seed, index, size=SIZE).hounsfield
+        hounsfield = draw_phantom(SEED, index, size=SIZE).hounsfield
         pixels = (hounsfield.clip(0, 80) * (255 / 80)).astype(np.uint8)
         rows, columns = (np.flatnonzero((pixels > 24).any(axis=axis)) for axis in (1, 0))
         if rows.size and columns.size:

@@ -333,11 +333,10 @@ def test_a_disk_that_takes_no_more_leaves_no_run_and_says_so(kaggle_folder, tmp_
 def test_a_cache_that_cannot_be_written_is_warned_of_and_changes_nothing(
     kaggle_folder, tmp_path, capsys
 ):
-    settings = dict(QUICK)
-    usual = htf.fit(kaggle_folder, out=tmp_path / "usual", **settings)
+    usual = htf.fit(kaggle_folder, out=tmp_path / "usual", **QUICK)
     capsys.readouterr()
+    settings = QUICK | {"quiet": False}
     # Not even the administrator, as whom tests may run, makes a folder there.
-    settings["quiet"] = False
     run = htf.fit(kaggle_folder, out=tmp_path / "run", cache="/proc/features", **settings)
     assert capsys.readouterr().err.count("the feature cache cannot be written") == 1
     for name in ("metrics.json", "predictions.csv"):

@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ from hemorrhage_tf.models.folding import fold_batch_normalization
 from hemorrhage_tf.reporting import Reporter, duration, size_text
 from hemorrhage_tf.training.cluster import SingleProcess
 from hemorrhage_tf.training.feature_cache import FORMAT, Block, FeatureCache, row_key, row_keys
+from hemorrhage_tf.training.loop import whole_pass
 
 # Slices that pass through the backbone together on each replica. Fixed, and the last batch is
 # padded to it, so that a feature does not depend on how many others were missing.
@@ -368,10 +368,8 @@ def _compute(
     description = f"Computing {source.spec.name} features"
     try:
         with explained_read_errors(), reporter.progress(description, len(keys)) as advance:
-            # Beside other workers TensorFlow waits ten seconds at the end of a dataset; so its
-            # batches are counted.
-            batches = iter(strategy.experimental_distribute_dataset(dataset))
-            for images in islice(batches, -(-len(keys) // batch_size)):
+            dealt = strategy.experimental_distribute_dataset(dataset)
+            for images in whole_pass(dealt, len(keys), batch_size):
                 rows.append(forward(images))
                 count = min(batch_size, len(keys) - done)
                 done += count

@@ -7,8 +7,9 @@ replicas. So a last batch that does not divide evenly weighs the same on any num
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -90,6 +91,19 @@ def _dealt(inputs_of, labels, weights, batch_size: int, cluster) -> Samples:
         (labels[chosen].astype(np.float32), weighed, shares)
     )
     return Samples(tf.data.Dataset.zip((inputs_of(chosen), targets)), len(labels), deal)
+
+
+def whole_pass(dataset: Iterable[Any], samples: int, batch_size: int) -> Iterator[Any]:
+    """Gives the batches of a dataset of known length without asking for one beyond the last.
+
+    Beside other workers TensorFlow waits ten seconds before it says that a dataset has ended.
+
+    Args:
+        dataset: of batches.
+        samples: how many there are in all.
+        batch_size: of each batch; the last may be smaller.
+    """
+    return islice(dataset, -(-samples // batch_size))
 
 
 class Loop:

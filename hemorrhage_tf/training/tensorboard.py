@@ -178,17 +178,15 @@ def _own_folder(folder: Path, name: str, resumed: bool) -> Path:
     number, last = 1, None
     while True:
         own = folder / (name if number == 1 else f"{name} {number}")
+        if resumed and last is not None and not own.exists():
+            return last
         try:
             own.mkdir(parents=True)
+            return own
         except FileExistsError:
             if not own.is_dir():
                 raise
             number, last = number + 1, own
-            continue
-        if resumed and last is not None:
-            own.rmdir()
-            return last
-        return own
 
 
 def _writer(folder: Path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ from hemorrhage_tf.training.feature_table import (
     window_order,
 )
 from hemorrhage_tf.training.features import FeatureRows, FeatureSource, compute_features
-from hemorrhage_tf.training.loop import Epoch, Keeper, Loop, Samples, batches
+from hemorrhage_tf.training.loop import Epoch, Keeper, Loop, Samples, batches, whole_pass
 from hemorrhage_tf.training.settings import FitSettings
 
 VALIDATION_FRACTION = 0.2  # of the training part, held out for early stopping
@@ -619,9 +618,10 @@ class Trainer:
         )
         mine = _my_part(len(indices), self._cluster)
         dataset = self._pixels(indices[mine], 0).batch(self._settings.batch_size)
-        # Beside other workers TensorFlow waits ten seconds at the end of a dataset.
-        counted = islice(dataset, -(-len(indices[mine]) // self._settings.batch_size))
-        found = [forward(images).numpy()[:, 0] for images in counted]
+        found = [
+            forward(images).numpy()[:, 0]
+            for images in whole_pass(dataset, len(indices[mine]), self._settings.batch_size)
+        ]
         probabilities = np.zeros(len(indices), np.float32)
         if found:
             probabilities[mine] = np.concatenate(found)

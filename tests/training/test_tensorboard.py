@@ -99,7 +99,6 @@ class TestTrainingWatch:
 import sys
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training.tensorboard import TrainingWatch
-from hemorrhage_tf.training.trainer import Trainer
 watch = TrainingWatch(None, "first", Reporter())
 watch.settings({"folds": 5})
 watch.training("fold 1")({"stage": "head", "epoch": 1, "loss": 0.5, "accuracy": 0.5})
@@ -120,7 +119,6 @@ import resource, sys
 import tensorflow as tf
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training.tensorboard import TrainingWatch
-from hemorrhage_tf.training.trainer import Trainer
 watch = TrainingWatch(sys.argv[1], "first", Reporter())
 on_epoch = watch.training("fold 1")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
