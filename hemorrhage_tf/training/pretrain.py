@@ -60,8 +60,8 @@ class PretrainingSettings:
         seed: of the phantoms and of everything that is drawn.
     """
 
-    count: int = 40_000
-    epochs: tuple[int, ...] = (4, 2, 4)
+    count: int = 64_000
+    epochs: tuple[int, ...] = (7,)
     head_count: int = 6_000
     test_count: int = 4_000
     batch_size: int = 32

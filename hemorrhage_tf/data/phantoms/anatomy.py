@@ -16,6 +16,9 @@ from hemorrhage_tf.data.phantoms.canvas import Canvas, Shape, step
 CSF, WHITE, GRAY, MUSCLE, FAT, BLOOD_VESSEL = 7.0, 29.5, 37.5, 52.0, -85.0, 46.0
 DIPLOE, TABLE, SINUS_AIR = 600.0, 1500.0, -960.0
 
+# Of bone, as much of a slice as makes brain look as bright as blood.
+BONE_SEEN = 0.025
+
 SIDES = (-1, 1)
 
 
@@ -72,6 +75,35 @@ class Head:
         """Notes what a shape covers in a map of the whole canvas."""
         part = to[shape.window]
         np.maximum(part, shape.alpha, out=part)
+
+    def grazed(
+        self,
+        x: float,
+        y: float,
+        radius_x: float,
+        radius_y: float,
+        angle: float,
+        rng: np.random.Generator,
+    ) -> Shape:
+        """Gives how much of a slice is covered by bone that comes up into it as a dome.
+
+        It is the most in the middle and falls to nothing at the edge, as it does where a slice is
+        as thick as the dome is high; blood has an edge instead.
+
+        Args:
+            x: of its middle, in mm.
+            y: of its middle, in mm.
+            radius_x: in mm, before it is turned.
+            radius_y: in mm, before it is turned.
+            angle: that it is turned by, in radians.
+            rng: where its uneven outline comes from.
+        """
+        # With an edge as wide as the ellipse, coverage tells how far out of the middle a pixel is.
+        blur = 2 * min(radius_x, radius_y)
+        shape = self.canvas.ellipse(x, y, radius_x, radius_y, angle, 0.3, blur, rng)
+        outward = 2 * (1 - shape.alpha)
+        dome = np.clip(1 - outward * outward, 0, 1)
+        return Shape(shape.window, dome * self.brain[shape.window])
 
     def random_place(
         self, rng: np.random.Generator, shallowest: float, deepest: float
@@ -570,13 +602,15 @@ def _skull_base(head: Head) -> None:
                     canvas.paint(lens, 70, shown)
     if shown := _within(front, 0.225, 0.315, 0.04):
         # The roofs of the orbits come up into the slice, so that bone covers a part of it.
-        for side in SIDES:
-            roof = canvas.ellipse(
-                side * rng.normal(30, 4) * k, rng.normal(-58, 5) * k, rng.uniform(6, 18),
-                rng.uniform(6, 16), rng.uniform(-0.5, 0.5), 0.35, blur=rng.uniform(3, 10), rng=rng,
+        x, y, peak = rng.normal(30, 4) * k, rng.normal(-58, 5) * k, rng.uniform(0.1, 1)
+        wide, long = rng.uniform(6, 18), rng.uniform(6, 16)
+        for side in SIDES:  # more of one than of the other, since no head lies quite straight
+            grown = rng.uniform(0.7, 1.15)
+            roof = head.grazed(
+                side * x + rng.normal(0, 1.5), y + rng.normal(0, 2), wide * grown, long * grown,
+                rng.uniform(-0.5, 0.5), rng,
             )  # fmt: skip
-            value = np.exp(rng.uniform(np.log(50), np.log(900)))
-            canvas.paint(_inside(head, roof), value, shown * rng.uniform(0.3, 1))
+            canvas.paint(roof, 900, shown * peak * rng.uniform(0.6, 1))
     if shown := _within(front, -1, 0.095, 0.03):
         for side in SIDES:
             maxillary = canvas.ellipse(
@@ -597,14 +631,15 @@ def _skull_base(head: Head) -> None:
             canvas.paint(sinus, SINUS_AIR, shown)
     if shown := _within(head.level, 0.1, 0.3, 0.05):
         # Temporal bone that the slice only grazes.
+        x, y, peak = rng.normal(50, 7) * k, rng.normal(2, 14) * k, rng.uniform(0.08, 0.9)
+        wide, long = rng.uniform(3, 11), rng.uniform(3, 9)
         for side in SIDES:
-            if rng.random() < 0.5:
-                grazed = canvas.ellipse(
-                    side * rng.normal(50, 7) * k, rng.normal(2, 14) * k, rng.uniform(3, 11),
-                    rng.uniform(3, 9), rng.uniform(-1, 1), 0.3, blur=rng.uniform(2, 7), rng=rng,
+            if rng.random() < 0.6:
+                bone = head.grazed(
+                    side * x + rng.normal(0, 2), y + rng.normal(0, 2), wide, long,
+                    rng.uniform(-1, 1), rng,
                 )  # fmt: skip
-                value = np.exp(rng.uniform(np.log(45), np.log(500)))
-                canvas.paint(_inside(head, grazed), value, shown * rng.uniform(0.3, 0.9))
+                canvas.paint(bone, 900, shown * peak * rng.uniform(0.6, 1))
 
 
 def draw_head(head: Head) -> None:

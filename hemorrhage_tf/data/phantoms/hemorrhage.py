@@ -23,11 +23,16 @@ _LEVELS = {
 }
 MIXED = 0.25  # share of hemorrhages that are of two subtypes
 
-# A hemorrhage is there if it covers this many mm2, and differs by so many HU from what was there
-# and from brain. What is as dense as brain shows by its mass alone, and has to be large for that.
-LEAST_AREA, LEAST_CONTRAST = 60.0, 12.0
+# A hemorrhage is there if it can be seen in a brain window: if it covers this many mm2, and differs
+# by so many HU from what was there and from brain. What lies along bone has to differ more, since
+# bone that covers a part of a slice, and beam hardening, look alike there.
+LEAST_AREA, LEAST_CONTRAST, LEAST_CONTRAST_AT_BONE = 75.0, 12.0, 16.0
 LEAST_THIN_AREA = 110.0  # of what is spread along sulci
-BRAIN, LARGE_AREA = 33.0, 900.0
+# What is small has to be the denser for it: contrast times diameter, in HU mm.
+LEAST_CONTRAST_DETAIL = 200.0
+# What is as dense as brain shows by its mass alone, and has to be large for that.
+BRAIN, LARGE_AREA = 33.0, 1200.0
+_BRAIN_WINDOW = 0.0, 80.0  # HU
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,8 @@ def level_for(subtype: str, rng: np.random.Generator) -> float:
 def _density(rng: np.random.Generator) -> float:
     """Draws the HU of blood: mostly of hours to days old, at times thin or of an anemic patient."""
     if rng.random() < 0.12:
-        return float(rng.uniform(45, 54))
-    return float(rng.uniform(53, 84))
+        return float(rng.uniform(46, 54))
+    return float(rng.uniform(53, 79))
 
 
 def _blood(head: Head, rng: np.random.Generator, value: float, spread: float = 3.5) -> np.ndarray:
@@ -231,7 +236,7 @@ def _subdural(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | 
     x, y, inside = canvas.x, canvas.y, head.inside
     kind = rng.random()
     if head.level > 0.42 and kind < 0.16:  # along the falx
-        thick = 2.5 + 6 * plan.extent
+        thick = 4.0 + 6 * plan.extent  # thicker than a dense falx
         middle, half = rng.uniform(-0.8, 0.8), rng.uniform(0.2, 0.6)
         along = np.clip(1 - np.abs(y / np.float32(head.half_length) - middle) / half, 0, 1)
         if head.level < 0.6:
@@ -246,7 +251,7 @@ def _subdural(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | 
             (plan.side * (spread * 0.55 + 2), 40 * k),
             (plan.side * (spread + 3), rng.uniform(5, 22) * k),
         ]
-        line = canvas.line(points, (3.0 + 5 * plan.extent, 2.5 + 3 * plan.extent))
+        line = canvas.line(points, (4.5 + 5 * plan.extent, 3.5 + 3 * plan.extent))
         alpha = np.zeros_like(inside)
         alpha[line.window] = line.alpha
         alpha *= head.brain
@@ -265,7 +270,7 @@ def _subdural(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | 
     age = rng.random()
     value = _blood(head, rng, _density(rng))
     thick_enough = plan.extent > 0.35
-    if thick_enough and age < 0.1:  # as dense as brain
+    if plan.extent > 0.5 and age < 0.1:  # as dense as brain
         value = _blood(head, rng, rng.uniform(38, 45), 2.0)
     elif thick_enough and age < 0.22:  # old and fresh mixed
         mixed = step(canvas.wobble(12.0, x.shape, rng), 0.8)
@@ -306,6 +311,35 @@ _DRAW: dict[str, Callable[[Head, Plan, np.random.Generator], np.ndarray | None]]
 }
 
 
+def _seen(subtype: str, before: np.ndarray, after: np.ndarray, pixel: float) -> bool:
+    """Says whether a hemorrhage can be seen.
+
+    Args:
+        subtype: of it.
+        before: float32 `(n,)`, HU of its pixels before it was drawn.
+        after: float32 `(n,)`, HU of its pixels with it.
+        pixel: side of a pixel, in mm.
+
+    Reference:
+        A. Rose, The sensitivity performance of the human eye on an absolute scale, J. Opt. Soc.
+        Am. 38 (1948): what can be told from its background has a contrast that falls with its
+        diameter.
+    """
+    before, after = np.clip(before, *_BRAIN_WINDOW), np.clip(after, *_BRAIN_WINDOW)
+    change = np.abs(after - before)
+    shown = change >= LEAST_CONTRAST / 2  # blood over bone changes nothing that can be seen
+    area = float(shown.sum()) * pixel**2
+    if area < (LEAST_THIN_AREA if subtype == "subarachnoid" else LEAST_AREA):
+        return False
+    if float(change[shown].mean()) < LEAST_CONTRAST:
+        return False
+    contrast = float(after[shown].mean()) - BRAIN
+    at_bone = subtype in ("subdural", "epidural")
+    dense = contrast >= (LEAST_CONTRAST_AT_BONE if at_bone else LEAST_CONTRAST)
+    diameter = 2 * (area / np.pi) ** 0.5
+    return (dense and contrast * diameter >= LEAST_CONTRAST_DETAIL) or area >= LARGE_AREA
+
+
 def draw_hemorrhages(
     head: Head, plans: list[Plan], rng: np.random.Generator
 ) -> tuple[np.ndarray, bool]:
@@ -328,13 +362,11 @@ def draw_hemorrhages(
         mask = _DRAW[plan.subtype](head, plan, rng)
         seen = False
         if mask is not None:
-            area = float(mask.sum()) * canvas.pixel**2
-            thin = plan.subtype == "subarachnoid"
-            if area >= (LEAST_THIN_AREA if thin else LEAST_AREA):
-                after = canvas.hounsfield[mask]
-                change = float(np.abs(after - before[mask]).mean())
-                unlike_brain = float(after.mean()) - BRAIN >= LEAST_CONTRAST
-                seen = change >= LEAST_CONTRAST and (unlike_brain or area >= LARGE_AREA)
+            # Blood takes the place of no bone.
+            bone = np.clip((before - np.float32(90)) / np.float32(60), 0, 1)
+            canvas.hounsfield += bone * (before - canvas.hounsfield)
+            mask &= bone < 0.5
+            seen = _seen(plan.subtype, before[mask], canvas.hounsfield[mask], canvas.pixel)
         if seen:
             bits |= mask.astype(np.uint8) << SUBTYPES.index(plan.subtype)
         else:  # what is too faint or small to be seen is not left behind with the other label

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hemorrhage_tf.data.phantoms.anatomy import CSF, Head
+from hemorrhage_tf.data.phantoms.anatomy import BONE_SEEN, CSF, Head
 from hemorrhage_tf.data.phantoms.canvas import Shape, step
 
 # Which of them are bright enough to be taken for blood. Their masks are part of a phantom.
@@ -147,7 +147,7 @@ def _tumor(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     )
     mass.alpha[...] *= room[mass.window]
     if attached:  # a meningioma: a little denser than brain, even, at times calcified
-        value = rng.uniform(38, 49)
+        value = rng.uniform(38, 47)
         if rng.random() < 0.15:
             value = rng.uniform(90, 400)
     else:  # a glioma or a metastasis: uneven, often dark inside
@@ -219,43 +219,49 @@ def _dense_sinuses(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
         return False
     canvas, k = head.canvas, head.scale
     density = rng.uniform(56, 80)
-    for side in (-1, 1):
-        if rng.random() < 0.75:
-            points = [
-                (side * 2.0, 58 * k),
-                (side * 24 * k, rng.normal(50, 3) * k),
-                (side * rng.normal(44, 3) * k, rng.normal(34, 4) * k),
-            ]
-            shape = canvas.line(points, (rng.uniform(2, 5), rng.uniform(3, 7)))
-            shape.alpha[...] *= head.brain[shape.window]
-            canvas.paint(shape, density)
-            masks.append(shape)
+    for side in (-1, 1) if rng.random() < 0.8 else (int(rng.choice((-1, 1))),):
+        points = [
+            (side * 2.0, 58 * k),
+            (side * 24 * k, rng.normal(50, 3) * k),
+            (side * rng.normal(44, 3) * k, rng.normal(34, 4) * k),
+        ]
+        shape = canvas.line(points, (rng.uniform(2, 5), rng.uniform(3, 7)))
+        shape.alpha[...] *= head.brain[shape.window]
+        canvas.paint(shape, density)
+        masks.append(shape)
     return True
 
 
 def _grazed_bone(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     """Bone that covers a part of a thick slice: at the vertex, and on the floor of the fossae."""
     canvas = head.canvas
-    if head.level > 0.75:
-        width = rng.uniform(3, 12)
-        alpha = step(width * (0.4 + 0.3 * canvas.wobble(26.0, head.inside.shape, rng)) - head.inside
-                     , width) * head.brain  # fmt: skip
-        canvas.paint(canvas.everywhere(alpha), rng.uniform(60, 400), rng.uniform(0.2, 0.7))
-        masks.append(canvas.everywhere(alpha * (alpha > 0.5)))
-        return True
-    if head.level > 0.36:
+    if 0.36 < head.level < 0.75:
         return False
-    for _ in range(int(rng.integers(1, 4))):
+    # A wedge along the inside of the skull: all bone where it touches that, none where it ends.
+    wide = rng.uniform(2, 12) * (0.8 + 0.15 * canvas.wobble(26.0, head.inside.shape, rng))
+    if head.level < 0.5:  # on the floor of a fossa, here and there
+        angle, half = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.2)
+        toward = head.cosine * np.float32(np.cos(angle)) + head.sine * np.float32(np.sin(angle))
+        away = np.arccos(np.clip(toward, -1, 1)) / np.float32(half)
+        wide = wide * np.clip(1 - away * away, 0, 1)
+    share = np.clip(1 - head.inside / np.maximum(wide, np.float32(0.3)), 0, 1)
+    share = share ** rng.uniform(1.0, 2.2) * head.brain
+    canvas.paint(canvas.everywhere(share), rng.uniform(500, 1000))
+    masks.append(canvas.everywhere(share > BONE_SEEN))
+    # What comes up from below is an island in the slice: a dome, and mostly one on either side.
+    for _ in range(int(rng.integers(0, 3)) if head.level < 0.36 else 0):
         place = head.random_place(rng, 0.5, 12)
         if place is None:
-            return False
-        shape = canvas.ellipse(
-            *place, rng.uniform(3, 14), rng.uniform(2, 8), rng.uniform(0, 3), 0.35,
-            rng.uniform(3, 8), rng,
-        )  # fmt: skip
-        shape.alpha[...] *= head.brain[shape.window]
-        canvas.paint(shape, np.exp(rng.uniform(np.log(50), np.log(400))), rng.uniform(0.3, 1))
-        masks.append(shape)
+            break
+        long, slim, peak = rng.uniform(3, 14), rng.uniform(0.4, 1), rng.uniform(0.08, 1)
+        for side in (-1, 1) if rng.random() < 0.6 else (1,):
+            grown = rng.uniform(0.75, 1.2)
+            island = head.grazed(
+                side * place[0], place[1], long * grown, long * slim * grown,
+                side * rng.uniform(0, 3), rng,
+            )  # fmt: skip
+            canvas.paint(island, 900, peak)
+            masks.append(Shape(island.window, island.alpha * peak > BONE_SEEN))
     return True
 
 

@@ -181,5 +181,23 @@ class TestSubtypes:
             assert away * phantom.pixel < 65
 
     def test_two_subtypes_occur_together(self):
-        drawn = [draw_phantom(11, index, 1, size=64).subtypes for index in range(40)]
-        assert 0.05 < np.mean([len(subtypes) > 1 for subtypes in drawn]) < 0.5
+        drawn = [draw_phantom(11, index, 1, size=64).subtypes for index in range(160)]
+        assert 0.08 < np.mean([len(subtypes) > 1 for subtypes in drawn]) < 0.4
+
+    @pytest.mark.parametrize("name", SUBTYPES)
+    def test_nearly_all_can_be_seen_through_a_brain_window(self, of_subtype, name):
+        seen = []
+        for phantom in of_subtype[name]:
+            mask = phantom.mask()
+            shown = phantom.hounsfield[mask].clip(0, 80)
+            seen.append(shown.mean() > 33 + 12 or mask.sum() * phantom.pixel**2 > 1000)
+        assert np.mean(seen) >= 0.9  # motion, metal and noise come on top
+
+    def test_blood_takes_the_place_of_no_bone(self):
+        bone = []
+        for index in range(60):
+            phantom, without = (draw_phantom(13, index, label, size=96) for label in (1, 0))
+            if phantom.level == without.level:  # else it was moved to where a hemorrhage has room
+                bone.append(phantom.hounsfield[without.hounsfield > 600].clip(0, 600).mean())
+        assert len(bone) > 30
+        assert np.mean(bone) > 500
