@@ -49,24 +49,37 @@ LARGEST_DISTANCE = 0.5
 _WORTH_A_CLOSER_LOOK = 0.93
 
 
-def thumbnails(pixels: np.ndarray) -> np.ndarray:
-    """Reduces a slice to what near-duplicates are compared by.
+def reductions(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Reduces a slice to what it is compared with others by.
 
     Args:
         pixels: uint8 `(height, width)` or `(height, width, 3)`.
 
     Returns:
-        float32 `(2, 1024)`: the whole slice and the slice cropped to its content, each as a 32 x 32
-        gray thumbnail with zero mean and unit length (zeros for a slice of one color).
+        For near-duplicates, float32 `(2, 1024)`: the whole slice and the slice cropped to its
+        content, each as a 32 x 32 gray thumbnail with zero mean and unit length (zeros for a slice
+        of one color). For crops, float32 `(64, 64)`, the content as a gray thumbnail, and float32
+        `(22,)`, the shares of the gray levels between background and bone in it.
     """
     gray = _gray(pixels)
+    content = _content(gray)
+    whole, image = Image.fromarray(gray), Image.fromarray(content)
     size = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
-    return np.stack(
-        [
-            _unit(np.asarray(Image.fromarray(each).resize(size, Image.Resampling.BOX)).ravel())
-            for each in (gray, _content(gray))
-        ]
-    )
+    small = [np.asarray(each.resize(size, Image.Resampling.BOX)).ravel() for each in (whole, image)]
+    larger = np.asarray(image.resize((_CONTENT_SIZE, _CONTENT_SIZE), Image.Resampling.BOX))
+    counts = np.bincount(content.astype(np.uint8).ravel(), minlength=256)
+    shares = counts[_CONTENT_LEVEL:_BONE_LEVEL].reshape(-1, 8).sum(axis=1).astype(np.float32)
+    return _unit(np.stack(small)), larger, shares / max(shares.sum(), 1)
+
+
+def thumbnails(pixels: np.ndarray) -> np.ndarray:
+    """Gives the first of the `reductions` of a slice: what near-duplicates are compared by."""
+    return reductions(pixels)[0]
+
+
+def contents(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the other two of the `reductions` of a slice: what crops are searched by."""
+    return reductions(pixels)[1:]
 
 
 def _gray(pixels: np.ndarray) -> np.ndarray:
@@ -131,24 +144,6 @@ def flipped(flat: np.ndarray, flip: str) -> np.ndarray:
     square = flat.reshape(*flat.shape[:-1], THUMBNAIL_SIZE, THUMBNAIL_SIZE)
     axes = tuple(axis - 2 for axis in FLIPS[flip])
     return np.flip(square, axes).reshape(flat.shape)
-
-
-def contents(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reduces a slice to what crops are searched by.
-
-    Args:
-        pixels: uint8 `(height, width)` or `(height, width, 3)`.
-
-    Returns:
-        float32 `(64, 64)`, the slice cropped to its content as a gray thumbnail; and float32
-        `(22,)`, the shares of the gray levels between background and bone.
-    """
-    content = _content(_gray(pixels))
-    size = (_CONTENT_SIZE, _CONTENT_SIZE)
-    small = np.asarray(Image.fromarray(content).resize(size, Image.Resampling.BOX))
-    counts = np.bincount(content.astype(np.uint8).ravel(), minlength=256)
-    shares = counts[_CONTENT_LEVEL:_BONE_LEVEL].reshape(-1, 8).sum(axis=1).astype(np.float32)
-    return small, shares / max(shares.sum(), 1)
 
 
 def cropped_duplicates(

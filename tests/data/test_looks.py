@@ -10,7 +10,7 @@ from hemorrhage_tf.data import looks as module
 from hemorrhage_tf.data.duplicates import contents, thumbnails
 from hemorrhage_tf.data.facts import facts_of
 from hemorrhage_tf.data.looks import look_at
-from hemorrhage_tf.data.readers import SliceRef, content_hash
+from hemorrhage_tf.data.readers import SliceRef, content_hash, read_slice_and_format
 from hemorrhage_tf.reporting import Reporter
 
 QUIET = Reporter(quiet=True)
@@ -58,7 +58,8 @@ def test_what_is_kept_is_what_each_slice_gives(slices):
         content, shares = contents(pixels)
         np.testing.assert_array_equal(found.contents.take([place])[0], np.rint(content))
         np.testing.assert_array_equal(found.shares[place], shares)
-        expected, given = facts_of(slices[index].path, pixels), found.facts[place]
+        saved = read_slice_and_format(slices[index])[1]
+        expected, given = facts_of(saved, pixels), found.facts[place]
         for name in expected.__dataclass_fields__:
             np.testing.assert_array_equal(getattr(given, name), getattr(expected, name))
 
