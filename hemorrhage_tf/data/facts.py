@@ -133,8 +133,8 @@ class FactsTable(Listed):
         sizes = self._sizes()
         for begin in range(0, len(self), _CHUNK):
             rows = self._rows_of(np.arange(begin, min(begin + _CHUNK, len(self))))
-            levels = _some(self._levels, rows) / sizes[begin : begin + len(rows), np.newaxis]
-            yield levels, _some(self._border, rows)
+            levels = self._levels.take(rows) / sizes[begin : begin + len(rows), np.newaxis]
+            yield levels, self._border.take(rows)
 
     def __len__(self) -> int:
         return len(self._texts) if self._rows is None else len(self._rows)
@@ -167,13 +167,6 @@ class FactsTable(Listed):
             mark_share=float(numbers["mark_share"]),
             thumbnail=self._thumbnails.take(row)[0].astype(np.float32) / 255,
         )
-
-
-def _some(column: FileColumn, rows: np.ndarray) -> np.ndarray:
-    """Reads rows in one go where they follow each other, as nearly always."""
-    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
-        return column.read(int(rows[0]), int(rows[-1]) + 1)
-    return column.take(rows)
 
 
 def packed(facts: Sequence[Facts]) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
