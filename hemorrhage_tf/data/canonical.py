@@ -1,8 +1,9 @@
 """The canonical head: a slice cut to its head, padded to a square, without couch and marks.
 
-NumPy only and without the rest of the package, so that a device runs this very file. Every step on
-pictures has its counterpart in a TensorFlow graph (`exporters/canonical_graph.py`), and all that
-decides anything is integer arithmetic, so that both give the same pixels.
+NumPy and the standard library only, without the rest of the package, so that a device runs this
+very file. Every step on pictures has its counterpart in a TensorFlow graph
+(`exporters/canonical_graph.py`), and all that decides anything is integer arithmetic, so that both
+give the same pixels.
 """
 
 from __future__ import annotations

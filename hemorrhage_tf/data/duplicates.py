@@ -10,7 +10,9 @@ a search of their own.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
@@ -42,9 +44,13 @@ _CONTENT_SIZE = 64  # of the thumbnail that crops are taken from
 _COARSE_SIZE = 16  # of the crops that are searched first
 _LARGEST_CROP = 0.1  # of each side
 _CROP_STEP = 0.025
-# On the Kaggle set a crop always was among the four slices nearest in gray levels, at a distance
-# of at most 0.4, and reached 0.95 in the coarse search when it fell between two steps.
+# A crop is searched among the slices that are nearest in gray levels, which hardly change with it,
+# and those most alike to a few crops. On the Kaggle set a crop always was among the four nearest in
+# gray levels, at a distance of at most 0.4, and reached 0.95 in the coarse search when it fell
+# between two steps. Among 1,000 phantoms 56 % were among the 24 nearest, and 91 % among the 24 most
+# alike.
 _CROP_CANDIDATES = 24
+_FEW_CROPS = (0.02, 0.08)  # of each side, for the candidates
 LARGEST_DISTANCE = 0.5
 _WORTH_A_CLOSER_LOOK = 0.93
 
@@ -152,7 +158,8 @@ def cropped_duplicates(
     """Finds the pairs of which one slice is a crop of the other, rescaled or flipped as may be.
 
     Crops of up to a tenth of the content at each side are tried, in small steps, on the slices
-    whose gray levels are most alike, since those hardly change with a crop, a scale or a flip.
+    whose gray levels are most alike, since those hardly change with a crop, a scale or a flip, and
+    on those that a few crops resemble most.
 
     Args:
         thumbnails: float32 `(n, 64, 64)`, the first of the `contents` of each slice.
@@ -177,16 +184,23 @@ def _search_crops(
 ) -> dict[tuple[int, int], tuple[float, str | None]]:
     ends = crop_ends()
     coarse = _resampling(ends, _COARSE_SIZE)
+    first = _resampling([(low, high) for low in _FEW_CROPS for high in _FEW_CROPS], _COARSE_SIZE)
     few, many = (_flips_of(thumbnails, size) for size in (_COARSE_SIZE, THUMBNAIL_SIZE))
-    best: dict[tuple[int, int], tuple[float, str | None]] = {}
-    for index in range(len(thumbnails)):
-        others = _alike_in_shares(shares, index)
-        for other, value, flip in _crops_found(
+
+    def search(index: int) -> list[tuple[int, float, str | None]]:
+        others = _candidates(few, shares, index, _crops(thumbnails[index], first, first))
+        found = _crops_found(
             thumbnails[index], few[:, others], many[:, others], ends, coarse, correlation
-        ):
-            pair = (min(index, int(others[other])), max(index, int(others[other])))
-            if value > best.get(pair, (-1.0, None))[0]:
-                best[pair] = (value, flip)
+        )
+        return [(int(others[other]), value, flip) for other, value, flip in found]
+
+    best: dict[tuple[int, int], tuple[float, str | None]] = {}
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        for index, found in enumerate(pool.map(search, range(len(thumbnails)))):
+            for other, value, flip in found:
+                pair = (min(index, other), max(index, other))
+                if value > best.get(pair, (-1.0, None))[0]:
+                    best[pair] = (value, flip)
     return best
 
 
@@ -296,12 +310,26 @@ def _flips_of(thumbnails: np.ndarray, size: int) -> np.ndarray:
     return _unit(np.stack(turned).reshape(len(turned), len(thumbnails), size * size))
 
 
-def _alike_in_shares(shares: np.ndarray, index: int) -> np.ndarray:
-    """Finds the slices whose gray levels are most like those of one."""
+def _candidates(few: np.ndarray, shares: np.ndarray, index: int, crops: np.ndarray) -> np.ndarray:
+    """Finds the slices that one may hold all of in a crop.
+
+    Args:
+        few: what `_flips_of` gave at the size of the crops.
+        shares: `(n, 22)` of each slice.
+        index: of the one.
+        crops: float32 `(k, size * size)`, some crops of it.
+
+    Returns:
+        int64: those nearest in gray levels, and those most alike to one of the crops.
+    """
     distances = np.abs(shares - shares[index]).sum(axis=1)
     distances[index] = np.inf
     nearest = np.argsort(distances, kind="stable")[:_CROP_CANDIDATES]
-    return nearest[distances[nearest] <= LARGEST_DISTANCE]
+    alike = (few @ crops.T).max(axis=(0, 2))
+    alike[distances > LARGEST_DISTANCE] = -1
+    most_alike = np.argsort(-alike, kind="stable")[:_CROP_CANDIDATES]
+    chosen = np.union1d(nearest, most_alike)
+    return chosen[distances[chosen] <= LARGEST_DISTANCE]
 
 
 def _resampling(ends: Sequence[tuple[float, float]], size: int) -> np.ndarray:
