@@ -292,7 +292,7 @@ def _fit(
             f"No DATA given: training on {PHANTOM_COUNT} synthetic head-CT phantoms that the "
             f"package draws itself, with the backbone {chosen.backbone}."
         )
-        data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed)
+        data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed, reporter)
     else:
         chosen = _settings(settings)
     _check_operating_point(chosen)  # before slices are read, which may take long
