@@ -55,7 +55,8 @@ from hemorrhage_tf.reporting import Reporter, import_tensorflow, reporting, size
 from hemorrhage_tf.stopping import on_stop
 from hemorrhage_tf.training import feature_cache, unfinished
 from hemorrhage_tf.training import run as run_folder
-from hemorrhage_tf.training.cluster import SINGLE, SingleProcess, join_cluster, read_cluster
+from hemorrhage_tf.training.cluster import SINGLE, SingleProcess, join_cluster
+from hemorrhage_tf.training.cluster_spec import read_cluster
 from hemorrhage_tf.training.feature_cache import CacheInfo, Pruned, cache_folder
 from hemorrhage_tf.training.feature_cache import cache_limit as cache_limit_of
 from hemorrhage_tf.training.features import build_source
