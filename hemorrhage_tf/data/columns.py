@@ -81,7 +81,8 @@ class FileColumn:
         with self._lock:
             for place, index in enumerate(indices.tolist()):
                 self._file.seek(index * size)
-                self._file.readinto(flat[place * size : (place + 1) * size])
+                if self._file.readinto(flat[place * size : (place + 1) * size]) != size:
+                    raise EOFError(f"row {index} of {self._count}")
         return rows
 
 

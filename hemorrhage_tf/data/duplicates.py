@@ -68,14 +68,19 @@ def reductions(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         `(22,)`, the shares of the gray levels between background and bone in it.
     """
     gray = _gray(pixels)
+    whole = _boxed(Image.fromarray(gray), THUMBNAIL_SIZE)
     content = _content(gray)
-    whole, image = Image.fromarray(gray), Image.fromarray(content)
-    size = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
-    small = [np.asarray(each.resize(size, Image.Resampling.BOX)).ravel() for each in (whole, image)]
-    larger = np.asarray(image.resize((_CONTENT_SIZE, _CONTENT_SIZE), Image.Resampling.BOX))
+    image = Image.fromarray(content)
+    small = np.stack([whole.ravel(), _boxed(image, THUMBNAIL_SIZE).ravel()])
+    larger = _boxed(image, _CONTENT_SIZE)
+    del image  # a copy, and counting takes another of twice the size
     counts = np.bincount(content.astype(np.uint8).ravel(), minlength=256)
     shares = counts[_CONTENT_LEVEL:_BONE_LEVEL].reshape(-1, 8).sum(axis=1).astype(np.float32)
-    return _unit(np.stack(small)), larger, shares / max(shares.sum(), 1)
+    return _unit(small), larger, shares / max(shares.sum(), 1)
+
+
+def _boxed(image: Image.Image, side: int) -> np.ndarray:
+    return np.asarray(image.resize((side, side), Image.Resampling.BOX))
 
 
 def thumbnails(pixels: np.ndarray) -> np.ndarray:

@@ -39,8 +39,8 @@ _SAMPLE = 4096  # slices that the components are taken from
 _FEW, _SOME = 24, 64  # components that pairs are ruled out by, first and then
 _SLACK = 1e-3  # of rounding: thumbnails are kept in half precision
 _ROWS, _COLUMNS = 1024, 4096  # slices that are compared at a time
-# Pairs of one slice with a block of others, the most alike. Where there are more they are copies of
-# one picture, which come into one group all the same.
+# Pairs of one slice with a block of others, the most alike as far as is known when they are ruled
+# out. Where there are more they are copies of one picture, and come into one group by what is kept.
 _MOST_ALIKE = 64
 _THREADS = min(os.cpu_count() or 1, 8)
 
@@ -146,7 +146,7 @@ def near_pairs(
     Two thumbnails are unit vectors. Their product is that of their first components, which is
     quickly had of all pairs, and that of the rest, which is at most the product of its lengths. A
     pair whose sum of both is too small is ruled out, so that none is missed; only of a slice that
-    is like very many of 4,096 others, the 64 most alike of them are kept.
+    is like very many of 4,096 others, 64 are kept, those with the largest such sum.
 
     Args:
         thumbnails: `(2, 1024)` of each slice.

@@ -6,6 +6,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from hemorrhage_tf.data.file_format import FileFormat, jpeg_quality
+from hemorrhage_tf.data.phantoms import write_phantoms
 from hemorrhage_tf.data.readers import read_slice_and_format
 
 
@@ -75,3 +76,11 @@ class TestPicture:
         pixels, saved = read_slice_and_format(path)
         np.testing.assert_array_equal(pixels, head())
         assert saved == FileFormat("L", "PNG", 8)
+
+
+@pytest.mark.parametrize(("form", "name"), [("dicom", "DICOM"), ("nifti", "NIfTI")])
+def test_what_is_in_hounsfield_units(tmp_path, form, name):
+    folder = write_phantoms(tmp_path / "set", 1, form=form, size=64)
+    pixels, saved = read_slice_and_format(next((folder / "slices").iterdir()))
+    assert pixels.dtype == np.float32
+    assert saved == FileFormat("HU", name, 16)

@@ -11,6 +11,7 @@ from hemorrhage_tf.data.duplicates import contents, thumbnails
 from hemorrhage_tf.data.facts import facts_of
 from hemorrhage_tf.data.looks import look_at
 from hemorrhage_tf.data.readers import SliceRef, content_hash, read_slice_and_format
+from hemorrhage_tf.errors import Problem
 from hemorrhage_tf.reporting import Reporter
 
 QUIET = Reporter(quiet=True)
@@ -85,6 +86,20 @@ def test_a_lost_process_is_made_good(slices, monkeypatch):
 
     monkeypatch.setattr(module._Process, "look", killed)
     same(in_threads, look_at(slices, QUIET, "Reading"))
+
+
+def test_slices_too_large_to_be_looked_at_together(slices, monkeypatch):
+    monkeypatch.setattr(module, "PROCESSES_FROM", 1)
+    together = look_at(slices, QUIET, "Reading")
+    monkeypatch.setattr(module, "PROCESSES_FROM", 100)
+    same(together, look_at(slices, QUIET, "Reading"))
+    for most in (0, 128 * 128 + 1):  # one by one, and by twos
+        monkeypatch.setattr(module, "_TOGETHER", most)
+        looks = module._looks(slices, for_audit=False)
+        assert [isinstance(each, Problem) for each in looks] == [at in (4, 7) for at in range(9)]
+        assert [each.content_hash.hex() for each in looks if not isinstance(each, Problem)] == list(
+            together.hashes
+        )
 
 
 def test_no_slices():
