@@ -3,7 +3,8 @@
 Run with `python benchmarks/crop_recall.py [--sizes 1000,4000,8000] [--crops 300]`. The slices are
 phantoms through the brain window, each another one. Of some a copy is cut, by up to a tenth of what
 it shows at each side, scaled anew, and in half of the cases flipped. A crop is looked for among the
-slices nearest in gray levels, fewer of them in sets of more than 4,000. Beside the share found
+slices nearest in gray levels and those most alike to a few crops; in sets of more than 4,000 among
+fewer of the former only. Beside the share found
 stands that of the same pairs where each is compared on its own, and how many pairs were found that
 nobody planted.
 """

@@ -55,7 +55,8 @@ from hemorrhage_tf.reporting import Reporter, import_tensorflow, reporting, size
 from hemorrhage_tf.stopping import on_stop
 from hemorrhage_tf.training import feature_cache, unfinished
 from hemorrhage_tf.training import run as run_folder
-from hemorrhage_tf.training.cluster import SINGLE, SingleProcess, join_cluster, read_cluster
+from hemorrhage_tf.training.cluster import SINGLE, SingleProcess, join_cluster
+from hemorrhage_tf.training.cluster_spec import read_cluster
 from hemorrhage_tf.training.feature_cache import CacheInfo, Pruned, cache_folder
 from hemorrhage_tf.training.feature_cache import cache_limit as cache_limit_of
 from hemorrhage_tf.training.features import build_source
@@ -292,7 +293,7 @@ def _fit(
             f"No DATA given: training on {PHANTOM_COUNT} synthetic head-CT phantoms that the "
             f"package draws itself, with the backbone {chosen.backbone}."
         )
-        data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed)
+        data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed, reporter)
     else:
         chosen = _settings(settings)
     _check_operating_point(chosen)  # before slices are read, which may take long

@@ -1,12 +1,14 @@
 """The canonical head: a slice cut to its head, padded to a square, without couch and marks.
 
-NumPy only and without the rest of the package, so that a device runs this very file. Every step on
-pictures has its counterpart in a TensorFlow graph (`exporters/canonical_graph.py`), and all that
-decides anything is integer arithmetic, so that both give the same pixels.
+NumPy and the standard library only, without the rest of the package, so that a device runs this
+very file. Every step on pictures has its counterpart in a TensorFlow graph
+(`exporters/canonical_graph.py`), and all that decides anything is integer arithmetic, so that both
+give the same pixels.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -213,6 +215,8 @@ def depths(cells: np.ndarray) -> np.ndarray:
 
 def shares_of_cells(flags: np.ndarray, cell: int) -> np.ndarray:
     """Computes which share of its pixels is set in each cell, float64 `(rows, columns)`."""
+    if cell == 1:
+        return flags.astype(np.float64)
     count, area = _counted(flags, cell)
     return count / area
 
@@ -220,6 +224,8 @@ def shares_of_cells(flags: np.ndarray, cell: int) -> np.ndarray:
 def _cells(tissue: np.ndarray) -> tuple[np.ndarray, int]:
     """Marks the cells of which at least half is tissue."""
     cell = _cell(tissue.shape)
+    if cell == 1:
+        return tissue, cell
     count, area = _counted(tissue, cell)
     return 2 * count >= area, cell
 
@@ -227,8 +233,6 @@ def _cells(tissue: np.ndarray) -> tuple[np.ndarray, int]:
 def _counted(flags: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts the pixels that are set in each cell, and all its pixels."""
     height, width = flags.shape
-    if cell == 1:
-        return flags.astype(np.int32), np.ones(flags.shape, np.int64)
     padded = np.zeros((-(-height // cell) * cell, -(-width // cell) * cell), bool)
     padded[:height, :width] = flags
     rows, columns = padded.shape[0] // cell, padded.shape[1] // cell
@@ -253,17 +257,25 @@ def _cell(shape: tuple[int, ...]) -> int:
 
 def _filled(cells: np.ndarray) -> np.ndarray:
     """Fills what the outside does not reach: ventricles, sinuses, a dark brain in its skull."""
-    free_cells = np.pad(~cells, 1, constant_values=True)
-    border = np.ones_like(free_cells)
-    border[1:-1, 1:-1] = False
-    width = free_cells.shape[1] + 1
-    free, outside = _packed(free_cells), _packed(border)
+    rows, columns = cells.shape
+    free_cells = np.ones((rows + 2, columns + 2), bool)
+    np.logical_not(cells, out=free_cells[1:-1, 1:-1])
+    width = columns + 3
+    free, outside = _packed(free_cells), _border(rows + 2, columns + 2)
     while True:
         grown = outside | outside << 1 | outside >> 1 | outside << width | outside >> width
         grown &= free
         if grown == outside:
             return ~_unpacked(outside, free_cells.shape)[1:-1, 1:-1]
         outside = grown
+
+
+@functools.lru_cache(maxsize=64)  # slices of a set have few shapes
+def _border(rows: int, columns: int) -> int:
+    """Gives the outermost cells of a grid, packed."""
+    border = np.ones((rows, columns), bool)
+    border[1:-1, 1:-1] = False
+    return _packed(border)
 
 
 def _thickest(cells: np.ndarray, opening: int) -> np.ndarray:

@@ -71,14 +71,18 @@ class FileColumn:
         return rows
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Reads any rows, `(len(indices), *shape)`."""
+        """Reads any rows, `(len(indices), *shape)`; those that follow each other in one go."""
+        indices = np.asarray(indices, np.int64)
+        if len(indices) and (np.diff(indices) == 1).all():
+            return self.read(int(indices[0]), int(indices[-1]) + 1)
         rows = np.empty((len(indices), *self.shape), self.dtype)
         flat = memoryview(rows.reshape(-1).view(np.uint8))
         size = self._bytes
         with self._lock:
-            for place, index in enumerate(np.asarray(indices).tolist()):
+            for place, index in enumerate(indices.tolist()):
                 self._file.seek(index * size)
-                self._file.readinto(flat[place * size : (place + 1) * size])
+                if self._file.readinto(flat[place * size : (place + 1) * size]) != size:
+                    raise EOFError(f"row {index} of {self._count}")
         return rows
 
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from hemorrhage_tf.data.columns import FileColumn, Interned, Listed
-from hemorrhage_tf.data.dicom import is_dicom
-from hemorrhage_tf.data.nifti import is_nifti
-from hemorrhage_tf.data.windows import picture_of
+from hemorrhage_tf.data.file_format import FileFormat
 
 _THUMBNAIL_SIZE = 16
 _CHUNK = 1024  # slices whose facts are in memory together
@@ -34,39 +29,6 @@ _MARK_MARGIN = 0.2  # of a side: how near the edge its center lies
 _MARK_PIXELS = 6
 _MARK_RESOLUTION = 512  # pixels a side: larger slices are thinned out
 
-# What may be embedded in a file, by Pillow's names. Other names may be anything, a patient's too.
-_METADATA = {
-    "exif": "EXIF",
-    "xmp": "XMP",
-    "XML:com.adobe.xmp": "XMP",
-    "icc_profile": "ICC profile",
-    "dpi": "resolution",
-    "gamma": "gamma",
-    "srgb": "sRGB",
-    "chromaticity": "chromaticity",
-    "transparency": "transparency",
-    "Software": "software",
-    "photoshop": "Photoshop",
-    "adobe": "Adobe",
-    "comment": "comment",
-    "jfif": "JFIF",
-    "progressive": "progressive",
-    "interlace": "interlace",
-}
-_NO_METADATA = frozenset(
-    {"jfif_version", "jfif_unit", "jfif_density", "adobe_transform", "progression", "aspect"}
-)
-
-# ITU-T T.81, table K.1: the luminance quantization table at quality 50.
-_LUMINANCE = np.array(
-    [
-        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
-        *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
-        *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
-        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
-    ]
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -75,11 +37,10 @@ class Facts:
     Attributes:
         width: in pixels.
         height: in pixels.
-        mode: color mode of the file, by Pillow's name: "L", "RGB", "RGBA", "P", "I;16" ...; "HU" of
-            Hounsfield units.
+        mode: see `file_format.FileFormat`, as of the next four.
         file_format: "PNG", "JPEG", "DICOM" or "NIfTI".
         bits: per sample, in the file.
-        jpeg_quality: 1 to 100, from the quantization table; None for other formats.
+        jpeg_quality: 1 to 100.
         metadata: what else is embedded, by name.
         color: share of pixels whose channels differ visibly.
         levels: float64 `(256,)`, the share of each gray level.
@@ -172,8 +133,8 @@ class FactsTable(Listed):
         sizes = self._sizes()
         for begin in range(0, len(self), _CHUNK):
             rows = self._rows_of(np.arange(begin, min(begin + _CHUNK, len(self))))
-            levels = _some(self._levels, rows) / sizes[begin : begin + len(rows), np.newaxis]
-            yield levels, _some(self._border, rows)
+            levels = self._levels.take(rows) / sizes[begin : begin + len(rows), np.newaxis]
+            yield levels, self._border.take(rows)
 
     def __len__(self) -> int:
         return len(self._texts) if self._rows is None else len(self._rows)
@@ -208,13 +169,6 @@ class FactsTable(Listed):
         )
 
 
-def _some(column: FileColumn, rows: np.ndarray) -> np.ndarray:
-    """Reads rows in one go where they follow each other, as nearly always."""
-    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
-        return column.read(int(rows[0]), int(rows[-1]) + 1)
-    return column.take(rows)
-
-
 def packed(facts: Sequence[Facts]) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
     """Brings facts to what a `FactsTable` takes: arrays, and the texts of each."""
     numbers = np.array(
@@ -240,82 +194,32 @@ def packed(facts: Sequence[Facts]) -> tuple[dict[str, np.ndarray], list[list[Any
     return arrays, [[each.mode, each.file_format, sorted(each.metadata)] for each in facts]
 
 
-def facts_of(path: str | Path, pixels: np.ndarray, picture: np.ndarray | None = None) -> Facts:
+def facts_of(saved: FileFormat, picture: np.ndarray) -> Facts:
     """Gathers what the baselines and the comparison of the classes need of one slice.
 
     Args:
-        path: its file, of which only the header is read.
-        pixels: what `read_slice` gave for it: uint8 `(height, width)` or `(height, width, 3)`, or
-            float32 `(height, width)` in HU, of which the brain window is looked at.
-        picture: what `picture_of` gave for them; None to make it.
+        saved: how it was saved, from `read_slice_and_format`.
+        picture: what `picture_of` gave for its pixels: uint8 `(height, width[, 3])`.
     """
-    is_hounsfield = pixels.dtype != np.uint8
-    pixels = picture_of(pixels) if picture is None else picture
-    gray = _gray(pixels)
+    gray = _gray(picture)
     marks, mark_share = edge_marks(gray)
     size = (_THUMBNAIL_SIZE, _THUMBNAIL_SIZE)
     small = np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BOX), np.float32)
     return Facts(
-        width=pixels.shape[1],
-        height=pixels.shape[0],
-        **_file_facts(Path(path), is_hounsfield),
-        color=_color(pixels),
+        width=picture.shape[1],
+        height=picture.shape[0],
+        mode=saved.mode,
+        file_format=saved.file_format,
+        bits=saved.bits,
+        jpeg_quality=saved.jpeg_quality,
+        metadata=saved.metadata,
+        color=_color(picture),
         levels=np.bincount(gray.ravel(), minlength=256) / gray.size,
         border=_border(gray),
         marks=marks,
         mark_share=mark_share,
         thumbnail=small.ravel() / 255,
     )
-
-
-def _file_facts(path: Path, is_hounsfield: bool) -> dict[str, Any]:
-    """Reads what the header of a file says of its format."""
-    if is_hounsfield or is_dicom(path):
-        return {
-            "mode": "HU" if is_hounsfield else "secondary capture",
-            "file_format": "NIfTI" if is_nifti(path) else "DICOM",
-            "bits": 16 if is_hounsfield else 8,
-            "jpeg_quality": None,
-            "metadata": frozenset(),
-        }
-    with open(path, "rb") as file, Image.open(file, formats=("PNG", "JPEG")) as image:
-        tables = getattr(image, "quantization", None)
-        file.seek(24)
-        # A PNG says its depth in the 25th byte, and Pillow widens what is less than 8 bits.
-        bits = struct.unpack("B", file.read(1))[0] if image.format == "PNG" else 8
-        names = image.info.keys() - _NO_METADATA
-        return {
-            "mode": image.mode,
-            "file_format": str(image.format),
-            "bits": bits,
-            "jpeg_quality": jpeg_quality(tables[0]) if tables and 0 in tables else None,
-            "metadata": frozenset(_METADATA.get(name, "text") for name in names),
-        }
-
-
-def jpeg_quality(table: Sequence[int]) -> int:
-    """Estimates the quality that a JPEG was saved with, as libjpeg counts it.
-
-    Args:
-        table: its luminance quantization table, 64 steps.
-
-    Returns:
-        1 to 100, the quality whose table is nearest.
-
-    Reference:
-        ITU-T T.81 (1992), table K.1, scaled as libjpeg's `jpeg_quality_scaling` does.
-    """
-    return _quality(tuple(table))
-
-
-@functools.lru_cache(maxsize=256)  # a set is mostly saved with a few qualities
-def _quality(table: tuple[int, ...]) -> int:
-    quality = np.arange(1, 101)
-    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    tables = np.clip((_LUMINANCE * scale[:, None] + 50) // 100, 1, 255)
-    # Sorted, since writers differ in the order in which they hand the table out.
-    distance = np.abs(np.sort(tables, axis=1) - np.sort(np.asarray(table))).sum(axis=1)
-    return int(quality[distance.argmin()])
 
 
 def _gray(pixels: np.ndarray) -> np.ndarray:

@@ -24,7 +24,8 @@ from hemorrhage_tf.data import duplicates
 from hemorrhage_tf.data.canonical import find_head
 from hemorrhage_tf.data.columns import FileColumn, Hashes, Interned
 from hemorrhage_tf.data.facts import Facts, FactsTable, facts_of, packed
-from hemorrhage_tf.data.readers import SliceRef, content_hash, read_slice
+from hemorrhage_tf.data.file_format import FileFormat
+from hemorrhage_tf.data.readers import SliceRef, content_hash, read_slice_and_format
 from hemorrhage_tf.data.suspicion import suspicion
 from hemorrhage_tf.data.windows import picture_of
 from hemorrhage_tf.errors import Problem, SliceError
@@ -36,6 +37,7 @@ THREADS = min(4, os.cpu_count() or 1)
 # Processes take a while to start, which is not worth it for fewer.
 PROCESSES_FROM = 3000
 _CHUNK = 128  # slices that are read and packed together
+_TOGETHER = 1 << 20  # bytes of pixels that are looked at together
 _MOST_PROCESSES = 16
 
 
@@ -169,23 +171,48 @@ class _Look:
     suspicion: str | None
 
 
-def _look(ref: SliceRef, for_audit: bool) -> _Look | Problem:
-    try:
-        pixels = read_slice(ref)
-        picture = picture_of(pixels)
-        small = duplicates.thumbnails(picture)
-        content, shares = duplicates.contents(picture)
-        facts = facts_of(ref.path, pixels, picture)
-        key = bytes.fromhex(content_hash(pixels))
-        head_share, warning = 0.0, None
-        if not for_audit:
-            head = find_head(pixels)
-            head_share = head.side / max(pixels.shape[:2])
-            warning = suspicion(pixels, head)
-    except SliceError as error:
-        return error.problem
-    is_hounsfield = pixels.dtype != np.uint8
-    return _Look(key, is_hounsfield, small, content, shares, facts, head_share, warning)
+def _looks(refs: Sequence[SliceRef], for_audit: bool) -> list[_Look | Problem]:
+    """Looks at slices, as many together as are small enough.
+
+    Each step is done for all of them before the next: with 100 small slices that took three
+    quarters of the time that one slice after the other did, since code and tables stay in the
+    processor's cache.
+    """
+    found: list[_Look | Problem] = []
+    read: list[tuple[np.ndarray, FileFormat] | Problem] = []
+    held = 0
+    for ref in refs:
+        try:
+            read.append(read_slice_and_format(ref))
+            held += read[-1][0].nbytes
+        except SliceError as error:
+            read.append(error.problem)
+        if held > _TOGETHER:
+            found += _looks_of(read, for_audit)
+            read, held = [], 0
+    return found + _looks_of(read, for_audit)
+
+
+def _looks_of(
+    read: Sequence[tuple[np.ndarray, FileFormat] | Problem], for_audit: bool
+) -> list[_Look | Problem]:
+    good = [each for each in read if not isinstance(each, Problem)]
+    pixels = [each[0] for each in good]
+    keys = [bytes.fromhex(content_hash(each)) for each in pixels]
+    pictures = [picture_of(each) for each in pixels]
+    reductions = [duplicates.reductions(each) for each in pictures]
+    facts = [facts_of(saved, picture) for (_, saved), picture in zip(good, pictures, strict=True)]
+    head_shares, warnings = [0.0] * len(good), [None] * len(good)
+    if not for_audit:
+        heads = [find_head(each) for each in pixels]
+        both = list(zip(pixels, heads, strict=True))
+        head_shares = [head.side / max(each.shape[:2]) for each, head in both]
+        warnings = [suspicion(each, head) for each, head in both]
+    looks = (
+        _Look(keys[at], pixels[at].dtype != np.uint8, *reductions[at], facts[at], share, warning)
+        for at, (share, warning) in enumerate(zip(head_shares, warnings, strict=True))
+    )
+    return [each if isinstance(each, Problem) else next(looks) for each in read]
 
 
 def _pack(looks: Sequence[_Look | Problem], kind: _Kind) -> _Chunk:
@@ -240,9 +267,9 @@ def _chunks(slices: Sequence[SliceRef], kind: _Kind) -> Iterator[tuple[int, _Chu
         def in_threads(begin: int) -> Callable[[], _Chunk]:
             refs = [slices[at] for at in _range(begin, len(slices))]
             if in_processes:  # one process was lost; there is no thread to spare
-                return lambda: _pack([_look(ref, kind.for_audit) for ref in refs], kind)
-            tasks: list[Future] = [pool.submit(_look, ref, kind.for_audit) for ref in refs]
-            return lambda: _pack([task.result() for task in tasks], kind)
+                return lambda: _pack(_looks(refs, kind.for_audit), kind)
+            tasks: list[Future] = [pool.submit(_looks, [ref], kind.for_audit) for ref in refs]
+            return lambda: _pack([look for task in tasks for look in task.result()], kind)
 
         for begin in range(0, len(slices), _CHUNK):
             if in_processes:
@@ -345,7 +372,7 @@ def serve(exact: bool, for_audit: bool) -> None:
     kind = _Kind(exact, for_audit)
     for line in sys.stdin.buffer:
         refs = [SliceRef(Path(path), frame) for path, frame in json.loads(line)]
-        chunk = _pack([_look(ref, for_audit) for ref in refs], kind)
+        chunk = _pack(_looks(refs, for_audit), kind)
         arrays = {name: np.ascontiguousarray(each) for name, each in chunk.arrays.items()}
         told = {
             "texts": chunk.texts,

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from hemorrhage_tf.data import dicom, nifti
+from hemorrhage_tf.data.file_format import FileFormat, format_of_picture
 from hemorrhage_tf.data.header import MAX_PIXELS, Header
 from hemorrhage_tf.errors import SliceError
 
@@ -113,6 +114,11 @@ def read_slice(source: str | Path | SliceRef) -> np.ndarray:
         SliceError: the file is missing, empty, truncated, too large, encrypted, or of none of the
             formats; or it holds several slices and none was named.
     """
+    return read_slice_and_format(source)[0]
+
+
+def read_slice_and_format(source: str | Path | SliceRef) -> tuple[np.ndarray, FileFormat]:
+    """Reads one slice and how it was saved; see `read_slice`, also for what it raises."""
     path, frame = (
         (source.path, source.frame) if isinstance(source, SliceRef) else (Path(source), None)
     )
@@ -124,21 +130,24 @@ def read_slice(source: str | Path | SliceRef) -> np.ndarray:
     except OSError as error:
         raise SliceError(path, f"cannot be read ({_one_line(error)})") from None
     if nifti.is_nifti(path):
-        pixels = nifti.read_frame(path, frame)
+        pixels, saved = nifti.read_frame(path, frame), FileFormat("HU", "NIfTI", 16)
     elif dicom.is_dicom(path) or path.name.lower().endswith(dicom.DICOM_SUFFIXES):
         pixels = dicom.read_frame(path, frame)
+        saved = FileFormat("HU", "DICOM", 16)
+        if pixels.dtype == np.uint8:
+            saved = FileFormat("secondary capture", "DICOM", 8)
     elif frame is not None:
         raise SliceError(source, "a picture has one slice only, without a number")
     else:
-        pixels = _read_picture(path)
+        pixels, saved = _read_picture(path)
     if max(pixels.shape[:2]) > MAX_SIDE:
         raise SliceError(source, f"a side is longer than the {MAX_SIDE} pixels that are accepted")
-    return pixels
+    return pixels, saved
 
 
-def _read_picture(path: Path) -> np.ndarray:
+def _read_picture(path: Path) -> tuple[np.ndarray, FileFormat]:
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
+        with open(path, "rb") as file, Image.open(file, formats=("PNG", "JPEG")) as image:
             width, height = image.size
             if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                 raise SliceError(
@@ -146,8 +155,9 @@ def _read_picture(path: Path) -> np.ndarray:
                     f"declares {width} x {height} pixels, more than the "
                     f"{MAX_PIXELS // 1_000_000} million, or {MAX_SIDE} a side, that are accepted",
                 )
+            saved = format_of_picture(image, file)
             image.load()
-            return _to_display_pixels(image)
+            return _to_display_pixels(image), saved
     except SliceError:
         raise
     except Image.UnidentifiedImageError:

@@ -39,7 +39,9 @@ _SAMPLE = 4096  # slices that the components are taken from
 _FEW, _SOME = 24, 64  # components that pairs are ruled out by, first and then
 _SLACK = 1e-3  # of rounding: thumbnails are kept in half precision
 _ROWS, _COLUMNS = 1024, 4096  # slices that are compared at a time
-_MOST_ALIKE = 64  # pairs of one slice with a block of others: more are copies of one picture
+# Pairs of one slice with a block of others, the most alike as far as is known when they are ruled
+# out. Where there are more they are copies of one picture, and come into one group by what is kept.
+_MOST_ALIKE = 64
 _THREADS = min(os.cpu_count() or 1, 8)
 
 
@@ -143,7 +145,8 @@ def near_pairs(
 
     Two thumbnails are unit vectors. Their product is that of their first components, which is
     quickly had of all pairs, and that of the rest, which is at most the product of its lengths. A
-    pair whose sum of both is too small is ruled out, so that none is missed.
+    pair whose sum of both is too small is ruled out, so that none is missed; only of a slice that
+    is like very many of 4,096 others, 64 are kept, those with the largest such sum.
 
     Args:
         thumbnails: `(2, 1024)` of each slice.
@@ -250,6 +253,8 @@ def _candidates(one: np.ndarray, other: np.ndarray, begin: int) -> np.ndarray:
         kept = left >= least
         i, j = i[kept], j[kept]
         if len(i) > _MOST_ALIKE:
+            most_first = np.lexsort((-left[kept], i))
+            i, j = i[most_first], j[most_first]
             begins = np.searchsorted(i, np.arange(len(rows)))
             few_of_each = np.arange(len(i)) - begins[i] < _MOST_ALIKE
             i, j = i[few_of_each], j[few_of_each]

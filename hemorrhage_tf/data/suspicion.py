@@ -60,40 +60,40 @@ def suspicion(pixels: np.ndarray, head: Head | None = None) -> str | None:
 def _has_skull(gray: np.ndarray, head: Head) -> bool:
     """Looks for a ring of bone around darker tissue, and for the dark around that."""
     within = pixels_of(head.cells, head.cell, gray.shape)
-    brightest = _quantile(gray[within], 0.98)
-    darkest = _quantile(gray.ravel(), 0.02)
-    around = gray[~within]
-    is_dark = around <= darkest + DARK_LEVEL * (brightest - darkest)
+    levels = np.bincount((gray + within * np.uint16(256)).ravel(), minlength=512).reshape(2, 256)
+    brightest, darkest = _quantile(levels[1], 0.98), _quantile(levels.sum(axis=0), 0.02)
+    around = levels[0].sum()
+    dark = levels[0, : int(darkest + DARK_LEVEL * (brightest - darkest)) + 1].sum()
     # Of a picture that is cropped to its head there is nothing around to judge by.
-    if around.size > 0.02 * gray.size and is_dark.mean() < LEAST_DARK_AROUND:
+    if around > 0.02 * gray.size and dark < LEAST_DARK_AROUND * around:
         return False
     bone = gray >= max(BONE_LEVEL * brightest, LEAST_BONE_GRAY)
     bright = shares_of_cells(bone, head.cell) >= BONE_SHARE
     dim = shares_of_cells(gray <= TISSUE_LEVEL * brightest, head.cell) >= 0.5
     depth = depths(head.cells)
-    rind = (depth > 0) & (depth <= min(RIND, int(depth.max()) // 2))
-    inner = (depth > 0) & ~rind
-    within_head = np.nonzero(depth)
-    y, x = (places - places.mean() for places in within_head)
-    direction = np.floor((np.arctan2(y, x) + np.pi) / (2 * np.pi) * DIRECTIONS).astype(np.int64)
-    direction %= DIRECTIONS
-    rind, inner = rind[within_head], inner[within_head]
-    bright, dim = bright[within_head], dim[within_head]
-
-    def count(cells: np.ndarray) -> np.ndarray:
-        return np.bincount(direction[cells], minlength=DIRECTIONS)
-
-    seen = count(rind) > 0
-    shown = (count(rind & bright) > 0) & (2 * count(inner & dim) > count(inner))
+    rind = depth <= min(RIND, int(depth.max()) // 2)
+    places = np.flatnonzero(depth)
+    y, x = np.divmod(places, depth.shape[1])
+    turned = np.arctan2(y - y.mean(), x - x.mean()) + np.pi
+    direction = (turned * (DIRECTIONS / (2 * np.pi))).astype(np.int64) % DIRECTIONS
+    # One count of the cells in each direction by what they are.
+    kind = (rind * np.uint8(4) + bright * np.uint8(2) + dim).ravel()[places]
+    counts = np.bincount(8 * direction + kind, minlength=8 * DIRECTIONS).reshape(-1, 2, 2, 2)
+    outer, inner = counts[:, 1], counts[:, 0]
+    seen = outer.sum(axis=(1, 2)) > 0
+    shown = (outer[:, 1].sum(axis=1) > 0) & (
+        2 * inner[:, :, 1].sum(axis=1) > inner.sum(axis=(1, 2))
+    )
     return bool(shown[seen].mean() >= LEAST_RING)
 
 
-def _quantile(levels: np.ndarray, share: float) -> float:
-    """Gives what `np.quantile` does for uint8 `(n,)`, by counting instead of sorting."""
-    cumulated = np.cumsum(np.bincount(levels, minlength=256))
-    place = share * (levels.size - 1)
+def _quantile(counts: np.ndarray, share: float) -> float:
+    """Gives what `np.quantile` does for levels of which there are so many each, `(256,)`."""
+    cumulated = np.cumsum(counts)
+    last = int(cumulated[-1]) - 1
+    place = share * last
     below = int(place)
-    low, high = np.searchsorted(cumulated, (below, min(below + 1, levels.size - 1)), "right")
+    low, high = np.searchsorted(cumulated, (below, min(below + 1, last)), "right")
     low, high, beyond = int(low), int(high), place - below
     if beyond >= 0.5:
         return high - (high - low) * (1 - beyond)

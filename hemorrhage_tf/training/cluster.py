@@ -1,9 +1,8 @@
-"""Several machines that train together: who they are, how they meet, and what they tell each other.
+"""Several machines that train together, and what they tell each other.
 
-The cluster is described by the variable `TF_CONFIG`, as TensorFlow documents it. What is trained,
-and how, lies elsewhere: this file gives each worker its part of the work, a strategy over all
-workers and one over its own devices, sums and texts of all workers, and an error that says so where
-a worker is lost.
+Who they are lies in `cluster_spec`, how they meet in `meeting`, what is trained elsewhere: this
+file gives each worker its part of the work, a strategy over all workers and one over its own
+devices, sums and texts of all workers, and an error that says so where a worker is lost.
 
 Workers talk to each other without a password or encryption, as TensorFlow's servers do. Their
 ports belong on a network that nobody else reaches.
@@ -11,31 +10,22 @@ ports belong on a network that nobody else reaches.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import secrets
-import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.errors import ClusterError, HemorrhageError, OptionError, OutputError
+from hemorrhage_tf.errors import ClusterError, OutputError
 from hemorrhage_tf.reporting import Reporter
-
-VARIABLE = "TF_CONFIG"
-
-EXAMPLE = (
-    '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, '
-    '"task": {"type": "worker", "index": 0}}'
-)
+from hemorrhage_tf.training.cluster_spec import ClusterSpec
+from hemorrhage_tf.training.meeting import meet
 
 # How long workers wait for each other at the start. A container's image may have to be fetched.
 MEETING_SECONDS = 600.0
@@ -43,9 +33,6 @@ MEETING_SECONDS = 600.0
 # How long a file that the chief wrote may stay hidden: NFS keeps what it knows of a folder for up
 # to a minute, but looks again where the folder is listed.
 SHARED_SECONDS = 10.0
-
-_NOTE_AFTER_SECONDS = 10.0
-_QUOTED_LENGTH = 200
 
 # What to do where workers differ, by what the name of the entry holds.
 _ADVICE = {
@@ -56,123 +43,6 @@ _ADVICE = {
     "--": "all workers must be started with the same options",
 }
 _ADVICE_FOR_THE_REST = "install the same versions on all workers"
-
-
-@dataclass(frozen=True)
-class ClusterSpec:
-    """The workers of a cluster, and which of them this process is.
-
-    Attributes:
-        chiefs: the address of the one task of type "chief", or nothing.
-        workers: the addresses of the tasks of type "worker".
-        task_type: "chief" or "worker", of this process.
-        task_index: of this process among those of its type.
-    """
-
-    chiefs: tuple[str, ...]
-    workers: tuple[str, ...]
-    task_type: str
-    task_index: int
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """`host:port` of every worker, the chief first."""
-        return self.chiefs + self.workers
-
-    @property
-    def count(self) -> int:
-        """How many workers there are, the chief among them."""
-        return len(self.addresses)
-
-    @property
-    def index(self) -> int:
-        """This process's place in `addresses`."""
-        return self.task_index + (len(self.chiefs) if self.task_type == "worker" else 0)
-
-    @property
-    def is_chief(self) -> bool:
-        """Whether this process writes the run: the chief does, or else worker 0."""
-        return self.index == 0
-
-    def name_of(self, index: int) -> str:
-        """Names a worker in a message, such as "worker 1 (10.0.0.2:2222)"."""
-        role = "the chief" if index == 0 else f"worker {index}"
-        return f"{role} ({self.addresses[index]})"
-
-
-def read_cluster(environ: Mapping[str, str] = os.environ) -> ClusterSpec:
-    """Reads the cluster from `TF_CONFIG`, without TensorFlow.
-
-    Args:
-        environ: where the variable is looked up; the process's environment by default.
-
-    Returns:
-        The cluster.
-
-    Raises:
-        OptionError: the variable is absent, or does not describe a cluster and a task in it.
-    """
-    text = environ.get(VARIABLE, "")
-    if not text.strip():
-        raise OptionError(
-            f"--strategy multiworker: the variable {VARIABLE} is not set. It says which workers "
-            f"there are and which one this is, for example {VARIABLE}='{EXAMPLE}'. Set it for "
-            "each worker; examples/cluster does it on one machine, under Slurm and in Kubernetes"
-        )
-
-    def refusal(reason: str) -> OptionError:
-        quoted = text if len(text) <= _QUOTED_LENGTH else text[:_QUOTED_LENGTH] + "..."
-        return OptionError(
-            f"{VARIABLE}: {reason}. Received: {quoted}\nAccepted is, for example: {EXAMPLE}\n"
-            f"Correct the variable and start this worker again"
-        )
-
-    try:
-        config = json.loads(text)
-    except ValueError as error:
-        raise refusal(f"it is not JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise refusal('it must be an object with "cluster" and "task"')
-    jobs = config.get("cluster")
-    if not isinstance(jobs, dict) or not jobs:
-        raise refusal('"cluster" must be an object with the addresses of "worker"')
-    other = sorted(set(jobs) - {"chief", "worker"})
-    if other:
-        raise refusal(f'tasks of type "{other[0]}" take no part; only "chief" and "worker" do')
-    for job, addresses in jobs.items():
-        if not isinstance(addresses, list):
-            raise refusal(f'"{job}" must be a list of addresses')
-        for address in addresses:
-            if not _is_address(address):
-                raise refusal(f'the address {json.dumps(address)} is not of the form "host:port"')
-    chiefs, workers = tuple(jobs.get("chief", ())), tuple(jobs.get("worker", ()))
-    if len(chiefs) > 1:
-        raise refusal(f'"chief" must have one address, not {len(chiefs)}')
-    addresses = chiefs + workers
-    if not addresses:
-        raise refusal('"cluster" has no address')
-    twice = [address for address in addresses if addresses.count(address) > 1]
-    if twice:
-        raise refusal(f"the address {twice[0]} is there twice")
-    task = config.get("task")
-    if not isinstance(task, dict):
-        raise refusal('"task" must be an object with "type" and "index"')
-    task_type, index = task.get("type"), task.get("index")
-    if task_type not in ("chief", "worker"):
-        raise refusal(f'the task\'s "type" is {json.dumps(task_type)}, not "chief" or "worker"')
-    members = chiefs if task_type == "chief" else workers
-    # Booleans are integers to Python, but no index.
-    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(members):
-        accepted = f"0 to {len(members) - 1}" if members else "none, for there is no such task"
-        raise refusal(f'the task\'s "index" is {json.dumps(index)}, not of {accepted}')
-    return ClusterSpec(chiefs, workers, task_type, index)
-
-
-def _is_address(address: object) -> bool:
-    if not isinstance(address, str):
-        return False
-    host, _, port = address.rpartition(":")
-    return bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
 
 
 @dataclass(frozen=True)
@@ -550,7 +420,7 @@ def join_cluster(
         return _joined
     reporter = reporter or Reporter(quiet=True)
     with reporter.stage(f"Waiting for {spec.count} workers"):
-        _meet(spec, reporter, wait_seconds)
+        meet(spec, reporter, wait_seconds)
         _joined = Cluster(spec, _make_strategy(spec))
     return _joined
 
@@ -578,122 +448,6 @@ def _make_strategy(spec: ClusterSpec):
             f"{spec.name_of(spec.index)} cannot join the cluster ({_first_line(error)}). "
             f"See that its port is free and start all workers again"
         ) from error
-
-
-def _meet(spec: ClusterSpec, reporter: Reporter, wait_seconds: float) -> None:
-    """Waits until this worker has reached every other, and every other has reached this one.
-
-    TensorFlow would wait for an hour, without a word and deaf to Ctrl-C, for a worker that does not
-    come. So the workers greet each other first, on the ports that its servers take next.
-    """
-    if spec.count == 1:
-        return
-    meeting = _Meeting(spec)
-    begin = time.monotonic()
-    told = False
-    with meeting.listening():
-        while missing := meeting.go_round():
-            names = ", ".join(spec.name_of(index) for index in missing)
-            waited = time.monotonic() - begin
-            if waited > wait_seconds:
-                raise ClusterError(
-                    f"{names} did not come within {wait_seconds:.0f} seconds. See that all "
-                    f"{spec.count} workers of {VARIABLE} are started and can reach each other at "
-                    "these addresses, and start all of them again"
-                )
-            if waited > _NOTE_AFTER_SECONDS and not told:
-                told = True
-                reporter.note(f"Waiting for {names}")
-            time.sleep(0.1)
-
-
-class _Meeting:
-    """Greets the other workers and is greeted by them: one line of JSON each way."""
-
-    def __init__(self, spec: ClusterSpec) -> None:
-        self._spec = spec
-        self._others = set(range(spec.count)) - {spec.index}
-        self._reached: set[int] = set()
-        self._reached_by: set[int] = set()
-        self._trouble: HemorrhageError | None = None
-        digest = hashlib.sha256(json.dumps(spec.addresses).encode()).hexdigest()
-        self._greeting = {"hemorrhage_tf cluster": digest, "index": spec.index}
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        address = self._spec.addresses[self._spec.index]
-        port = int(address.rpartition(":")[2])
-        both = socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if both else socket.AF_INET
-        try:
-            server = socket.create_server(("", port), family=family, dualstack_ipv6=both)
-        except OSError as error:
-            raise OptionError(
-                f"{VARIABLE}: the port of {address} cannot be opened ({error.strerror}). Another "
-                "program has it, or another worker of this index runs on this machine. Stop it, "
-                "or name another port to all workers"
-            ) from error
-        server.settimeout(0.1)
-        over = threading.Event()
-        thread = threading.Thread(target=self._answer, args=(server, over), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-            server.close()
-
-    def go_round(self) -> list[int]:
-        """Tries to reach those not yet reached; gives those who are missing in either way."""
-        for index in sorted(self._others - self._reached):
-            self._reach(index)
-        if self._trouble is not None:
-            raise self._trouble
-        return sorted(self._others - (self._reached & self._reached_by))
-
-    def _reach(self, index: int) -> None:
-        host, _, port = self._spec.addresses[index].rpartition(":")
-        # A host whose name is not known yet is one that has not started, in Kubernetes.
-        with suppress(OSError, ValueError):
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as peer:
-                self._send(peer)
-                self._check(self._receive(peer), index)
-                self._reached.add(index)
-
-    def _answer(self, server: socket.socket, over: threading.Event) -> None:
-        while not over.is_set():
-            with suppress(OSError, ValueError):  # nobody came, or somebody who is no worker
-                peer, _ = server.accept()
-                with peer:
-                    peer.settimeout(5)
-                    greeting = self._receive(peer)
-                    self._send(peer)
-                    self._check(greeting, greeting.get("index"))
-                    self._reached_by.add(greeting["index"])
-
-    def _send(self, peer: socket.socket) -> None:
-        peer.sendall(json.dumps(self._greeting).encode() + b"\n")
-
-    @staticmethod
-    def _receive(peer: socket.socket) -> dict[str, Any]:
-        with peer.makefile("rb") as file:
-            greeting = json.loads(file.readline(1000))
-        if not isinstance(greeting, dict) or "hemorrhage_tf cluster" not in greeting:
-            raise ValueError("no greeting")
-        return greeting
-
-    def _check(self, greeting: dict[str, Any], index: object) -> None:
-        """Keeps what is wrong with a greeting, for the main thread to raise."""
-        same = ("hemorrhage_tf cluster", "index")
-        expected = {**self._greeting, "index": index}
-        if any(greeting.get(key) != expected[key] for key in same) or index not in self._others:
-            self._trouble = ClusterError(
-                f"{self._spec.name_of(self._spec.index)} met a worker that calls itself worker "
-                f"{greeting.get('index')} and has another {VARIABLE}, or the same index. Give all "
-                f'workers the same "cluster", each its own "index", and start them again'
-            )
-            raise ValueError("not of this cluster")
 
 
 def _appears(path: Path, content: str) -> bool:

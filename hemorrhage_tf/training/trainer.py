@@ -347,7 +347,6 @@ class Trainer:
         self.head: Head | None = None
         self._head_loop: tuple[object, Loop] | None = None
         self._warned_of_convergence = False
-        self._on_epoch: Callable[[Epoch], None] | None = None
         self._classifier = None
         self._backbones_start: list | None = None
         self._tuned: list[list] = []
@@ -419,7 +418,6 @@ class Trainer:
         Returns:
             float32 probabilities of the test slices, and the history.
         """
-        self._on_epoch = on_epoch
         if self._backbones_start is not None:
             for source, start in zip(self._sources, self._backbones_start, strict=True):
                 source.backbone.set_weights(start)
@@ -428,18 +426,18 @@ class Trainer:
         if self._settings.feature_cache:
             labels = self._slices.labels[owners]
             if self._settings.head_solver == "lbfgs":
-                history = self._solve(places, labels, mean, variance, advance)
+                history = self._solve(places, labels, mean, variance, advance, on_epoch)
             else:
                 history = self._train_on_features(
-                    part, places, labels, mean, variance, advance, keep("head")
+                    part, places, labels, mean, variance, advance, keep("head"), on_epoch
                 )
         else:
             width = self._features.width
             zeros = np.zeros((width, 1), np.float32), np.zeros(1, np.float32)
             self.head = Head(mean, variance, *zeros)
-            history = self._train_on_pixels("head", part, advance, keep("head"))
+            history = self._train_on_pixels("head", part, advance, keep("head"), on_epoch)
         if self._settings.fine_tune_epochs:
-            history += self._fine_tune(part, advance, keep("fine-tune"))
+            history += self._fine_tune(part, advance, keep("fine-tune"), on_epoch)
             return self._predict_pixels(test), history
         return self._predict_features(test), history
 
@@ -481,7 +479,7 @@ class Trainer:
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
         return classifier
 
-    def _solve(self, places, labels, mean, variance, advance) -> list[Epoch]:
+    def _solve(self, places, labels, mean, variance, advance, on_epoch) -> list[Epoch]:
         settings, cluster = self._settings, self._cluster
         weights = class_weight(labels, settings.class_weights)
         mine = _my_part(len(places), cluster)
@@ -497,12 +495,12 @@ class Trainer:
         advance(settings.epochs)
         row = {"stage": "head", "epoch": found.iterations}
         row |= {"loss": found.loss, "accuracy": found.accuracy}
-        if self._on_epoch is not None:
-            self._on_epoch(row)
+        if on_epoch is not None:
+            on_epoch(row)
         return [row]
 
     def _train_on_features(
-        self, part, places, labels, mean, variance, advance, keeper
+        self, part, places, labels, mean, variance, advance, keeper, on_epoch
     ) -> list[Epoch]:
         settings = self._settings
         if self._head_loop is None:
@@ -528,13 +526,12 @@ class Trainer:
             validation = self._validation(lambda chosen: inputs_of(of_validation[chosen]), part)
         patience = settings.early_stopping
         history = loop.train(
-            *("head", settings.epochs, training, validation, patience, advance),
-            *(keeper, self._on_epoch),
+            *("head", settings.epochs, training, validation, patience, advance, keeper, on_epoch)
         )
         self.head = Head(mean, variance, *model.get_layer("logit").get_weights())
         return history
 
-    def _fine_tune(self, part: Part, advance, keeper) -> list[Epoch]:
+    def _fine_tune(self, part: Part, advance, keeper, on_epoch) -> list[Epoch]:
         backbones = [source.backbone for source in self._sources]
         if self._backbones_start is None:
             self._backbones_start = [backbone.get_weights() for backbone in backbones]
@@ -543,12 +540,12 @@ class Trainer:
             for layer in backbone.layers:
                 layer.trainable = layer in tuned
         try:
-            return self._train_on_pixels("fine-tune", part, advance, keeper)
+            return self._train_on_pixels("fine-tune", part, advance, keeper, on_epoch)
         finally:
             for backbone in backbones:
                 backbone.trainable = False
 
-    def _train_on_pixels(self, stage: str, part: Part, advance, keeper) -> list[Epoch]:
+    def _train_on_pixels(self, stage: str, part: Part, advance, keeper, on_epoch) -> list[Epoch]:
         """Trains what is trainable on fresh views of the slices, starting from the head of now."""
         import keras
 
@@ -582,7 +579,7 @@ class Trainer:
         epochs = settings.fine_tune_epochs if fine_tuning else settings.epochs
         patience = settings.early_stopping
         history = loop.train(
-            *(stage, epochs, training, validation, patience, advance, keeper, self._on_epoch)
+            *(stage, epochs, training, validation, patience, advance, keeper, on_epoch)
         )
         self.head = Head(
             self.head.mean,

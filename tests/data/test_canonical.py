@@ -470,7 +470,7 @@ class TestPixelsOf:
             assert flag == cells[row // cell, column // cell]
 
 
-def test_the_file_needs_numpy_only():
+def test_the_file_needs_numpy_and_the_standard_library_only():
     # The edge example runs this very file on devices that have neither TensorFlow nor the package.
     with open(module.__file__, encoding="utf-8") as file:
         tree = ast.parse(file.read())
@@ -483,7 +483,7 @@ def test_the_file_needs_numpy_only():
             imported.add(node.module.split(".")[0])
         elif isinstance(node, ast.Name):
             assert node.id not in ("__import__", "importlib")
-    assert imported == {"__future__", "dataclasses", "numpy"}
+    assert imported == {"__future__", "dataclasses", "functools", "numpy"}
 
 
 @pytest.mark.real_data

@@ -37,6 +37,21 @@ class TestFileColumn:
         column.append(np.zeros((100, 100)))
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize(
+        "rows", [[], [0], [2, 3, 4], [4, 3, 2], [0, 2], [1, 1], [0, 1, 3, 2], np.arange(5)]
+    )
+    def test_any_rows(self, rows):
+        column, written = FileColumn(np.int32, (2,)), np.arange(10).reshape(5, 2)
+        column.append(written)
+        np.testing.assert_array_equal(column.take(rows), written[np.asarray(rows, int)])
+
+    @pytest.mark.parametrize("rows", [[4, 5], [5, 0], [7]])
+    def test_rows_that_are_not_there(self, rows):
+        column = FileColumn(np.int32, (2,))
+        column.append(np.zeros((5, 2)))
+        with pytest.raises(EOFError):
+            column.take(rows)
+
     def test_a_full_disk_is_told_with_the_next_step(self, monkeypatch):
         column = FileColumn(np.uint8, (1,))
 

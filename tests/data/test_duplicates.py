@@ -170,6 +170,16 @@ class TestCroppedDuplicates:
         ((i, j, _, flip),) = crops_of(whole, np.pad(whole[8:, :-9], ((20, 3), (40, 1))))
         assert (i, j, flip) == (0, 1, None)
 
+    def test_a_crop_among_many_that_are_nearer_in_gray_levels(self):
+        whole, rng = textured(0), np.random.default_rng(0)
+        tiles = whole.reshape(12, 10, 12, 10).swapaxes(1, 2).reshape(144, 10, 10)
+        shuffled = [
+            rng.permutation(tiles).reshape(12, 12, 10, 10).swapaxes(1, 2).reshape(120, 120)
+            for _ in range(40)
+        ]
+        ((i, j, _, _),) = crops_of(whole, whole[12:, :-12], *shuffled)
+        assert (i, j) == (0, 1)
+
     def test_a_large_crop_and_other_slices_are_not_found(self):
         whole = textured(0)
         assert crops_of(whole, whole[40:, 40:]) == []

@@ -10,7 +10,8 @@ from hemorrhage_tf.data import looks as module
 from hemorrhage_tf.data.duplicates import contents, thumbnails
 from hemorrhage_tf.data.facts import facts_of
 from hemorrhage_tf.data.looks import look_at
-from hemorrhage_tf.data.readers import SliceRef, content_hash
+from hemorrhage_tf.data.readers import SliceRef, content_hash, read_slice_and_format
+from hemorrhage_tf.errors import Problem
 from hemorrhage_tf.reporting import Reporter
 
 QUIET = Reporter(quiet=True)
@@ -58,7 +59,8 @@ def test_what_is_kept_is_what_each_slice_gives(slices):
         content, shares = contents(pixels)
         np.testing.assert_array_equal(found.contents.take([place])[0], np.rint(content))
         np.testing.assert_array_equal(found.shares[place], shares)
-        expected, given = facts_of(slices[index].path, pixels), found.facts[place]
+        saved = read_slice_and_format(slices[index])[1]
+        expected, given = facts_of(saved, pixels), found.facts[place]
         for name in expected.__dataclass_fields__:
             np.testing.assert_array_equal(getattr(given, name), getattr(expected, name))
 
@@ -84,6 +86,20 @@ def test_a_lost_process_is_made_good(slices, monkeypatch):
 
     monkeypatch.setattr(module._Process, "look", killed)
     same(in_threads, look_at(slices, QUIET, "Reading"))
+
+
+def test_slices_too_large_to_be_looked_at_together(slices, monkeypatch):
+    monkeypatch.setattr(module, "PROCESSES_FROM", 1)
+    together = look_at(slices, QUIET, "Reading")
+    monkeypatch.setattr(module, "PROCESSES_FROM", 100)
+    same(together, look_at(slices, QUIET, "Reading"))
+    for most in (0, 128 * 128 + 1):  # one by one, and by twos
+        monkeypatch.setattr(module, "_TOGETHER", most)
+        looks = module._looks(slices, for_audit=False)
+        assert [isinstance(each, Problem) for each in looks] == [at in (4, 7) for at in range(9)]
+        assert [each.content_hash.hex() for each in looks if not isinstance(each, Problem)] == list(
+            together.hashes
+        )
 
 
 def test_no_slices():

@@ -72,6 +72,20 @@ def test_many_copies_of_one_picture_stay_one_group(large, monkeypatch):
     assert duplicates.merge_groups(60, pairs).max() == 0
 
 
+def test_of_too_many_the_most_alike_are_kept(large, monkeypatch):
+    monkeypatch.setattr(resemblance, "_MOST_ALIKE", 3)
+    rng = np.random.default_rng(0)
+    base = thumbnails(draw_phantom(0, 0, 1))
+    noise = np.linspace(0.006, 0.001, 30)[:, np.newaxis, np.newaxis]  # the last are most alike
+    noisy = base + noise * rng.standard_normal((30, *base.shape))
+    noisy = np.concatenate([base[np.newaxis], noisy])
+    noisy -= noisy.mean(axis=-1, keepdims=True)
+    stacked = (noisy / np.linalg.norm(noisy, axis=-1, keepdims=True)).astype(np.float32)
+    assert len(near_duplicates(stacked)) > 3 * 31
+    first, second, _ = resemblance.near_pairs(column(stacked, np.float32), np.arange(31))
+    assert set(second[first == 0].tolist()) == {21, 22, 23, 28, 29, 30}  # of each block of 24
+
+
 def test_planted_crops_are_found(heads, large):
     small, shares = (np.stack(each) for each in zip(*map(contents, heads), strict=True))
     found = resemblance.cropped_pairs(

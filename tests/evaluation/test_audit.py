@@ -13,7 +13,7 @@ from plain_phantoms import draw_phantom
 import hemorrhage_tf as htf
 from hemorrhage_tf.cli import main
 from hemorrhage_tf.data.facts import facts_of
-from hemorrhage_tf.data.readers import read_slice
+from hemorrhage_tf.data.readers import read_slice_and_format
 from hemorrhage_tf.data.scan import scan
 from hemorrhage_tf.evaluation import audit as auditor
 from hemorrhage_tf.evaluation import shortcuts
@@ -415,7 +415,8 @@ class TestScanned:
         path = write_set(tmp_path / "set", [head(i) for i in range(12)], [0, 1] * 6)
         slices = scan(htf.read_manifest(path), QUIET)
         records = slices.manifest.records
-        facts = [facts_of(record.path, read_slice(record.path)) for record in records]
+        read = [read_slice_and_format(record.path) for record in records]
+        facts = [facts_of(saved, pixels) for pixels, saved in read]
         expected = audit_scanned(slices, QUIET)
         for record in records:
             record.path.unlink()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hemorrhage_tf.training.cluster import read_cluster
+from hemorrhage_tf.training.cluster_spec import read_cluster
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "cluster"
 

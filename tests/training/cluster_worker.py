@@ -110,11 +110,12 @@ def talk(cluster, folder: Path) -> dict:
 def main() -> None:
     folder, tasks = Path(sys.argv[1]), sys.argv[2:]
     from hemorrhage_tf.training import cluster as module
+    from hemorrhage_tf.training.cluster_spec import read_cluster
 
     module.SHARED_SECONDS = 1.0
-    cluster = module.join_cluster(module.read_cluster(), wait_seconds=200)
+    cluster = module.join_cluster(read_cluster(), wait_seconds=200)
     found: dict = {"replicas": cluster.strategy.num_replicas_in_sync}
-    assert module.join_cluster(module.read_cluster()) is cluster
+    assert module.join_cluster(read_cluster()) is cluster
     if "talk" in tasks:
         found |= talk(cluster, folder)
     weights = {}

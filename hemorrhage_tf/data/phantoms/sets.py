@@ -91,13 +91,14 @@ def write_phantoms(
     return folder
 
 
-def phantom_set(folder: Path, count: int, seed: int) -> Path:
+def phantom_set(folder: Path, count: int, seed: int, reporter: Reporter | None = None) -> Path:
     """Gives a set of small pictures out of a cache; draws it where it is not there yet.
 
     Args:
         folder: where sets are kept.
         count: slices in the set; every second one has a hemorrhage.
         seed: the same seed gives the same bytes.
+        reporter: where progress goes; None for nowhere. Default None.
 
     Returns:
         The folder of the set, with `manifest.csv`.
@@ -108,7 +109,7 @@ def phantom_set(folder: Path, count: int, seed: int) -> Path:
     target = folder / f"phantoms-v{GENERATOR_VERSION}-n{count}-s{seed}"
     if not target.is_dir():
         try:
-            write_phantoms(target, count, seed, size=224)
+            write_phantoms(target, count, seed, size=224, reporter=reporter)
         except OutputError as error:
             if not target.is_dir():  # else another process drew the same set meanwhile
                 raise OutputError(f"{error}. Name another cache folder with --cache") from None

@@ -15,6 +15,7 @@ from hemorrhage_tf.data.phantoms import (
 )
 from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.errors import OptionError, OutputError
+from hemorrhage_tf.reporting import Reporter
 
 SIZE = 64
 
@@ -140,6 +141,12 @@ class TestPhantomSet:
         (folder / "slices" / "000000.png").write_bytes(b"kept")
         assert phantom_set(tmp_path, 4, seed=0) == folder
         assert (folder / "slices" / "000000.png").read_bytes() == b"kept"
+
+    def test_only_drawing_is_a_stage(self, tmp_path):
+        for stages in (["Drawing phantoms"], []):
+            reporter = Reporter(quiet=True)
+            phantom_set(tmp_path, 2, 0, reporter)
+            assert list(reporter.seconds) == stages
 
     def test_other_counts_and_seeds_lie_apart(self, tmp_path):
         assert len({phantom_set(tmp_path, *each) for each in ((2, 0), (4, 0), (2, 1))}) == 3
