@@ -10,12 +10,13 @@ over the network, so that a GPU takes minutes after the phantoms are drawn.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class PretrainingSettings:
         specificity: on phantoms without a hemorrhage, that the threshold is chosen for. A scan of
             30 slices has 30 chances to raise a false alarm, so that it is high.
         seed: of the phantoms and of everything that is drawn.
+        start: hash of the weights that the backbone starts from; None for random ones.
     """
 
     count: int = 64_000
@@ -71,6 +73,7 @@ class PretrainingSettings:
     l2: float = 1 / 8
     specificity: float = 0.97
     seed: int = 0
+    start: str | None = None
 
     @property
     def steps_of_epoch(self) -> int:
@@ -251,7 +254,13 @@ def _make_step(model, optimizer):
     return step
 
 
-def train(samples: Samples, settings: PretrainingSettings, folder: Path, reporter: Reporter):
+def train(
+    samples: Samples,
+    settings: PretrainingSettings,
+    folder: Path,
+    reporter: Reporter,
+    start: Path | None = None,
+):
     """Trains the backbone; goes on from the last checkpoint in the folder.
 
     Args:
@@ -259,6 +268,7 @@ def train(samples: Samples, settings: PretrainingSettings, folder: Path, reporte
         settings: see there.
         folder: where checkpoints and `history.csv` are kept.
         reporter: where progress goes.
+        start: weights that the backbone starts from; None for random ones. Default None.
 
     Returns:
         The trained backbone.
@@ -268,6 +278,8 @@ def train(samples: Samples, settings: PretrainingSettings, folder: Path, reporte
 
     keras.utils.set_random_seed(settings.seed)
     backbone, model = build_trainee()
+    if start is not None:
+        backbone.load_weights(start)
     optimizer = keras.optimizers.AdamW(
         learning_rate(settings), settings.weight_decay, global_clipnorm=2.0
     )
@@ -420,7 +432,12 @@ def threshold_for(probabilities: np.ndarray, specificity: float) -> float:
 
 
 def pretrain(
-    settings: PretrainingSettings, work: Path, out: Path, workers: int, reporter: Reporter
+    settings: PretrainingSettings,
+    work: Path,
+    out: Path,
+    workers: int,
+    reporter: Reporter,
+    start: Path | None = None,
 ) -> dict[str, Any]:
     """Draws, trains, solves the head, measures, and writes the embedded files.
 
@@ -430,6 +447,7 @@ def pretrain(
         out: folder for the weights and what belongs to them.
         workers: processes that draw.
         reporter: where progress and notes go.
+        start: weights that the backbone starts from; None for random ones. Default None.
 
     Returns:
         What was measured, as it is written beside the weights.
@@ -441,11 +459,13 @@ def pretrain(
     from hemorrhage_tf.training.trainer import Head, class_weight, feature_statistics, solve_head
 
     begin = time.monotonic()
+    if start is not None:
+        settings = replace(settings, start=hashlib.sha256(start.read_bytes()).hexdigest())
     folder = _work_folder(work, settings)
     samples = draw_samples(work, settings.seed, settings.count, workers, reporter)
     drawn = time.monotonic()
     import_tensorflow()
-    backbone = train(samples, settings, folder, reporter)
+    backbone = train(samples, settings, folder, reporter, start)
     del samples
     # The weights are kept as float16, so the head is solved on what those give.
     backbone.set_weights([_rounded(weights) for weights in backbone.get_weights()])
@@ -538,12 +558,21 @@ def _passes(context: click.Context, parameter: click.Parameter, value: str) -> t
               show_default=True, help="Phantoms to solve the head on.")  # fmt: skip
 @click.option("--test-count", type=int, default=PretrainingSettings.test_count,
               show_default=True, help="Phantoms to measure on.")  # fmt: skip
+@click.option("--learning-rate", "learning_rates", type=float,
+              default=PretrainingSettings.learning_rates[0], show_default=True,
+              help="At its highest, in the first cycle.")  # fmt: skip
+@click.option("--start", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="Weights that the backbone starts from, instead of random ones.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--workers", type=int, default=os.cpu_count(), help="Processes that draw.")
-def main(work: Path, out: Path, workers: int, **settings: Any) -> None:
+def main(work: Path, out: Path, workers: int, start: Path | None, **settings: Any) -> None:
     """Pretrain PhantomNet on phantoms alone. Go on where it was stopped."""
+    settings["learning_rates"] = (
+        settings["learning_rates"],
+        *PretrainingSettings.learning_rates[1:],
+    )
     chosen = PretrainingSettings(**settings)
-    measured = pretrain(chosen, work, out, max(1, workers), Reporter())
+    measured = pretrain(chosen, work, out, max(1, workers), Reporter(), start)
     click.echo(json.dumps(measured["figures"], indent=2))
 
 

@@ -16,9 +16,6 @@ from hemorrhage_tf.data.phantoms.canvas import Canvas, Shape, step
 CSF, WHITE, GRAY, MUSCLE, FAT, BLOOD_VESSEL = 7.0, 29.5, 37.5, 52.0, -85.0, 46.0
 DIPLOE, TABLE, SINUS_AIR = 600.0, 1500.0, -960.0
 
-# Of bone, as much of a slice as makes brain look as bright as blood.
-BONE_SEEN = 0.025
-
 SIDES = (-1, 1)
 
 
@@ -85,10 +82,10 @@ class Head:
         angle: float,
         rng: np.random.Generator,
     ) -> Shape:
-        """Gives how much of a slice is covered by bone that comes up into it as a dome.
+        """Gives how much of a slice is covered by bone that comes up into it.
 
-        It is the most in the middle and falls to nothing at the edge, as it does where a slice is
-        as thick as the dome is high; blood has an edge instead.
+        Of a dome it is the most in the middle and falls to nothing at the edge; a ridge that is
+        flat on top has a plateau, as blood has.
 
         Args:
             x: of its middle, in mm.
@@ -96,13 +93,16 @@ class Head:
             radius_x: in mm, before it is turned.
             radius_y: in mm, before it is turned.
             angle: that it is turned by, in radians.
-            rng: where its uneven outline comes from.
+            rng: where its uneven outline, and how flat it is, come from.
+
+        Returns:
+            float32 coverage in [0, 1].
         """
         # With an edge as wide as the ellipse, coverage tells how far out of the middle a pixel is.
         blur = 2 * min(radius_x, radius_y)
-        shape = self.canvas.ellipse(x, y, radius_x, radius_y, angle, 0.3, blur, rng)
+        shape = self.canvas.ellipse(x, y, radius_x, radius_y, angle, 0.3, blur, rng, inner=False)
         outward = 2 * (1 - shape.alpha)
-        dome = np.clip(1 - outward * outward, 0, 1)
+        dome = np.clip((1 - outward * outward) / np.float32(rng.uniform(0.25, 1)), 0, 1)
         return Shape(shape.window, dome * self.brain[shape.window])
 
     def random_place(
@@ -117,6 +117,11 @@ class Head:
         chosen = int(rng.random() * len(rows))
         at = rows[chosen] * every, columns[chosen] * every
         return float(self.canvas.inner_x[at]), float(self.canvas.y[at])
+
+
+def grazed_value(rng: np.random.Generator) -> float:
+    """Draws the HU of what bone covers a part of: from hardly more than brain to bone."""
+    return float(np.exp(rng.uniform(np.log(50), np.log(900))))
 
 
 def _within(level: float, low: float, high: float, edge: float = 0.03) -> float:
@@ -602,7 +607,8 @@ def _skull_base(head: Head) -> None:
                     canvas.paint(lens, 70, shown)
     if shown := _within(front, 0.225, 0.315, 0.04):
         # The roofs of the orbits come up into the slice, so that bone covers a part of it.
-        x, y, peak = rng.normal(30, 4) * k, rng.normal(-58, 5) * k, rng.uniform(0.1, 1)
+        x, y = rng.normal(30, 4) * k, rng.normal(-58, 5) * k
+        value = grazed_value(rng)
         wide, long = rng.uniform(6, 18), rng.uniform(6, 16)
         for side in SIDES:  # more of one than of the other, since no head lies quite straight
             grown = rng.uniform(0.7, 1.15)
@@ -610,7 +616,7 @@ def _skull_base(head: Head) -> None:
                 side * x + rng.normal(0, 1.5), y + rng.normal(0, 2), wide * grown, long * grown,
                 rng.uniform(-0.5, 0.5), rng,
             )  # fmt: skip
-            canvas.paint(roof, 900, shown * peak * rng.uniform(0.6, 1))
+            canvas.paint(roof, value * rng.uniform(0.6, 1), shown * rng.uniform(0.5, 1))
     if shown := _within(front, -1, 0.095, 0.03):
         for side in SIDES:
             maxillary = canvas.ellipse(
@@ -631,7 +637,8 @@ def _skull_base(head: Head) -> None:
             canvas.paint(sinus, SINUS_AIR, shown)
     if shown := _within(head.level, 0.1, 0.3, 0.05):
         # Temporal bone that the slice only grazes.
-        x, y, peak = rng.normal(50, 7) * k, rng.normal(2, 14) * k, rng.uniform(0.08, 0.9)
+        x, y = rng.normal(50, 7) * k, rng.normal(2, 14) * k
+        value = grazed_value(rng)
         wide, long = rng.uniform(3, 11), rng.uniform(3, 9)
         for side in SIDES:
             if rng.random() < 0.6:
@@ -639,7 +646,7 @@ def _skull_base(head: Head) -> None:
                     side * x + rng.normal(0, 2), y + rng.normal(0, 2), wide, long,
                     rng.uniform(-1, 1), rng,
                 )  # fmt: skip
-                canvas.paint(bone, 900, shown * peak * rng.uniform(0.6, 1))
+                canvas.paint(bone, value * rng.uniform(0.6, 1), shown * rng.uniform(0.5, 1))
 
 
 def draw_head(head: Head) -> None:

@@ -20,7 +20,7 @@ from hemorrhage_tf.data.phantoms.scanner import draw_holder, scan_head
 from hemorrhage_tf.errors import OptionError
 
 # Raise it when the same seed would draw other slices.
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 
 SMALLEST, LARGEST = 64, 512
 DEFAULT_SIZE = 512

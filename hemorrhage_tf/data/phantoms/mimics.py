@@ -9,8 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hemorrhage_tf.data.phantoms.anatomy import BONE_SEEN, CSF, Head
+from hemorrhage_tf.data.phantoms.anatomy import CSF, Head, grazed_value
 from hemorrhage_tf.data.phantoms.canvas import Shape, step
+
+# Of bone, as much of a slice as makes brain look as bright as blood.
+_BONE_SEEN = 0.03
 
 # Which of them are bright enough to be taken for blood. Their masks are part of a phantom.
 _Masks = list[Shape]
@@ -147,7 +150,7 @@ def _tumor(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     )
     mass.alpha[...] *= room[mass.window]
     if attached:  # a meningioma: a little denser than brain, even, at times calcified
-        value = rng.uniform(38, 47)
+        value = rng.uniform(38, 49)
         if rng.random() < 0.15:
             value = rng.uniform(90, 400)
     else:  # a glioma or a metastasis: uneven, often dark inside
@@ -245,24 +248,31 @@ def _grazed_bone(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
         away = np.arccos(np.clip(toward, -1, 1)) / np.float32(half)
         wide = wide * np.clip(1 - away * away, 0, 1)
     share = np.clip(1 - head.inside / np.maximum(wide, np.float32(0.3)), 0, 1)
-    share = share ** rng.uniform(1.0, 2.2) * head.brain
-    canvas.paint(canvas.everywhere(share), rng.uniform(500, 1000))
-    masks.append(canvas.everywhere(share > BONE_SEEN))
+    share = share ** rng.uniform(0.5, 2.2) * head.brain * np.clip(wide, 0, 1)
+    value = grazed_value(rng)
+    canvas.paint(canvas.everywhere(share), value)
+    masks.append(_seen_part(canvas.everywhere(share), value))
     # What comes up from below is an island in the slice: a dome, and mostly one on either side.
     for _ in range(int(rng.integers(0, 3)) if head.level < 0.36 else 0):
         place = head.random_place(rng, 0.5, 12)
         if place is None:
             break
-        long, slim, peak = rng.uniform(3, 14), rng.uniform(0.4, 1), rng.uniform(0.08, 1)
+        long, slim, value = rng.uniform(3, 14), rng.uniform(0.4, 1), grazed_value(rng)
         for side in (-1, 1) if rng.random() < 0.6 else (1,):
             grown = rng.uniform(0.75, 1.2)
             island = head.grazed(
                 side * place[0], place[1], long * grown, long * slim * grown,
                 side * rng.uniform(0, 3), rng,
             )  # fmt: skip
-            canvas.paint(island, 900, peak)
-            masks.append(Shape(island.window, island.alpha * peak > BONE_SEEN))
+            canvas.paint(island, value * rng.uniform(0.7, 1))
+            masks.append(_seen_part(island, value))
     return True
+
+
+def _seen_part(bone: Shape, value: float) -> Shape:
+    """Gives where bone of that many HU makes brain look as bright as blood."""
+    share = min(0.6, _BONE_SEEN * 900 / value)
+    return Shape(bone.window, (bone.alpha > share).astype(np.float32))
 
 
 def _surgery(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:

@@ -40,7 +40,7 @@ def _window(rng: np.random.Generator) -> Window:
     if kind < 0.4:
         return Window(40.0, 80.0)
     if kind < 0.92:
-        # Not so narrow that blood is as white as bone.
+        # Not so narrow that most blood is as white as bone.
         return Window(float(rng.uniform(36, 48)), float(rng.uniform(74, 110)))
     return Window(float(rng.uniform(35, 60)), float(rng.uniform(110, 170)))
 

@@ -74,7 +74,7 @@ def scan_head(head: Head, rng: np.random.Generator) -> tuple[str, ...]:
     within = step(head.depth + 2, 4.0)
 
     # Beam hardening: a brighter band along the skull and a darker middle.
-    cup = np.float32(rng.uniform(0, 7)) * np.exp(-np.clip(head.inside, 0, None) / rng.uniform(3, 9))
+    cup = np.float32(rng.uniform(0, 9)) * np.exp(-np.clip(head.inside, 0, None) / rng.uniform(3, 9))
     image += cup * step(head.inside + 1, 1.0)
     image -= np.float32(rng.uniform(0, 2)) * step(head.inside - 25, 20.0)
     base = min(head.front, head.back)
