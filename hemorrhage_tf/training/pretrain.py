@@ -4,8 +4,9 @@ No real slice takes part in it. The backbone learns to say whether there is a he
 to the phantoms' masks, where; then the head is solved on phantoms of another seed, the operating
 point is chosen on them, and all is measured on phantoms of a third one.
 
-It goes on where it was stopped. On two cores it takes about two hours and a half, most of it passes
-over the network, so that a GPU takes minutes after the phantoms are drawn.
+It goes on where it was stopped. On two cores it takes from an hour and a half to two and three
+quarters, most of it passes over the network, so that a GPU takes minutes after the phantoms are
+drawn.
 """
 
 from __future__ import annotations
@@ -44,18 +45,16 @@ class PretrainingSettings:
 
     Attributes:
         count: phantoms to train on.
-        epochs: passes over them in each cycle of the learning rate, each pass with other
-            augmentations.
+        epochs: passes over them, each with other augmentations.
         head_count: phantoms that the head is solved and the operating point is chosen on.
         test_count: phantoms that the figures are of.
         batch_size: phantoms in a step.
-        learning_rates: of AdamW at its highest in each cycle (more than cycles: the first ones are
-            taken); it rises over `warmup` steps and falls to 0 with a cosine.
+        learning_rate: of AdamW at its highest; it rises over `warmup` steps and falls to 0 with a
+            cosine.
         weight_decay: of AdamW.
         warmup: steps.
         l2: strength of the head's penalty, see `trainer.solve_head`. On a third of the head's
-            phantoms, kept apart for it, 1/16 to 1/4 gave the best ROC AUC; the class activation
-            map pointed at 90 % of the hemorrhages, and at 81 % with 1/1024.
+            phantoms, kept apart for it, 1/16 to 1/4 gave the best ROC AUC.
         specificity: on phantoms without a hemorrhage, that the threshold is chosen for. A scan of
             30 slices has 30 chances to raise a false alarm, so that it is high.
         seed: of the phantoms and of everything that is drawn.
@@ -63,11 +62,11 @@ class PretrainingSettings:
     """
 
     count: int = 64_000
-    epochs: tuple[int, ...] = (7,)
+    epochs: int = 7
     head_count: int = 6_000
     test_count: int = 4_000
     batch_size: int = 32
-    learning_rates: tuple[float, ...] = (1.5e-3, 8e-4, 8e-4)
+    learning_rate: float = 1.5e-3
     weight_decay: float = 1e-3
     warmup: int = 300
     l2: float = 1 / 8
@@ -83,37 +82,17 @@ class PretrainingSettings:
     @property
     def steps(self) -> int:
         """Of all passes."""
-        return self.steps_of_epoch * sum(self.epochs)
+        return self.steps_of_epoch * self.epochs
 
 
 def learning_rate(settings: PretrainingSettings):
-    """Builds the schedule of the learning rate: in each cycle a cosine with a warm-up.
-
-    Reference:
-        I. Loshchilov and F. Hutter, SGDR: Stochastic gradient descent with warm restarts, ICLR
-        2017.
-    """
+    """Builds the schedule of the learning rate: a cosine with a warm-up."""
     import keras
 
-    cycles, begin = [], 0
-    for epochs, highest in zip(settings.epochs, settings.learning_rates, strict=False):
-        steps = settings.steps_of_epoch * epochs
-        falling = max(steps - settings.warmup, 1)
-        cosine = keras.optimizers.schedules.CosineDecay(
-            0.0, falling, 0.0, "cosine", highest, settings.warmup
-        )
-        cycles.append((begin, cosine))
-        begin += steps
-
-    class Cycles(keras.optimizers.schedules.LearningRateSchedule):
-        def __call__(self, step):
-            rate = cycles[0][1](step)
-            for begin, cosine in cycles[1:]:
-                restarted = cosine(keras.ops.maximum(step - begin, 0))
-                rate = keras.ops.where(step < begin, rate, restarted)
-            return rate
-
-    return Cycles()
+    falling = max(settings.steps - settings.warmup, 1)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, falling, 0.0, "cosine", settings.learning_rate, settings.warmup
+    )
 
 
 def build_trainee():
@@ -534,43 +513,27 @@ def _work_folder(work: Path, settings: PretrainingSettings) -> Path:
     return folder
 
 
-def _passes(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    passes = tuple(int(part) if part.strip().isdecimal() else 0 for part in value.split(","))
-    cycles = len(PretrainingSettings.learning_rates)
-    if min(passes) < 1 or len(passes) > cycles:
-        raise click.BadParameter(
-            f"got {value!r}; give one to {cycles} whole numbers from 1 on, as in 4,2,4."
-        )
-    return passes
-
-
 @click.command()
 @click.option("--work", type=click.Path(path_type=Path), default=Path("pretraining"),
-              show_default=True, help="Folder for phantoms and checkpoints (2 GB).")  # fmt: skip
+              show_default=True, help="Folder for phantoms and checkpoints (2.5 GB).")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("pretrained"),
               show_default=True, help="Folder for weights and figures.")  # fmt: skip
 @click.option("--count", type=int, default=PretrainingSettings.count, show_default=True,
               help="Phantoms to train on.")  # fmt: skip
-@click.option("--epochs", default=",".join(map(str, PretrainingSettings.epochs)),
-              callback=_passes, show_default=True, metavar="N,N,...",
-              help="Passes over them in each cycle of the learning rate.")  # fmt: skip
+@click.option("--epochs", type=int, default=PretrainingSettings.epochs, show_default=True,
+              help="Passes over them.")  # fmt: skip
 @click.option("--head-count", type=int, default=PretrainingSettings.head_count,
               show_default=True, help="Phantoms to solve the head on.")  # fmt: skip
 @click.option("--test-count", type=int, default=PretrainingSettings.test_count,
               show_default=True, help="Phantoms to measure on.")  # fmt: skip
-@click.option("--learning-rate", "learning_rates", type=float,
-              default=PretrainingSettings.learning_rates[0], show_default=True,
-              help="At its highest, in the first cycle.")  # fmt: skip
+@click.option("--learning-rate", type=float, default=PretrainingSettings.learning_rate,
+              show_default=True, help="At its highest.")  # fmt: skip
 @click.option("--start", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="Weights that the backbone starts from, instead of random ones.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--workers", type=int, default=os.cpu_count(), help="Processes that draw.")
 def main(work: Path, out: Path, workers: int, start: Path | None, **settings: Any) -> None:
     """Pretrain PhantomNet on phantoms alone. Go on where it was stopped."""
-    settings["learning_rates"] = (
-        settings["learning_rates"],
-        *PretrainingSettings.learning_rates[1:],
-    )
     chosen = PretrainingSettings(**settings)
     measured = pretrain(chosen, work, out, max(1, workers), Reporter(), start)
     click.echo(json.dumps(measured["figures"], indent=2))

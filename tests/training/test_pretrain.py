@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from hemorrhage_tf.training.pretrain import PretrainingSettings
 QUIET = Reporter(quiet=True)
 SMALL = PretrainingSettings(
     count=12,
-    epochs=(1, 1),
+    epochs=2,
     head_count=12,
     test_count=12,
     batch_size=4,
@@ -114,18 +116,30 @@ class TestBatches:
 
 
 class TestTrain:
-    def test_the_rate_rises_and_falls_twice(self):
-        settings = PretrainingSettings(count=3200, epochs=(4, 2), warmup=20)
+    def test_the_rate_rises_and_falls(self):
+        settings = PretrainingSettings(count=3200, epochs=4, warmup=20)
         rate = pretrain.learning_rate(settings)
         found = np.array([float(rate(step)) for step in range(settings.steps)])
-        assert settings.steps == 600
-        assert found[20] == pytest.approx(settings.learning_rates[0])
-        assert found[10] == pytest.approx(settings.learning_rates[0] / 2)
+        assert settings.steps == 400
+        assert found[20] == found.max() == pytest.approx(settings.learning_rate)
+        assert found[10] == pytest.approx(settings.learning_rate / 2)
         # Half of the way down a cosine is at half of the height.
-        assert found[20 + 190] == pytest.approx(settings.learning_rates[0] / 2, rel=1e-3)
+        assert found[20 + 190] == pytest.approx(settings.learning_rate / 2, rel=1e-3)
         assert found[399] < 1e-6
-        assert found[420] == found[400:].max() == pytest.approx(settings.learning_rates[1])
-        assert found[599] < 1e-6
+
+    def test_it_starts_from_given_weights(self, drawn, tmp_path):
+        still = replace(SMALL, learning_rate=0.0, weight_decay=0.0)
+        first = pretrain.train(drawn, still, _folder(tmp_path / "first"), QUIET)
+        kernels = [weights for weights in first.get_weights() if weights.ndim == 4]
+        given = tmp_path / "given.weights.h5"
+        other = pretrain.build_trainee()[0]
+        other.save_weights(given)
+        expected = [weights for weights in other.get_weights() if weights.ndim == 4]
+        started = pretrain.train(drawn, still, _folder(tmp_path / "second"), QUIET, given)
+        found = [weights for weights in started.get_weights() if weights.ndim == 4]
+        for one, another, unlike in zip(found, expected, kernels, strict=True):
+            np.testing.assert_array_equal(one, another)
+            assert (one != unlike).any()
 
     def test_a_stopped_training_ends_as_one_that_was_not(self, drawn, tmp_path, monkeypatch):
         whole = pretrain.train(drawn, SMALL, _folder(tmp_path / "whole"), QUIET)
