@@ -4,18 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.data.file_format import FileFormat, jpeg_quality
 from hemorrhage_tf.data.phantoms import write_phantoms
 from hemorrhage_tf.data.readers import read_slice_and_format
 
-
-def head(size=64):
-    """An ellipse with smooth texture, away from the edges."""
-    rows, columns = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    inside = (rows / 0.8) ** 2 + (columns / 0.65) ** 2 < 1
-    texture = 120 + 60 * np.sin(5 * rows) * np.cos(3 * columns)
-    return np.where(inside, texture, 0).astype(np.uint8)
+HEAD = draw_phantom(0, 0, 0)
 
 
 class TestJpegQuality:
@@ -23,13 +18,13 @@ class TestJpegQuality:
     @pytest.mark.parametrize("mode", ["L", "RGB"])
     def test_of_what_pillow_saved(self, tmp_path, quality, mode):
         path = tmp_path / "a.jpg"
-        Image.fromarray(head()).convert(mode).save(path, quality=quality)
+        Image.fromarray(HEAD).convert(mode).save(path, quality=quality)
         assert read_slice_and_format(path)[1].jpeg_quality == quality
 
     def test_every_quality(self, tmp_path):
         found = []
         for quality in range(2, 101):
-            Image.fromarray(head()).save(tmp_path / "a.jpg", quality=quality)
+            Image.fromarray(HEAD).save(tmp_path / "a.jpg", quality=quality)
             with Image.open(tmp_path / "a.jpg") as image:
                 found.append(jpeg_quality(image.quantization[0]))
         assert found == list(range(2, 101))
@@ -45,9 +40,9 @@ class TestPicture:
     )
     def test_mode_and_bits_of_png(self, tmp_path, mode, bits):
         path = tmp_path / "a.png"
-        image = Image.fromarray(head())
+        image = Image.fromarray(HEAD)
         if mode == "I;16":
-            image = Image.fromarray(head().astype(np.uint16) * 257)
+            image = Image.fromarray(HEAD.astype(np.uint16) * 257)
         else:
             image = image.convert(mode)
         image.save(path)
@@ -57,7 +52,7 @@ class TestPicture:
 
     def test_bits_of_a_png_that_pillow_widens(self, tmp_path):
         path = tmp_path / "a.png"
-        Image.fromarray(head() // 64).convert("P").save(path, bits=4)
+        Image.fromarray(HEAD // 64).convert("P").save(path, bits=4)
         assert read_slice_and_format(path)[1].bits == 4
 
     def test_metadata_is_named_and_its_text_is_not(self, tmp_path):
@@ -66,15 +61,15 @@ class TestPicture:
         text = PngInfo()
         text.add_text("Doe^Jane", "1970-01-01")
         path = tmp_path / "a.png"
-        Image.fromarray(head()).save(path, exif=exif, dpi=(72, 72), pnginfo=text)
+        Image.fromarray(HEAD).save(path, exif=exif, dpi=(72, 72), pnginfo=text)
         saved = read_slice_and_format(path)[1]
         assert saved.metadata == {"EXIF", "resolution", "text"}
 
     def test_its_pixels_are_those_that_the_reader_gives(self, tmp_path):
         path = tmp_path / "a.png"
-        Image.fromarray(head()).save(path)
+        Image.fromarray(HEAD).save(path)
         pixels, saved = read_slice_and_format(path)
-        np.testing.assert_array_equal(pixels, head())
+        np.testing.assert_array_equal(pixels, HEAD)
         assert saved == FileFormat("L", "PNG", 8)
 
 
