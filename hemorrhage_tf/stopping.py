@@ -44,6 +44,9 @@ class Stop(KeyboardInterrupt):
 _stopped_by: int | None = None
 _message = STOPPED
 _last_words: list[Callable[[int], None]] = []
+# Whoever holds it may say that the work was stopped: the thread that ends the process, or the main
+# thread once it has left the block.
+_speaker = threading.Lock()
 
 
 def on_stop(message: str) -> None:
@@ -109,8 +112,9 @@ def interruptible() -> Iterator[None]:
     with suppress(OSError):  # a process may have been started without standard error
         # The number itself may lead elsewhere while TensorFlow is kept from writing there.
         errors = os.dup(2)
+    left = threading.Event()
     threading.Thread(
-        target=_leave_in_time, args=(wakened, errors), name="leave in time", daemon=True
+        target=_leave_in_time, args=(wakened, errors, left), name="leave in time", daemon=True
     ).start()
     _stopped_by, _message = None, STOPPED
     previous_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
@@ -127,6 +131,8 @@ def interruptible() -> Iterator[None]:
             signal.signal(each, previous[each])
         signal.set_wakeup_fd(previous_waker)
         waker.close()
+        with _speaker:
+            left.set()
         _stopped_by, _message = None, STOPPED
 
 
@@ -140,12 +146,13 @@ def _stop(signum: int, _frame: object) -> None:
     raise Stop(_stopped_by, _message)
 
 
-def _leave_in_time(wakened: socket.socket, errors: int | None) -> None:
+def _leave_in_time(wakened: socket.socket, errors: int | None, left: threading.Event) -> None:
     """Waits for the numbers of signals, and ends the process where the block is not left in time.
 
     Args:
         wakened: gives a byte for each signal, and ends when the block is left.
         errors: a copy of standard error, or None.
+        left: is set when the block is left.
     """
     first: int | None = None
     deadline = 0.0
@@ -155,7 +162,8 @@ def _leave_in_time(wakened: socket.socket, errors: int | None) -> None:
             try:
                 numbers = wakened.recv(64)
             except TimeoutError:
-                _leave_now(first, errors)
+                _leave_now(first, errors, left)
+                break
             if not numbers:
                 break
             for number in numbers:
@@ -164,12 +172,14 @@ def _leave_in_time(wakened: socket.socket, errors: int | None) -> None:
                 if first is None:
                     first, deadline = number, monotonic() + SECONDS_TO_LEAVE
                 elif number == signal.SIGINT:
-                    _leave_now(first, errors)
+                    _leave_now(first, errors, left)
     if errors is not None:
         os.close(errors)
 
 
-def _leave_now(signum: int, errors: int | None) -> NoReturn:
+def _leave_now(signum: int, errors: int | None, left: threading.Event) -> None:
+    """Ends the process with its last words; not where the main thread is about to say its own."""
+
     def speak() -> None:
         if errors is not None:
             # A bar or spinner has hidden the cursor.
@@ -179,11 +189,14 @@ def _leave_now(signum: int, errors: int | None) -> NoReturn:
         for each in list(_last_words):
             each(signum)
 
-    with suppress(RuntimeError):  # a process that is ending starts no thread
-        speaking = threading.Thread(target=speak, daemon=True)
-        speaking.start()
-        speaking.join(_SECONDS_TO_SPEAK)
-    os._exit(128 + signum)
+    with _speaker:
+        if left.is_set():
+            return
+        with suppress(RuntimeError):  # a process that is ending starts no thread
+            speaking = threading.Thread(target=speak, daemon=True)
+            speaking.start()
+            speaking.join(_SECONDS_TO_SPEAK)
+        os._exit(128 + signum)
 
 
 def leave(exit_code: int) -> NoReturn:
