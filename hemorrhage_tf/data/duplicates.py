@@ -39,6 +39,7 @@ CROPPED_CORRELATION = 0.97
 _CONTENT_LEVEL = 24  # gray levels: what is darker counts as background when cropping
 _BONE_LEVEL = 200  # what is brighter is bone or mark, and is what a crop cuts off
 _CHUNK = 2048
+THREADS = min(os.cpu_count() or 1, 8)  # that compare; NumPy's own would wait for each other
 
 _CONTENT_SIZE = 64  # of the thumbnail that crops are taken from
 _COARSE_SIZE = 16  # of the crops that are searched first
@@ -200,7 +201,7 @@ def _search_crops(
         return [(int(others[other]), value, flip) for other, value, flip in found]
 
     best: dict[tuple[int, int], tuple[float, str | None]] = {}
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for index, found in enumerate(pool.map(search, range(len(thumbnails)))):
             for other, value, flip in found:
                 pair = (min(index, other), max(index, other))

@@ -7,7 +7,6 @@ small set. Thumbnails are read from files, so that memory hardly grows with the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -42,7 +41,6 @@ _ROWS, _COLUMNS = 1024, 4096  # slices that are compared at a time
 # Pairs of one slice with a block of others, the most alike as far as is known when they are ruled
 # out. Where there are more they are copies of one picture, and come into one group by what is kept.
 _MOST_ALIKE = 64
-_THREADS = min(os.cpu_count() or 1, 8)
 
 
 @dataclass
@@ -165,7 +163,7 @@ def near_pairs(
 
     keys = []
     # The threads are these here: each compares blocks of its own.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(_THREADS) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(duplicates.THREADS) as pool:
         for kind in range(2):
             one = _components(thumbnails, rows, kind, None, flip)
             other = one if flip is None else _components(thumbnails, rows, kind, flip, flip)
@@ -340,7 +338,7 @@ def cropped_pairs(
         return found
 
     best: dict[tuple[int, int], tuple[float, str | None]] = {}
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(_THREADS) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(duplicates.THREADS) as pool:
         for found in pool.map(search, range(0, len(rows), _ROWS // 4)):
             for i, j, value, flip in found:
                 if value > best.get((i, j), (-1.0, None))[0]:

@@ -12,8 +12,8 @@ import numpy as np
 from hemorrhage_tf.data.phantoms.anatomy import CSF, Head, grazed_value
 from hemorrhage_tf.data.phantoms.canvas import Shape, step
 
-# Of bone, as much of a slice as makes brain look as bright as blood.
-_BONE_SEEN = 0.03
+# HU that grazed bone has to add for brain to look as bright as blood.
+_BONE_SEEN = 27.0
 
 # Which of them are bright enough to be taken for blood. Their masks are part of a phantom.
 _Masks = list[Shape]
@@ -240,9 +240,10 @@ def _grazed_bone(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     canvas = head.canvas
     if 0.36 < head.level < 0.75:
         return False
-    # A wedge along the inside of the skull: all bone where it touches that, none where it ends.
+    at_base = head.level < 0.5
+    # A wedge along the inside of the skull: the most bone where it touches that, none at its end.
     wide = rng.uniform(2, 12) * (0.8 + 0.15 * canvas.wobble(26.0, head.inside.shape, rng))
-    if head.level < 0.5:  # on the floor of a fossa, here and there
+    if at_base:  # on the floor of a fossa, here and there
         angle, half = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.2)
         toward = head.cosine * np.float32(np.cos(angle)) + head.sine * np.float32(np.sin(angle))
         away = np.arccos(np.clip(toward, -1, 1)) / np.float32(half)
@@ -252,8 +253,8 @@ def _grazed_bone(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     value = grazed_value(rng)
     canvas.paint(canvas.everywhere(share), value)
     masks.append(_seen_part(canvas.everywhere(share), value))
-    # What comes up from below is an island in the slice: a dome, and mostly one on either side.
-    for _ in range(int(rng.integers(0, 3)) if head.level < 0.36 else 0):
+    # What comes up from below is an island in the slice, and mostly there is one on either side.
+    for _ in range(int(rng.integers(0, 3)) if at_base else 0):
         place = head.random_place(rng, 0.5, 12)
         if place is None:
             break
@@ -271,7 +272,7 @@ def _grazed_bone(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
 
 def _seen_part(bone: Shape, value: float) -> Shape:
     """Gives where bone of that many HU makes brain look as bright as blood."""
-    share = min(0.6, _BONE_SEEN * 900 / value)
+    share = min(0.6, _BONE_SEEN / value)
     return Shape(bone.window, (bone.alpha > share).astype(np.float32))
 
 
