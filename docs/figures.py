@@ -24,7 +24,7 @@ def draw_phantoms() -> None:
     rows = [
         [(heads[at], f"level {heads[at].level:.2f}") for at in (3, 11, 18, 26, 34)],
         [(draw_phantom(4, 1, 1, size=256, subtype=name), name) for name in SUBTYPES],
-        [(draw_phantom(4, 3, 1, size=256, subtype=name), name) for name in SUBTYPES],
+        [(draw_phantom(4, 7, 1, size=256, subtype=name), name) for name in SUBTYPES],
     ]
     figure, axes = plt.subplots(3, 5, figsize=(12.5, 7.9))
     for row, panels in zip(rows, axes, strict=True):

@@ -32,6 +32,7 @@ _HOMES = {
     "cache_prune": "hemorrhage_tf.api",
     "canonical": "hemorrhage_tf.data.canonical",
     "draw_phantom": "hemorrhage_tf.data.phantoms",
+    "draw_phantom_scan": "hemorrhage_tf.data.phantoms",
     "evaluate": "hemorrhage_tf.api",
     "export": "hemorrhage_tf.api",
     "fit": "hemorrhage_tf.api",

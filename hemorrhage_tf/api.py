@@ -44,13 +44,13 @@ from hemorrhage_tf.inference import (
     Prediction,
     load,
     load_embedded,
-    mean_of_top,
     model_and_images,
     model_form,
 )
 from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, fingerprint, join_hashes
 from hemorrhage_tf.models.choices import join_values
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
+from hemorrhage_tf.models.scan_figure import mean_of_top
 from hemorrhage_tf.reporting import Reporter, import_tensorflow, reporting, size_text
 from hemorrhage_tf.stopping import on_stop
 from hemorrhage_tf.training import feature_cache, unfinished
@@ -674,17 +674,25 @@ def _evaluate(
         )
     )
     labels, counted, groups = _counted(slices, probabilities)
-    metrics = binary_metrics(
-        labels, [counted], loaded.threshold, groups=groups, prevalence=prevalence
-    )
+    by_scan = manifest.level == "scan"
+    threshold = loaded.scan_threshold if by_scan else loaded.threshold
+    alone = sum(record.scan is None for record in manifest.records)
+    if by_scan and alone and loaded.scan_threshold != loaded.threshold:
+        warnings.append(
+            f"{alone} of the {len(labels)} scans are single slices; they are judged by the "
+            f"threshold of scans ({loaded.scan_threshold:.3g}), which was not chosen for them "
+            f"(that of slices: {loaded.threshold:.3g})"
+        )
+        reporter.warn(warnings[-1])
+    metrics = binary_metrics(labels, [counted], threshold, groups=groups, prevalence=prevalence)
     metrics["warnings"] = warnings
-    unit = "scans" if manifest.level == "scan" else "slices"
+    unit = "scans" if by_scan else "slices"
     metrics["evaluated_on"] = f"{len(labels)} {unit}" + (", each with its flips" if flips else "")
     comparison = None
     if against is not None:
         other = _loaded(against, reporter, flips)
         second = _counted(slices, _probabilities(other, slices, window, reporter))[1]
-        thresholds = (loaded.threshold, other.threshold)
+        thresholds = (threshold, other.scan_threshold if by_scan else other.threshold)
         comparison = compare(labels, counted, second, thresholds, groups=groups)
     if report is not None:
         audited = auditor.audit_scanned(slices, reporter)

@@ -356,7 +356,8 @@ def evaluate(models: tuple[str, ...], data: str, as_json: bool, **options: Any) 
 
     MODEL is a run folder, its .keras file, what was exported from it, or phantomnet, the embedded
     model, which is taken where no other is named. Labels of whole scans are compared with the mean
-    of the three highest probabilities of a scan's slices.
+    of the three highest probabilities of a scan's slices, at a threshold of their own where the
+    model has one.
     """
     from hemorrhage_tf import api
     from hemorrhage_tf.printing import print_comparison, print_metrics

@@ -26,6 +26,7 @@ from hemorrhage_tf.inference import BATCH_SIZE, Model
 from hemorrhage_tf.models.choices import cut_backbones, join_values, split_values
 from hemorrhage_tf.models.embedded import EMBEDDED_MODEL, read_embedded
 from hemorrhage_tf.models.metadata import ModelMetadata
+from hemorrhage_tf.models.scan_figure import TOP
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.training.run import HISTORY_FILE, is_run_folder
 
@@ -78,14 +79,14 @@ def write_evaluation_report(
         reporter: where progress goes.
     """
     labels, figures, patients = counted
-    counts_slices = len(labels) == len(slices)
+    counts_slices = slices.manifest.level == "slice"
     metadata = model.metadata
     content = ReportContent(
         title=title,
         metrics=metrics,
         labels=labels,
         probabilities=figures,
-        threshold=model.threshold,
+        threshold=metrics["threshold"],  # of scans where these are counted
         names=slices.names if counts_slices else (),
         groups=patients,
         model_rows=_model_rows(metadata),
@@ -222,15 +223,23 @@ def _plain(value: Any) -> str:
 
 def _model_rows(metadata: ModelMetadata) -> list[tuple[str, str]]:
     backbones = cut_backbones(metadata.backbone, metadata.feature_layer)
+    scans = metadata.scan_threshold
     return [
         ("backbone", " + ".join(backbones.values())),
         ("pooling", metadata.pooling),
         ("input", _preprocessing(metadata.model_input)),
         ("threshold", f"{metadata.threshold:.4g} ({metadata.operating_point})"),
+        *([] if scans is None else [("threshold of scans", _scan_threshold(metadata))]),
         ("temperature", f"{metadata.temperature:.3g}, part of the weights"),
         ("backbone weights", metadata.weights_hash),
         ("training data", metadata.data_hash),
     ]
+
+
+def _scan_threshold(metadata: ModelMetadata) -> str:
+    chosen = metadata.scan_operating_point
+    how = "" if chosen is None else f" ({chosen})"
+    return f"{metadata.scan_threshold:.4g}{how}, of the mean of the {TOP} highest slices"
 
 
 def _preprocessing(model_input: ModelInput) -> str:

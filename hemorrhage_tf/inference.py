@@ -30,6 +30,7 @@ from hemorrhage_tf.models.embedded import (
     embedded_file,
 )
 from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
+from hemorrhage_tf.models.scan_figure import mean_of_top
 from hemorrhage_tf.reporting import Reporter, import_tensorflow, quietly
 from hemorrhage_tf.training.run import (
     MODEL_FILE,
@@ -39,7 +40,6 @@ from hemorrhage_tf.training.run import (
 )
 
 BATCH_SIZE = 32
-TOP = 3  # slices of a scan whose mean is the scan's figure
 
 # What a model may be; the embedded one is named, the others are paths.
 RUN_FOLDER, KERAS, SAVED_MODEL, TFLITE = "run folder", "keras", "saved_model", "tflite"
@@ -86,7 +86,8 @@ class ScanFinding:
         flagged: how many of them are at or above the model's threshold.
         highest: the highest probability of a slice.
         mean_of_top: the mean of the three highest, which a single odd slice moves less.
-        is_hemorrhage: whether that mean is at or above the model's threshold.
+        threshold: the model's for scans.
+        is_hemorrhage: whether that mean is at or above it.
     """
 
     scan: str
@@ -94,6 +95,7 @@ class ScanFinding:
     flagged: int
     highest: float
     mean_of_top: float
+    threshold: float
     is_hemorrhage: bool
 
 
@@ -129,6 +131,7 @@ class Prediction:
                 "flagged": found.flagged,
                 "highest": round(found.highest, 6),
                 "mean_of_top_3": round(found.mean_of_top, 6),
+                "threshold": round(found.threshold, 6),
                 "hemorrhage": int(found.is_hemorrhage),
             }
             for found in self.scans
@@ -143,11 +146,6 @@ class Prediction:
 
     def __getitem__(self, index: int) -> Finding:
         return self.findings[index]
-
-
-def mean_of_top(probabilities: np.ndarray) -> float:
-    """Gives a scan's figure: the mean of its `TOP` highest probabilities, or of all it has."""
-    return float(np.sort(probabilities)[-TOP:].mean())
 
 
 class Model:
@@ -194,6 +192,12 @@ class Model:
     def threshold(self) -> float:
         """Probabilities at or above it count as hemorrhage."""
         return self.metadata.threshold
+
+    @property
+    def scan_threshold(self) -> float:
+        """Scans of which the mean of the three highest is at or above it count as hemorrhage."""
+        chosen = self.metadata.scan_threshold
+        return self.threshold if chosen is None else chosen
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Predicts model input.
@@ -467,7 +471,8 @@ class Model:
                     int((values >= self.threshold).sum()),
                     float(values.max()),
                     float(top),
-                    bool(top >= self.threshold),
+                    self.scan_threshold,
+                    bool(top >= self.scan_threshold),
                 )
             )
         return tuple(found)

@@ -265,7 +265,7 @@ def print_prediction(prediction: Prediction) -> None:
         return
     scans = Table(box=box.SIMPLE)
     scans.add_column("scan", overflow="fold", style="bold")
-    for name in ("slices", "flagged", "highest", "mean of top 3"):
+    for name in ("slices", "flagged", "highest", "mean of top 3", "threshold"):
         scans.add_column(name, justify="right")
     scans.add_column("hemorrhage")
     for found in prediction.scans:
@@ -275,6 +275,7 @@ def print_prediction(prediction: Prediction) -> None:
             str(found.flagged),
             f"{found.highest:.3f}",
             f"{found.mean_of_top:.3f}",
+            f"{found.threshold:.3f}",
             "yes" if found.is_hemorrhage else "no",
         )
     console.print(scans)

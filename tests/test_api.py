@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.errors import DataError, OptionError, OutputError, WeightsError
-from hemorrhage_tf.inference import load_classifier
+from hemorrhage_tf.inference import Model, load_classifier
 from hemorrhage_tf.models.embedded import read_embedded
 from hemorrhage_tf.training.run import RUN_FILES
 from hemorrhage_tf.training.trainer import Trainer
@@ -485,7 +486,7 @@ class TestHounsfield:
         assert metadata == json.loads(json.dumps(run.config["model"]))
         assert metadata["window"] == expected
         assert (metadata["canonical"], metadata["upright"]) == (True, False)
-        assert metadata["format_version"] == 2
+        assert metadata["format_version"] == 3
         assert run.model().metadata.window == tuple(expected)
         config = json.loads((run.path / "config.json").read_text())
         assert config["settings"]["window"] == (expected if window else None)
@@ -620,6 +621,34 @@ class TestEvaluateScans:
             "ich/1.nii#0",
             "ich/1.nii#1",
         ]
+
+    def test_a_threshold_of_scans_decides_on_scans(self, run, volumes, tmp_path):
+        loaded = run.model()
+        _, figures = self.by_scan(run, volumes)
+        chosen = float(np.median(figures))
+        metadata = replace(
+            loaded.metadata, scan_threshold=chosen, scan_operating_point="specificity=0.95"
+        )
+        model = Model(loaded.path, metadata, loaded.run)
+        report = tmp_path / "report.html"
+        metrics = htf.evaluate(model, tmp_path / "other", report=report, quiet=True).metrics
+        assert metrics["threshold"] == chosen
+        decisions = np.array(figures) >= chosen
+        assert metrics["accuracy"]["estimate"] == np.mean(decisions == list(volumes.values()))
+        page = (tmp_path / "report.html").read_text()
+        assert f"{chosen:.4g} (specificity=0.95), of the mean of the 3 highest slices" in page
+
+    def test_single_slices_among_scans_are_told(self, run, volumes, tmp_path, head):
+        alone = tmp_path / "other" / "normal" / "alone.png"
+        Image.fromarray(np.clip(head(90), 0, 80).astype(np.uint8)).save(alone)
+        loaded = run.model()
+        metadata = replace(loaded.metadata, scan_threshold=0.75)
+        model = Model(loaded.path, metadata, loaded.run)
+        evaluation = htf.evaluate(model, tmp_path / "other", quiet=True)
+        assert (evaluation.level, evaluation.metrics["n"]) == ("scan", 5)
+        (told,) = (each for each in evaluation.metrics["warnings"] if "single slices" in each)
+        assert told.startswith("1 of the 5 scans are single slices")
+        assert "(0.75)" in told and "that of slices: 0.5)" in told
 
     def test_labels_of_single_slices_count_slices(self, run, volumes, tmp_path):
         lines = ["path,label,frame"]

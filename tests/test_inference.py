@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -22,7 +23,6 @@ from hemorrhage_tf.inference import (
     Model,
     ScanFinding,
     load_classifier,
-    mean_of_top,
     model_and_images,
 )
 from hemorrhage_tf.models.metadata import ModelMetadata
@@ -130,6 +130,7 @@ class TestScans:
             flagged=sum(probability >= threshold for probability in found),
             highest=max(found),
             mean_of_top=pytest.approx(top, abs=1e-6),
+            threshold=threshold,
             is_hemorrhage=bool(top >= threshold),
         )
 
@@ -168,13 +169,6 @@ class TestScans:
         ]
         assert len(prediction) == 11 and prediction[5].path == str(picture)
 
-    @pytest.mark.parametrize(
-        ("values", "expected"),
-        [([0.2], 0.2), ([0.1, 0.5], 0.3), ([0.9, 0.1, 0.6, 0.0, 0.3], 0.6)],
-    )
-    def test_mean_of_the_three_highest_or_of_all(self, values, expected):
-        assert mean_of_top(np.array(values)) == pytest.approx(expected)
-
     def test_flagged_slices_and_the_scans_own_decision(self, run):
         scans = ["a", "a", None, "a", "b", "b", "a"]
         values = np.array([0.9, 0.1, 1.0, 0.7, 0.4, 0.6, 0.2], np.float32)
@@ -184,6 +178,17 @@ class TestScans:
         assert (b.scan, b.slices, b.flagged) == ("b", 2, 1)
         assert b.mean_of_top == pytest.approx(0.5)
 
+    @pytest.mark.parametrize(("chosen", "threshold"), [(None, 0.5), (0.7, 0.7), (0.3, 0.3)])
+    def test_scans_have_a_threshold_of_their_own(self, chosen, threshold):
+        model, _ = asymmetric()
+        metadata = replace(model.metadata, scan_threshold=chosen)
+        model = Model(model.path, metadata, model.run)
+        assert (model.threshold, model.scan_threshold) == (0.5, threshold)
+        values = np.array([0.8, 0.55, 0.45, 0.2], np.float32)  # the three highest: 0.6 in the mean
+        (found,) = model.scan_findings(["a"] * 4, values)
+        assert found.flagged == 2 and found.threshold == threshold
+        assert found.is_hemorrhage == (threshold <= 0.6)
+
     def test_to_dict_is_plain_json(self, run, series):
         prediction = htf.predict(run, series[0].parent, quiet=True)
         values = json.loads(json.dumps(prediction.to_dict(), allow_nan=False))
@@ -192,7 +197,8 @@ class TestScans:
             ["path", "probability", "hemorrhage", "scan", "warning"]
         ] * 5
         assert list(values["scans"][0]) == [
-            *("scan", "slices", "flagged", "highest", "mean_of_top_3", "hemorrhage"),
+            *("scan", "slices", "flagged", "highest", "mean_of_top_3", "threshold"),
+            "hemorrhage",
         ]
 
     def test_is_a_sequence_of_findings(self, run, series):

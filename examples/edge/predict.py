@@ -24,7 +24,7 @@ from canonical import Head, cut, find_head, put_back
 from PIL import Image
 
 METADATA_MEMBER = "hemorrhage_tf.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SIGNATURE = "serving_default"
 
 # As in the library: a header can declare any size, and this is refused before it is allocated.

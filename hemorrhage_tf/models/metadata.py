@@ -12,7 +12,7 @@ from typing import Any
 from hemorrhage_tf.data.model_input import ModelInput
 from hemorrhage_tf.errors import ModelError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 LABELS = ("normal", "hemorrhage")
 
 # A member of the .keras file, which is a ZIP archive of which Keras reads its own members; of the
@@ -37,7 +37,10 @@ class ModelMetadata:
             where it was trained on pictures.
         canonical: whether slices are cut to the head first, see `data.canonical`.
         upright: whether sideways heads are turned upright.
+        scan_threshold: a scan of which the mean of the three highest probabilities is at or above
+            it counts as hemorrhage; None where it is `threshold`, too.
         operating_point: how the threshold was chosen, such as `sensitivity=0.95`.
+        scan_operating_point: how that of scans was chosen; None where there is none.
         temperature: what the logits were divided by to calibrate them; it is part of the weights.
         labels: the names of 0 and 1.
         input_range: lowest and highest value of the input.
@@ -58,6 +61,9 @@ class ModelMetadata:
     window: tuple[str, ...] | None = None
     canonical: bool = False
     upright: bool = False
+    # As models of format version 2 were, which do not say.
+    scan_threshold: float | None = None
+    scan_operating_point: str | None = None
     operating_point: str = "threshold=0.5"
     temperature: float = 1.0
     labels: tuple[str, str] = LABELS
@@ -76,12 +82,13 @@ class ModelMetadata:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelMetadata:
-        """Takes back what `to_dict` gave, after JSON made lists of its tuples."""
+        """Takes back what `to_dict` gave, of this format or an older one, after JSON made lists."""
         window = values.get("window")
         tuples = {
             "labels": tuple(values["labels"]),
             "input_range": tuple(values["input_range"]),
             "window": None if window is None else tuple(window),
+            "format_version": FORMAT_VERSION,  # as it will be written
         }
         return cls(**{**values, **tuples})
 

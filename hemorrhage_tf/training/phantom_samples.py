@@ -6,6 +6,7 @@ so that a stopped pretraining goes on with those that are there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,13 @@ from PIL import Image
 
 from hemorrhage_tf.data.canonical import cut, find_head
 from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.data.phantoms import GENERATOR_VERSION, SUBTYPES, draw_phantom, draw_picture
+from hemorrhage_tf.data.phantoms import (
+    GENERATOR_VERSION,
+    SUBTYPES,
+    draw_phantom,
+    draw_phantom_scan,
+    draw_picture,
+)
 from hemorrhage_tf.data.phantoms.sets import drawing_processes
 from hemorrhage_tf.data.readers import to_rgb
 from hemorrhage_tf.models.phantomnet import EVIDENCE, STRIDE
@@ -25,6 +32,7 @@ IMAGE_SIZE = 160
 GRID = IMAGE_SIZE // STRIDE
 DRAWN_SIZE = 224  # pixels that phantoms are drawn with; the model sees fewer
 SHARD = 500  # samples
+SCAN_SHARD = 10  # scans
 # Share of the samples that are seen in Hounsfield units, as from DICOM; the others are pictures.
 HOUNSFIELD_SHARE = 0.35
 # Heights of the pictures, in pixels. Larger ones hold no more than what was drawn.
@@ -74,8 +82,6 @@ def draw_sample(seed: int, index: int) -> dict[str, np.ndarray]:
         low, high = np.log(PICTURE_HEIGHTS)
         picture = draw_picture(phantom, rng, float(np.exp(rng.uniform(low, high))))
         pixels, blood, bright = picture.pixels, picture.blood, picture.bright
-    model_input = ModelInput(IMAGE_SIZE, ("brain",))
-    image = model_input(pixels).mean(axis=-1)
     head = find_head(pixels)
     blood, bright = cut(blood, head), cut(bright.astype(np.uint8), head)
     layers = [blood >> bit & 1 for bit in range(len(SUBTYPES))] + [blood > 0, bright]
@@ -84,13 +90,34 @@ def draw_sample(seed: int, index: int) -> dict[str, np.ndarray]:
     pointable = np.asarray(pointable.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)) > 100
     present = np.bitwise_or.reduce(blood, axis=None)
     return {
-        "images": np.rint(image).clip(0, 255).astype(np.uint8),
+        "images": _model_input(pixels),
         "maps": np.stack(maps, axis=-1),
         # A picture that is cropped to the head may have lost what was drawn at its edge.
         "labels": np.uint8(present > 0),
         "blood": np.uint8(present),
         "pointable": np.packbits(pointable, axis=-1),
     }
+
+
+@dataclass(frozen=True)
+class ScanSamples:
+    """Slices of whole phantom scans, as a model sees them.
+
+    Attributes:
+        images: uint8 `(n, 160, 160)`, gray.
+        labels: uint8 `(n,)`, of each slice.
+        scans: int64 `(n,)`: the scan that each is of, from 0 up.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    scans: np.ndarray
+
+
+def _model_input(pixels: np.ndarray) -> np.ndarray:
+    """Gives a slice as a model sees it, in HU or as a picture: uint8 `(160, 160)`, gray."""
+    image = ModelInput(IMAGE_SIZE, ("brain",))(pixels).mean(axis=-1)
+    return np.rint(image).clip(0, 255).astype(np.uint8)
 
 
 def _coarse(layer: np.ndarray) -> np.ndarray:
@@ -102,6 +129,20 @@ def _coarse(layer: np.ndarray) -> np.ndarray:
 def _write_shard(folder: Path, seed: int, number: int) -> None:
     rows = [draw_sample(seed, number * SHARD + offset) for offset in range(SHARD)]
     arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    write_whole(folder / f"{number:05d}.npz", lambda file: np.savez(file, **arrays))
+
+
+def _write_scan_shard(folder: Path, seed: int, number: int) -> None:
+    drawn = {
+        index: draw_phantom_scan(seed, index, size=DRAWN_SIZE)
+        for index in range(number * SCAN_SHARD, (number + 1) * SCAN_SHARD)
+    }
+    slices = [(index, phantom) for index, scan in drawn.items() for phantom in scan]
+    arrays = {
+        "images": np.stack([_model_input(phantom.hounsfield) for _, phantom in slices]),
+        "labels": np.array([phantom.label for _, phantom in slices], np.uint8),
+        "scans": np.array([index for index, _ in slices], np.int64),
+    }
     write_whole(folder / f"{number:05d}.npz", lambda file: np.savez(file, **arrays))
 
 
@@ -122,26 +163,65 @@ def draw_samples(
         The samples.
     """
     folder = folder / f"samples-v{GENERATOR_VERSION}-s{seed}"
+    shards = -(-count // SHARD)
+    samples = Samples(
+        **_sharded(_write_shard, folder, seed, shards, SHARD, workers, reporter, what)
+    )
+    assert samples.maps.shape[-1] == len(EVIDENCE)
+    return samples
+
+
+def draw_scan_samples(
+    folder: Path, seed: int, count: int, workers: int, reporter: Reporter, what: str = "scans"
+) -> ScanSamples:
+    """Gives the slices of whole scans; draws those that are not in the folder yet.
+
+    Args:
+        folder: where sets are kept.
+        seed: of the set.
+        count: of scans; rounded up to whole shards. Every second one has a hemorrhage.
+        workers: processes that draw.
+        reporter: where progress goes.
+        what: what they are called there. Default "scans".
+
+    Returns:
+        The slices.
+    """
+    folder = folder / f"scans-v{GENERATOR_VERSION}-s{seed}"
+    shards = -(-count // SCAN_SHARD)
+    return ScanSamples(
+        **_sharded(_write_scan_shard, folder, seed, shards, SCAN_SHARD, workers, reporter, what)
+    )
+
+
+def _sharded(
+    write: Callable[[Path, int, int], None],
+    folder: Path,
+    seed: int,
+    shards: int,
+    each: int,
+    workers: int,
+    reporter: Reporter,
+    what: str,
+) -> dict[str, np.ndarray]:
+    """Joins the shards of a folder, after those that are missing were drawn."""
     folder.mkdir(parents=True, exist_ok=True)
-    shards = range(-(-count // SHARD))
-    missing = [number for number in shards if not (folder / f"{number:05d}.npz").is_file()]
+    missing = [number for number in range(shards) if not (folder / f"{number:05d}.npz").is_file()]
     if missing:
         with (
             drawing_processes(workers) as executor,
-            reporter.progress(f"Drawing {what}", len(missing) * SHARD) as advance,
+            reporter.progress(f"Drawing {what}", len(missing) * each) as advance,
         ):
-            futures = [executor.submit(_write_shard, folder, seed, number) for number in missing]
+            futures = [executor.submit(write, folder, seed, number) for number in missing]
             for future in futures:
                 future.result()
-                advance(SHARD)
+                advance(each)
     parts: dict[str, list[np.ndarray]] = {}
-    for number in shards:
+    for number in range(shards):
         with np.load(folder / f"{number:05d}.npz", allow_pickle=False) as shard:
             for name in shard.files:
                 parts.setdefault(name, []).append(shard[name])
-    samples = Samples(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
-    assert samples.maps.shape[-1] == len(EVIDENCE)
-    return samples
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
 def as_images(gray: np.ndarray) -> np.ndarray:

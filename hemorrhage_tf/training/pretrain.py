@@ -2,7 +2,8 @@
 
 No real slice takes part in it. The backbone learns to say whether there is a hemorrhage and, held
 to the phantoms' masks, where; then the head is solved on phantoms of another seed, the operating
-point is chosen on them, and all is measured on phantoms of a third one.
+point is chosen on them, and all is measured on phantoms of a third one. Whole phantom scans choose
+the operating point of scans.
 
 It goes on where it was stopped. On two cores it takes from an hour and a half to two and three
 quarters, most of it passes over the network, so that a GPU takes minutes after the phantoms are
@@ -16,7 +17,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,20 @@ import numpy as np
 
 from hemorrhage_tf.data.phantoms import GENERATOR_VERSION, SUBTYPES
 from hemorrhage_tf.models.phantomnet import EVIDENCE, EVIDENCE_OFFSET
+from hemorrhage_tf.models.scan_figure import mean_of_top
 from hemorrhage_tf.reporting import Reporter, import_tensorflow
-from hemorrhage_tf.training.phantom_samples import IMAGE_SIZE, Samples, as_images, draw_samples
+from hemorrhage_tf.training.phantom_samples import (
+    IMAGE_SIZE,
+    Samples,
+    ScanSamples,
+    as_images,
+    draw_samples,
+    draw_scan_samples,
+)
 
-# The seeds of the three sets are apart, so that no phantom is in two of them.
+# The seeds of the sets are apart, so that no phantom is in two of them.
 HEAD_SEED, TEST_SEED = 1_000_001, 2_000_002
+SCAN_SEED, TEST_SCAN_SEED = 4_000_004, 5_000_005
 
 # How much the maps weigh beside the label, and in them what is covered beside what is not. Most
 # cells show nothing, and a mean over all of them is small.
@@ -46,6 +55,8 @@ class PretrainingSettings:
     Attributes:
         count: phantoms to train on.
         epochs: passes over them, each with other augmentations.
+        hard_from: first pass, counted from 0, in which half of what is seen is of the quarter of
+            the phantoms that the network found hardest; see `order_of_pass`.
         head_count: phantoms that the head is solved and the operating point is chosen on.
         test_count: phantoms that the figures are of.
         batch_size: phantoms in a step.
@@ -57,12 +68,16 @@ class PretrainingSettings:
             phantoms, kept apart for it, 1/16 to 1/4 gave the best ROC AUC.
         specificity: on phantoms without a hemorrhage, that the threshold is chosen for. A scan of
             30 slices has 30 chances to raise a false alarm, so that it is high.
+        scan_count: whole phantom scans that the threshold for scans is chosen on.
+        test_scan_count: whole phantom scans that the figures of scans are of.
+        scan_specificity: on scans without a hemorrhage, that their threshold is chosen for.
         seed: of the phantoms and of everything that is drawn.
         start: hash of the weights that the backbone starts from; None for random ones.
     """
 
-    count: int = 64_000
-    epochs: int = 7
+    count: int = 88_000
+    epochs: int = 5
+    hard_from: int = 2
     head_count: int = 6_000
     test_count: int = 4_000
     batch_size: int = 32
@@ -71,6 +86,9 @@ class PretrainingSettings:
     warmup: int = 300
     l2: float = 1 / 8
     specificity: float = 0.97
+    scan_count: int = 600
+    test_scan_count: int = 400
+    scan_specificity: float = 0.95
     seed: int = 0
     start: str | None = None
 
@@ -157,39 +175,68 @@ def _in_pixels(transforms: np.ndarray, side: int) -> np.ndarray:
     return pixels
 
 
-def batches(
-    samples: Samples, settings: PretrainingSettings, first_step: int
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """Gives the batches of a training from a step on; the same ones whenever it is asked.
+def order_of_pass(settings: PretrainingSettings, epoch: int, losses: np.ndarray) -> np.ndarray:
+    """Says in which order phantoms are seen in a pass.
 
-    Yields:
+    In the first passes each comes once. From `hard_from` on every second one is of the quarter
+    whose label the network found hardest when it saw them last, each of these twice; the others are
+    half of all. Of most phantoms there is little left to learn by then.
+
+    Args:
+        settings: see there.
+        epoch: of the pass, from 0 up.
+        losses: float32 `(count,)`, of the labels when they were last seen.
+
+    Returns:
+        int64 `(count,)`: indices of the phantoms.
+
+    Reference:
+        A. Katharopoulos and F. Fleuret, Not all samples are created equal: deep learning with
+        importance sampling, ICML 2018, on why what is still wrong is worth more steps.
+    """
+    rng = np.random.default_rng([settings.seed, epoch])
+    order = rng.permutation(settings.count)
+    if epoch < settings.hard_from:
+        return order
+    half = (settings.count + 1) // 2
+    hardest = np.argsort(-losses, kind="stable")[: (settings.count + 3) // 4]
+    again = np.concatenate([rng.permutation(hardest) for _ in range(-(-half // len(hardest)))])
+    return np.stack((order[:half], again[:half]), axis=1).ravel()[: settings.count]
+
+
+def batch_of(
+    samples: Samples, settings: PretrainingSettings, step: int, chosen: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Gives the batch of a step; the same one whenever it is asked.
+
+    Args:
+        samples: to choose from.
+        settings: see there.
+        step: of the training, from 0 up.
+        chosen: int `(n,)`, indices of the samples.
+
+    Returns:
         Images uint8 `(n, 160, 160, 1)`, maps uint8 `(n, 20, 20, 7)`, labels float32 `(n, 1)`, and
         what augments them: transforms of both `(n, 8)`, contrast, brightness and gamma `(n, 3)`.
     """
-    order = None
-    for step in range(first_step, settings.steps):
-        epoch, place = divmod(step, settings.steps_of_epoch)
-        if order is None or place == 0:
-            order = np.random.default_rng([settings.seed, epoch]).permutation(settings.count)
-        chosen = np.sort(order[place * settings.batch_size :][: settings.batch_size])
-        rng = np.random.default_rng([settings.seed, 1, step])
-        transforms = augmenting_transforms(rng, len(chosen))
-        tones = np.stack(
-            (
-                np.exp(rng.normal(0, 0.12, len(chosen))),
-                rng.normal(0, 8, len(chosen)),
-                np.exp(rng.normal(0, 0.08, len(chosen))),
-            ),
-            axis=1,
-        )
-        yield (
-            samples.images[chosen, :, :, np.newaxis],
-            samples.maps[chosen],
-            samples.labels[chosen, np.newaxis].astype(np.float32),
-            _in_pixels(transforms, samples.images.shape[1]),
-            _in_pixels(transforms, samples.maps.shape[1]),
-            tones.astype(np.float32),
-        )
+    rng = np.random.default_rng([settings.seed, 1, step])
+    transforms = augmenting_transforms(rng, len(chosen))
+    tones = np.stack(
+        (
+            np.exp(rng.normal(0, 0.12, len(chosen))),
+            rng.normal(0, 8, len(chosen)),
+            np.exp(rng.normal(0, 0.08, len(chosen))),
+        ),
+        axis=1,
+    )
+    return (
+        samples.images[chosen, :, :, np.newaxis],
+        samples.maps[chosen],
+        samples.labels[chosen, np.newaxis].astype(np.float32),
+        _in_pixels(transforms, samples.images.shape[1]),
+        _in_pixels(transforms, samples.maps.shape[1]),
+        tones.astype(np.float32),
+    )
 
 
 def _make_step(model, optimizer):
@@ -218,9 +265,8 @@ def _make_step(model, optimizer):
         with tf.GradientTape() as tape:
             found = model(images, training=True)
             smooth = labels * (1 - _LABEL_SMOOTHING) + 0.5 * _LABEL_SMOOTHING
-            label_loss = tf.reduce_mean(
-                tf.nn.sigmoid_cross_entropy_with_logits(smooth, found["label"])
-            )
+            label_losses = tf.nn.sigmoid_cross_entropy_with_logits(smooth, found["label"])
+            label_loss = tf.reduce_mean(label_losses)
             map_loss = _MAP_WEIGHT * tf.reduce_mean(
                 tf.nn.weighted_cross_entropy_with_logits(targets, found["maps"], _COVERED_WEIGHT)
             )
@@ -228,7 +274,7 @@ def _make_step(model, optimizer):
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         right = tf.reduce_mean(tf.cast((found["label"] > 0) == (labels > 0.5), tf.float32))
-        return tf.stack([label_loss, map_loss, right])
+        return tf.stack([label_loss, map_loss, right]), label_losses[:, 0]
 
     return step
 
@@ -267,14 +313,19 @@ def train(
     at = tf.Variable(0, dtype=tf.int64)
     # Keras leaves the state of dropout's generator out of what a checkpoint finds by itself.
     generators = [each.value for each in model.variables if "seed_generator" in each.path]
+    # What the order of a pass depends on, and the order of the present one.
+    kept_losses = tf.Variable(tf.zeros(settings.count))
+    order = tf.Variable(np.arange(settings.count))
     checkpoint = tf.train.Checkpoint(
-        model=model, optimizer=optimizer, step=at, generators=generators
-    )
+        model=model, optimizer=optimizer, step=at, generators=generators,
+        losses=kept_losses, order=order,
+    )  # fmt: skip
     manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint)
         reporter.note(f"Going on from step {int(at)} of {settings.steps}.")
     step = _make_step(model, optimizer)
+    losses, seen = kept_losses.numpy().copy(), order.numpy()
     saved_at, sums, counted = time.monotonic(), np.zeros(3), 0
     with (
         reporter.progress("Pretraining", settings.steps) as advance,
@@ -283,8 +334,14 @@ def train(
         if not int(at):
             history.write("step,label_loss,map_loss,accuracy\n")
         advance(int(at))
-        for batch in batches(samples, settings, int(at)):
-            sums += step(*map(tf.constant, batch)).numpy()
+        for number in range(int(at), settings.steps):
+            epoch, place = divmod(number, settings.steps_of_epoch)
+            if not place:
+                seen = order_of_pass(settings, epoch, losses)
+            chosen = np.sort(seen[place * settings.batch_size :][: settings.batch_size])
+            figures, found = step(*map(tf.constant, batch_of(samples, settings, number, chosen)))
+            losses[chosen] = found.numpy()
+            sums += figures.numpy()
             counted += 1
             at.assign_add(1)
             advance(1)
@@ -294,12 +351,14 @@ def train(
                 history.flush()
                 sums, counted = np.zeros(3), 0
             if last or time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
+                kept_losses.assign(losses)
+                order.assign(seen)
                 manager.save()
                 saved_at = time.monotonic()
     return backbone
 
 
-def features_of(backbone, samples: Samples) -> np.ndarray:
+def features_of(backbone, samples: Samples | ScanSamples) -> np.ndarray:
     """Gives average and max pooled features: float32 `(n, 2 * channels)`."""
     import tensorflow as tf
 
@@ -310,7 +369,7 @@ def features_of(backbone, samples: Samples) -> np.ndarray:
     return np.concatenate(
         [
             forward(as_images(samples.images[first : first + 100])).numpy()
-            for first in range(0, len(samples), 100)
+            for first in range(0, len(samples.images), 100)
         ]
     )
 
@@ -393,9 +452,55 @@ def measure(probabilities: np.ndarray, samples: Samples, threshold: float) -> di
     }
 
 
+def scan_figures(probabilities: np.ndarray, samples: ScanSamples) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the figure of each scan, and whether there is blood in any of its slices.
+
+    Args:
+        probabilities: `(n,)`, of each slice.
+        samples: the slices.
+
+    Returns:
+        float64 `(scans,)` and bool `(scans,)`.
+    """
+    scans = np.unique(samples.scans)
+    members = [samples.scans == scan for scan in scans]
+    figures = [mean_of_top(probabilities[each]) for each in members]
+    return np.array(figures), np.array([samples.labels[each].any() for each in members])
+
+
+def measure_scans(
+    probabilities: np.ndarray, samples: ScanSamples, threshold: float, scan_threshold: float
+) -> dict[str, float]:
+    """Gives the figures on whole phantom scans.
+
+    Args:
+        probabilities: `(n,)`, of each slice.
+        samples: the slices.
+        threshold: of slices.
+        scan_threshold: of the mean of a scan's three highest probabilities.
+
+    Returns:
+        `n` scans, their `roc_auc`, and `sensitivity` and `specificity` at their threshold; and
+        `flagged`, the mean share of slices flagged in a scan without a hemorrhage.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    figures, labels = scan_figures(probabilities, samples)
+    called = figures >= scan_threshold
+    normal = ~labels[np.searchsorted(np.unique(samples.scans), samples.scans)]
+    return {
+        "n": len(labels),
+        "roc_auc": float(roc_auc_score(labels, figures)),
+        "sensitivity": float(called[labels].mean()),
+        "specificity": float((~called[~labels]).mean()),
+        "flagged": float((probabilities[normal] >= threshold).mean()),
+    }
+
+
 def as_rows(figures: dict[str, Any]) -> dict[str, float]:
     """Lays the figures of all and of the subtypes out in one level, for the model card."""
     rows = {name: value for name, value in figures.items() if not isinstance(value, dict)}
+    rows |= {f"scans: {name}": value for name, value in figures["scans"].items()}
     rows["pointing_accuracy"] = figures["pointing"]["any"]["hits"]
     for name in SUBTYPES:
         found = figures["subtypes"][name]
@@ -437,18 +542,15 @@ def pretrain(
     from hemorrhage_tf.models.metadata import ModelMetadata, versions
     from hemorrhage_tf.training.trainer import Head, class_weight, feature_statistics, solve_head
 
-    begin = time.monotonic()
     if start is not None:
         settings = replace(settings, start=hashlib.sha256(start.read_bytes()).hexdigest())
     folder = _work_folder(work, settings)
     samples = draw_samples(work, settings.seed, settings.count, workers, reporter)
-    drawn = time.monotonic()
     import_tensorflow()
     backbone = train(samples, settings, folder, reporter, start)
     del samples
     # The weights are kept as float16, so the head is solved on what those give.
     backbone.set_weights([_rounded(weights) for weights in backbone.get_weights()])
-    trained = time.monotonic()
     heads = draw_samples(
         work, settings.seed + HEAD_SEED, settings.head_count, workers, reporter,
         "phantoms for the head",
@@ -466,18 +568,27 @@ def pretrain(
         )
     head = Head(mean, variance, solution.kernel, solution.bias)
     threshold = threshold_for(head.probabilities(rows)[labels == 0], settings.specificity)
+    scans = draw_scan_samples(
+        work, settings.seed + SCAN_SEED, settings.scan_count, workers, reporter,
+        "scans for their threshold",
+    )  # fmt: skip
+    with reporter.stage("Choosing the threshold of scans"):
+        found, with_blood = scan_figures(head.probabilities(features_of(backbone, scans)), scans)
+        scan_threshold = threshold_for(found[~with_blood], settings.scan_specificity)
+    scans = draw_scan_samples(
+        work, settings.seed + TEST_SCAN_SEED, settings.test_scan_count, workers, reporter,
+        "scans to measure on",
+    )  # fmt: skip
     with reporter.stage("Measuring"):
         classifier = build_classifier([Branch(backbone_spec("phantomnet"), backbone)], "avg_max")
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
         figures = measure(head.probabilities(features_of(backbone, test)), test, threshold)
         figures["pointing"] = pointing_accuracy(classifier, test)
+        probabilities = head.probabilities(features_of(backbone, scans))
+        figures["scans"] = measure_scans(probabilities, scans, threshold, scan_threshold)
     measured = {
         "settings": {**asdict(settings), "generator": GENERATOR_VERSION},
         "figures": as_rows(figures),
-        "minutes": {
-            "drawing": round((drawn - begin) / 60, 1),
-            "training": round((trained - drawn) / 60, 1),
-        },
         "maps": list(EVIDENCE),
     }
     metadata = ModelMetadata(
@@ -485,7 +596,9 @@ def pretrain(
         window=("brain",),
         canonical=True,
         threshold=threshold,
+        scan_threshold=scan_threshold,
         operating_point=f"specificity={settings.specificity:g}",
+        scan_operating_point=f"specificity={settings.scan_specificity:g}",
         backbone="phantomnet",
         feature_layer=None,
         pooling="avg_max",
@@ -515,17 +628,23 @@ def _work_folder(work: Path, settings: PretrainingSettings) -> Path:
 
 @click.command()
 @click.option("--work", type=click.Path(path_type=Path), default=Path("pretraining"),
-              show_default=True, help="Folder for phantoms and checkpoints (2.5 GB).")  # fmt: skip
+              show_default=True, help="Folder for phantoms and checkpoints (4 GB).")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("pretrained"),
               show_default=True, help="Folder for weights and figures.")  # fmt: skip
 @click.option("--count", type=int, default=PretrainingSettings.count, show_default=True,
               help="Phantoms to train on.")  # fmt: skip
 @click.option("--epochs", type=int, default=PretrainingSettings.epochs, show_default=True,
               help="Passes over them.")  # fmt: skip
+@click.option("--hard-from", type=int, default=PretrainingSettings.hard_from, show_default=True,
+              help="First pass, from 0 up, with twice the hardest.")  # fmt: skip
 @click.option("--head-count", type=int, default=PretrainingSettings.head_count,
               show_default=True, help="Phantoms to solve the head on.")  # fmt: skip
 @click.option("--test-count", type=int, default=PretrainingSettings.test_count,
               show_default=True, help="Phantoms to measure on.")  # fmt: skip
+@click.option("--scan-count", type=int, default=PretrainingSettings.scan_count, show_default=True,
+              help="Whole scans to choose their threshold on.")  # fmt: skip
+@click.option("--test-scan-count", type=int, default=PretrainingSettings.test_scan_count,
+              show_default=True, help="Whole scans to measure on.")  # fmt: skip
 @click.option("--learning-rate", type=float, default=PretrainingSettings.learning_rate,
               show_default=True, help="At its highest.")  # fmt: skip
 @click.option("--start", type=click.Path(path_type=Path, exists=True, dir_okay=False),

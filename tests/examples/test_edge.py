@@ -35,7 +35,7 @@ METADATA = {
     "canonical": True,
     "upright": False,
     "window": None,
-    "format_version": 2,
+    "format_version": 3,
 }
 
 # What the interpreter says of arrays, told by a program that knows nothing of the example.
@@ -397,7 +397,7 @@ class TestErrors:
             ({}, "metadata is damaged"),
             ({**METADATA, "labels": None}, "metadata is damaged"),
             ({**METADATA, "threshold": "high"}, "metadata is damaged"),
-            ({**METADATA, "format_version": 3}, "newer hemorrhage-tf"),
+            ({**METADATA, "format_version": 4}, "newer hemorrhage-tf"),
             ({**METADATA, "window": ["brain", "subdural", "bone"]}, "3 windows, which no picture"),
             ({**METADATA, "input_range": [0, 1]}, r"takes values in \[0, 1\]"),
         ],

@@ -205,7 +205,7 @@ def test_a_truncated_tflite_file_is_told(run, kaggle_folder, tmp_path, keep):
 def test_metadata_of_a_newer_version_is_told(run, tmp_path):
     htf.export(run, tmp_path / "saved", quiet=True)
     file = tmp_path / "saved" / "hemorrhage_tf.json"
-    file.write_text(file.read_text().replace('"format_version": 2', '"format_version": 99'))
+    file.write_text(file.read_text().replace('"format_version": 3', '"format_version": 99'))
     with pytest.raises(ModelError, match="newer hemorrhage_tf"):
         htf.load(tmp_path / "saved")
 

@@ -14,6 +14,7 @@ from hemorrhage_tf.models.metadata import (
     FORMAT_VERSION,
     ModelMetadata,
     read_metadata,
+    read_values,
     versions,
     write_metadata,
 )
@@ -27,6 +28,8 @@ METADATA = ModelMetadata(
     weights_hash="ab" * 16,
     data_hash="cd" * 16,
     versions={"hemorrhage_tf": "0", "keras": "3"},
+    scan_threshold=0.75,
+    scan_operating_point="specificity=0.95",
 )
 MEMBER = "hemorrhage_tf.json"
 
@@ -84,6 +87,16 @@ class TestRoundTrip:
             del values[name]
         path = archive(tmp_path / "m.keras", json.dumps({**values, "format_version": 1}))
         assert read_metadata(path).model_input == ModelInput(64, None, False, False)
+
+    def test_version_2_is_read_with_one_threshold_for_slices_and_scans(self, tmp_path):
+        values = METADATA.to_dict()
+        del values["scan_threshold"], values["scan_operating_point"]
+        path = archive(tmp_path / "m.keras", json.dumps({**values, "format_version": 2}))
+        found = read_metadata(path)
+        assert found.scan_threshold is None
+        again = archive(tmp_path / "again.keras", None)
+        write_metadata(again, found)  # as export does, with fields that version 2 did not have
+        assert read_values(again)["format_version"] == FORMAT_VERSION
 
     def test_to_dict_is_plain_json(self):
         values = METADATA.to_dict()
@@ -152,7 +165,7 @@ class TestErrors:
     def test_newer_version(self, tmp_path):
         values = {"format_version": FORMAT_VERSION + 1, "labels": {"changed": "meaning"}}
         path = archive(tmp_path / "m.keras", json.dumps(values))
-        with pytest.raises(ModelError, match=r"newer.*version 3, this one reads 2\).*Upgrade"):
+        with pytest.raises(ModelError, match=r"newer.*version 4, this one reads 3\).*Upgrade"):
             read_metadata(path)
 
 

@@ -7,6 +7,7 @@ from hemorrhage_tf.data.phantoms.draw import (
     SMALLEST,
     Phantom,
     draw_phantom,
+    draw_phantom_scan,
 )
 from hemorrhage_tf.data.phantoms.hemorrhage import SUBTYPES
 from hemorrhage_tf.data.phantoms.mimics import MIMICS
@@ -24,6 +25,7 @@ __all__ = [
     "Phantom",
     "Picture",
     "draw_phantom",
+    "draw_phantom_scan",
     "draw_picture",
     "phantom_set",
     "write_phantoms",

@@ -30,6 +30,8 @@ class Head:
         back: level of the back half.
         scale: of all that is inside, 1 for a head of average size.
         atrophy: 0 in a young brain to 1 in a very old one.
+        roll: how much higher the slice is on the right of the picture than in the middle, and lower
+            on the left, as a level.
         cosine: x over the distance from the middle.
         sine: y over the distance from the middle.
         depth: mm inside the outer table of the skull; negative outside.
@@ -46,6 +48,7 @@ class Head:
     back: float
     scale: float
     atrophy: float
+    roll: float
     cosine: np.ndarray = field(init=False)
     sine: np.ndarray = field(init=False)
     depth: np.ndarray = field(init=False)
@@ -186,9 +189,10 @@ def _cavity(head: Head, thickness: np.ndarray) -> None:
 
     grown = between(head.back, (0, 0.08, 0.18, 0.3), (0.34, 0.62, 0.95, 1.12))
     inside = room(rng.normal(0, 1.5), 37 + rng.normal(0, 2), 56 * grown, 44 * grown)
-    if head.front > 0.07:
-        lobe = between(head.front, (0.07, 0.2, 0.3), (0.25, 1.0, 1.25))
-        for side in SIDES:
+    for side in SIDES:
+        at = head.front + side * head.roll
+        if at > 0.07:
+            lobe = between(at, (0.07, 0.2, 0.3), (0.25, 1.0, 1.25))
             middle = room(side * 42, -12 + rng.normal(0, 2), 25 * lobe, 29 * lobe)
             inside = np.maximum(inside, middle)
     if head.front > 0.17:
@@ -470,6 +474,19 @@ def _dura_and_vessels(head: Head) -> None:
             place = end * (head.half_length - 6.5)
             sinus = canvas.ellipse(0, place, size, size * 0.8, 0, 0.15, rng=rng, inner=False)
             canvas.paint(_inside(head, sinus), blood)
+    if shown := _within(level, 0.83, 1.2, 0.06):
+        # Near the vertex the superior sagittal sinus runs in the slice, and veins run into it.
+        low, high = sorted(rng.uniform(-1.1, 1.1, 2))
+        ends = [(rng.normal(0, 0.7), end * (head.half_length - 7)) for end in (low, high)]
+        sinus = canvas.line(ends, (rng.uniform(2, 9), rng.uniform(2, 9)))
+        canvas.paint(_inside(head, sinus), blood, shown * rng.uniform(0.3, 1))
+        for _ in range(int(rng.integers(0, 5))):
+            y, side = rng.uniform(-0.7, 0.7) * head.half_length, rng.choice(SIDES)
+            vein = canvas.line(
+                [(0.0, y), (side * rng.uniform(5, 22), y - rng.uniform(-3, 12))],
+                (rng.uniform(1.5, 4), rng.uniform(0.8, 2)),
+            )
+            canvas.paint(_inside(head, vein), blood, shown * rng.uniform(0.3, 1))
     if shown := _within(head.back, 0.21, 0.37):
         spread = between(head.back, (0.21, 0.37), (52, 26)) * k
         reach = rng.uniform(2, 16) * k
@@ -510,7 +527,7 @@ def _inside(head: Head, shape: Shape) -> Shape:
 
 
 def _skull_base(head: Head) -> None:
-    """Paints petrous bones, mastoids, sphenoid, orbits and the sinuses of the face."""
+    """Paints petrous bones, mastoids, sphenoid, sella, crests, orbits and sinuses of the face."""
     canvas, rng, k = head.canvas, head.rng, head.scale
     front, back = head.front, head.back
     if min(front, back) > 0.42:
@@ -521,8 +538,8 @@ def _skull_base(head: Head) -> None:
         holes = step(canvas.wobble(5.0, shape.alpha.shape, rng) + 2 * aerated - 1, 0.5)
         canvas.paint(shape, 900 + (SINUS_AIR * 0.8 - 900) * holes)
 
-    if shown := _within(back, 0.06, 0.27, 0.06):
-        for side in SIDES:
+    for side in SIDES:
+        if shown := _within(back + side * head.roll, 0.06, 0.27, 0.06):
             outer = rng.uniform(12, 20) * shown
             points = [
                 (side * 62 * k, rng.normal(20, 3) * k),
@@ -539,8 +556,8 @@ def _skull_base(head: Head) -> None:
             canvas.paint(hollow, rng.choice((-700.0, 60.0, 300.0)), shown)
             carotid = canvas.ellipse(side * 20 * k, 1 * k, 3, 3, inner=False)
             canvas.paint(carotid, 60, shown * 0.8)
-    if shown := _within(back, -1, 0.2, 0.05):
-        for side in SIDES:
+    for side in SIDES:
+        if shown := _within(back + side * head.roll, -1, 0.2, 0.05):
             mastoid = canvas.ellipse(
                 side * rng.normal(59, 2) * k, rng.normal(27, 3) * k, rng.uniform(8, 13),
                 rng.uniform(10, 17), side * -0.3, 0.15, rng=rng, inner=False,
@@ -582,8 +599,9 @@ def _skull_base(head: Head) -> None:
         canvas.paint(sphenoid, rng.choice((SINUS_AIR, SINUS_AIR, 30.0)), shown)
         canvas.paint(canvas.line([(0, -22 * k), (2, -40 * k)], 1.5, inner=False), 700, shown)
     if shown := _within(front, 0.085, 0.275, 0.04):
-        grown = float(np.sin(np.clip((front - 0.06) / 0.22, 0, 1) * np.pi)) ** 0.5
         for side in SIDES:
+            at = front + side * head.roll
+            grown = float(np.sin(np.clip((at - 0.06) / 0.22, 0, 1) * np.pi)) ** 0.5
             x, y = side * rng.normal(32, 1.5) * k, rng.normal(-65, 2) * k
             outer = canvas.ellipse(x, y, 20 * k * grown + 2, 23 * k * grown + 2, inner=False)
             canvas.paint(outer, 900, 0.8 * shown)
@@ -611,7 +629,7 @@ def _skull_base(head: Head) -> None:
         value = grazed_value(rng)
         wide, long = rng.uniform(6, 18), rng.uniform(6, 16)
         for side in SIDES:  # more of one than of the other, since no head lies quite straight
-            grown = rng.uniform(0.7, 1.15)
+            grown = rng.uniform(0.7, 1.15) * max(1 - side * head.roll * 8, 0.1)
             roof = head.grazed(
                 side * x + rng.normal(0, 1.5), y + rng.normal(0, 2), wide * grown, long * grown,
                 rng.uniform(-0.5, 0.5), rng,
@@ -626,6 +644,39 @@ def _skull_base(head: Head) -> None:
             wall = canvas.ellipse(side * 30 * k, -58 * k, 18, 20, inner=False)
             canvas.paint(wall, 700, 0.5 * shown)
             canvas.paint(maxillary, rng.choice((SINUS_AIR, SINUS_AIR, 20.0)), shown)
+    if shown := _within(front, 0.17, 0.29, 0.04):
+        # Around the sella: the clinoid processes, and the dorsum between them.
+        density = np.exp(rng.uniform(np.log(90), np.log(1100)))
+        y = rng.normal(-15, 3) * k
+        for side in SIDES:
+            clinoid = canvas.ellipse(
+                side * rng.normal(12, 1.5) * k, y + rng.normal(0, 1), rng.uniform(1.2, 3.5),
+                rng.uniform(2, 6), side * rng.uniform(-0.2, 0.6), 0.2, rng=rng, inner=False,
+            )  # fmt: skip
+            canvas.paint(clinoid, density, shown * rng.uniform(0.3, 1))
+        if rng.random() < 0.6:
+            wide, bent = rng.uniform(4, 9) * k, y + rng.uniform(6, 12) * k
+            dorsum = canvas.line(
+                [(-wide, bent - 1), (0.0, bent + 1), (wide, bent - 1)], rng.uniform(1.5, 4),
+                inner=False,
+            )  # fmt: skip
+            canvas.paint(dorsum, density * rng.uniform(0.6, 1), shown)
+    if (shown := _within(front, 0.15, 0.4, 0.06)) and rng.random() < 0.6:
+        # The frontal crest, and below it the crista galli, where the falx begins.
+        top = -(head.half_length - rng.uniform(3, 6))
+        crest = canvas.line(
+            [(0.0, top), (rng.normal(0, 1), top + rng.uniform(5, 18))],
+            (rng.uniform(3, 8), rng.uniform(0.8, 2.5)), inner=False,
+        )  # fmt: skip
+        canvas.paint(crest, np.exp(rng.uniform(np.log(150), np.log(1300))), shown)
+    if (shown := _within(back, 0.1, 0.36, 0.05)) and rng.random() < 0.7:
+        # The internal occipital crest and protuberance.
+        behind = head.half_length - rng.uniform(3, 6)
+        crest = canvas.line(
+            [(rng.normal(0, 1.5), behind), (rng.normal(0, 2), behind - rng.uniform(5, 14))],
+            (rng.uniform(6, 16), rng.uniform(1, 4)), inner=False,
+        )  # fmt: skip
+        canvas.paint(crest, np.exp(rng.uniform(np.log(250), np.log(1400))), shown)
     if (shown := _within(front, 0.2, 0.4)) and rng.random() < 0.7:
         for side in SIDES:
             sinus = canvas.ellipse(
@@ -636,12 +687,12 @@ def _skull_base(head: Head) -> None:
             canvas.paint(wall, 1100, 0.6 * shown)
             canvas.paint(sinus, SINUS_AIR, shown)
     if shown := _within(head.level, 0.1, 0.3, 0.05):
-        # Temporal bone that the slice only grazes.
+        # Temporal bone that the slice only grazes, the more of it on the lower side.
         x, y = rng.normal(50, 7) * k, rng.normal(2, 14) * k
         value = grazed_value(rng)
         wide, long = rng.uniform(3, 11), rng.uniform(3, 9)
         for side in SIDES:
-            if rng.random() < 0.6:
+            if rng.random() < 0.6 - side * head.roll * 5:
                 bone = head.grazed(
                     side * x + rng.normal(0, 2), y + rng.normal(0, 2), wide, long,
                     rng.uniform(-1, 1), rng,

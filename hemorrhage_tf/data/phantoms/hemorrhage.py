@@ -21,6 +21,7 @@ _LEVELS = {
     "subdural": ((0.12, 0.98), 1.25),
     "epidural": ((0.05, 0.96), 0.8),
 }
+FOSSA_TOP = 0.25  # level below which an epidural one is in the posterior fossa
 MIXED = 0.25  # share of hemorrhages that are of two subtypes
 
 # A hemorrhage is there if it can be seen in a brain window: if it covers this many mm2, and differs
@@ -43,11 +44,13 @@ class Plan:
         subtype: one of `SUBTYPES`.
         side: -1 for the left of the picture, 1 for the right.
         extent: 0 for the smallest to 1 for a massive one.
+        place: of its middle, in mm, where it lies in brain or sulci; None to choose one.
     """
 
     subtype: str
     side: int
     extent: float
+    place: tuple[float, float] | None = None
 
     @property
     def shift(self) -> float:
@@ -110,7 +113,7 @@ def _intraparenchymal(head: Head, plan: Plan, rng: np.random.Generator) -> np.nd
     mask = np.zeros(head.inside.shape, bool)
     if plan.extent < 0.6 and rng.random() < 0.25:  # contusions: several, near the surface
         spots = int(rng.integers(2, 7))
-        first = head.random_place(rng, 2, 13)
+        first = plan.place or head.random_place(rng, 2, 13)
         if first is None:
             return None
         places = [(first, rng.uniform(3, 8))]
@@ -118,7 +121,9 @@ def _intraparenchymal(head: Head, plan: Plan, rng: np.random.Generator) -> np.nd
             near = rng.normal(0, 11, 2)
             places.append(((first[0] + near[0], first[1] + near[1]), rng.uniform(1.5, 7)))
     else:
-        if 0.34 < head.level < 0.53 and rng.random() < 0.5:
+        if plan.place is not None:
+            first = plan.place
+        elif 0.34 < head.level < 0.53 and rng.random() < 0.5:
             first = (plan.side * rng.uniform(9, 34) * k, rng.uniform(-18, 16) * k)
         else:
             first = head.random_place(rng, 5, 70)
@@ -201,7 +206,10 @@ def _subarachnoid(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarra
     rim = step(rng.uniform(0.3, 2.2) - head.inside, canvas.blur) * rng.uniform(0, 1)
     spaces = np.maximum(np.maximum(head.fluid, ridges), rim) * head.brain
     spaces = spaces * (1 - head.ventricles)
-    if head.front < 0.37 and rng.random() < 0.65:  # of an aneurysm, in the cisterns
+    if plan.place is not None:
+        x, y = plan.place
+        wide, long = 9 + 22 * plan.extent, 11 + 28 * plan.extent
+    elif head.front < 0.37 and rng.random() < 0.65:  # of an aneurysm, in the cisterns
         x, y = rng.normal(0, 6), -8 * k + rng.normal(0, 4)
         wide, long = 14 + 34 * plan.extent, 12 + 24 * plan.extent
     elif head.level < 0.55 and rng.random() < 0.45:  # around the Sylvian fissure
@@ -286,7 +294,7 @@ def _epidural(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | 
     inside = head.inside
     side = 0.0 if plan.side > 0 else np.pi
     middle = side + rng.normal(0, 0.75)
-    if head.level < 0.25:  # in the posterior fossa
+    if head.level < FOSSA_TOP:  # in the posterior fossa
         middle = np.pi / 2 + rng.normal(0, 0.5)
     half = rng.uniform(0.28, 0.7)
     chord = half * min(head.half_width, head.half_length)

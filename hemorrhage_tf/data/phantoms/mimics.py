@@ -216,6 +216,26 @@ def _dense_vessel(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     return True
 
 
+def _calcified_arteries(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+    """Plaques of the carotid siphons, the vertebral arteries and the basilar artery."""
+    if not 0.1 < head.front < 0.36:
+        return False
+    canvas, k = head.canvas, head.scale
+    places = [(side * rng.normal(10, 1.5), rng.normal(-11, 3)) for side in (-1, 1)]
+    if rng.random() < 0.4:
+        places = [(side * rng.uniform(0, 9), rng.normal(3, 5)) for side in (-1, 1)]
+    drawn = False
+    for x, y in places:
+        if rng.random() < 0.75:
+            shape = canvas.ellipse(
+                x * k, y * k, *rng.uniform(0.8, 3, 2), rng.uniform(0, 3), 0.25, rng=rng
+            )
+            canvas.paint(shape, np.exp(rng.uniform(np.log(90), np.log(700))))
+            masks.append(shape)
+            drawn = True
+    return drawn
+
+
 def _dense_sinuses(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     """Dense transverse sinuses or tentorium, which at the base look like blood on it."""
     if not 0.12 < head.back < 0.38:
@@ -243,7 +263,11 @@ def _grazed_bone(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     at_base = head.level < 0.5
     # A wedge along the inside of the skull: the most bone where it touches that, none at its end.
     wide = rng.uniform(2, 12) * (0.8 + 0.15 * canvas.wobble(26.0, head.inside.shape, rng))
-    if at_base:  # on the floor of a fossa, here and there
+    if not at_base:  # in half of them the more of it on one side, as where the slice lies askew
+        toward, leaning = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1.1) * rng.integers(0, 2)
+        across = head.cosine * np.float32(np.cos(toward)) + head.sine * np.float32(np.sin(toward))
+        wide = wide * np.clip(1 + np.float32(leaning) * across, 0, None)
+    else:  # on the floor of a fossa, here and there
         angle, half = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.2)
         toward = head.cosine * np.float32(np.cos(angle)) + head.sine * np.float32(np.sin(angle))
         away = np.arccos(np.clip(toward, -1, 1)) / np.float32(half)
@@ -342,6 +366,7 @@ _MIMICS: dict[str, tuple[float, Callable[[Head, np.random.Generator, _Masks], bo
     "cyst": (0.05, _cyst),
     "hygroma": (0.06, _hygroma),
     "dense artery or vein": (0.15, _dense_vessel),
+    "calcified arteries": (0.35, _calcified_arteries),
     "dense sinus": (0.25, _dense_sinuses),
     "grazed bone": (0.45, _grazed_bone),
     "surgery": (0.05, _surgery),

@@ -58,12 +58,20 @@ def _mean_of_neighbors(image: np.ndarray, weight: float) -> np.ndarray:
     return both
 
 
-def scan_head(head: Head, rng: np.random.Generator) -> tuple[str, ...]:
+def scan_head(
+    head: Head,
+    rng: np.random.Generator,
+    noise_rng: np.random.Generator,
+    streak_rng: np.random.Generator | None = None,
+) -> tuple[str, ...]:
     """Turns what was drawn into what a scanner shows of it.
 
     Args:
         head: drawn, with all that is in it. Its canvas is changed.
-        rng: where the scanner's settings and its noise come from.
+        rng: where the scanner's settings come from.
+        noise_rng: where its noise comes from, which is another one in each slice of a scan.
+        streak_rng: where the beam hardening of the skull base comes from; None for `rng`. Only some
+            slices of a scan have it, and the scanner's settings must not differ for that.
 
     Returns:
         Names of the artifacts that disturb the slice.
@@ -78,17 +86,18 @@ def scan_head(head: Head, rng: np.random.Generator) -> tuple[str, ...]:
     image += cup * step(head.inside + 1, 1.0)
     image -= np.float32(rng.uniform(0, 2)) * step(head.inside - 25, 20.0)
     base = min(head.front, head.back)
-    if base < 0.27 and rng.random() < 0.85:
+    streaks = rng if streak_rng is None else streak_rng
+    if base < 0.27 and streaks.random() < 0.85:
         # Between the petrous bones lies a dark bar, and streaks run from bone to bone.
-        strength = rng.uniform(2, 20) * min(1.0, (0.3 - base) / 0.1)
-        middle, wide = rng.normal(6, 5), rng.uniform(4, 12)
+        strength = streaks.uniform(2, 20) * min(1.0, (0.3 - base) / 0.1)
+        middle, wide = streaks.normal(6, 5), streaks.uniform(4, 12)
         bar = np.exp(-(((y - np.float32(middle)) / np.float32(wide)) ** 2))
         image -= np.float32(strength) * bar * step(44 * head.scale - np.abs(x), 12.0)
-        for _ in range(int(rng.integers(1, 7))):
-            slope, height = rng.normal(0, 0.25), rng.normal(8, 22)
+        for _ in range(int(streaks.integers(1, 7))):
+            slope, height = streaks.normal(0, 0.25), streaks.normal(8, 22)
             streak = np.abs(y - np.float32(height) - np.float32(slope) * x)
-            sign = rng.uniform(-14, 14) * min(1.0, (0.32 - base) / 0.1)
-            image += np.float32(sign) * np.clip(1 - streak / rng.uniform(1, 4), 0, 1) * within
+            sign = streaks.uniform(-14, 14) * min(1.0, (0.32 - base) / 0.1)
+            image += np.float32(sign) * np.clip(1 - streak / streaks.uniform(1, 4), 0, 1) * within
         artifacts.append("beam hardening")
 
     if rng.random() < 0.05:
@@ -126,7 +135,7 @@ def scan_head(head: Head, rng: np.random.Generator) -> tuple[str, ...]:
         overshoot = np.clip(image - blurred, -120, 120)
         image = image + np.float32(rng.uniform(0.2, 0.9)) * overshoot
 
-    noise = rng.standard_normal(image.shape, np.float32)
+    noise = noise_rng.standard_normal(image.shape, np.float32)
     grain = rng.uniform(0.05, 0.25)
     for _ in range(max(1, round(0.6 / canvas.pixel))):
         noise = _mean_of_neighbors(noise, grain)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from hemorrhage_tf.data.phantoms import MIMICS, SUBTYPES, draw_phantom
+from hemorrhage_tf.data.phantoms import MIMICS, SUBTYPES, draw_phantom, draw_phantom_scan
 from hemorrhage_tf.errors import OptionError
 
 SIZE = 96
@@ -24,6 +24,11 @@ def of_subtype():
         name: [draw_phantom(8, index, 1, size=SIZE, subtype=name) for index in range(12)]
         for name in SUBTYPES
     }
+
+
+@pytest.fixture(scope="module")
+def scans():
+    return [draw_phantom_scan(4, index, size=64) for index in range(12)]
 
 
 class TestDrawPhantom:
@@ -137,6 +142,62 @@ class TestDrawPhantom:
             draw_phantom(values.pop("seed"), values.pop("index"), values.pop("label"), **values)
 
 
+class TestDrawPhantomScan:
+    def test_slices_follow_each_other_from_the_base_to_the_vertex(self, scans):
+        for scan in scans:
+            levels = np.array([each.level for each in scan])
+            # A slice's thickness apart, of the 150 mm of a head; one that is tilted ends there.
+            apart = np.diff(levels[(levels > 0.15) & (levels < 0.85)])
+            np.testing.assert_allclose(apart, scan[0].thickness / 150, atol=1e-6)
+            assert levels[0] <= 0.15 and levels[-1] > 0.9
+            assert 13 < len(scan) <= 60
+
+    def test_every_second_one_has_one_hemorrhage_in_slices_that_follow_each_other(self, scans):
+        jumps = []
+        for index, scan in enumerate(scans):
+            labels = np.array([each.label for each in scan])
+            assert labels.any() == bool(index % 2)
+            assert [each.mask().any() for each in scan] == labels.astype(bool).tolist()
+            shown = np.flatnonzero(labels)
+            if len(shown):
+                assert np.ptp(shown) + 1 == len(shown) <= 2 * 35 / scan[0].thickness + 1
+                assert len({scan[at].subtypes for at in shown}) == 1
+                rows, columns = zip(*(np.nonzero(scan[at].mask()) for at in shown), strict=True)
+                middles = [(np.mean(r), np.mean(c)) for r, c in zip(rows, columns, strict=True)]
+                apart = np.diff(np.array(middles), axis=0) * scan[0].pixel
+                jumps += np.hypot(*apart.T).tolist()
+        assert len(jumps) > 8
+        assert np.mean(np.array(jumps) < 20) >= 0.9  # mm, from a slice to the next
+
+    def test_all_slices_are_of_one_head_and_one_scanner(self, scans):
+        for scan in scans:
+            assert len({(each.pixel, each.thickness) for each in scan}) == 1
+            assert len({frozenset(each.mimics) & {"metal", "motion"} for each in scan}) == 1
+            areas = np.array([(each.hounsfield > -300).sum() for each in scan])
+            widest = areas[len(scan) // 3 : len(scan) // 2]
+            assert np.ptp(widest) < 0.2 * widest.mean()
+
+    def test_noise_differs_from_slice_to_slice(self, scans):
+        first, second = (scans[0][at].hounsfield[:6, :6] for at in (12, 13))
+        assert first.tobytes() != second.tobytes()
+
+    def test_same_arguments_same_bytes(self, scans):
+        again = draw_phantom_scan(4, 3, 1, size=64)
+        assert [each.hounsfield.tobytes() for each in again] == [
+            each.hounsfield.tobytes() for each in scans[3]
+        ]
+        other = draw_phantom_scan(5, 3, 1, size=64)
+        assert again[0].hounsfield.tobytes() != other[0].hounsfield.tobytes()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [((-1, 0), "seed -1, index 0"), ((0, 0, 2), "label 2: accepted are 0 and 1")],
+    )
+    def test_what_it_refuses(self, arguments, message):
+        with pytest.raises(OptionError, match=message):
+            draw_phantom_scan(*arguments)
+
+
 class TestSubtypes:
     @pytest.mark.parametrize("name", SUBTYPES)
     def test_one_that_is_asked_for_is_there(self, of_subtype, name):
@@ -190,7 +251,8 @@ class TestSubtypes:
         for phantom in of_subtype[name]:
             mask = phantom.mask()
             shown = phantom.hounsfield[mask].clip(0, 80)
-            seen.append(shown.mean() > 33 + 12 or mask.sum() * phantom.pixel**2 > 1000)
+            # With pixels of 2 mm the kernel takes some of the 12 HU from what is thin.
+            seen.append(shown.mean() > 33 + 8 or mask.sum() * phantom.pixel**2 > 1000)
         assert np.mean(seen) >= 0.9  # motion, metal and noise come on top
 
     def test_blood_takes_the_place_of_no_bone(self):
