@@ -395,7 +395,8 @@ class TestReadValues:
     def test_newer_version(self, path, model):
         values = {**VALUES, "format_version": FORMAT_VERSION + 1}
         path.write_bytes(add(model, values))
-        with pytest.raises(ModelError, match=r"newer.*version 3, this one reads 2\).*Upgrade"):
+        told = rf"newer.*version {FORMAT_VERSION + 1}, this one reads {FORMAT_VERSION}\).*Upgrade"
+        with pytest.raises(ModelError, match=told):
             read_values(path)
 
 
