@@ -64,6 +64,21 @@ class Samples:
         return len(self.images)
 
 
+@dataclass(frozen=True)
+class ScanSamples:
+    """Slices of whole phantom scans, as a model sees them.
+
+    Attributes:
+        images: uint8 `(n, 160, 160)`, gray.
+        labels: uint8 `(n,)`, of each slice.
+        scans: int64 `(n,)`: the scan that each is of, from 0 up.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    scans: np.ndarray
+
+
 def draw_sample(seed: int, index: int) -> dict[str, np.ndarray]:
     """Draws one sample; every second one has a hemorrhage.
 
@@ -97,21 +112,6 @@ def draw_sample(seed: int, index: int) -> dict[str, np.ndarray]:
         "blood": np.uint8(present),
         "pointable": np.packbits(pointable, axis=-1),
     }
-
-
-@dataclass(frozen=True)
-class ScanSamples:
-    """Slices of whole phantom scans, as a model sees them.
-
-    Attributes:
-        images: uint8 `(n, 160, 160)`, gray.
-        labels: uint8 `(n,)`, of each slice.
-        scans: int64 `(n,)`: the scan that each is of, from 0 up.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    scans: np.ndarray
 
 
 def _model_input(pixels: np.ndarray) -> np.ndarray:
@@ -163,10 +163,7 @@ def draw_samples(
         The samples.
     """
     folder = folder / f"samples-v{GENERATOR_VERSION}-s{seed}"
-    shards = -(-count // SHARD)
-    samples = Samples(
-        **_sharded(_write_shard, folder, seed, shards, SHARD, workers, reporter, what)
-    )
+    samples = Samples(**_sharded(_write_shard, folder, seed, count, SHARD, workers, reporter, what))
     assert samples.maps.shape[-1] == len(EVIDENCE)
     return samples
 
@@ -174,23 +171,13 @@ def draw_samples(
 def draw_scan_samples(
     folder: Path, seed: int, count: int, workers: int, reporter: Reporter, what: str = "scans"
 ) -> ScanSamples:
-    """Gives the slices of whole scans; draws those that are not in the folder yet.
+    """Gives the slices of whole scans, of which every second one has a hemorrhage.
 
-    Args:
-        folder: where sets are kept.
-        seed: of the set.
-        count: of scans; rounded up to whole shards. Every second one has a hemorrhage.
-        workers: processes that draw.
-        reporter: where progress goes.
-        what: what they are called there. Default "scans".
-
-    Returns:
-        The slices.
+    Arguments are those of `draw_samples`; what is counted is scans.
     """
     folder = folder / f"scans-v{GENERATOR_VERSION}-s{seed}"
-    shards = -(-count // SCAN_SHARD)
     return ScanSamples(
-        **_sharded(_write_scan_shard, folder, seed, shards, SCAN_SHARD, workers, reporter, what)
+        **_sharded(_write_scan_shard, folder, seed, count, SCAN_SHARD, workers, reporter, what)
     )
 
 
@@ -198,15 +185,16 @@ def _sharded(
     write: Callable[[Path, int, int], None],
     folder: Path,
     seed: int,
-    shards: int,
+    count: int,
     each: int,
     workers: int,
     reporter: Reporter,
     what: str,
 ) -> dict[str, np.ndarray]:
-    """Joins the shards of a folder, after those that are missing were drawn."""
+    """Joins the shards of a folder, each of so many, after those that are missing were drawn."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [number for number in range(shards) if not (folder / f"{number:05d}.npz").is_file()]
+    shards = range(-(-count // each))
+    missing = [number for number in shards if not (folder / f"{number:05d}.npz").is_file()]
     if missing:
         with (
             drawing_processes(workers) as executor,
@@ -217,7 +205,7 @@ def _sharded(
                 future.result()
                 advance(each)
     parts: dict[str, list[np.ndarray]] = {}
-    for number in range(shards):
+    for number in shards:
         with np.load(folder / f"{number:05d}.npz", allow_pickle=False) as shard:
             for name in shard.files:
                 parts.setdefault(name, []).append(shard[name])
