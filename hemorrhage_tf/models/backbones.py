@@ -21,6 +21,7 @@ from typing import Any
 
 from hemorrhage_tf.errors import OptionError, WeightsError
 from hemorrhage_tf.models.embedded import embedded_file
+from hemorrhage_tf.models.phantomnet import IMAGE_SIZE
 
 # Keras downloads without a time limit; a network that swallows packets would hang `fit` for ever.
 DOWNLOAD_TIMEOUT_SECONDS = 30
@@ -77,7 +78,7 @@ _SPECS = (
         "phantomnet",
         "hemorrhage_tf.models.phantomnet:PhantomNet",
         "symmetric",
-        image_size=160,
+        image_size=IMAGE_SIZE,
         embedded=True,
         weights_file="phantomnet.weights.h5",
     ),

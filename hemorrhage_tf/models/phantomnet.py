@@ -14,6 +14,7 @@ EVIDENCE = (
 # Evidence is a logit, moved so that ReLU6 keeps it from EVIDENCE_OFFSET below 0 to 6 above that.
 EVIDENCE_OFFSET = 2.0
 STRIDE = 8
+IMAGE_SIZE = 192  # pixels, that it was pretrained with
 
 _WIDTHS = (32, 64, 104, 112)
 _TOP_WIDTH = 72

@@ -24,11 +24,10 @@ from hemorrhage_tf.data.phantoms import (
 )
 from hemorrhage_tf.data.phantoms.sets import drawing_processes
 from hemorrhage_tf.data.readers import to_rgb
-from hemorrhage_tf.models.phantomnet import EVIDENCE, STRIDE
+from hemorrhage_tf.models.phantomnet import EVIDENCE, IMAGE_SIZE, STRIDE
 from hemorrhage_tf.reporting import Reporter
 from hemorrhage_tf.whole_files import write_whole
 
-IMAGE_SIZE = 160
 GRID = IMAGE_SIZE // STRIDE
 DRAWN_SIZE = 224  # pixels that phantoms are drawn with; the model sees fewer
 SHARD = 500  # samples
@@ -46,12 +45,12 @@ class Samples:
     """Phantoms as a model sees them.
 
     Attributes:
-        images: uint8 `(n, 160, 160)`, gray.
-        maps: uint8 `(n, 20, 20, 7)`: how much of each cell shows each of `phantomnet.EVIDENCE`, up
+        images: uint8 `(n, 192, 192)`, gray.
+        maps: uint8 `(n, 24, 24, 7)`: how much of each cell shows each of `phantomnet.EVIDENCE`, up
             to 255.
         labels: uint8 `(n,)`.
         blood: uint8 `(n,)`: bit k is set where there is blood of `SUBTYPES[k]`.
-        pointable: bool `(n, 160, 160)`, packed to bits along the last axis: where there is blood.
+        pointable: bool `(n, 192, 192)`, packed to bits along the last axis: where there is blood.
     """
 
     images: np.ndarray
@@ -69,7 +68,7 @@ class ScanSamples:
     """Slices of whole phantom scans, as a model sees them.
 
     Attributes:
-        images: uint8 `(n, 160, 160)`, gray.
+        images: uint8 `(n, 192, 192)`, gray.
         labels: uint8 `(n,)`, of each slice.
         scans: int64 `(n,)`: the scan that each is of, from 0 up.
     """
@@ -115,7 +114,7 @@ def draw_sample(seed: int, index: int) -> dict[str, np.ndarray]:
 
 
 def _model_input(pixels: np.ndarray) -> np.ndarray:
-    """Gives a slice as a model sees it, in HU or as a picture: uint8 `(160, 160)`, gray."""
+    """Gives a slice as a model sees it, in HU or as a picture: uint8 `(192, 192)`, gray."""
     image = ModelInput(IMAGE_SIZE, ("brain",))(pixels).mean(axis=-1)
     return np.rint(image).clip(0, 255).astype(np.uint8)
 
@@ -213,5 +212,5 @@ def _sharded(
 
 
 def as_images(gray: np.ndarray) -> np.ndarray:
-    """Gives gray images the three channels of model input: float32 `(n, 160, 160, 3)`."""
+    """Gives gray images the three channels of model input: float32 `(n, 192, 192, 3)`."""
     return np.stack([to_rgb(each) for each in gray]).astype(np.float32)

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,27 +26,26 @@ import click
 import numpy as np
 
 from hemorrhage_tf.data.phantoms import GENERATOR_VERSION, SUBTYPES
-from hemorrhage_tf.models.phantomnet import EVIDENCE, EVIDENCE_OFFSET
+from hemorrhage_tf.models.phantomnet import EVIDENCE, EVIDENCE_OFFSET, IMAGE_SIZE
 from hemorrhage_tf.models.scan_figure import mean_of_top
 from hemorrhage_tf.reporting import Reporter, import_tensorflow
 from hemorrhage_tf.training.phantom_samples import (
-    IMAGE_SIZE,
     Samples,
     ScanSamples,
     as_images,
     draw_samples,
     draw_scan_samples,
 )
+from hemorrhage_tf.training.pretrain_step import batch_of, build_step
+from hemorrhage_tf.whole_files import write_whole
 
 # The seeds of the sets are apart, so that no phantom is in two of them.
 HEAD_SEED, TEST_SEED = 1_000_001, 2_000_002
 SCAN_SEED, TEST_SCAN_SEED = 4_000_004, 5_000_005
 
-# How much the maps weigh beside the label, and in them what is covered beside what is not. Most
-# cells show nothing, and a mean over all of them is small.
-_MAP_WEIGHT, _COVERED_WEIGHT = 8.0, 3.0
-_LABEL_SMOOTHING = 0.02
+CHECKPOINT_FILE = "checkpoint.npz"
 _CHECKPOINT_SECONDS = 120.0
+_TOLD_EVERY = 50  # steps
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class PretrainingSettings:
         start: hash of the weights that the backbone starts from; None for random ones.
     """
 
-    count: int = 88_000
+    count: int = 70_000
     epochs: int = 5
     hard_from: int = 2
     head_count: int = 6_000
@@ -117,8 +117,8 @@ def build_trainee():
     """Builds what is trained: the backbone, and outputs for the label and the maps.
 
     Returns:
-        The backbone, and a `keras.Model` from uint8-like gray levels `(n, 160, 160, 1)` in
-        [0, 255] to a dictionary: `label`, logits `(n, 1)`, and `maps`, logits `(n, 20, 20, 7)`.
+        The backbone, and a `keras.Model` from uint8-like gray levels `(n, 192, 192, 1)` in
+        [0, 255] to a dictionary: `label`, logits `(n, 1)`, and `maps`, logits `(n, 24, 24, 7)`.
     """
     import keras
 
@@ -134,45 +134,6 @@ def build_trainee():
     label = keras.layers.Dense(1, name="label")(pooled)
     maps = keras.layers.Rescaling(1.0, -EVIDENCE_OFFSET, name="maps")(evidence)
     return backbone, keras.Model(gray, {"label": label, "maps": maps}, name="trainee")
-
-
-def augmenting_transforms(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draws how pictures are flipped, turned, scaled and moved.
-
-    Args:
-        rng: where it comes from.
-        count: of pictures.
-
-    Returns:
-        float32 `(count, 8)`: projective transforms from output to input pixels, in units of half
-        the picture's side and from its middle; see `_in_pixels`.
-    """
-    turned = rng.normal(0, 0.08, count)
-    anyhow = rng.random(count) < 0.12
-    turned = np.where(anyhow, rng.uniform(-np.pi, np.pi, count), turned)
-    flip_x = np.where(rng.random(count) < 0.5, -1.0, 1.0)
-    flip_y = np.where(rng.random(count) < 0.3, -1.0, 1.0)
-    zoom_x = np.exp(rng.normal(0, 0.06, count))
-    zoom_y = zoom_x * np.exp(rng.normal(0, 0.04, count))
-    move_x, move_y = rng.normal(0, 0.05, (2, count))
-    cos, sin = np.cos(turned), np.sin(turned)
-    zero = np.zeros(count)
-    rows = (
-        *(zoom_x * flip_x * cos, -zoom_x * flip_x * sin, move_x),
-        *(zoom_y * flip_y * sin, zoom_y * flip_y * cos, move_y),
-        *(zero, zero),
-    )
-    return np.stack(rows, axis=1).astype(np.float32)
-
-
-def _in_pixels(transforms: np.ndarray, side: int) -> np.ndarray:
-    """Brings transforms around the middle to pixels counted from the corner."""
-    half = (side - 1) / 2
-    pixels = transforms.copy()
-    for row in (0, 3):
-        a, b, moved = transforms[:, row], transforms[:, row + 1], transforms[:, row + 2]
-        pixels[:, row + 2] = half * (1 + moved - a - b)
-    return pixels
 
 
 def order_of_pass(settings: PretrainingSettings, epoch: int, losses: np.ndarray) -> np.ndarray:
@@ -204,94 +165,19 @@ def order_of_pass(settings: PretrainingSettings, epoch: int, losses: np.ndarray)
     return np.stack((order[:half], again[:half]), axis=1).ravel()[: settings.count]
 
 
-def batch_of(
-    samples: Samples, settings: PretrainingSettings, step: int, chosen: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Gives the batch of a step; the same one whenever it is asked.
-
-    Args:
-        samples: to choose from.
-        settings: see there.
-        step: of the training, from 0 up.
-        chosen: int `(n,)`, indices of the samples.
-
-    Returns:
-        Images uint8 `(n, 160, 160, 1)`, maps uint8 `(n, 20, 20, 7)`, labels float32 `(n, 1)`, and
-        what augments them: transforms of both `(n, 8)`, contrast, brightness and gamma `(n, 3)`.
-    """
-    rng = np.random.default_rng([settings.seed, 1, step])
-    transforms = augmenting_transforms(rng, len(chosen))
-    tones = np.stack(
-        (
-            np.exp(rng.normal(0, 0.12, len(chosen))),
-            rng.normal(0, 8, len(chosen)),
-            np.exp(rng.normal(0, 0.08, len(chosen))),
-        ),
-        axis=1,
-    )
-    return (
-        samples.images[chosen, :, :, np.newaxis],
-        samples.maps[chosen],
-        samples.labels[chosen, np.newaxis].astype(np.float32),
-        _in_pixels(transforms, samples.images.shape[1]),
-        _in_pixels(transforms, samples.maps.shape[1]),
-        tones.astype(np.float32),
-    )
-
-
-def _make_step(model, optimizer):
-    import tensorflow as tf
-
-    def moved(images, transforms):
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=images,
-            transforms=transforms,
-            output_shape=tf.shape(images)[1:3],
-            fill_value=0.0,
-            interpolation="BILINEAR",
-            fill_mode="CONSTANT",
-        )
-
-    @tf.function
-    def step(images, maps, labels, image_transforms, map_transforms, tones):
-        images = moved(tf.cast(images, tf.float32), image_transforms)
-        contrast, brightness, gamma = tf.split(tones[:, tf.newaxis, tf.newaxis], 3, axis=-1)
-        images = 255.0 * tf.pow(tf.maximum(images, 1e-3) / 255.0, gamma)
-        # What is black around a head stays black.
-        toned = images + brightness + (contrast - 1.0) * (images - 100.0)
-        images = tf.where(images > 8.0, toned, images)
-        images = tf.clip_by_value(images, 0.0, 255.0)
-        targets = moved(tf.cast(maps, tf.float32) / 255.0, map_transforms)
-        with tf.GradientTape() as tape:
-            found = model(images, training=True)
-            smooth = labels * (1 - _LABEL_SMOOTHING) + 0.5 * _LABEL_SMOOTHING
-            label_losses = tf.nn.sigmoid_cross_entropy_with_logits(smooth, found["label"])
-            label_loss = tf.reduce_mean(label_losses)
-            map_loss = _MAP_WEIGHT * tf.reduce_mean(
-                tf.nn.weighted_cross_entropy_with_logits(targets, found["maps"], _COVERED_WEIGHT)
-            )
-            loss = label_loss + map_loss
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        right = tf.reduce_mean(tf.cast((found["label"] > 0) == (labels > 0.5), tf.float32))
-        return tf.stack([label_loss, map_loss, right]), label_losses[:, 0]
-
-    return step
-
-
 def train(
-    samples: Samples,
+    draw: Callable[[], Samples],
     settings: PretrainingSettings,
     folder: Path,
     reporter: Reporter,
     start: Path | None = None,
 ):
-    """Trains the backbone; goes on from the last checkpoint in the folder.
+    """Trains the backbone; goes on from the checkpoint in the folder, of whatever backend.
 
     Args:
-        samples: what to train on.
+        draw: gives what to train on; it is not asked where the training is done.
         settings: see there.
-        folder: where checkpoints and `history.csv` are kept.
+        folder: where the checkpoint and `history.csv` are kept.
         reporter: where progress goes.
         start: weights that the backbone starts from; None for random ones. Default None.
 
@@ -299,7 +185,6 @@ def train(
         The trained backbone.
     """
     import keras
-    import tensorflow as tf
 
     keras.utils.set_random_seed(settings.seed)
     backbone, model = build_trainee()
@@ -310,52 +195,60 @@ def train(
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(model.trainable_variables)
-    at = tf.Variable(0, dtype=tf.int64)
-    # Keras leaves the state of dropout's generator out of what a checkpoint finds by itself.
-    generators = [each.value for each in model.variables if "seed_generator" in each.path]
+    variables = [*model.variables, *optimizer.variables]
     # What the order of a pass depends on, and the order of the present one.
-    kept_losses = tf.Variable(tf.zeros(settings.count))
-    order = tf.Variable(np.arange(settings.count))
-    checkpoint = tf.train.Checkpoint(
-        model=model, optimizer=optimizer, step=at, generators=generators,
-        losses=kept_losses, order=order,
-    )  # fmt: skip
-    manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
-    if manager.latest_checkpoint:
-        checkpoint.restore(manager.latest_checkpoint)
-        reporter.note(f"Going on from step {int(at)} of {settings.steps}.")
-    step = _make_step(model, optimizer)
-    losses, seen = kept_losses.numpy().copy(), order.numpy()
-    saved_at, sums, counted = time.monotonic(), np.zeros(3), 0
+    losses, seen, at = np.zeros(settings.count, np.float32), np.arange(settings.count), 0
+    if (folder / CHECKPOINT_FILE).is_file():
+        at, losses, seen = _restore(folder / CHECKPOINT_FILE, variables)
+        reporter.note(f"Going on from step {at} of {settings.steps}.")
+    if at == settings.steps:
+        return backbone
+    samples = draw()
+    step = build_step(model, optimizer)
+    saved_at = time.monotonic()
+    # What steps found, as arrays of the backend: reading them at once would wait for each step.
+    told: list[tuple[np.ndarray, Any, Any]] = []
     with (
         reporter.progress("Pretraining", settings.steps) as advance,
         open(folder / "history.csv", "a", encoding="utf-8") as history,
     ):
-        if not int(at):
+        if not at:
             history.write("step,label_loss,map_loss,accuracy\n")
-        advance(int(at))
-        for number in range(int(at), settings.steps):
+        advance(at)
+        for number in range(at, settings.steps):
             epoch, place = divmod(number, settings.steps_of_epoch)
             if not place:
                 seen = order_of_pass(settings, epoch, losses)
             chosen = np.sort(seen[place * settings.batch_size :][: settings.batch_size])
-            figures, found = step(*map(tf.constant, batch_of(samples, settings, number, chosen)))
-            losses[chosen] = found.numpy()
-            sums += figures.numpy()
-            counted += 1
-            at.assign_add(1)
-            advance(1)
-            last = int(at) == settings.steps
-            if int(at) % 50 == 0 or last:
-                history.write(",".join(map(str, (int(at), *np.round(sums / counted, 5)))) + "\n")
+            told.append((chosen, *step(*batch_of(samples, settings.seed, number, chosen))))
+            done = number + 1
+            save = done == settings.steps or time.monotonic() - saved_at > _CHECKPOINT_SECONDS
+            if save or len(told) == _TOLD_EVERY or not done % settings.steps_of_epoch:
+                for each, _, found in told:
+                    losses[each] = np.asarray(found)
+                figures = np.mean([np.asarray(figures) for _, figures, _ in told], axis=0)
+                history.write(",".join(map(str, (done, *np.round(figures, 5)))) + "\n")
                 history.flush()
-                sums, counted = np.zeros(3), 0
-            if last or time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
-                kept_losses.assign(losses)
-                order.assign(seen)
-                manager.save()
+                advance(len(told))
+                told = []
+            if save:
+                step.settle()
+                _keep(folder / CHECKPOINT_FILE, variables, done, losses, seen)
                 saved_at = time.monotonic()
     return backbone
+
+
+def _keep(path: Path, variables: list, step: int, losses: np.ndarray, order: np.ndarray) -> None:
+    arrays = {f"{number:04d}": np.asarray(each) for number, each in enumerate(variables)}
+    write_whole(path, lambda file: np.savez(file, step=step, losses=losses, order=order, **arrays))
+
+
+def _restore(path: Path, variables: list) -> tuple[int, np.ndarray, np.ndarray]:
+    """Sets variables to what was kept; gives the step, the losses and the order of the pass."""
+    with np.load(path, allow_pickle=False) as kept:
+        for number, variable in enumerate(variables):
+            variable.assign(kept[f"{number:04d}"])
+        return int(kept["step"]), kept["losses"], kept["order"]
 
 
 def features_of(backbone, samples: Samples | ScanSamples) -> np.ndarray:
@@ -522,7 +415,8 @@ def pretrain(
     workers: int,
     reporter: Reporter,
     start: Path | None = None,
-) -> dict[str, Any]:
+    train_only: bool = False,
+) -> dict[str, Any] | None:
     """Draws, trains, solves the head, measures, and writes the embedded files.
 
     Args:
@@ -532,9 +426,11 @@ def pretrain(
         workers: processes that draw.
         reporter: where progress and notes go.
         start: weights that the backbone starts from; None for random ones. Default None.
+        train_only: end after the training, which needs no TensorFlow where Keras runs on JAX. What
+            was trained is in the work folder then. Default False.
 
     Returns:
-        What was measured, as it is written beside the weights.
+        What was measured, as it is written beside the weights; None after the training alone.
     """
     from hemorrhage_tf.models.backbones import backbone_spec, weights_hash
     from hemorrhage_tf.models.classifier import Branch, build_classifier, set_head, standardize
@@ -545,10 +441,15 @@ def pretrain(
     if start is not None:
         settings = replace(settings, start=hashlib.sha256(start.read_bytes()).hexdigest())
     folder = _work_folder(work, settings)
-    samples = draw_samples(work, settings.seed, settings.count, workers, reporter)
-    import_tensorflow()
-    backbone = train(samples, settings, folder, reporter, start)
-    del samples
+    if not train_only:
+        import_tensorflow()
+    backbone = train(
+        lambda: draw_samples(work, settings.seed, settings.count, workers, reporter),
+        settings, folder, reporter, start,
+    )  # fmt: skip
+    if train_only:
+        reporter.note(f"Trained; what is left goes on from {folder}.")
+        return None
     # The weights are kept as float16, so the head is solved on what those give.
     backbone.set_weights([_rounded(weights) for weights in backbone.get_weights()])
     heads = draw_samples(
@@ -645,17 +546,27 @@ def _work_folder(work: Path, settings: PretrainingSettings) -> Path:
               help="Whole scans to choose their threshold on.")  # fmt: skip
 @click.option("--test-scan-count", type=int, default=PretrainingSettings.test_scan_count,
               show_default=True, help="Whole scans to measure on.")  # fmt: skip
+@click.option("--batch-size", type=int, default=PretrainingSettings.batch_size, show_default=True,
+              help="Phantoms in a step.")  # fmt: skip
 @click.option("--learning-rate", type=float, default=PretrainingSettings.learning_rate,
               show_default=True, help="At its highest.")  # fmt: skip
 @click.option("--start", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="Weights that the backbone starts from, instead of random ones.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--workers", type=int, default=os.cpu_count(), help="Processes that draw.")
-def main(work: Path, out: Path, workers: int, start: Path | None, **settings: Any) -> None:
-    """Pretrain PhantomNet on phantoms alone. Go on where it was stopped."""
+@click.option("--train-only", is_flag=True,
+              help="End after the training, on any backend; run again for the rest.")  # fmt: skip
+def main(
+    work: Path, out: Path, workers: int, start: Path | None, train_only: bool, **settings: Any
+) -> None:
+    """Pretrain PhantomNet on phantoms alone. Go on where it was stopped.
+
+    The training itself also runs on JAX, without TensorFlow: KERAS_BACKEND=jax with --train-only.
+    """
     chosen = PretrainingSettings(**settings)
-    measured = pretrain(chosen, work, out, max(1, workers), Reporter(), start)
-    click.echo(json.dumps(measured["figures"], indent=2))
+    measured = pretrain(chosen, work, out, max(1, workers), Reporter(), start, train_only)
+    if measured is not None:
+        click.echo(json.dumps(measured["figures"], indent=2))
 
 
 if __name__ == "__main__":

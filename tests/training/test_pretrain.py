@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 
 import numpy as np
@@ -57,7 +61,7 @@ class TestSamples:
     def test_maps_lie_where_the_blood_is(self, drawn):
         for index in range(len(drawn)):
             blood = np.unpackbits(drawn.pointable[index], axis=-1)
-            cells = blood.reshape(20, 8, 20, 8).mean(axis=(1, 3))
+            cells = blood.reshape(24, 8, 24, 8).mean(axis=(1, 3))
             any_map = drawn.maps[index, :, :, EVIDENCE.index("any")] / 255
             # A third of a cell counts as all of it.
             np.testing.assert_allclose(any_map, np.minimum(cells * 3, 1), atol=0.45)
@@ -90,13 +94,13 @@ class TestScanSamples:
             phantom_samples._write_scan_shard(at, 3, number)
         monkeypatch.setattr(phantom_samples, "draw_phantom_scan", None)
         found = draw_scan_samples(tmp_path, 3, 2, 1, QUIET)
-        assert found.images.shape == (len(found.scans), 160, 160)
+        assert found.images.shape == (len(found.scans), 192, 192)
         assert found.images.dtype == np.uint8
         assert np.unique(found.scans).tolist() == [0, 1]
         assert [bool(found.labels[found.scans == scan].any()) for scan in (0, 1)] == [False, True]
 
 
-class TestBatches:
+class TestOrderOfPass:
     def test_every_sample_comes_once_in_the_first_passes(self):
         settings, losses = replace(SMALL, hard_from=2), np.zeros(12, np.float32)
         first, second = (pretrain.order_of_pass(settings, epoch, losses) for epoch in (0, 1))
@@ -119,42 +123,6 @@ class TestBatches:
         order = pretrain.order_of_pass(settings, 1, np.arange(count, dtype=np.float32))
         assert len(order) == count and set(order) <= set(range(count))
 
-    def test_a_batch_is_the_same_whenever_it_is_asked_for(self, drawn):
-        chosen = np.array([1, 5, 6])
-        first, again = (pretrain.batch_of(drawn, SMALL, 4, chosen) for _ in range(2))
-        other = pretrain.batch_of(drawn, SMALL, 5, chosen)
-        for one, two in zip(first, again, strict=True):
-            np.testing.assert_array_equal(one, two)
-        np.testing.assert_array_equal(first[0][..., 0], drawn.images[chosen])
-        assert first[2][:, 0].tolist() == drawn.labels[chosen].tolist()
-        assert (first[3] != other[3]).any()
-
-    def test_maps_move_with_their_pictures(self):
-        import tensorflow as tf
-
-        # A bright cell in the picture and in its map; both are moved the same way.
-        image = np.zeros((1, 160, 160, 1), np.float32)
-        cells = np.zeros((1, 20, 20, 1), np.float32)
-        image[0, 32:56, 88:112], cells[0, 4:7, 11:14] = 1, 1
-        for seed in range(8):
-            transforms = pretrain.augmenting_transforms(np.random.default_rng(seed), 1)
-            places = []
-            for pixels, side in ((image, 160), (cells, 20)):
-                moved = tf.raw_ops.ImageProjectiveTransformV3(
-                    images=pixels,
-                    transforms=pretrain._in_pixels(transforms, side),
-                    output_shape=[side, side],
-                    fill_value=0.0,
-                    interpolation="BILINEAR",
-                    fill_mode="CONSTANT",
-                ).numpy()[0, :, :, 0]
-                grid = (np.arange(side) + 0.5) / side
-                weight = moved.sum()
-                places.append(
-                    (moved.sum(axis=1) @ grid / weight, moved.sum(axis=0) @ grid / weight)
-                )
-            np.testing.assert_allclose(*places, atol=0.02)
-
 
 class TestTrain:
     def test_the_rate_rises_and_falls(self):
@@ -170,48 +138,86 @@ class TestTrain:
 
     def test_it_starts_from_given_weights(self, drawn, tmp_path):
         still = replace(SMALL, learning_rate=0.0, weight_decay=0.0)
-        first = pretrain.train(drawn, still, _folder(tmp_path / "first"), QUIET)
+        first = pretrain.train(lambda: drawn, still, _folder(tmp_path / "first"), QUIET)
         kernels = [weights for weights in first.get_weights() if weights.ndim == 4]
         given = tmp_path / "given.weights.h5"
         other = pretrain.build_trainee()[0]
         other.save_weights(given)
         expected = [weights for weights in other.get_weights() if weights.ndim == 4]
-        started = pretrain.train(drawn, still, _folder(tmp_path / "second"), QUIET, given)
+        started = pretrain.train(lambda: drawn, still, _folder(tmp_path / "second"), QUIET, given)
         found = [weights for weights in started.get_weights() if weights.ndim == 4]
         for one, another, unlike in zip(found, expected, kernels, strict=True):
             np.testing.assert_array_equal(one, another)
             assert (one != unlike).any()
 
     def test_a_stopped_training_ends_as_one_that_was_not(self, drawn, tmp_path, monkeypatch):
-        whole = pretrain.train(drawn, SMALL, _folder(tmp_path / "whole"), QUIET)
+        whole = pretrain.train(lambda: drawn, SMALL, _folder(tmp_path / "whole"), QUIET)
 
         class Stop(Exception):
             pass
 
-        make_step = pretrain._make_step
+        batch_of, done = pretrain.batch_of, []
 
-        def stopping(model, optimizer):
-            step, done = make_step(model, optimizer), []
-
-            def counted(*batch):
-                if len(done) == 4:  # within a pass whose order depends on the losses
-                    raise Stop
-                done.append(1)
-                return step(*batch)
-
-            return counted
+        def stopping(*arguments):
+            if len(done) == 4:  # within a pass whose order depends on the losses
+                raise Stop
+            done.append(1)
+            return batch_of(*arguments)
 
         folder = _folder(tmp_path / "stopped")
         with monkeypatch.context() as patch:
-            patch.setattr(pretrain, "_make_step", stopping)
+            patch.setattr(pretrain, "batch_of", stopping)
             patch.setattr(pretrain, "_CHECKPOINT_SECONDS", 0.0)
             with pytest.raises(Stop):
-                pretrain.train(drawn, SMALL, folder, QUIET)
-        resumed = pretrain.train(drawn, SMALL, folder, QUIET)
+                pretrain.train(lambda: drawn, SMALL, folder, QUIET)
+        resumed = pretrain.train(lambda: drawn, SMALL, folder, QUIET)
         for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
-        steps = [line.split(",")[0] for line in (folder / "history.csv").read_text().splitlines()]
-        assert steps == ["step", "9"]
+        rows = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
+        assert [row[0] for row in rows] == ["step", "1", "2", "3", "4", "6", "9"]
+        assert all(0 <= float(row[3]) <= 1 and float(row[1]) > 0 for row in rows[1:])
+
+    def test_what_is_trained_needs_no_phantoms(self, drawn, tmp_path):
+        folder = _folder(tmp_path / "done")
+        trained = pretrain.train(lambda: drawn, SMALL, folder, QUIET)
+
+        def not_asked():
+            raise AssertionError("the training is done")
+
+        again = pretrain.train(not_asked, SMALL, folder, QUIET)
+        for one, other in zip(trained.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_a_training_on_jax_goes_on_with_tensorflow(self, drawn, tmp_path):
+        pytest.importorskip("jax")
+        folder = _folder(tmp_path / "jax")
+        np.savez(tmp_path / "drawn.npz", **vars(drawn))
+        program = textwrap.dedent(
+            """
+            import sys
+            from pathlib import Path
+            import numpy as np
+            from hemorrhage_tf.reporting import Reporter
+            from hemorrhage_tf.training.phantom_samples import Samples
+            from hemorrhage_tf.training.pretrain import PretrainingSettings, train
+            settings = PretrainingSettings(count=12, epochs=2, batch_size=4, warmup=1)
+            drawn = Samples(**np.load(sys.argv[1]))
+            backbone = train(lambda: drawn, settings, Path(sys.argv[2]), Reporter(quiet=True))
+            np.savez(sys.argv[3], *backbone.get_weights())
+            """
+        )
+        arguments = [tmp_path / "drawn.npz", folder, tmp_path / "weights.npz"]
+        environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+        run = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        settings = PretrainingSettings(count=12, epochs=2, batch_size=4, warmup=1)
+        backbone = pretrain.train(lambda: None, settings, folder, QUIET)
+        with np.load(tmp_path / "weights.npz") as kept:
+            for name, weights in zip(kept.files, backbone.get_weights(), strict=True):
+                np.testing.assert_array_equal(kept[name], weights)
 
     def test_other_settings_are_another_training(self, tmp_path):
         first = pretrain._work_folder(tmp_path, SMALL)

@@ -600,7 +600,7 @@ def _skull_base(head: Head) -> None:
         canvas.paint(canvas.line([(0, -22 * k), (2, -40 * k)], 1.5, inner=False), 700, shown)
     if shown := _within(front, 0.085, 0.275, 0.04):
         for side in SIDES:
-            at = front + side * head.roll
+            at = float(np.clip(front + side * head.roll, 0.09, 0.27))
             grown = float(np.sin(np.clip((at - 0.06) / 0.22, 0, 1) * np.pi)) ** 0.5
             x, y = side * rng.normal(32, 1.5) * k, rng.normal(-65, 2) * k
             outer = canvas.ellipse(x, y, 20 * k * grown + 2, 23 * k * grown + 2, inner=False)
@@ -609,11 +609,11 @@ def _skull_base(head: Head) -> None:
                 x, y - 1, 18 * k * grown, 21 * k * grown, 0, 0.06, rng=rng, inner=False
             )
             canvas.paint(orbit, FAT, shown)
-            for offset in (-11, 11):
-                points = [(x + offset, y - 10), (x - side * 10, y + 20)]
+            for offset in (-11, 11):  # the rectus muscles, at the walls
+                points = [(x + offset * grown, y - 10 * grown), (x - side * 10, y + 20 * grown)]
                 muscle = canvas.line(points, 3.0, inner=False)
                 canvas.paint(muscle, 42, shown * grown)
-            if 0.12 < front < 0.245:
+            if 0.12 < at < 0.245:
                 nerve = canvas.line([(x, y - 2), (x - side * 13, y + 21)], 3.8, inner=False)
                 canvas.paint(nerve, 38, shown)
                 globe = canvas.ellipse(x, y - 10 * k, 11.5 * k, 11.5 * k, inner=False)

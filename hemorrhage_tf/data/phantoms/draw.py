@@ -22,7 +22,7 @@ from hemorrhage_tf.data.phantoms.scanner import draw_holder, scan_head
 from hemorrhage_tf.errors import OptionError
 
 # Raise it when the same seed would draw other slices.
-GENERATOR_VERSION = 5
+GENERATOR_VERSION = 6
 
 SMALLEST, LARGEST = 64, 512
 DEFAULT_SIZE = 512
@@ -111,7 +111,8 @@ def draw_phantom(
         return np.random.default_rng([GENERATOR_VERSION, seed, index, stage])
 
     placing = generator(_LEVEL)
-    level = placing.uniform(0.07, 1.0) if placing.random() < 0.85 else placing.uniform(0.1, 0.4)
+    # The base takes more to learn than what is above it.
+    level = placing.uniform(0.02, 1.0) if placing.random() < 0.85 else placing.uniform(0.02, 0.4)
     if subtype is not None:
         level = level_for(subtype, placing)
     drawn = _planned(generator, level, label, size, subtype)
