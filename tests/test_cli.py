@@ -69,7 +69,7 @@ def test_fit_says_what_each_of_two_backbones_sees(kaggle_folder, tmp_path):
     printed = words(result.stdout)
     assert "backbone tiny to block2_out, weights none, frozen, sees 64 x 64" in printed
     assert "backbone phantomnet, weights none, frozen input" in printed
-    assert "160 x 160 pooling" in printed
+    assert "192 x 192 pooling" in printed
     card = (tmp_path / "run" / "model_card.md").read_text()
     assert "tiny to block2_out + phantomnet" in card
 

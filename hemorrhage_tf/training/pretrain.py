@@ -5,9 +5,9 @@ to the phantoms' masks, where; then the head is solved on phantoms of another se
 point is chosen on them, and all is measured on phantoms of a third one. Whole phantom scans choose
 the operating point of scans.
 
-It goes on where it was stopped. On two cores it takes from an hour and a half to two and three
-quarters, most of it passes over the network, so that a GPU takes minutes after the phantoms are
-drawn.
+It goes on where it was stopped. On two cores it takes from an hour and a half to three, most of it
+passes over the network; a GPU takes minutes after the phantoms are drawn, so that more phantoms and
+passes are worth asking for there. `docs/phantomnet.md` has the command that gave what is embedded.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TOLD_EVERY = 50  # steps
 
 @dataclass(frozen=True)
 class PretrainingSettings:
-    """Everything that decides the weights.
+    """Everything that decides the weights. The defaults are for two cores.
 
     Attributes:
         count: phantoms to train on.
@@ -529,7 +529,7 @@ def _work_folder(work: Path, settings: PretrainingSettings) -> Path:
 
 @click.command()
 @click.option("--work", type=click.Path(path_type=Path), default=Path("pretraining"),
-              show_default=True, help="Folder for phantoms and checkpoints (4 GB).")  # fmt: skip
+              show_default=True, help="Folder for phantoms and checkpoints (5 GB).")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("pretrained"),
               show_default=True, help="Folder for weights and figures.")  # fmt: skip
 @click.option("--count", type=int, default=PretrainingSettings.count, show_default=True,

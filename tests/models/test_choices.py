@@ -131,7 +131,7 @@ class TestLayersAndSizes:
             choose_backbones("resnet50+resnet152", feature_layer="x")
 
     def test_sizes_are_each_ones_own_or_all_the_one_given(self):
-        assert [each.image_size for each in choose_backbones(BOTH)] == [224, 160]
+        assert [each.image_size for each in choose_backbones(BOTH)] == [224, 192]
         assert [each.image_size for each in choose_backbones(BOTH, image_size=96)] == [96, 96]
 
 

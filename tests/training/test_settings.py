@@ -52,7 +52,7 @@ class TestFilledIn:
         assert settings.backbone == "resnet152+phantomnet"
         assert settings.weights == "resnet152=imagenet,phantomnet=embedded"
         assert settings.feature_layer == "resnet152=conv4"
-        assert [each.image_size for each in settings.backbones] == [224, 160]
+        assert [each.image_size for each in settings.backbones] == [224, 192]
         # One number would say that both see that size.
         assert (settings.image_size, settings.input_size) == (None, 224)
         settings = FitSettings(backbone="resnet152+phantomnet", image_size=96)
