@@ -824,7 +824,7 @@ def select_wait(seconds: float) -> None:
     select.select([], [], [], seconds)
 
 
-# Two sizes: tiny sees the pictures resized from 160 to 64 pixels.
+# Two sizes: tiny sees the pictures resized from 192 to 64 pixels.
 BESIDE = {"backbone": "tiny+phantomnet", "weights": "none", "views": 2, "quiet": True}
 
 
@@ -846,7 +846,7 @@ def test_backbones_side_by_side_repeat_the_written_predictions(kaggle_folder, tm
     model = run.config["model"]
     assert (model["backbone"], model["image_size"]) == (
         "tiny+phantomnet",
-        settings.get("image_size", 160),
+        settings.get("image_size", 192),
     )
     config = json.loads((run.path / "config.json").read_text())
     assert htf.FitSettings(**config["settings"]).to_dict() == config["settings"]

@@ -441,8 +441,6 @@ def pretrain(
     if start is not None:
         settings = replace(settings, start=hashlib.sha256(start.read_bytes()).hexdigest())
     folder = _work_folder(work, settings)
-    if not train_only:
-        import_tensorflow()
     backbone = train(
         lambda: draw_samples(work, settings.seed, settings.count, workers, reporter),
         settings, folder, reporter, start,
@@ -518,13 +516,35 @@ def _rounded(weights: np.ndarray) -> np.ndarray:
 
 
 def _work_folder(work: Path, settings: PretrainingSettings) -> Path:
-    """Gives the folder of a training; another setting is another training."""
+    """Gives the folder of a training; other settings or phantoms are another training."""
     from hemorrhage_tf.models.backbones import fingerprint
 
-    folder = work / f"training-{fingerprint(asdict(settings))[:12]}"
+    kept = {**asdict(settings), "generator": GENERATOR_VERSION}
+    folder = work / f"training-{fingerprint(kept)[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    (folder / "settings.json").write_text(json.dumps(kept, indent=2) + "\n")
     return folder
+
+
+def _check_backend(train_only: bool) -> None:
+    if not train_only:
+        import_tensorflow()
+    import keras
+
+    backend = keras.backend.backend()
+    if backend not in (("tensorflow", "jax") if train_only else ("tensorflow",)):
+        raise click.UsageError(
+            f"KERAS_BACKEND={backend}: not a backend for this. "
+            "Accepted: tensorflow, and with --train-only also jax."
+        )
+
+
+def _setting(name: str, help: str, least: int = 1):
+    """Makes an option of a count among the settings."""
+    default = getattr(PretrainingSettings, name.replace("-", "_"))
+    return click.option(
+        f"--{name}", type=click.IntRange(least), default=default, show_default=True, help=help
+    )
 
 
 @click.command()
@@ -532,22 +552,14 @@ def _work_folder(work: Path, settings: PretrainingSettings) -> Path:
               show_default=True, help="Folder for phantoms and checkpoints (5 GB).")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("pretrained"),
               show_default=True, help="Folder for weights and figures.")  # fmt: skip
-@click.option("--count", type=int, default=PretrainingSettings.count, show_default=True,
-              help="Phantoms to train on.")  # fmt: skip
-@click.option("--epochs", type=int, default=PretrainingSettings.epochs, show_default=True,
-              help="Passes over them.")  # fmt: skip
-@click.option("--hard-from", type=int, default=PretrainingSettings.hard_from, show_default=True,
-              help="First pass, from 0 up, with twice the hardest.")  # fmt: skip
-@click.option("--head-count", type=int, default=PretrainingSettings.head_count,
-              show_default=True, help="Phantoms to solve the head on.")  # fmt: skip
-@click.option("--test-count", type=int, default=PretrainingSettings.test_count,
-              show_default=True, help="Phantoms to measure on.")  # fmt: skip
-@click.option("--scan-count", type=int, default=PretrainingSettings.scan_count, show_default=True,
-              help="Whole scans to choose their threshold on.")  # fmt: skip
-@click.option("--test-scan-count", type=int, default=PretrainingSettings.test_scan_count,
-              show_default=True, help="Whole scans to measure on.")  # fmt: skip
-@click.option("--batch-size", type=int, default=PretrainingSettings.batch_size, show_default=True,
-              help="Phantoms in a step.")  # fmt: skip
+@_setting("count", "Phantoms to train on.")
+@_setting("epochs", "Passes over them.")
+@_setting("hard-from", "First pass, from 0 up, with twice the hardest.", least=0)
+@_setting("head-count", "Phantoms to solve the head on.")
+@_setting("test-count", "Phantoms to measure on.")
+@_setting("scan-count", "Whole scans to choose their threshold on.")
+@_setting("test-scan-count", "Whole scans to measure on.")
+@_setting("batch-size", "Phantoms in a step.")
 @click.option("--learning-rate", type=float, default=PretrainingSettings.learning_rate,
               show_default=True, help="At its highest.")  # fmt: skip
 @click.option("--start", type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -564,6 +576,12 @@ def main(
     The training itself also runs on JAX, without TensorFlow: KERAS_BACKEND=jax with --train-only.
     """
     chosen = PretrainingSettings(**settings)
+    if chosen.steps < 1:
+        raise click.UsageError(
+            f"--count {chosen.count}, --batch-size {chosen.batch_size}, --epochs {chosen.epochs}: "
+            "less than a step. Accepted: an epoch or more, and a batch of phantoms or more."
+        )
+    _check_backend(train_only)
     measured = pretrain(chosen, work, out, max(1, workers), Reporter(), start, train_only)
     if measured is not None:
         click.echo(json.dumps(measured["figures"], indent=2))

@@ -275,14 +275,14 @@ def test_every_form_of_backbones_side_by_side_answers_as_the_run(kaggle_folder, 
         target = f"{quantize}.tflite"
         htf.export(run, tmp_path / target, quantize=quantize, cam=True, quiet=True)
         forms[target] = tolerance
-    images = np.random.default_rng(0).uniform(0, 255, (2, 160, 160, 3)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 192, 192, 3)).astype(np.float32)
     for form, tolerance in forms.items():
         model = htf.load(tmp_path / form)
         np.testing.assert_allclose(
             probabilities(model, kaggle_folder), expected, atol=tolerance, err_msg=form
         )
         _, cam = model._explain()(images)
-        assert cam.shape == (2, 20, 20)  # of 8 x 8 and 20 x 20
+        assert cam.shape == (2, 24, 24)  # of 8 x 8 and 24 x 24
 
 
 class TestEmbedded:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from hemorrhage_tf.data.phantoms import SUBTYPES
 from hemorrhage_tf.models.phantomnet import EVIDENCE
@@ -223,6 +224,38 @@ class TestTrain:
         first = pretrain._work_folder(tmp_path, SMALL)
         assert first == pretrain._work_folder(tmp_path, SMALL)
         assert first != pretrain._work_folder(tmp_path, PretrainingSettings())
+
+    def test_other_phantoms_are_another_training(self, tmp_path, monkeypatch):
+        first = pretrain._work_folder(tmp_path, SMALL)
+        monkeypatch.setattr(pretrain, "GENERATOR_VERSION", phantom_samples.GENERATOR_VERSION + 1)
+        assert first != pretrain._work_folder(tmp_path, SMALL)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--count", "20"], "--count 20, --batch-size 32, --epochs 5: less than a step"),
+            (["--epochs", "0"], "0 is not in the range x>=1"),
+            (["--batch-size", "-1"], "-1 is not in the range x>=1"),
+        ],
+    )
+    def test_what_cannot_be_trained_is_refused_before_anything_is_drawn(
+        self, tmp_path, arguments, message
+    ):
+        work = tmp_path / "work"
+        result = CliRunner().invoke(pretrain.main, ["--work", str(work), *arguments])
+        assert result.exit_code == 2 and message in " ".join(result.output.split())
+        assert not work.exists()
+
+    @pytest.mark.parametrize(("backend", "extra"), [("jax", []), ("torch", ["--train-only"])])
+    def test_another_backend_is_refused(self, tmp_path, monkeypatch, backend, extra):
+        monkeypatch.setattr("keras.backend.backend", lambda: backend)
+        work = tmp_path / "work"
+        result = CliRunner().invoke(pretrain.main, ["--work", str(work), *extra])
+        assert result.exit_code == 2
+        printed = " ".join(result.output.split())
+        assert f"KERAS_BACKEND={backend}: not a backend" in printed
+        assert "Accepted: tensorflow, and with --train-only also jax." in printed
+        assert not work.exists()
 
 
 def _folder(path):
