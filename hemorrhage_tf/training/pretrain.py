@@ -201,6 +201,7 @@ def train(
     if (folder / CHECKPOINT_FILE).is_file():
         at, losses, seen = _restore(folder / CHECKPOINT_FILE, variables)
         reporter.note(f"Going on from step {at} of {settings.steps}.")
+    _keep_history(folder / "history.csv", at)
     if at == settings.steps:
         return backbone
     samples = draw()
@@ -212,8 +213,6 @@ def train(
         reporter.progress("Pretraining", settings.steps) as advance,
         open(folder / "history.csv", "a", encoding="utf-8") as history,
     ):
-        if not at:
-            history.write("step,label_loss,map_loss,accuracy\n")
         advance(at)
         for number in range(at, settings.steps):
             epoch, place = divmod(number, settings.steps_of_epoch)
@@ -236,6 +235,14 @@ def train(
                 _keep(folder / CHECKPOINT_FILE, variables, done, losses, seen)
                 saved_at = time.monotonic()
     return backbone
+
+
+def _keep_history(path: Path, step: int) -> None:
+    """Leaves of a history what is not told again by a training that goes on from a step."""
+    rows = path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []
+    kept = [row for row in rows if int(row.split(",")[0]) <= step]
+    lines = ["step,label_loss,map_loss,accuracy", *kept, ""]
+    write_whole(path, lambda file: file.write("\n".join(lines).encode()))
 
 
 def _keep(path: Path, variables: list, step: int, losses: np.ndarray, order: np.ndarray) -> None:

@@ -171,12 +171,14 @@ class TestTrain:
             patch.setattr(pretrain, "_CHECKPOINT_SECONDS", 0.0)
             with pytest.raises(Stop):
                 pretrain.train(lambda: drawn, SMALL, folder, QUIET)
+        with open(folder / "history.csv", "a", encoding="utf-8") as history:
+            history.write("5,9.9,9.9,0.5\n")  # told, but killed before it was kept
         resumed = pretrain.train(lambda: drawn, SMALL, folder, QUIET)
         for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
         rows = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
         assert [row[0] for row in rows] == ["step", "1", "2", "3", "4", "6", "9"]
-        assert all(0 <= float(row[3]) <= 1 and float(row[1]) > 0 for row in rows[1:])
+        assert all(0 <= float(row[3]) <= 1 and 0 < float(row[1]) < 9 for row in rows[1:])
 
     def test_what_is_trained_needs_no_phantoms(self, drawn, tmp_path):
         folder = _folder(tmp_path / "done")
