@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from hemorrhage_tf.errors import OptionError, WeightsError
+from hemorrhage_tf.models import phantomnet
 from hemorrhage_tf.models.embedded import embedded_file
-from hemorrhage_tf.models.phantomnet import IMAGE_SIZE
 
 # Keras downloads without a time limit; a network that swallows packets would hang `fit` for ever.
 DOWNLOAD_TIMEOUT_SECONDS = 30
@@ -78,7 +78,7 @@ _SPECS = (
         "phantomnet",
         "hemorrhage_tf.models.phantomnet:PhantomNet",
         "symmetric",
-        image_size=IMAGE_SIZE,
+        image_size=phantomnet.IMAGE_SIZE,
         embedded=True,
         weights_file="phantomnet.weights.h5",
     ),

@@ -36,7 +36,7 @@ from hemorrhage_tf.training.phantom_samples import (
     draw_samples,
     draw_scan_samples,
 )
-from hemorrhage_tf.training.pretrain_step import batch_of, build_step
+from hemorrhage_tf.training.pretrain_step import BACKENDS, batch_of, build_step
 from hemorrhage_tf.whole_files import write_whole
 
 # The seeds of the sets are apart, so that no phantom is in two of them.
@@ -65,7 +65,7 @@ class PretrainingSettings:
         weight_decay: of AdamW.
         warmup: steps.
         l2: strength of the head's penalty, see `trainer.solve_head`. On a third of the head's
-            phantoms, kept apart for it, 1/16 to 1/4 gave the best ROC AUC.
+            phantoms of version 4, kept apart for it, 1/16 to 1/4 gave the best ROC AUC.
         specificity: on phantoms without a hemorrhage, that the threshold is chosen for. A scan of
             30 slices has 30 chances to raise a false alarm, so that it is high.
         scan_count: whole phantom scans that the threshold for scans is chosen on.
@@ -101,6 +101,10 @@ class PretrainingSettings:
     def steps(self) -> int:
         """Of all passes."""
         return self.steps_of_epoch * self.epochs
+
+    def recorded(self) -> dict[str, Any]:
+        """Gives the settings as they are written down, with the version of the phantoms."""
+        return {**asdict(self), "generator": GENERATOR_VERSION}
 
 
 def learning_rate(settings: PretrainingSettings):
@@ -410,7 +414,15 @@ def as_rows(figures: dict[str, Any]) -> dict[str, float]:
 
 
 def threshold_for(probabilities: np.ndarray, specificity: float) -> float:
-    """Gives the lowest threshold below which a share of the slices without hemorrhage lies."""
+    """Gives the lowest threshold below which a share of what has no hemorrhage lies.
+
+    Args:
+        probabilities: `(n,)`, of slices or scans without a hemorrhage.
+        specificity: the share.
+
+    Returns:
+        The threshold; 1 where all are to lie below it.
+    """
     above = np.sort(probabilities)[math.ceil(specificity * len(probabilities)) :]
     return float(above[0]) if len(above) else 1.0
 
@@ -493,7 +505,7 @@ def pretrain(
         probabilities = head.probabilities(features_of(backbone, scans))
         figures["scans"] = measure_scans(probabilities, scans, threshold, scan_threshold)
     measured = {
-        "settings": {**asdict(settings), "generator": GENERATOR_VERSION},
+        "settings": settings.recorded(),
         "figures": as_rows(figures),
         "maps": list(EVIDENCE),
     }
@@ -526,10 +538,10 @@ def _work_folder(work: Path, settings: PretrainingSettings) -> Path:
     """Gives the folder of a training; other settings or phantoms are another training."""
     from hemorrhage_tf.models.backbones import fingerprint
 
-    kept = {**asdict(settings), "generator": GENERATOR_VERSION}
-    folder = work / f"training-{fingerprint(kept)[:12]}"
+    recorded = settings.recorded()
+    folder = work / f"training-{fingerprint(recorded)[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "settings.json").write_text(json.dumps(kept, indent=2) + "\n")
+    (folder / "settings.json").write_text(json.dumps(recorded, indent=2) + "\n")
     return folder
 
 
@@ -539,7 +551,7 @@ def _check_backend(train_only: bool) -> None:
     import keras
 
     backend = keras.backend.backend()
-    if backend not in (("tensorflow", "jax") if train_only else ("tensorflow",)):
+    if backend not in (BACKENDS if train_only else ("tensorflow",)):
         raise click.UsageError(
             f"KERAS_BACKEND={backend}: not a backend for this. "
             "Accepted: tensorflow, and with --train-only also jax."

@@ -115,11 +115,11 @@ def build_step(model, optimizer):
     """
     import keras
 
-    builders = {"tensorflow": _TensorflowStep, "jax": _JaxStep}
     name = keras.backend.backend()
-    if name not in builders:
-        raise NotImplementedError(f"KERAS_BACKEND={name}: pretraining takes tensorflow or jax")
-    return builders[name](model, optimizer)
+    if name not in BACKENDS:
+        accepted = " or ".join(BACKENDS)
+        raise NotImplementedError(f"KERAS_BACKEND={name}: pretraining takes {accepted}")
+    return BACKENDS[name](model, optimizer)
 
 
 def moved(pixels, transforms):
@@ -157,9 +157,10 @@ def _losses(found, labels, targets):
 
     smooth = labels * (1 - _LABEL_SMOOTHING) + 0.5 * _LABEL_SMOOTHING
     logits = found["label"]
-    label_losses = ops.relu(logits) - logits * smooth + ops.softplus(-ops.absolute(logits))
+    label_losses = ops.binary_crossentropy(smooth, logits, from_logits=True)
     label_loss = ops.mean(label_losses)
     maps = found["maps"]
+    # As `tf.nn.weighted_cross_entropy_with_logits`, which Keras does not have.
     weights = 1 + (_COVERED_WEIGHT - 1) * targets
     map_loss = _MAP_WEIGHT * ops.mean((1 - targets) * maps + weights * ops.softplus(-maps))
     right = ops.mean(ops.cast(ops.equal(logits > 0, labels > 0.5), "float32"))
@@ -223,3 +224,7 @@ class _JaxStep:
         for variables, values in zip(self._kept, self._state, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
+
+
+# Of Keras, that a step can be built for.
+BACKENDS = {"tensorflow": _TensorflowStep, "jax": _JaxStep}
