@@ -18,10 +18,10 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from PIL import Image
 
-from hemorrhage_tf.data import duplicates
-from hemorrhage_tf.data.columns import FileColumn
-from hemorrhage_tf.data.phantoms.draw import draw_phantom
-from hemorrhage_tf.data.resemblance import cropped_pairs
+from hemorrhage_tf.datasets import near_duplicates
+from hemorrhage_tf.datasets.column_store import FileColumn
+from hemorrhage_tf.datasets.near_duplicate_search import cropped_pairs
+from hemorrhage_tf.synthesis.draw import draw_phantom
 
 SEED, SIZE = 17, 160
 CHUNK = 50
@@ -64,14 +64,16 @@ def main() -> None:
     with ProcessPoolExecutor() as executor:
         parts = executor.map(draw, range(0, max(sizes), CHUNK))
         pictures = [each for part in parts for each in part]
-    looks = [duplicates.contents(each) for each in pictures]
+    looks = [near_duplicates.contents(each) for each in pictures]
     print(f"{'slices':>10}{'found':>10}{'each alone':>12}{'not planted':>13}{'seconds':>10}")
     for size in sizes:
         rng = np.random.default_rng(size)
         own = size - options.crops
         copied = rng.choice(own, options.crops, replace=False).tolist()
         planted = {(index, own + number) for number, index in enumerate(copied)}
-        every = looks[:own] + [duplicates.contents(crop(pictures[index], rng)) for index in copied]
+        every = looks[:own] + [
+            near_duplicates.contents(crop(pictures[index], rng)) for index in copied
+        ]
         contents = FileColumn(np.uint8, (64, 64))
         for begin in range(0, size, 1000):
             some = [np.rint(content) for content, _ in every[begin : begin + 1000]]

@@ -98,10 +98,10 @@ TEXT_TAGS = {
 
 def write_corpus(folder: Path) -> None:
     """Writes the files to mutate, named `KIND.NUMBER.SUFFIX`."""
-    from hemorrhage_tf.reporting import quietly
+    from hemorrhage_tf.core.native_output import silence_native_output
 
     warnings.simplefilter("ignore")
-    with quietly(2):  # gdcm tells what its encoders lack
+    with silence_native_output(2):  # gdcm tells what its encoders lack
         files = [*packaged_dicom(), *made_dicom(), *made_nifti(), *made_pictures(), *bombs()]
     for number, (kind, suffix, data) in enumerate(files):
         (folder / f"{kind}.{number:04d}{suffix}").write_bytes(data)
@@ -810,9 +810,9 @@ def _suffix(path: Path) -> str:
 
 def work(corpus: Path, scratch: Path, seed: int) -> None:
     """Reads inputs, by the numbers that come in on standard input; tells results on another."""
-    from hemorrhage_tf.data import dicom, nifti, readers  # noqa: F401
-    from hemorrhage_tf.data.canonical import canonical
-    from hemorrhage_tf.errors import HemorrhageError
+    from hemorrhage_tf.core.errors import HemorrhageError
+    from hemorrhage_tf.imaging import nifti, readers
+    from hemorrhage_tf.imaging.head_crop import canonical
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     faulthandler.enable()

@@ -45,7 +45,7 @@ def serve(requests) -> None:
 
     TensorFlow is imported, and not used, before a fork: its threads do not survive one.
     """
-    from hemorrhage_tf.reporting import import_tensorflow
+    from hemorrhage_tf.core.native_output import import_tensorflow
 
     import_tensorflow()
     import keras  # noqa: F401
@@ -67,13 +67,14 @@ def serve(requests) -> None:
 
 def work(data: Path, out: Path, cache: Path, began: Path) -> None:
     """Fits, or goes on with a fit, in a process of its own; never returns."""
-    from hemorrhage_tf import api
-    from hemorrhage_tf.training import feature_cache, features, unfinished
+    from hemorrhage_tf.training import checkpoint
+    from hemorrhage_tf.training.features.extraction import cache, extraction
+    from hemorrhage_tf.verbs import fit
 
     # Many shards and many states, so that there is much to be torn.
-    features._FLUSH_SECONDS = 0.02
-    unfinished._KEEP_SECONDS = 0.0
-    append = feature_cache.FeatureCache.append
+    extraction._FLUSH_SECONDS = 0.02
+    checkpoint._KEEP_SECONDS = 0.0
+    append = cache.FeatureCache.append
 
     def logged(self, keys, rows):
         block = append(self, keys, rows)
@@ -81,13 +82,13 @@ def work(data: Path, out: Path, cache: Path, began: Path) -> None:
             file.write(b"".join(keys))
         return block
 
-    feature_cache.FeatureCache.append = logged
+    cache.FeatureCache.append = logged
     status = 1
     try:
-        if unfinished.read_request(out) is not None:
-            api.fit(resume=out, cache=cache, quiet=True)
+        if checkpoint.read_request(out) is not None:
+            fit.fit(resume=out, cache=cache, quiet=True)
         else:
-            api.fit(data, out=out, overwrite=True, cache=cache, quiet=True, **SETTINGS)
+            fit.fit(data, out=out, overwrite=True, cache=cache, quiet=True, **SETTINGS)
         status = 0
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)

@@ -7,8 +7,8 @@ import os
 import sys
 import time
 
-from hemorrhage_tf.data.phantoms import draw_phantom
-from hemorrhage_tf.data.phantoms.sets import drawing_processes
+from hemorrhage_tf.synthesis import draw_phantom
+from hemorrhage_tf.synthesis.phantom_sets import drawing_processes
 
 SECONDS = 10
 

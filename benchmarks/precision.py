@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from hemorrhage_tf.models.backbones import BACKBONES, build_backbone
+from hemorrhage_tf.models.batch_norm_folding import fold_batch_normalization
 from hemorrhage_tf.models.classifier import build_feature_model
-from hemorrhage_tf.models.folding import fold_batch_normalization
 
 BATCH = 32
 ROUNDS = 4

@@ -64,7 +64,7 @@ def write_slice(path: Path, hounsfield: np.ndarray, **tags) -> None:
 
 def draw_series(folder: Path) -> None:
     """Writes 32 slices of 512 x 512: phantoms in Hounsfield units."""
-    from hemorrhage_tf.data.phantoms import draw_phantom
+    from hemorrhage_tf.synthesis import draw_phantom
 
     for index in range(32):
         hounsfield = draw_phantom(0, index).hounsfield
@@ -110,18 +110,18 @@ def memory(field: str) -> float:
 
 def reading_rates(slices: list, size: int) -> dict[int, float]:
     """Gives slices/s for each number of threads, the best of some rounds."""
-    from hemorrhage_tf.data import pipeline
-    from hemorrhage_tf.data.model_input import ModelInput
+    from hemorrhage_tf.pipeline import datasets
+    from hemorrhage_tf.pipeline.model_input import ModelInput
 
     model_input = ModelInput(size)
     rates = dict.fromkeys(THREADS, 0.0)
-    usual = pipeline._THREADS
+    usual = datasets._THREADS
     for _, threads in itertools.product(range(ROUNDS), THREADS):
-        pipeline._THREADS = threads
+        datasets._THREADS = threads
         begin = time.perf_counter()
-        count = sum(len(batch) for batch in pipeline.input_batches(slices, model_input, BATCH))
+        count = sum(len(batch) for batch in datasets.input_batches(slices, model_input, BATCH))
         rates[threads] = max(rates[threads], count / (time.perf_counter() - begin))
-    pipeline._THREADS = usual
+    datasets._THREADS = usual
     return rates
 
 
@@ -142,16 +142,16 @@ def consume(batches: Iterable, forward) -> tuple[float, float, int]:
 
 def waiting(slices: list, name: str) -> None:
     """Prints how the dataset and the backbone do, apart and together."""
-    from hemorrhage_tf.reporting import import_tensorflow
+    from hemorrhage_tf.core.native_output import import_tensorflow
 
     import_tensorflow()
     import tensorflow as tf
 
-    from hemorrhage_tf.data.model_input import ModelInput
-    from hemorrhage_tf.data.pipeline import slice_dataset
     from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
+    from hemorrhage_tf.models.batch_norm_folding import fold_batch_normalization
     from hemorrhage_tf.models.classifier import build_feature_model
-    from hemorrhage_tf.models.folding import fold_batch_normalization
+    from hemorrhage_tf.pipeline.datasets import slice_dataset
+    from hemorrhage_tf.pipeline.model_input import ModelInput
 
     spec = backbone_spec(name)
     size = spec.image_size
@@ -178,11 +178,11 @@ def waiting(slices: list, name: str) -> None:
 
 def measure_memory(folder: Path) -> None:
     """Lists a folder and reads the first slices; prints time and memory as JSON."""
-    from hemorrhage_tf.data.listing import expand_paths, list_slices
-    from hemorrhage_tf.data.model_input import ModelInput
-    from hemorrhage_tf.data.pipeline import input_batches
-    from hemorrhage_tf.data.readers import read_slice
-    from hemorrhage_tf.reporting import Reporter
+    from hemorrhage_tf.core.progress import Reporter
+    from hemorrhage_tf.datasets.series import expand_paths, list_slices
+    from hemorrhage_tf.imaging.readers import read_slice
+    from hemorrhage_tf.pipeline.datasets import input_batches
+    from hemorrhage_tf.pipeline.model_input import ModelInput
 
     read_slice(next(folder.rglob("*.dcm")))  # imports what is imported late
     base, begin = memory("VmRSS"), time.perf_counter()
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--backbone", action="append", help="default mobilenet_v2 and resnet152")
     parser.add_argument("--no-memory", action="store_true", help="leave part 3 out")
     arguments = parser.parse_args()
-    from hemorrhage_tf.data.listing import expand_paths
+    from hemorrhage_tf.datasets.series import expand_paths
 
     with tempfile.TemporaryDirectory() as folder:
         if arguments.series is None:

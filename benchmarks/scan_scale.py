@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hemorrhage_tf.data.phantoms.draw import draw_phantom
+from hemorrhage_tf.synthesis.draw import draw_phantom
 
 CLASSES = ("normal", "hemorrhage")
 CHUNK = 500
@@ -72,11 +72,11 @@ def write(folder: str, bases: np.ndarray, chunk: range) -> None:
 
 def measure(folder: Path) -> dict[str, float]:
     """Measures every stage in this process."""
-    from hemorrhage_tf.data.manifest import read_manifest
-    from hemorrhage_tf.data.scan import scan
-    from hemorrhage_tf.reporting import Reporter
-    from hemorrhage_tf.training.plan import make_plan
-    from hemorrhage_tf.training.run import write_tables
+    from hemorrhage_tf.core.progress import Reporter
+    from hemorrhage_tf.datasets.manifest import read_manifest
+    from hemorrhage_tf.datasets.slice_index import scan
+    from hemorrhage_tf.training.folds import make_plan
+    from hemorrhage_tf.training.run_folder import write_tables
     from hemorrhage_tf.training.settings import FitSettings
 
     found: dict[str, float] = {}

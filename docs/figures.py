@@ -12,8 +12,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from hemorrhage_tf.data.phantoms import SUBTYPES, draw_phantom
-from hemorrhage_tf.data.windows import WINDOWS
+from hemorrhage_tf.imaging.windows import WINDOWS
+from hemorrhage_tf.synthesis import SUBTYPES, draw_phantom
 
 HERE = Path(__file__).parent
 

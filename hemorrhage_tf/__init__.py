@@ -1,7 +1,7 @@
-"""hemorrhage_tf finds intracranial hemorrhage in head-CT slices.
+"""Find intracranial hemorrhage in head CT.
 
-Research software, not a medical device. The public names are loaded when they are first used, so
-that importing the package imports no TensorFlow.
+Research software, not a medical device. Public names are loaded on first use, so importing the
+package does not import TensorFlow.
 """
 
 from importlib import import_module
@@ -10,37 +10,38 @@ from typing import Any
 from hemorrhage_tf.version import __version__
 
 _HOMES = {
-    "Audit": "hemorrhage_tf.evaluation.audit",
-    "Evaluation": "hemorrhage_tf.api",
+    "Audit": "hemorrhage_tf.auditing.audit_result",
+    "Evaluation": "hemorrhage_tf.verbs.results",
     "Export": "hemorrhage_tf.exporters.export",
     "FitSettings": "hemorrhage_tf.training.settings",
-    "Finding": "hemorrhage_tf.inference",
-    "HemorrhageError": "hemorrhage_tf.errors",
-    "Manifest": "hemorrhage_tf.data.manifest",
-    "Model": "hemorrhage_tf.inference",
-    "Phantom": "hemorrhage_tf.data.phantoms",
-    "Prediction": "hemorrhage_tf.inference",
-    "Record": "hemorrhage_tf.data.manifest",
-    "Run": "hemorrhage_tf.api",
-    "ScanFinding": "hemorrhage_tf.inference",
-    "Window": "hemorrhage_tf.data.windows",
-    "WINDOWS": "hemorrhage_tf.data.windows",
-    "audit": "hemorrhage_tf.api",
-    "benchmark": "hemorrhage_tf.api",
-    "cache_clear": "hemorrhage_tf.api",
-    "cache_info": "hemorrhage_tf.api",
-    "cache_prune": "hemorrhage_tf.api",
-    "canonical": "hemorrhage_tf.data.canonical",
-    "draw_phantom": "hemorrhage_tf.data.phantoms",
-    "draw_phantom_scan": "hemorrhage_tf.data.phantoms",
-    "evaluate": "hemorrhage_tf.api",
-    "export": "hemorrhage_tf.api",
-    "fit": "hemorrhage_tf.api",
-    "load": "hemorrhage_tf.inference",
-    "phantoms": "hemorrhage_tf.api",
-    "predict": "hemorrhage_tf.api",
-    "read_manifest": "hemorrhage_tf.data.manifest",
-    "read_slice": "hemorrhage_tf.data.readers",
+    "HemorrhageError": "hemorrhage_tf.core.errors",
+    "Manifest": "hemorrhage_tf.datasets.records",
+    "Model": "hemorrhage_tf.inference.model",
+    "Phantom": "hemorrhage_tf.synthesis.draw",
+    "Prediction": "hemorrhage_tf.inference.predictions",
+    "Record": "hemorrhage_tf.datasets.records",
+    "Run": "hemorrhage_tf.verbs.results",
+    "ScanPrediction": "hemorrhage_tf.inference.predictions",
+    "SliceIndex": "hemorrhage_tf.datasets.slice_index",
+    "SlicePrediction": "hemorrhage_tf.inference.predictions",
+    "WINDOWS": "hemorrhage_tf.imaging.windows",
+    "Window": "hemorrhage_tf.imaging.windows",
+    "audit": "hemorrhage_tf.verbs.audit",
+    "benchmark": "hemorrhage_tf.verbs.benchmark",
+    "cache_clear": "hemorrhage_tf.verbs.cache",
+    "cache_info": "hemorrhage_tf.verbs.cache",
+    "cache_prune": "hemorrhage_tf.verbs.cache",
+    "crop_head": "hemorrhage_tf.imaging.head_crop",
+    "draw_phantom": "hemorrhage_tf.synthesis.draw",
+    "draw_phantom_scan": "hemorrhage_tf.synthesis.draw",
+    "evaluate": "hemorrhage_tf.verbs.evaluate",
+    "export": "hemorrhage_tf.verbs.export",
+    "fit": "hemorrhage_tf.verbs.fit",
+    "load": "hemorrhage_tf.inference.loading",
+    "phantoms": "hemorrhage_tf.verbs.phantoms",
+    "predict": "hemorrhage_tf.verbs.predict",
+    "read_manifest": "hemorrhage_tf.datasets.manifest",
+    "read_slice": "hemorrhage_tf.imaging.readers",
 }
 
 __all__ = ["__version__", *_HOMES]

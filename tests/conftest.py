@@ -191,7 +191,7 @@ def embedded_files(tmp_path_factory) -> Path:
 @pytest.fixture
 def embedded_model(embedded_files, monkeypatch) -> Path:
     """Puts that model in the place of the package's own, and gives its folder."""
-    from hemorrhage_tf.models import embedded
+    from hemorrhage_tf.models import pretrained_files
 
-    monkeypatch.setattr(embedded, "FOLDER", embedded_files)
+    monkeypatch.setattr(pretrained_files, "FOLDER", embedded_files)
     return embedded_files

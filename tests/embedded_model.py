@@ -21,19 +21,21 @@ def write_stand_in(folder: Path) -> Path:
     from plain_phantoms import draw_phantom
 
     import hemorrhage_tf as htf
-    from hemorrhage_tf.data.model_input import ModelInput
-    from hemorrhage_tf.models import embedded
+    from hemorrhage_tf.models import embedded_model, pretrained_files
     from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
     from hemorrhage_tf.models.classifier import build_feature_model
+    from hemorrhage_tf.pipeline.model_input import ModelInput
 
-    backbone = build_backbone(embedded.EMBEDDED_MODEL, "none", IMAGE_SIZE, seed=7)
+    backbone = build_backbone(pretrained_files.EMBEDDED_MODEL, "none", IMAGE_SIZE, seed=7)
     rng = np.random.default_rng(7)
     for layer in backbone.layers:
         if layer.name.endswith("_normalization"):  # as if it had been trained
             count = layer.moving_mean.shape
             layer.moving_mean.assign(rng.normal(0, 0.1, count))
             layer.moving_variance.assign(rng.uniform(0.5, 2, count))
-    features = build_feature_model(backbone, backbone_spec(embedded.EMBEDDED_MODEL).normalization)
+    features = build_feature_model(
+        backbone, backbone_spec(pretrained_files.EMBEDDED_MODEL).normalization
+    )
     images = np.stack([ModelInput(IMAGE_SIZE)(draw_phantom(5, k, k % 2)) for k in range(16)])
     found = features.predict(images, verbose=0)
     head = {
@@ -45,7 +47,7 @@ def write_stand_in(folder: Path) -> Path:
     metadata = ModelMetadata(
         image_size=IMAGE_SIZE,
         threshold=0.5,
-        backbone=embedded.EMBEDDED_MODEL,
+        backbone=pretrained_files.EMBEDDED_MODEL,
         feature_layer=None,
         pooling="avg_max",
         weights_hash=weights_hash(backbone),
@@ -55,8 +57,8 @@ def write_stand_in(folder: Path) -> Path:
         canonical=True,
     )
     pretraining = {"settings": {"phantoms": 16, "seed": 5}, "figures": {"roc_auc": 0.5}}
-    embedded.write_embedded(folder, backbone, head, metadata, pretraining)
-    before, embedded.FOLDER = embedded.FOLDER, folder
+    embedded_model.write_embedded(folder, backbone, head, metadata, pretraining)
+    before, pretrained_files.FOLDER = pretrained_files.FOLDER, folder
     try:
         drawn = folder.parent / "drawn"
         for index in range(20):
@@ -65,9 +67,9 @@ def write_stand_in(folder: Path) -> Path:
             from PIL import Image
 
             Image.fromarray(draw_phantom(6, index, index % 2)).save(path)
-        exported = folder.parent / "exported" / embedded.TFLITE_FILE
+        exported = folder.parent / "exported" / pretrained_files.TFLITE_FILE
         htf.export(
-            embedded.EMBEDDED_MODEL,
+            pretrained_files.EMBEDDED_MODEL,
             exported,
             quantize="float16",
             cam=True,
@@ -76,7 +78,7 @@ def write_stand_in(folder: Path) -> Path:
             quiet=True,
         )
     finally:
-        embedded.FOLDER = before
-    shutil.move(exported, folder / embedded.TFLITE_FILE)
-    embedded.write_sums(folder)
+        pretrained_files.FOLDER = before
+    shutil.move(exported, folder / pretrained_files.TFLITE_FILE)
+    pretrained_files.write_sums(folder)
     return folder

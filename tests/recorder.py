@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.core.progress import Reporter
 
 
 class Recorder(Reporter):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hemorrhage_tf.cli.main import main
 
 import hemorrhage_tf as htf
-from hemorrhage_tf.cli import main
-from hemorrhage_tf.data.augmentation import AUGMENTATIONS
 from hemorrhage_tf.models.backbones import BACKBONES
+from hemorrhage_tf.pipeline.augmentation import AUGMENTATIONS
 from hemorrhage_tf.training.settings import FitSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +26,7 @@ ROOMS = (
     "event_log",
     "stopping",
     "whole_files",
-    "reporting",
+    "report_progress",
     "data",
     "models",
     "training",
@@ -89,8 +89,8 @@ def test_unknown_public_name_is_an_attribute_error():
     [
         "import hemorrhage_tf",
         "import hemorrhage_tf; hemorrhage_tf.read_manifest, hemorrhage_tf.FitSettings",
-        "from hemorrhage_tf.cli import main; main(['--help'], standalone_mode=False)",
-        "from hemorrhage_tf.cli import main; main(['fit', '--help'], standalone_mode=False)",
+        "from hemorrhage_tf.cli.main import main; main(['--help'], standalone_mode=False)",
+        "from hemorrhage_tf.cli.main import main; main(['fit', '--help'], standalone_mode=False)",
     ],
 )
 def test_start_up_imports_no_tensorflow(code):

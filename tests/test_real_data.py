@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import hemorrhage_tf as htf
-from hemorrhage_tf.data.listing import expand_paths, list_slices
-from hemorrhage_tf.data.readers import read_slice
-from hemorrhage_tf.data.scan import scan
-from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.datasets.series import expand_paths, list_slices
+from hemorrhage_tf.datasets.slice_index import scan
+from hemorrhage_tf.imaging.readers import read_slice
 
 pytestmark = pytest.mark.real_data
 
@@ -149,7 +149,7 @@ def test_predict_on_a_real_series_adds_up_the_scan(ge_series, kaggle_folder, tmp
     (found,) = prediction.scans
     assert (found.scan, found.slices) == (str(ge_series), 28)
     highest = sorted(finding.probability for finding in prediction)[-3:]
-    assert found.mean_of_top == pytest.approx(np.mean(highest), abs=1e-6)
+    assert found.mean_of_highest == pytest.approx(np.mean(highest), abs=1e-6)
     sizes = {read_slice(finding.cam).shape for finding in prediction}
     assert sizes == {(512, 512, 3)}
 

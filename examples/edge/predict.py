@@ -3,7 +3,7 @@
     python predict.py MODEL.tflite IMAGE... [--threads N] [--json] [--cam DIR]
 
 MODEL.tflite is a file that `hemorrhage-tf export` wrote: a ZIP archive at its end carries the image
-size, the threshold and the labels. `canonical.py`, beside this file, is the library's own: it cuts
+size, the threshold and the labels. `head_crop.py`, beside this file, is the library's own: it cuts
 a picture to its head. Research software, not a medical device.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from canonical import Head, cut, find_head, put_back
+from head_crop import Head, cut, find_head, put_back
 from PIL import Image
 
 METADATA_MEMBER = "hemorrhage_tf.json"

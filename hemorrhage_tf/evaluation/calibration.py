@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.errors import DataError
+from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.evaluation.intervals import (
     CONFIDENCE,
     Interval,

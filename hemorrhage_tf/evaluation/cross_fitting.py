@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hemorrhage_tf.errors import DataError
+from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.evaluation.calibration import apply_temperature, fit_temperature
 from hemorrhage_tf.evaluation.operating_point import OperatingPoint, choose
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hemorrhage_tf.errors import DataError
+from hemorrhage_tf.core.errors import DataError
 
 CONFIDENCE = 0.95
 BOOTSTRAPS = 2000

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.errors import DataError, OptionError
+from hemorrhage_tf.core.errors import DataError, OptionError
 from hemorrhage_tf.evaluation.calibration import (
     LEAST_SLICES,
     calibration_slope_intercept,

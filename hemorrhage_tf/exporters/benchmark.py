@@ -22,14 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.data.phantoms import draw_phantom
-from hemorrhage_tf.data.readers import SliceRef, read_slice
-from hemorrhage_tf.data.scan import find_slices
-from hemorrhage_tf.errors import DataError, HemorrhageError, ModelError, OptionError
-from hemorrhage_tf.inference import EMBEDDED, FORMATS, RUN_FOLDER, TFLITE, load, model_form
-from hemorrhage_tf.models.embedded import TFLITE_FILE, embedded_file
-from hemorrhage_tf.reporting import Reporter, import_tensorflow
-from hemorrhage_tf.training.run import MODEL_FILE
+from hemorrhage_tf.core.errors import DataError, HemorrhageError, ModelError, OptionError
+from hemorrhage_tf.core.native_output import import_tensorflow
+from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.datasets.slice_index import index_unlabeled_slices
+from hemorrhage_tf.imaging.readers import SliceRef, read_slice
+from hemorrhage_tf.inference.loading import EMBEDDED, FORMATS, RUN_FOLDER, TFLITE, load, model_form
+from hemorrhage_tf.models.pretrained_files import TFLITE_FILE, embedded_file
+from hemorrhage_tf.models.run_files import MODEL_FILE
+from hemorrhage_tf.synthesis import draw_phantom
 
 PHANTOM_COUNT = 64
 PHANTOM_SEED = 0
@@ -121,7 +122,7 @@ def benchmark(
     if images is not None:
         if not images:
             raise DataError("no images to measure with. Name some, or none at all for phantoms")
-        found = find_slices(images, reporter)
+        found = index_unlabeled_slices(images, reporter)
         slices = [(str(ref.path), ref.frame) for ref in found.slices]
     request = {
         "images": None if images is None else slices,

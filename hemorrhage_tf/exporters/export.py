@@ -13,25 +13,26 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf import documents
-from hemorrhage_tf.data.manifest import Manifest, read_manifest
-from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.data.phantoms import phantom_set
-from hemorrhage_tf.data.pipeline import input_batches
-from hemorrhage_tf.data.readers import SliceRef, content_hash, is_picture, read_slice
-from hemorrhage_tf.data.scan import scan
-from hemorrhage_tf.errors import DataError, ModelError, OptionError, OutputError
-from hemorrhage_tf.evaluation.model_card import JSON_FILE, MARKDOWN_FILE
-from hemorrhage_tf.exporters.options import MIN_CALIBRATION_SLICES, ExportSettings
+from hemorrhage_tf.core.errors import DataError, ModelError, OptionError, OutputError
+from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.datasets.manifest import read_manifest
+from hemorrhage_tf.datasets.records import Manifest
+from hemorrhage_tf.datasets.slice_index import scan
 from hemorrhage_tf.exporters.saved_model import write_saved_model
+from hemorrhage_tf.exporters.settings import MIN_CALIBRATION_SLICES, ExportSettings
 from hemorrhage_tf.exporters.tflite import convert
 from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
 from hemorrhage_tf.exporters.verify import TOLERANCES, Verification, check, compare
-from hemorrhage_tf.inference import is_embedded, load, load_classifier
+from hemorrhage_tf.imaging.readers import SliceRef, content_hash, is_display_image, read_slice
+from hemorrhage_tf.inference.loading import is_embedded, load, load_classifier
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
-from hemorrhage_tf.reporting import Reporter
-from hemorrhage_tf.training.feature_cache import cache_folder
-from hemorrhage_tf.training.run import CONFIG_FILE, SPLIT_FILE, is_run_folder
+from hemorrhage_tf.models.run_files import CONFIG_FILE, SPLIT_FILE, is_run_folder
+from hemorrhage_tf.pipeline.datasets import input_batches
+from hemorrhage_tf.pipeline.model_input import ModelInput
+from hemorrhage_tf.reports import content
+from hemorrhage_tf.reports.model_card import JSON_FILE, MARKDOWN_FILE
+from hemorrhage_tf.synthesis import phantom_set
+from hemorrhage_tf.training.features.cache_location import cache_folder
 
 DESCRIPTION = (
     "P(intracranial hemorrhage) of a head-CT slice. Research software, not a medical device."
@@ -124,7 +125,7 @@ def export(
             if is_embedded(source):
                 cards = Path(folder)
                 on = "phantoms that it was not trained on" if verify is None else "slices"
-                documents.write_embedded_card(cards, metadata, labels, before, on)
+                content.write_embedded_card(cards, metadata, labels, before, on)
             _write_cards(cards, draft, _description(form.split()[0], settings, found))
         for card in beside.glob("*.model_card.*"):  # of a file, which has no room for them
             card.rename(target.parent / card.name)
@@ -194,8 +195,8 @@ def _finish_saved_model(draft, metadata, settings, slices, labels, before, repor
     found = {"serving_default": compare(before, after, labels, metadata.threshold)}
     check(found["serving_default"], "SavedModel", _tolerance("saved_model", settings))
     # It takes encoded pictures; DICOM and NIfTI are read outside the graph.
-    pictures = [index for index, ref in enumerate(slices) if is_picture(ref.path)]
-    if pictures and metadata.model_input.takes_pictures:
+    pictures = [index for index, ref in enumerate(slices) if is_display_image(ref.path)]
+    if pictures and metadata.model_input.takes_display_images:
         served = tf.saved_model.load(str(draft)).signatures["serve_bytes"]
         after_bytes = [
             served(image_bytes=tf.constant([slices[index].path.read_bytes()])) for index in pictures
@@ -262,7 +263,7 @@ def _slices(
     """
     if data is not None:
         slices = scan(read_manifest(data, reporter=reporter), reporter)
-        if not metadata.model_input.takes_pictures and not slices.is_hounsfield.all():
+        if not metadata.model_input.takes_display_images and not slices.is_hounsfield.all():
             raise OptionError(
                 f"{option} {data}: holds pictures, and the model takes Hounsfield units through "
                 f"{', '.join(metadata.window)}. Name DICOM or NIfTI"

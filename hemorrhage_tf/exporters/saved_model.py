@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.exporters.canonical_graph import canonical
+from hemorrhage_tf.exporters.head_crop_graph import canonical
 from hemorrhage_tf.models.classifier import with_class_activation_map
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
+from hemorrhage_tf.pipeline.model_input import ModelInput
 
 
 def write_saved_model(
@@ -50,7 +50,7 @@ def write_saved_model(
         return module.forward(tf.cast(image, tf.float32))
 
     signatures = {"serving_default": serve}
-    if metadata.model_input.takes_pictures:
+    if metadata.model_input.takes_display_images:
         signatures["serve_bytes"] = serve_bytes
     tf.saved_model.save(module, str(folder), signatures=signatures)
     write_metadata(folder, metadata)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hemorrhage_tf.errors import OptionError
+from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.core.native_output import silence_native_output
 from hemorrhage_tf.exporters.saved_model import served_module
-from hemorrhage_tf.inference import as_type
-from hemorrhage_tf.reporting import quietly
+from hemorrhage_tf.inference.model import cast_images
 
 SIGNATURE = "serving_default"
 
@@ -107,7 +107,9 @@ def _quantize(
             quantizer.add_static_config(_INT8_SCOPE, operator, 8, 8)
     calibration = None
     if quantizer.need_calibration:
-        samples = [{"image": as_type(image[np.newaxis], input_type)} for image in representative]
+        samples = [
+            {"image": cast_images(image[np.newaxis], input_type)} for image in representative
+        ]
         calibration = quantizer.calibrate({SIGNATURE: samples})
     return bytes(quantizer.quantize(calibration).quantized_model)
 
@@ -118,7 +120,7 @@ def _quiet():
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with quietly(1, 2), warnings.catch_warnings():
+        with silence_native_output(1, 2), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with open(os.devnull, "w") as nowhere:
                 with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any
 
-from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.models.metadata import METADATA_FILE
 from hemorrhage_tf.version import __version__
 

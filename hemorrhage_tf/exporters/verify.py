@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.evaluation.intervals import delong_variance
 
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hemorrhage_tf.errors import OptionError, WeightsError
+from hemorrhage_tf.core.errors import OptionError, WeightsError
 from hemorrhage_tf.models import phantomnet
-from hemorrhage_tf.models.embedded import embedded_file
+from hemorrhage_tf.models.pretrained_files import embedded_file
 
 # Keras downloads without a time limit; a network that swallows packets would hang `fit` for ever.
 DOWNLOAD_TIMEOUT_SECONDS = 30
@@ -91,7 +91,7 @@ EMBEDDED_BACKBONE = "phantomnet"
 
 
 def backbone_spec(name: str) -> BackboneSpec:
-    """Looks a backbone up by name; raises OptionError with the accepted names."""
+    """SliceReadings a backbone up by name; raises OptionError with the accepted names."""
     if name not in BACKBONES:
         raise OptionError(f"--backbone {name}: no such backbone. Accepted: {', '.join(BACKBONES)}")
     return BACKBONES[name]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.errors import OptionError
+from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.models.backbones import BackboneSpec, normalize
 
 POOLINGS = ("avg", "max", "avg_max")

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.core.errors import ModelError
+from hemorrhage_tf.pipeline.model_input import ModelInput
 
 FORMAT_VERSION = 3
 LABELS = ("normal", "hemorrhage")

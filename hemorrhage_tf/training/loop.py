@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hemorrhage_tf.training.cluster import SINGLE, Deal, SingleProcess
+from hemorrhage_tf.training.distributed.single_process import SINGLE, SampleShard, SingleProcess
 
 Epoch = dict[str, Any]
 
@@ -26,16 +26,16 @@ class Samples:
     Attributes:
         dataset: `tf.data.Dataset` of `(inputs, (labels, weights, shares))`; see `batches`.
         count: samples in it, of all workers.
-        deal: how the single samples are dealt to this worker's replicas, of several workers; or
+        shard: how the single samples are dealt to this worker's replicas, of several workers; or
             None where the dataset's batches are dealt to the replicas of one.
     """
 
     dataset: Any
     count: int
-    deal: Deal | None = None
+    shard: SampleShard | None = None
 
 
-class Keeper(Protocol):
+class EpochStore(Protocol):
     """Keeps the state of a training from one process to the next."""
 
     def restore(self) -> dict[str, Any] | None:
@@ -84,13 +84,13 @@ def _dealt(inputs_of, labels, weights, batch_size: int, cluster) -> Samples:
     """Makes a worker's part of each global batch; what fills it up weighs nothing."""
     import tensorflow as tf
 
-    deal = cluster.deal(len(labels), batch_size)
-    chosen, shares = deal.positions, deal.shares
+    shard = cluster.shard_samples(len(labels), batch_size)
+    chosen, shares = shard.positions, shard.shares
     weighed = np.where(shares > 0, weights[chosen], 0).astype(np.float32)
     targets = tf.data.Dataset.from_tensor_slices(
         (labels[chosen].astype(np.float32), weighed, shares)
     )
-    return Samples(tf.data.Dataset.zip((inputs_of(chosen), targets)), len(labels), deal)
+    return Samples(tf.data.Dataset.zip((inputs_of(chosen), targets)), len(labels), shard)
 
 
 def whole_pass(dataset: Iterable[Any], samples: int, batch_size: int) -> Iterator[Any]:
@@ -174,7 +174,7 @@ class Loop:
         validation: Samples | None,
         patience: int,
         advance: Callable[[int], None],
-        keeper: Keeper | None = None,
+        epoch_checkpoint: EpochStore | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> list[Epoch]:
         """Trains, and puts the best weights back where it watches a validation part.
@@ -186,7 +186,7 @@ class Loop:
             validation: the samples to validate on, or None.
             patience: epochs without a lower validation loss before stopping; 0 for never.
             advance: called with the number of epochs just done or left out.
-            keeper: what keeps the state after each epoch and gives the last one back; or None.
+            epoch_checkpoint: what keeps the state after each epoch and gives the last one back; or None.
             on_epoch: called with each epoch's row of the history as soon as it is over, or None.
 
         Returns:
@@ -196,7 +196,7 @@ class Loop:
         history: list[Epoch] = []
         best_loss, best_epoch, best = np.inf, 0, None
         stopped = False
-        kept = keeper.restore() if keeper is not None else None
+        kept = epoch_checkpoint.restore() if epoch_checkpoint is not None else None
         if kept is not None:
             for variable, value in zip(self._state, kept["state"], strict=True):
                 variable.assign(value)
@@ -226,8 +226,8 @@ class Loop:
                     best_loss, best_epoch = loss, epoch
                     best = [variable.numpy() for variable in self._trainable]
                 stopped = bool(patience) and epoch - best_epoch >= patience
-            if keeper is not None:
-                keeper.keep(state, stopped or epoch + 1 == epochs)
+            if epoch_checkpoint is not None:
+                epoch_checkpoint.keep(state, stopped or epoch + 1 == epochs)
             if on_epoch is not None:
                 on_epoch(row)
             advance(epochs - epoch if stopped else 1)
@@ -239,8 +239,8 @@ class Loop:
         return history
 
     def _means(self, one_pass, samples: Samples) -> tuple[float, float]:
-        if samples.deal is not None:
-            dealt = samples.deal.distribute(self._strategy, samples.dataset)
+        if samples.shard is not None:
+            dealt = samples.shard.distribute(self._strategy, samples.dataset)
         else:
             dealt = self._strategy.experimental_distribute_dataset(samples.dataset)
         totals = one_pass(dealt)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hemorrhage_tf.data.augmentation import DEFAULT_AUGMENTATIONS, parse_augmentations
-from hemorrhage_tf.data.windows import parse_windows
-from hemorrhage_tf.errors import OptionError
-from hemorrhage_tf.models.choices import (
-    ChosenBackbone,
+from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.imaging.windows import parse_windows
+from hemorrhage_tf.models.backbone_options import (
+    BackboneOptions,
     backbone_specs,
-    choose_backbones,
     join_values,
+    parse_backbone_options,
     values_of_each,
 )
 from hemorrhage_tf.models.classifier import check_pooling
+from hemorrhage_tf.pipeline.augmentation import DEFAULT_AUGMENTATIONS, parse_augmentations
 
 STRATEGIES = ("auto", "mirrored", "multiworker", "none")
 PRECISIONS = ("auto", "off", "bfloat16", "float16")
@@ -178,9 +178,11 @@ class FitSettings:
             self._check_lbfgs()
 
     @property
-    def backbones(self) -> tuple[ChosenBackbone, ...]:
+    def backbones(self) -> tuple[BackboneOptions, ...]:
         """What each backbone is given, in the order of their features."""
-        return choose_backbones(self.backbone, self.weights, self.feature_layer, self.image_size)
+        return parse_backbone_options(
+            self.backbone, self.weights, self.feature_layer, self.image_size
+        )
 
     @property
     def input_size(self) -> int:

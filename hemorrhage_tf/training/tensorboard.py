@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hemorrhage_tf.errors import OutputError
-from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.core.errors import OutputError
+from hemorrhage_tf.core.progress import Reporter
 from hemorrhage_tf.training.loop import Epoch
 
 FIGURES = (

@@ -10,7 +10,7 @@ from scipy.stats import chi2, t
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from hemorrhage_tf.errors import DataError
+from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.evaluation.calibration import (
     apply_temperature,
     calibration_slope_intercept,

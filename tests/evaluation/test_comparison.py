@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn.metrics import recall_score, roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from hemorrhage_tf.errors import DataError
+from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.evaluation.comparison import (
     compare,
     mcnemar,

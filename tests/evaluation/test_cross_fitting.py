@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hemorrhage_tf.errors import DataError
+from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.evaluation.calibration import apply_temperature, fit_temperature
 from hemorrhage_tf.evaluation.cross_fitting import cross_fit
 from hemorrhage_tf.evaluation.operating_point import choose

@@ -9,7 +9,7 @@ from scipy.stats import t
 from sklearn.metrics import average_precision_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
-from hemorrhage_tf.errors import DataError
+from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.evaluation.intervals import (
     Interval,
     Resamples,

@@ -16,7 +16,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from hemorrhage_tf.errors import DataError, OptionError
+from hemorrhage_tf.core.errors import DataError, OptionError
 from hemorrhage_tf.evaluation.calibration import calibration_slope_intercept, reliability_curve
 from hemorrhage_tf.evaluation.intervals import area_interval, delong_variance, wilson
 from hemorrhage_tf.evaluation.metrics import at_prevalence, binary_metrics, confusion, summary

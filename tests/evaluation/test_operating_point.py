@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from hemorrhage_tf.errors import DataError, OptionError
+from hemorrhage_tf.core.errors import DataError, OptionError
 from hemorrhage_tf.evaluation.intervals import wilson
 from hemorrhage_tf.evaluation.operating_point import (
     choose,

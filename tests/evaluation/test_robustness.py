@@ -7,7 +7,7 @@ import pytest
 from plain_phantoms import draw_phantom
 from sklearn.metrics import roc_auc_score
 
-from hemorrhage_tf.errors import DataError
+from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.evaluation.robustness import (
     PERTURBATIONS,
     add_noise,

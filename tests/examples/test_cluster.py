@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hemorrhage_tf.training.cluster_spec import read_cluster
+from hemorrhage_tf.training.distributed.cluster_spec import read_cluster
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "cluster"
 
@@ -159,7 +159,7 @@ class TestSlurm:
     @pytest.mark.parametrize("there", [False, True])
     def test_starts_or_goes_on(self, programs, tmp_path, there):
         if there:
-            (tmp_path / "runs" / "first.unfinished").mkdir(parents=True)
+            (tmp_path / "runs" / "first.checkpoint").mkdir(parents=True)
         out, errors = self.start("--folds", "5").communicate(timeout=30)
         expected = [
             *["fit", "data", "--resume" if there else "--out", "runs/first"],
@@ -230,7 +230,7 @@ class TestKubernetes:
     @pytest.mark.parametrize("there", [False, True])
     def test_the_command(self, programs, tmp_path, parts, container, index, there):
         if there:
-            (tmp_path / "run.unfinished").mkdir()
+            (tmp_path / "run.checkpoint").mkdir()
         variables = self.variables(container) | {"WORKERS": "3", "RUN": "run"}
         done = subprocess.run(
             [*container["command"], *container["args"]],

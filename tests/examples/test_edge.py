@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 from plain_phantoms import draw_phantom
 
-from hemorrhage_tf.data.canonical import find_head
-from hemorrhage_tf.data.model_input import ModelInput, resize_to_square
-from hemorrhage_tf.data.overlay import draw_overlay
-from hemorrhage_tf.data.readers import read_slice
-from hemorrhage_tf.errors import SliceError
+from hemorrhage_tf.core.errors import SliceError
+from hemorrhage_tf.imaging.head_crop import find_head
+from hemorrhage_tf.imaging.readers import read_slice
+from hemorrhage_tf.inference.overlay import draw_overlay
+from hemorrhage_tf.pipeline.model_input import ModelInput, resize_to_square
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "edge"
 SCRIPT = EXAMPLE / "predict.py"
@@ -269,8 +269,8 @@ class TestOverlay:
 
 
 def test_canonical_is_the_library_s_own_file():
-    library = EXAMPLE.parents[1] / "hemorrhage_tf" / "data" / "canonical.py"
-    assert (EXAMPLE / "canonical.py").samefile(library)
+    library = EXAMPLE.parents[1] / "hemorrhage_tf" / "imaging" / "head_crop.py"
+    assert (EXAMPLE / "head_crop.py").samefile(library)
 
 
 def test_requirements_are_three():

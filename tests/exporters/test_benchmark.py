@@ -12,9 +12,8 @@ import pytest
 from plain_phantoms import draw_phantom
 
 import hemorrhage_tf as htf
-from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.data.phantoms import draw_phantom as draw_slice
-from hemorrhage_tf.errors import DataError, ModelError, OptionError
+from hemorrhage_tf.core.errors import DataError, ModelError, OptionError
+from hemorrhage_tf.core.progress import Reporter
 from hemorrhage_tf.exporters.benchmark import (
     PHANTOM_COUNT,
     PHANTOM_SEED,
@@ -22,8 +21,9 @@ from hemorrhage_tf.exporters.benchmark import (
     Measurement,
     benchmark,
 )
-from hemorrhage_tf.reporting import Reporter
-from hemorrhage_tf.training.run import MODEL_FILE
+from hemorrhage_tf.models.run_files import MODEL_FILE
+from hemorrhage_tf.pipeline.model_input import ModelInput
+from hemorrhage_tf.synthesis import draw_phantom as draw_slice
 
 QUIET = Reporter(quiet=True)
 # This process holds it while the workers run, besides the libraries that they hold too.

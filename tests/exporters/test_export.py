@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hemorrhage_tf as htf
-from hemorrhage_tf.errors import DataError, ModelError, OptionError, OutputError
+from hemorrhage_tf.core.errors import DataError, ModelError, OptionError, OutputError
 from hemorrhage_tf.exporters import export as exporter
 
 FIT = {"backbone": "tiny", "image_size": 32, "epochs": 3, "quiet": True}

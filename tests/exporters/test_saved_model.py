@@ -14,9 +14,8 @@ import tensorflow as tf
 from PIL import Image
 from plain_phantoms import draw_phantom
 
-from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.data.readers import read_slice
 from hemorrhage_tf.exporters.saved_model import decode_to_model_input, write_saved_model
+from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
 from hemorrhage_tf.models.classifier import (
     POOLINGS,
@@ -28,6 +27,7 @@ from hemorrhage_tf.models.classifier import (
     with_class_activation_map,
 )
 from hemorrhage_tf.models.metadata import ModelMetadata, versions
+from hemorrhage_tf.pipeline.model_input import ModelInput
 
 SIZE = 32
 WHOLE = ModelInput(SIZE, canonical=False)

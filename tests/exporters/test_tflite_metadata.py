@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
 from hemorrhage_tf.models.metadata import FORMAT_VERSION, read_values
 from hemorrhage_tf.version import __version__

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.exporters.verify import Tolerance, check, compare
 
 LABELS = np.array([0, 0, 1, 1, 1])

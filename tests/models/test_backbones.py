@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import hemorrhage_tf
-from hemorrhage_tf.errors import OptionError, WeightsError
+from hemorrhage_tf.core.errors import OptionError, WeightsError
 from hemorrhage_tf.models.backbones import (
     BACKBONES,
     EMBEDDED_BACKBONE,

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from hemorrhage_tf.errors import OptionError
+from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
 from hemorrhage_tf.models.classifier import (
     POOLINGS,

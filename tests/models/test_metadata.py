@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.errors import ModelError
+from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.models.metadata import (
     FORMAT_VERSION,
     ModelMetadata,
@@ -18,6 +17,7 @@ from hemorrhage_tf.models.metadata import (
     versions,
     write_metadata,
 )
+from hemorrhage_tf.pipeline.model_input import ModelInput
 
 METADATA = ModelMetadata(
     image_size=64,

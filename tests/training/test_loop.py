@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hemorrhage_tf.models.classifier import build_head
+from hemorrhage_tf.training.head_solver import class_weight
 from hemorrhage_tf.training.loop import Loop, batches
-from hemorrhage_tf.training.trainer import class_weight
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

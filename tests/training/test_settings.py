@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from hemorrhage_tf.errors import HemorrhageError, OptionError, WeightsError
+from hemorrhage_tf.core.errors import HemorrhageError, OptionError, WeightsError
 from hemorrhage_tf.training.settings import FitSettings
 
 

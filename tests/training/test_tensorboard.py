@@ -9,8 +9,8 @@ import sys
 import pytest
 
 import hemorrhage_tf as htf
-from hemorrhage_tf.errors import OptionError, OutputError
-from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.core.errors import OptionError, OutputError
+from hemorrhage_tf.core.progress import Reporter
 from hemorrhage_tf.training import tensorboard
 from hemorrhage_tf.training.tensorboard import TrainingWatch
 from hemorrhage_tf.training.trainer import Trainer
@@ -97,7 +97,7 @@ class TestTrainingWatch:
     def test_without_a_folder_it_writes_nothing_and_imports_no_tensorflow(self):
         code = """
 import sys
-from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.report_progress import Reporter
 from hemorrhage_tf.training.tensorboard import TrainingWatch
 watch = TrainingWatch(None, "first", Reporter())
 watch.settings({"folds": 5})
@@ -117,7 +117,7 @@ assert "tensorflow" not in sys.modules
         code = """
 import resource, sys
 import tensorflow as tf
-from hemorrhage_tf.reporting import Reporter
+from hemorrhage_tf.report_progress import Reporter
 from hemorrhage_tf.training.tensorboard import TrainingWatch
 watch = TrainingWatch(sys.argv[1], "first", Reporter())
 on_epoch = watch.training("fold 1")
@@ -206,7 +206,7 @@ class TestFit:
         last = json.loads(log.read_text().splitlines()[-1])
         assert last["event"] == "result" and last["path"] == str(tmp_path / "run")
 
-    @pytest.mark.parametrize("below", ["", "run", "run/board", "run.unfinished"])
+    @pytest.mark.parametrize("below", ["", "run", "run/board", "run.checkpoint"])
     def test_a_place_in_the_run_folder_is_refused(self, kaggle_folder, tmp_path, below):
         with pytest.raises(OptionError, match="--tensorboard .* lies in the place of the run"):
             htf.fit(kaggle_folder, out=tmp_path / "run", tensorboard=tmp_path / below, **QUICK)

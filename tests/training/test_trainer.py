@@ -7,27 +7,20 @@ import pytest
 from PIL import Image
 from plain_phantoms import draw_phantom
 
-from hemorrhage_tf.data.manifest import read_manifest
-from hemorrhage_tf.data.model_input import ModelInput
-from hemorrhage_tf.data.readers import read_slice
-from hemorrhage_tf.data.scan import scan
-from hemorrhage_tf.errors import OptionError
+from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.datasets.manifest import read_manifest
+from hemorrhage_tf.datasets.slice_index import scan
+from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
 from hemorrhage_tf.models.classifier import build_feature_model
-from hemorrhage_tf.reporting import Reporter
-from hemorrhage_tf.training.cluster import SINGLE
-from hemorrhage_tf.training.features import FeatureSource
+from hemorrhage_tf.pipeline.model_input import ModelInput
+from hemorrhage_tf.training.distributed.single_process import SINGLE
+from hemorrhage_tf.training.features.extraction import FeatureSource
+from hemorrhage_tf.training.fine_tuning import layers_from
+from hemorrhage_tf.training.head_solver import Head, class_weight, feature_statistics, solve_head
 from hemorrhage_tf.training.settings import FitSettings
-from hemorrhage_tf.training.trainer import (
-    Head,
-    Part,
-    Trainer,
-    class_weight,
-    feature_statistics,
-    layers_from,
-    make_part,
-    solve_head,
-)
+from hemorrhage_tf.training.trainer import Part, Trainer, make_part
 
 SIZE = 16
 INPUT = ModelInput(SIZE)

@@ -1,1 +1,0 @@
-../../hemorrhage_tf/data/canonical.py

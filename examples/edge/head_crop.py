@@ -1,0 +1,1 @@
+../../hemorrhage_tf/imaging/head_crop.py

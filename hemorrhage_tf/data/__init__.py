@@ -1,1 +1,0 @@
-"""Slices on their way from files to model input: reading, listing, splitting, augmenting."""

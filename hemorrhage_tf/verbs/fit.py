@@ -1,0 +1,768 @@
+"""The verbs: what the CLI and `import hemorrhage_tf` both call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hemorrhage_tf.auditing import audit as auditor
+from hemorrhage_tf.auditing import audit_result
+from hemorrhage_tf.core.errors import DataError, OptionError
+from hemorrhage_tf.core.formatting import format_size
+from hemorrhage_tf.core.native_output import import_tensorflow
+from hemorrhage_tf.core.progress import Reporter, report_progress
+from hemorrhage_tf.core.signals import set_stop_message
+from hemorrhage_tf.datasets import splits
+from hemorrhage_tf.datasets.manifest import read_manifest
+from hemorrhage_tf.datasets.records import Manifest
+from hemorrhage_tf.datasets.slice_index import SliceIndex, scan
+from hemorrhage_tf.evaluation import dataset_shift
+from hemorrhage_tf.evaluation.calibration import apply_temperature
+from hemorrhage_tf.evaluation.cross_fitting import CrossFit, cross_fit
+from hemorrhage_tf.evaluation.metrics import binary_metrics, check_prevalence
+from hemorrhage_tf.evaluation.operating_point import OperatingPoint, choose, parse_operating_point
+from hemorrhage_tf.models import run_files
+from hemorrhage_tf.models.backbone_options import join_values
+from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, fingerprint, join_hashes
+from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
+from hemorrhage_tf.pipeline.datasets import explained_read_errors
+from hemorrhage_tf.pipeline.model_input import ModelInput, window_for
+from hemorrhage_tf.reports import content
+from hemorrhage_tf.synthesis import phantom_set
+from hemorrhage_tf.training import checkpoint, run_folder
+from hemorrhage_tf.training.distributed.cluster import join_cluster
+from hemorrhage_tf.training.distributed.cluster_spec import read_cluster
+from hemorrhage_tf.training.distributed.single_process import SINGLE, SingleProcess
+from hemorrhage_tf.training.features.cache_location import cache_folder
+from hemorrhage_tf.training.features.cache_location import cache_limit as cache_limit_of
+from hemorrhage_tf.training.features import cache_limits
+from hemorrhage_tf.training.features.extraction import build_source
+from hemorrhage_tf.training.folds import Fold, make_plan
+from hemorrhage_tf.training.head_solver import Head
+from hemorrhage_tf.training.loop import Epoch
+from hemorrhage_tf.training.settings import FitSettings
+from hemorrhage_tf.training.strategy import resolve_precision, resolve_strategy
+from hemorrhage_tf.training.tensorboard import FIGURES, TrainingWatch
+from hemorrhage_tf.training.trainer import Trainer, make_part, strategy_of_backbones
+from hemorrhage_tf.verbs.dataset_profile import FEATURE_DISTANCE, _look, _patients
+from hemorrhage_tf.verbs.results import Run
+
+PHANTOM_COUNT = 200
+
+
+INNER_FOLDS = 5  # of the training part of a single split, for temperature and operating point
+
+
+def fit(
+    data: str | Path | Manifest | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    resume: str | Path | None = None,
+    positive: str | None = None,
+    target: str | None = None,
+    anonymize: bool = True,
+    skip_invalid: bool = False,
+    prevalence: float | None = None,
+    audit: bool = True,
+    cache: str | Path | None = None,
+    cache_limit: str | None = None,
+    log_json: str | Path | None = None,
+    tensorboard: str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Trains a classifier on labeled slices, evaluates it, and writes a run folder.
+
+    Until the run is written, `OUT.checkpoint` beside it holds what is done. A fit that is stopped
+    or killed at any moment is gone on with by `fit(resume=OUT)`, and ends with the same metrics,
+    predictions and weights as one that was not.
+
+    Args:
+        data: a Kaggle-style folder, a folder of two class folders, a CSV manifest, the folder of a
+            known data set or a `Manifest`; the files may be PNG, JPEG, DICOM or NIfTI. None trains
+            on synthetic phantoms with the embedded backbone, offline.
+        out: the run folder to write; None for `runs/<time>`.
+        overwrite: replace a run folder that is there, or what is checkpoint of it. Default False.
+        resume: the run folder of a fit that was stopped, to go on with it. What it was asked for is
+            known; what is given besides has to be the same. None begins a fit.
+        positive: the class name that means hemorrhage, where it is not a known one.
+        target: the column to take as label, where there are several.
+        anonymize: keep Patient IDs, and paths that name a patient, out of the run. Default True.
+        skip_invalid: go on without files and rows that cannot be used. Default False.
+        prevalence: share of slices with hemorrhage where the model is to be used, in (0, 1): what
+            predictive values are given for besides that of the data.
+        audit: also find what gives the labels away beside anatomy. Default True.
+        cache: the folder that features are kept in; None for the system's own place.
+        cache_limit: what the features in the cache may take after the fit, such as "20GB", or
+            "none"; those that were used longest ago are removed. None for
+            `$HEMORRHAGE_TF_CACHE_LIMIT`, else 20 GB.
+        log_json: a file to append what happens to, an object of JSON a line, see
+            `event_log.EventLog`; None for none.
+        tensorboard: a folder of TensorBoard's to write curves and figures to while it trains, see
+            `training.tensorboard.TrainingWatch`; None for none.
+        quiet: print no progress and no notes. Default False.
+        **settings: see `training.settings.FitSettings`.
+
+    Returns:
+        The run.
+
+    Raises:
+        HemorrhageError: a mistake in the options or the data, see its message.
+    """
+    limit = cache_limit_of(cache_limit)
+    asked = _Asked(
+        *(data, overwrite, positive, target),
+        *(anonymize, skip_invalid, prevalence, audit, settings),
+    )
+    finished = None
+    if resume is None:
+        run = Path(out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S"))
+    else:
+        run = checkpoint.run_of(Path(resume))
+        finished = _finished(run)
+        if finished is None:
+            asked = _asked_before(run, asked, out)
+    _check_beside(run, log_json, tensorboard)
+    log_json = _log_of_worker(log_json, asked)
+    with report_progress("fit", asked.to_log(resume is not None), log_json, quiet) as reporter:
+        if finished is None:
+            found = _fit(
+                *(asked, run, out is not None or resume is not None),
+                *(cache_folder(cache), limit, tensorboard, reporter, resume is not None),
+            )
+        else:
+            reporter.note(f"{run} is finished; nothing was left to do.")
+            found = finished
+        figures = {name: found.metrics[name] for name in FIGURES}
+        reporter.event("result", path=str(run), report=found.report, figures=figures)
+    return found
+
+
+def _check_beside(run: Path, log_json: str | Path | None, tensorboard: str | Path | None) -> None:
+    """Refuses to write into the run folder what is written before the run is."""
+    places = run.resolve(), checkpoint.folder_of(run).resolve()
+    for option, given, path in (
+        ("--log-json", log_json, Path(log_json or "")),
+        ("--tensorboard", tensorboard, Path(tensorboard or "", run.name)),
+    ):
+        at = path.resolve()
+        if given is not None and any(
+            at.is_relative_to(place) or place.is_relative_to(at) for place in places
+        ):
+            raise OptionError(
+                f"{option} {given}: {path} lies in the place of the run folder {run}, which is "
+                "written whole at the end. Name another place"
+            )
+
+
+def _log_of_worker(log_json: str | Path | None, asked: _Asked) -> Path | None:
+    """Gives each of several workers, which have the same command line, a log of its own."""
+    if log_json is None:
+        return None
+    path = Path(log_json)
+    if asked.settings.get("strategy") != "multiworker":
+        return path
+    index = read_cluster().index
+    return path.with_suffix(f".worker-{index}{path.suffix}") if index else path
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a fit is asked for, besides where its results and features go; see `fit`."""
+
+    data: str | Path | Manifest | None = None
+    overwrite: bool = False
+    positive: str | None = None
+    target: str | None = None
+    anonymize: bool = True
+    skip_invalid: bool = False
+    prevalence: float | None = None
+    audit: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self, is_named: bool) -> dict[str, Any]:
+        """Gives what JSON holds of it.
+
+        Args:
+            is_named: whether the path of the data names a patient. It is not written then, not even
+                for a while.
+        """
+        path = None
+        if isinstance(self.data, str | Path) and not is_named:
+            path = str(Path(self.data).resolve())
+        return {**vars(self), "data": path, "is_drawn": self.data is None}
+
+    def to_log(self, resumed: bool) -> dict[str, Any]:
+        """Gives what the event log holds of it, which names no data."""
+        options = {name: value for name, value in vars(self).items() if name != "data"}
+        return {**options.pop("settings"), **options, "resumed": resumed}
+
+
+def _fit(
+    asked: _Asked,
+    out: Path,
+    out_is_named: bool,
+    cache_at: Path,
+    limit: int | None,
+    tensorboard: str | Path | None,
+    reporter: Reporter,
+    resumed: bool,
+) -> Run:
+    """Reads the slices, and does the rest beside what is kept of an checkpoint fit."""
+    begin = time.monotonic()
+    data, settings = asked.data, asked.settings
+    run_folder.check_output(out, asked.overwrite)
+    check_prevalence(asked.prevalence)
+    is_drawn = data is None
+    if data is None:
+        chosen = _settings(_without_data(settings))
+        reporter.note(
+            f"No DATA given: training on {PHANTOM_COUNT} synthetic head-CT phantoms that the "
+            f"package draws itself, with the backbone {chosen.backbone}."
+        )
+        data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed, reporter)
+    else:
+        chosen = _settings(settings)
+    _check_operating_point(chosen)  # before slices are read, which may take long
+    cluster: SingleProcess = SINGLE
+    if chosen.strategy == "multiworker":
+        cluster = _joined_cluster(out, out_is_named, cache_at, chosen, reporter)
+    watch = TrainingWatch(tensorboard if cluster.is_chief else None, out.name, reporter, resumed)
+    manifest = read_manifest(data, asked.positive, asked.target, asked.anonymize, reporter)
+    # Of phantoms, how some of them look is nothing to warn of.
+    slices = scan(manifest, Reporter(quiet=True) if is_drawn else reporter, asked.skip_invalid)
+    model_input = _model_input(slices, chosen)
+    _warn_of_scan_labels(manifest, reporter)
+    plan = make_plan(slices, chosen, reporter)
+    identity = _identity(slices, chosen, asked)
+    cluster.require_agreement({name: json.dumps(value) for name, value in identity.items()})
+    with checkpoint.Checkpoint(out, reporter) as state:
+        anew = asked.overwrite and not resumed
+        state.begin(asked.to_dict(manifest.root_is_named), identity, cluster.is_chief, anew)
+        set_stop_message(f"Stopped. Go on with: hemorrhage-tf fit --resume {out}")
+        with cluster.explained():
+            run = _train_and_write(
+                *(asked, slices, plan, chosen, model_input),
+                *(out, cache_at, cluster, state, watch, reporter, begin),
+            )
+            cluster.barrier()  # the others leave when the run is written
+        state.remove()
+    if cluster.is_chief:
+        _keep_within(cache_at, limit, reporter)
+    return run
+
+
+def _joined_cluster(
+    out: Path, out_is_named: bool, cache_at: Path, settings: FitSettings, reporter: Reporter
+) -> SingleProcess:
+    """Meets the other workers, before TensorFlow is used for anything else."""
+    spec = read_cluster()
+    if not out_is_named:
+        raise OptionError(
+            "--strategy multiworker: every worker has to know where the run is written. Name it "
+            "with --out, a folder that all of them share"
+        )
+    with reporter.stage("Importing TensorFlow"):
+        import_tensorflow()
+    cluster = join_cluster(spec, reporter)
+    cluster.check_shared(out.parent, "--out")
+    if settings.feature_cache:
+        cluster.check_shared(cache_at, "--cache")
+    return cluster
+
+
+def _train_and_write(
+    asked: _Asked,
+    slices: SliceIndex,
+    plan: list[Fold],
+    chosen: FitSettings,
+    model_input: ModelInput,
+    out: Path,
+    cache_at: Path,
+    cluster: SingleProcess,
+    state: checkpoint.Checkpoint,
+    watch: TrainingWatch,
+    reporter: Reporter,
+    begin: float,
+) -> Run:
+    """Does the long part of a fit."""
+    audited = auditor.audit_scanned(slices, reporter, chosen.seed) if asked.audit else None
+    if audited is None:
+        _note_duplicates(slices, reporter)
+    else:
+        for line in audit_result.short(audited):
+            reporter.note(line)
+
+    with reporter.stage("Importing TensorFlow"):
+        import_tensorflow()
+    watch.settings(chosen.to_dict())
+    if cluster is SINGLE:  # its devices are asked for only now that TensorFlow is imported
+        cluster = SingleProcess(resolve_strategy(chosen.strategy))
+    scope = strategy_of_backbones(chosen, cluster).scope()
+    with reporter.stage(f"Building {chosen.backbone}"), scope:
+        sources = [build_source(each, model_input, chosen.seed) for each in chosen.backbones]
+    policies = [resolve_precision(chosen.mixed_precision, source.spec) for source in sources]
+    precision = join_values(
+        {source.spec.name: policy for source, policy in zip(sources, policies, strict=True)}
+    )
+    cluster.require_agreement({"precision of the features": precision})
+    trainer = Trainer(slices, chosen, sources, policies, cluster, reporter, cache_at)
+    trainer.prepare(
+        np.arange(len(slices)) if chosen.folds else plan[0].train,
+        np.concatenate([fold.test for fold in plan]),
+    )
+    result = _train(trainer, slices, plan, chosen, reporter, state, watch)
+    metrics = _metrics(slices, plan, result, chosen, asked.prevalence)
+    if audited is not None and audited.best_shortcut is not None:
+        best = audited.best_shortcut
+        metrics["best_shortcut"] = {"name": best.name, "roc_auc": best.roc_auc.to_dict()}
+
+    metadata = ModelMetadata(
+        image_size=chosen.input_size,
+        window=model_input.window,
+        canonical=model_input.canonical,
+        upright=model_input.upright,
+        threshold=result.point.threshold,
+        operating_point=result.point.criterion,
+        temperature=result.temperature,
+        backbone=chosen.backbone,
+        feature_layer=chosen.feature_layer,
+        pooling=chosen.pooling,
+        weights_hash=join_hashes({source.spec.name: source.weights_hash for source in sources}),
+        data_hash=slices.data_hash,
+        versions=versions(),
+    )
+    config = {
+        "settings": chosen.to_dict(),
+        "head_solver": chosen.head_solver,
+        "data": _data_config(slices),
+        "model": metadata.to_dict(),
+        "training_feature_precision": precision,
+        "training_profile": _training_look(slices, plan, trainer, chosen),
+        "replicas": cluster.strategy.num_replicas_in_sync,
+        "id": state.id,
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    if not cluster.is_chief:
+        return Run(out, config, metrics, cluster.index)
+    writing = run_folder.writing(out, asked.overwrite, state.folder)
+    with reporter.stage(f"Writing {out}"), writing as beside:
+        trainer.classifier().save(beside / run_files.MODEL_FILE)
+        write_metadata(beside / run_files.MODEL_FILE, metadata)
+        run_folder.write_tables(
+            beside, slices, plan, result.probabilities, result.histories, result.decisions
+        )
+        if audited is not None:
+            if slices.manifest.is_anonymous and any(
+                record.scan for record in slices.manifest.records
+            ):
+                # Paths of files that cannot be read may name whoever they are of.
+                audited = replace(audited, problems=())
+            run_folder.write_json(beside / run_files.AUDIT_FILE, audited.to_dict())
+        run_folder.write_json(beside / run_files.METRICS_FILE, metrics)
+        content.write_run_card(beside, out.name, metadata, config, metrics, audited)
+        config["seconds"] = round(time.monotonic() - begin, 1)
+        run_folder.write_json(beside / run_files.CONFIG_FILE, config)
+    watch.finish(metrics, reporter.seconds)
+    return Run(out, config, metrics)
+
+
+def _identity(slices: SliceIndex, settings: FitSettings, asked: _Asked) -> dict[str, Any]:
+    """Gives what has to be the same for a fit to end with the same result."""
+    identity = {f"--{name.replace('_', '-')}": value for name, value in settings.to_dict().items()}
+    for name in ("positive", "target", "skip_invalid", "prevalence", "audit"):
+        identity[f"--{name.replace('_', '-')}"] = getattr(asked, name)
+    identity |= {f"{name} version": version for name, version in versions().items()}
+    identity["slices"] = slices.data_hash
+    names = "\n".join(
+        f"{name} {key}" for name, key in zip(slices.names, slices.hashes, strict=True)
+    )
+    identity["names and order of the slices"] = fingerprint({"names": names})[:32]
+    for name, weights in ((each.spec.name, each.weights) for each in settings.backbones):
+        if Path(weights).is_file():
+            with open(weights, "rb") as file:
+                digest = hashlib.file_digest(file, "blake2b").hexdigest()
+            identity[f"weights of {name}"] = digest[:32]
+    return identity
+
+
+def _asked_before(run: Path, given: _Asked, out: str | Path | None) -> _Asked:
+    """Gives what an checkpoint fit was asked for; what is given besides has to be the same."""
+    request = checkpoint.read_request(run)
+    if request is None:
+        raise OptionError(
+            f"--resume {run}: there is no {checkpoint.folder_of(run)} to go on with. A fit that "
+            "was stopped leaves one beside its run folder; begin one with hemorrhage-tf fit DATA "
+            f"--out {run}"
+        )
+    asked = request["asked"]
+    is_drawn = asked.pop("is_drawn")
+    before = asked["settings"]
+    differing = [
+        (name, before.get(name, "the default"), value)
+        for name, value in given.settings.items()
+        if json.loads(json.dumps(value)) != before.get(name, FitSettings.default(name))
+    ]
+    data = given.data
+    if isinstance(data, str | Path):
+        data = str(Path(data).resolve())
+    if isinstance(data, Manifest) or (asked["data"] is None and not is_drawn):
+        asked["data"] = data  # it was not kept
+    unsaid = vars(_Asked(settings=given.settings))
+    differing += [
+        (name, asked[name], value)
+        for name, value in vars(replace(given, data=data)).items()
+        if value not in (unsaid[name], asked[name])
+    ]
+    if out is not None and Path(out).resolve() != run.resolve():
+        differing.append(("out", str(run), out))
+    if differing:
+        lines = [f"  {name.replace('_', '-')}: {a} before, {b} now" for name, a, b in differing]
+        raise OptionError(
+            f"--resume {run}: was begun with something else:\n"
+            + "\n".join(lines)
+            + "\nLeave that out, or begin another fit with another --out"
+        )
+    if asked["data"] is None and not is_drawn:
+        raise OptionError(f"--resume {run}: name DATA again; its path was not kept")
+    return _Asked(**asked)
+
+
+def _finished(run: Path) -> Run | None:
+    """Gives the run where it is written, and removes what was checkpoint of it."""
+    if not run_files.is_run_folder(run):
+        return None
+    config = json.loads((run / run_files.CONFIG_FILE).read_text(encoding="utf-8"))
+    request = checkpoint.read_request(run)
+    if request is not None:
+        if request["id"] != config.get("id"):
+            return None  # it was to replace this run
+        shutil.rmtree(checkpoint.folder_of(run), ignore_errors=True)
+    metrics = json.loads((run / run_files.METRICS_FILE).read_text(encoding="utf-8"))
+    return Run(run, config, metrics)
+
+
+def _keep_within(cache_at: Path, limit: int | None, reporter: Reporter) -> None:
+    """Removes the features that were used longest ago where the cache is larger than it may be."""
+    pruned = cache_limits.prune(cache_at, limit)
+    if pruned.removed:
+        reporter.note(
+            f"The features that were used longest ago were removed from {cache_at} "
+            f"({format_size(pruned.bytes)}); --cache-limit says how much may be kept."
+        )
+
+
+def _without_data(settings: dict[str, Any]) -> dict[str, Any]:
+    """Fills in what suits the phantoms: the embedded backbone, frozen, with its own weights."""
+    return {"backbone": EMBEDDED_BACKBONE, **settings}
+
+
+def _settings(values: dict[str, Any]) -> FitSettings:
+    try:
+        return FitSettings(**values)
+    except TypeError as error:
+        accepted = ", ".join(FitSettings.__dataclass_fields__)
+        raise OptionError(f"unknown setting ({error}). Accepted: {accepted}") from None
+
+
+def _data_config(slices: SliceIndex) -> dict[str, Any]:
+    manifest = slices.manifest
+    records = manifest.records
+    return {
+        "root": None if manifest.root_is_named else str(manifest.root.resolve()),
+        "layout": manifest.layout,
+        "level": manifest.level,
+        "hash": slices.data_hash,
+        "slices": len(slices),
+        "in_hounsfield_units": int(slices.is_hounsfield.sum()),
+        "hemorrhage": int(slices.labels.sum()),
+        "groups": len(np.unique(slices.groups)),
+        "patients": len({record.patient for record in records if record.patient}),
+        "scans": len({record.scan for record in records if record.scan}),
+        "exact_duplicate_pairs": len(slices.exact_pairs),
+        "near_duplicate_pairs": len(slices.near_pairs),
+        "skipped": len(slices.skipped),
+    }
+
+
+def _model_input(slices: SliceIndex, settings: FitSettings) -> ModelInput:
+    pictures = int((~slices.is_hounsfield).sum())
+    if settings.window and pictures:
+        raise OptionError(
+            f"--window {','.join(settings.window)}: {pictures} of {len(slices)} slices are "
+            "pictures, which were windowed already; only Hounsfield units (DICOM, NIfTI) can be. "
+            "Leave --window or the pictures out"
+        )
+    window = window_for(slices.is_hounsfield, settings.window)
+    return ModelInput(settings.input_size, window, settings.canonical, settings.upright)
+
+
+def _warn_of_scan_labels(manifest: Manifest, reporter: Reporter) -> None:
+    if manifest.level == "scan":
+        reporter.warn(
+            "the labels are of whole scans: each slice is trained and tested with its scan's "
+            "label, though most slices of a scan with a hemorrhage show none. Figures count "
+            "slices; use such data with evaluate, which counts scans"
+        )
+
+
+def _note_duplicates(slices: SliceIndex, reporter: Reporter) -> None:
+    if slices.exact_pairs or slices.near_pairs:
+        reporter.note(
+            f"{len(slices.exact_pairs)} exact and {len(slices.near_pairs)} near-duplicate pairs "
+            "of slices are kept on one side of every split."
+        )
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What the trainings of a plan gave, fold by fold."""
+
+    probabilities: list[np.ndarray]
+    decisions: list[np.ndarray]
+    histories: list[list[Epoch]]
+    point: OperatingPoint
+    temperature: float
+
+
+def _train(
+    trainer: Trainer,
+    slices: SliceIndex,
+    plan: list[Fold],
+    settings: FitSettings,
+    reporter: Reporter,
+    state: checkpoint.Checkpoint,
+    watch: TrainingWatch,
+) -> _Result:
+    """Trains every fold, and on all slices last where there are several.
+
+    What an earlier process has finished is taken from it.
+
+    Temperature and operating point come from out-of-fold predictions: of a cross-validation those
+    of the other folds, of a single split those of a cross-validation of its training part.
+    """
+    raw: list[np.ndarray] = []
+    histories: list[list[Epoch]] = []
+    inner = _inner_folds(slices, plan, settings, reporter)
+    trainings = len(plan) + (len(plan) > 1) + len(inner)
+    advancing = reporter.progress("Training", trainings * trainer.epochs)
+    with explained_read_errors(), advancing as advance:
+        held_out = np.zeros(len(slices))
+
+        def train(
+            name: str, title: str, chosen: np.ndarray, test: np.ndarray, number: int = 0
+        ) -> tuple[np.ndarray, list[Epoch]]:
+            return _train_once(
+                *(trainer, slices, settings, state, watch, advance),
+                *(name, title, chosen, test, number),
+            )
+
+        for number, (chosen, test) in enumerate(inner):
+            title = f"calibration {number + 1}"
+            held_out[test] = train(f"inner-{number + 1}", title, chosen, test, number)[0]
+        for number, fold in enumerate(plan):
+            name = f"repeat-{fold.repeat}-fold-{fold.number}"
+            title = _training_name(fold, plan)
+            found, history = train(name, title, fold.train, fold.test, number)
+            raw.append(found)
+            histories.append(history)
+        if len(plan) > 1:
+            nothing = np.array([], np.int64)
+            _, history = train("all", "all slices", np.arange(len(slices)), nothing)
+            histories.append(history)
+
+    fit = _cross_fit(slices, plan, raw, inner, held_out, settings)
+    if fit.temperature != 1:
+        trainer.temper(fit.temperature)
+    if fit.point.note:
+        reporter.warn(f"--operating-point {settings.operating_point}: {fit.point.note}")
+    if len(plan) > 1:
+        probabilities = [fit.probabilities[fold.repeat - 1][fold.test] for fold in plan]
+        decisions = [fit.decisions[fold.repeat - 1][fold.test] for fold in plan]
+    else:
+        probabilities = [apply_temperature(raw[0], fit.temperature)]
+        decisions = [probabilities[0] >= fit.point.threshold]
+    return _Result(probabilities, decisions, histories, fit.point, fit.temperature)
+
+
+def _train_once(
+    trainer: Trainer,
+    slices: SliceIndex,
+    settings: FitSettings,
+    state: checkpoint.Checkpoint,
+    watch: TrainingWatch,
+    advance: Callable[[int], None],
+    name: str,
+    title: str,
+    chosen: np.ndarray,
+    test: np.ndarray,
+    number: int,
+) -> tuple[np.ndarray, list[Epoch]]:
+    """Trains one head, or takes what it gave from an earlier process that finished it."""
+    before = state.done(name)
+    if before is not None:
+        trainer.head = Head(*(before[each] for each in ("mean", "variance", "kernel", "bias")))
+        advance(trainer.epochs)
+        return before["probabilities"], before["history"]
+    part = make_part(slices, chosen, settings, settings.seed + number)
+    on_epoch = watch.training(title)
+    keep = partial(state.epoch_checkpoint, name)
+    found, history = trainer.train(part, test, advance, keep, on_epoch)
+    # Fine-tuned weights lie in the state after the last epoch, and are brought back from there.
+    if not settings.fine_tune_epochs or name.startswith(("inner", "repeat")):
+        head = trainer.head
+        state.finish(
+            name,
+            {
+                **{"mean": head.mean, "variance": head.variance},
+                **{"kernel": head.kernel, "bias": head.bias},
+                **{"probabilities": found, "history": history},
+            },
+        )
+    return found, history
+
+
+def _training_name(fold: Fold, plan: list[Fold]) -> str:
+    if len(plan) == 1:
+        return "training part"
+    repeats = max(each.repeat for each in plan)
+    return f"repeat {fold.repeat} fold {fold.number}" if repeats > 1 else f"fold {fold.number}"
+
+
+def _inner_folds(
+    slices: SliceIndex, plan: list[Fold], settings: FitSettings, reporter: Reporter
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Deals the training part of a single split into folds, where that is wanted and quick."""
+    kind, _ = parse_operating_point(settings.operating_point)
+    wanted = settings.calibration != "none" or kind != "threshold"
+    if len(plan) > 1 or not wanted or not settings.trains_quickly:
+        return []
+    train = plan[0].train
+    try:
+        dealt = splits.folds(slices.labels[train], slices.groups[train], INNER_FOLDS, settings.seed)
+    except DataError as error:
+        if kind != "threshold":
+            raise
+        reporter.note(f"Probabilities are not calibrated: {error}")
+        return []
+    return [(train[inner], train[test]) for inner, test in dealt]
+
+
+def _cross_fit(
+    slices: SliceIndex,
+    plan: list[Fold],
+    raw: list[np.ndarray],
+    inner: list[tuple[np.ndarray, np.ndarray]],
+    held_out: np.ndarray,
+    settings: FitSettings,
+) -> CrossFit:
+    calibrate = settings.calibration == "temperature"
+    labels, patients = slices.labels, _patients(slices)
+    if len(plan) > 1:
+        repeats = np.zeros((settings.repeats, len(slices)))
+        numbers = np.zeros((settings.repeats, len(slices)), np.int64)
+        for fold, found in zip(plan, raw, strict=True):
+            repeats[fold.repeat - 1, fold.test] = found
+            numbers[fold.repeat - 1, fold.test] = fold.number
+        calibrate &= settings.trains_quickly
+        return cross_fit(
+            labels, list(repeats), list(numbers), settings.operating_point, calibrate, patients
+        )
+    train = plan[0].train
+    if not inner:  # only a fixed threshold needs no predictions to be chosen on
+        point = choose(labels[plan[0].test], raw[0], settings.operating_point)
+        unseen = {"n_positive": 0, "n_negative": 0, "sensitivity": None, "specificity": None}
+        return CrossFit(1.0, replace(point, **unseen), [], [])
+    numbers = np.zeros(len(slices), np.int64)
+    for number, (_, test) in enumerate(inner):
+        numbers[test] = number
+    return cross_fit(
+        labels[train],
+        [held_out[train]],
+        [numbers[train]],
+        settings.operating_point,
+        calibrate,
+        None if patients is None else patients[train],
+    )
+
+
+def _training_look(
+    slices: SliceIndex, plan: list[Fold], trainer: Trainer, settings: FitSettings
+) -> dict[str, Any]:
+    """Sums up what the saved model was trained on, for `evaluate` to compare with."""
+    trained_on = np.arange(len(slices)) if len(plan) > 1 else plan[0].train
+    look = _look(slices, trained_on)
+    if not settings.fine_tune_epochs:
+        found = [dataset_shift.root_mean_square(rows) for rows in trainer.standardized(trained_on)]
+        distances = np.concatenate(found)
+        look["quantiles"] |= dataset_shift.look({FEATURE_DISTANCE: distances}, 0.0)["quantiles"]
+    return look
+
+
+def _check_operating_point(settings: FitSettings) -> None:
+    kind, _ = parse_operating_point(settings.operating_point)
+    if kind != "threshold" and not settings.folds and not settings.trains_quickly:
+        raise OptionError(
+            f"--operating-point {settings.operating_point}: is chosen on out-of-fold predictions, "
+            "which a single split with fine-tuning or without the feature cache does not have. Add "
+            "--folds 5, or give threshold=0.5"
+        )
+
+
+def _metrics(
+    slices: SliceIndex,
+    plan: list[Fold],
+    result: _Result,
+    settings: FitSettings,
+    prevalence: float | None,
+) -> dict[str, Any]:
+    patients = _patients(slices)
+    threshold = result.point.threshold
+    if not settings.folds:
+        test = plan[0].test
+        figures = {
+            "evaluated_on": f"the test part, {len(test)} of {len(slices)} slices",
+            **binary_metrics(
+                slices.labels[test],
+                result.probabilities,
+                threshold,
+                groups=None if patients is None else patients[test],
+                prevalence=prevalence,
+                seed=settings.seed,
+            ),
+        }
+    else:
+        repeats = np.full((settings.repeats, len(slices)), np.nan)
+        decisions = np.zeros((settings.repeats, len(slices)), bool)
+        for fold, found, called in zip(plan, result.probabilities, result.decisions, strict=True):
+            repeats[fold.repeat - 1, fold.test] = found
+            decisions[fold.repeat - 1, fold.test] = called
+        times = f", {settings.repeats} times" if settings.repeats > 1 else ""
+        on = f"all {len(slices)} slices, out of fold ({settings.folds} folds{times})"
+        figures = {
+            "evaluated_on": on,
+            **binary_metrics(
+                slices.labels,
+                list(repeats),
+                threshold,
+                decisions=list(decisions),
+                groups=patients,
+                prevalence=prevalence,
+                seed=settings.seed,
+            ),
+        }
+    figures["operating_point"] = result.point.to_dict()
+    figures["temperature"] = result.temperature
+    figures["leaks"] = [leak for fold in plan for leak in fold.leaks]
+    return figures

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from hemorrhage_tf.core.event_log import EventLog
+from hemorrhage_tf.core.progress import Reporter, report_progress
+from hemorrhage_tf.core.signals import handle_signals
+
+
+def test_notes_and_warnings_go_to_standard_error_unless_quiet(capsys):
+    for quiet in (False, True):
+        Reporter(quiet).note("a [note]")
+        Reporter(quiet).warn("careful")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == ["a [note]", "Warning: careful"]
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("hemorrhage_tf.core.progress.monotonic", clock)
+    return clock
+
+
+class TestWithoutATerminal:
+    def test_short_work_shows_nothing(self, capsys, clock):
+        reporter = Reporter()
+        with reporter.progress("Short", 2) as advance, reporter.stage("Stage"):
+            clock.now = 29
+            advance(1)
+            advance(1)
+        assert capsys.readouterr().err == ""
+
+    def test_long_work_shows_a_line_every_half_minute(self, capsys, clock):
+        with Reporter().progress("Computing resnet152 features", 68000) as advance:
+            for second in range(1, 171):
+                clock.now = float(second)
+                advance(400)
+        assert capsys.readouterr().err.splitlines() == [
+            "Computing resnet152 features: 12,000 of 68,000, 2 min left",
+            "Computing resnet152 features: 24,000 of 68,000, 2 min left",
+            "Computing resnet152 features: 36,000 of 68,000, 80 s left",
+            "Computing resnet152 features: 48,000 of 68,000, 50 s left",
+            "Computing resnet152 features: 60,000 of 68,000, 20 s left",
+            "Computing resnet152 features: 68,000 of 68,000, took 3 min",
+        ]
+
+    @pytest.mark.parametrize(
+        ("seconds", "said"),
+        [
+            (59, "59 s"),
+            (3540, "59 min"),
+            (3600, "60 min"),
+            (86340, "23 h 59 min"),
+            (100000, "27 h 47 min"),
+        ],
+    )
+    def test_times_left_in_two_units_at_most(self, capsys, clock, seconds, said):
+        with pytest.raises(KeyError), Reporter().progress("Work", 2) as advance:
+            clock.now = float(seconds)
+            advance(1)
+            raise KeyError
+        assert capsys.readouterr().err == f"Work: 1 of 2, {said} left\n"
+
+    def test_a_long_stage_says_how_long_it_took(self, capsys, clock):
+        with Reporter().stage("Importing TensorFlow"):
+            clock.now = 95.0
+        assert capsys.readouterr().err == "Importing TensorFlow: took 2 min\n"
+
+    def test_quiet_shows_nothing(self, capsys, clock):
+        with Reporter(quiet=True).progress("Work", 2) as advance:
+            clock.now = 60.0
+            advance(1)
+        assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_shows_a_bar_once_work_has_lasted(capsys, clock, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # by which rich takes anything for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    for name, lasts in (("Short", 0.5), ("Long", 1.5)):
+        clock.now = 0.0
+        with Reporter().progress(name, 2) as advance:
+            clock.now = lasts
+            advance(2)
+        shown = capsys.readouterr().err
+        assert ("2/2" in shown) == (name == "Long")
+
+
+class TestLog:
+    @pytest.fixture
+    def events(self, tmp_path):
+        log = EventLog(tmp_path / "log.jsonl", "fit", {})
+        yield lambda: [json.loads(line) for line in log.path.read_text().splitlines()[1:]], log
+        log.close()
+
+    def test_stages_progress_notes_and_warnings(self, events, clock):
+        read, log = events
+        reporter = Reporter(quiet=True, log=log)
+        with reporter.progress("Reading", 50) as advance:
+            for second in range(1, 26):
+                clock.now = float(second)
+                advance(2)
+        with reporter.stage("Writing"):
+            clock.now = 26.5
+        reporter.note("a note")
+        reporter.warn("careful", names=": P07")
+        reporter.event("features", cached=3, computed=4)
+        kept = ("event", "stage", "count", "total", "seconds", "text", "cached", "computed")
+        assert [[line[name] for name in kept if name in line] for line in read()] == [
+            ["stage_begin", "Reading", 50],
+            ["progress", "Reading", 20, 50, 10.0],
+            ["progress", "Reading", 40, 50, 20.0],
+            ["stage_end", "Reading", 50, 50, 25.0],
+            ["stage_begin", "Writing"],
+            ["stage_end", "Writing", 1.5],
+            ["note", "a note"],
+            ["warning", "careful"],
+            ["features", 3, 4],
+        ]
+        assert reporter.seconds == {"Reading": 25.0, "Writing": 1.5}
+
+    def test_a_stage_that_fails_ends_too(self, events):
+        read, log = events
+        with pytest.raises(KeyError), Reporter(quiet=True, log=log).progress("Work", 2) as advance:
+            advance(1)
+            raise KeyError
+        (_, end) = read()
+        assert (end["event"], end["count"], end["total"]) == ("stage_end", 1, 2)
+
+    def test_a_log_that_cannot_be_written_is_warned_of_once(self, events, capsys, monkeypatch):
+        read, log = events
+
+        def write(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        reporter = Reporter(log=log)
+        monkeypatch.setattr("hemorrhage_tf.core.event_log.os.write", write)
+        reporter.note("first")
+        reporter.note("second")
+        monkeypatch.undo()
+        reporter.note("third")
+        said = capsys.readouterr().err.splitlines()
+        assert [said[0], *said[2:]] == ["first", "second", "third"]
+        assert said[1].startswith("Warning: --log-json") and "No space left" in said[1]
+        assert [line["text"] for line in read()] == ["third"]
+
+    def test_how_a_verb_ended_is_logged(self, tmp_path):
+        path = tmp_path / "log.jsonl"
+        for error in (ValueError("P07"), KeyboardInterrupt()):
+            with (
+                pytest.raises(type(error)),
+                report_progress("fit", {}, path, quiet=True) as reporter,
+            ):
+                reporter.note("begun")
+                raise error
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        names = [line["event"] for line in lines]
+        assert names == ["start", "note", "error", "start", "note", "stopped"]
+        assert (lines[2]["error"], lines[2]["message"]) == ("ValueError", None)
+        assert lines[5]["signal"] == "SIGINT"
+
+
+@pytest.fixture
+def ctrl_c_is_heard():
+    """Undoes what a shell that runs the tests in the background may have told them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
+def test_a_swallowed_ctrl_c_is_raised_again_at_the_next_step():
+    reporter = Reporter(quiet=True)
+    with pytest.raises(KeyboardInterrupt), handle_signals():
+        with reporter.progress("Work", 2) as advance:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:  # as a callback of TensorFlow's may do
+                swallowed = True
+            assert swallowed
+            advance(1)
+            raise AssertionError("the work went on")
+    with reporter.progress("The next work", 1) as advance:
+        advance(1)
+
+
+def test_tensorflow_is_imported_without_its_log_lines():
+    code = "from hemorrhage_tf.report_progress import import_tensorflow; import_tensorflow()"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "; print('ok')"], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("ok\n", "")
+
+
+def test_what_a_failing_tensorflow_import_says_is_shown():
+    code = """
+import os, sys
+from hemorrhage_tf.report_progress import import_tensorflow
+class Broken:
+    def find_spec(self, name, *_):
+        if name == "tensorflow":
+            os.write(2, b"the reason")
+            raise ImportError("no tensorflow")
+sys.meta_path.insert(0, Broken())
+import_tensorflow()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "the reason" in done.stderr and "no tensorflow" in done.stderr

@@ -1,0 +1,526 @@
+import ast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from hemorrhage_tf.imaging import head_crop as module
+from hemorrhage_tf.imaging.head_crop import (
+    canonical,
+    cut,
+    find_head,
+    gray_levels,
+    pixels_of,
+    tissue_level,
+)
+from hemorrhage_tf.imaging.readers import read_slice
+from hemorrhage_tf.imaging.windows import Window
+
+SIZE = 256
+CELL = SIZE // 64
+AIR = -1000
+CENTER, LENGTH, WIDTH = (118, 131), 85, 66
+
+rows, columns = np.mgrid[:SIZE, :SIZE]
+
+
+def head_in_hu(center=CENTER, length=LENGTH, width=WIDTH, size=SIZE):
+    """A head seen from its feet, the back of it, which is wider, below; and where its skull is."""
+    y, x = np.mgrid[:size, :size]
+    v = (y - center[0]) / length
+    u = (x - center[1]) / (width * (1 + 0.12 * v))
+    radius = np.hypot(u, v)
+    hounsfield = np.full((size, size), AIR, np.float32)
+    hounsfield[radius < 1.05] = -60  # scalp
+    hounsfield[radius < 1] = 900
+    hounsfield[radius < 0.9] = 35
+    for side in (-0.12, 0.12):
+        hounsfield[np.hypot((u - side) / 0.07, (v + 0.05) / 0.25) < 1] = 5
+    noise = np.random.default_rng(0).normal(0, 4, hounsfield.shape)
+    return (hounsfield + noise).astype(np.float32), (radius < 1) & (radius >= 0.9)
+
+
+def arc(center, radius, thickness, below):
+    distance = np.hypot(rows - center[0], columns - center[1])
+    return (abs(distance - radius) < thickness / 2) & (rows > below)
+
+
+HEAD, SKULL = head_in_hu()
+SOLID = HEAD > -300  # the head with its scalp
+BOTTOM = int(np.nonzero(SOLID.any(axis=1))[0].max())
+COUCH = arc((BOTTOM - 400 + 24, 131), 400, 6, 0) & ~SOLID
+# Lies against the back of the head, as a headrest does.
+HEADREST = arc((BOTTOM - 110 + 1, 131), 110, 3, 120) & ~SOLID
+
+
+def letters():
+    picture = Image.new("L", (SIZE, SIZE))
+    draw = ImageDraw.Draw(picture)
+    for place, text in (((3, 2), "R 12:30"), ((200, 2), "P 120"), ((3, 240), "40/80 HU")):
+        draw.text(place, text, fill=255)
+    return np.asarray(picture) > 128
+
+
+LETTERS = letters()
+
+
+def display_image(hounsfield):
+    return Window(40, 80).apply(hounsfield).round().astype(np.uint8)
+
+
+def scan():
+    """The head on its couch, in HU."""
+    hounsfield = HEAD.copy()
+    hounsfield[COUCH | HEADREST] = 150
+    return hounsfield
+
+
+def screenshot(background=0):
+    """The same through the brain window, with letters in the corners."""
+    pixels = np.maximum(display_image(scan()), np.uint8(background))
+    pixels[LETTERS] = 255
+    return pixels
+
+
+SLICES = {"hu": scan(), "picture": screenshot(), "gray background": screenshot(30)}
+by_slice = pytest.mark.parametrize("pixels", SLICES.values(), ids=SLICES)
+
+
+def kept_in(pixels, head):
+    """Where the slice is left as it was, in the slice's own frame."""
+    air = 0 if pixels.dtype == np.uint8 else AIR
+    height, width = pixels.shape[:2]
+    # In a frame so large that the square fits in, whatever hangs over the slice's edge.
+    margin = head.side
+    frame = np.full((height + 2 * margin, width + 2 * margin, *pixels.shape[2:]), air, pixels.dtype)
+    top, left = head.top + margin, head.left + margin
+    frame[top : top + head.side, left : left + head.side] = np.rot90(cut(pixels, head), -head.turns)
+    inside = frame[margin : margin + height, margin : margin + width]
+    changed = inside != pixels
+    assert (inside[changed] == air).all(), "a pixel is neither the slice's nor air"
+    inside[...] = air
+    assert (frame == air).all(), "what lies beyond the slice is not air"
+    return ~changed if pixels.ndim == 2 else ~changed.any(axis=-1)
+
+
+def padded(pixels):
+    """The whole slice in the middle of a square."""
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    around = [((side - n + 1) // 2, (side - n) // 2) for n in (height, width)]
+    air = 0 if pixels.dtype == np.uint8 else AIR
+    return np.pad(pixels, around + [(0, 0)] * (pixels.ndim - 2), constant_values=air)
+
+
+def box_of(head):
+    """Top, left, bottom and right of the square."""
+    return np.array([head.top, head.left, head.top + head.side, head.left + head.side])
+
+
+def pasted(pixels, size, top, left, air):
+    sheet = np.full((size, size), air, pixels.dtype)
+    sheet[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return sheet
+
+
+class TestTheHeadIsCutOut:
+    @by_slice
+    def test_square_around_the_skull_with_a_margin(self, pixels):
+        head = find_head(pixels)
+        assert head.is_found
+        assert canonical(pixels).shape == (head.side, head.side)
+        top, left, bottom, right = box_of(head)
+        ys, xs = np.nonzero(SKULL)
+        longer = ys.max() + 1 - ys.min()
+        assert longer * 1.01 <= head.side <= longer * 1.1 + 2 * CELL
+        # The head is in the middle.
+        assert abs((top + bottom) - (ys.min() + ys.max() + 1)) <= 2 * CELL
+        assert abs((left + right) - (xs.min() + xs.max() + 1)) <= 2 * CELL
+
+    @by_slice
+    def test_skull_and_brain_are_kept(self, pixels):
+        kept = kept_in(pixels, find_head(pixels))
+        inside = ndimage.binary_fill_holes(SKULL)
+        assert kept[SKULL].mean() > 0.99
+        assert kept[inside & ~SKULL].all()
+
+    @by_slice
+    def test_couch_headrest_and_letters_are_gone(self, pixels):
+        kept = kept_in(pixels, find_head(pixels)) & (gray_levels(pixels) > 0)
+        far = ndimage.distance_transform_edt(~SOLID) > 3 * CELL
+        assert not (kept & far).any()
+        assert not (kept & (COUCH | LETTERS)).any()
+
+    def test_in_hu_only_where_it_touches_is_anything_of_the_headrest_left(self):
+        kept = kept_in(SLICES["hu"], find_head(SLICES["hu"]))
+        assert kept[HEADREST].mean() < 0.1
+
+    @pytest.mark.parametrize("side", [-1, 1])
+    def test_in_hu_the_shell_that_an_ear_touches_is_gone(self, side):
+        shell = (abs(columns - (131 + side * 80)) < 2) & (rows > 60)
+        ear = (abs(rows - 120) < 6) & (abs(columns - (131 + side * 72)) < 8) & ~SOLID & ~shell
+        hounsfield = HEAD.copy()
+        hounsfield[shell] = 200
+        hounsfield[ear] = 30
+        kept = kept_in(hounsfield, find_head(hounsfield))
+        assert kept[shell].mean() < 0.1
+        assert kept[SKULL].mean() > 0.99
+
+    def test_a_picture_is_cut_as_its_hounsfield_units_are(self):
+        hounsfield, pixels = SLICES["hu"], SLICES["picture"]
+        difference = box_of(find_head(hounsfield)) - box_of(find_head(pixels))
+        assert abs(difference).max() <= 1.5 * CELL
+
+    @pytest.mark.parametrize("background", [10, 30, 50, 80])
+    def test_gray_background_changes_little(self, background):
+        plain, gray = (find_head(screenshot(level)) for level in (0, background))
+        assert gray.is_found
+        assert abs(box_of(plain) - box_of(gray)).max() <= 2
+
+    @by_slice
+    def test_a_second_time_changes_little(self, pixels):
+        once = canonical(pixels)
+        head = find_head(once)
+        assert head.is_found
+        assert abs(box_of(head) - [0, 0, len(once), len(once)]).max() <= CELL
+        # What falls away are a few pixels at the edge, besides a rim of background.
+        lost = ~kept_in(once, head) & (gray_levels(once) > 30)
+        assert lost.mean() < 0.01
+
+    def test_colors_are_cut_as_their_brightest_channel(self):
+        gray = SLICES["picture"]
+        tinted = np.stack([gray // 2, gray, gray // 4 * 3], axis=-1)
+        made = canonical(tinted)
+        assert made.shape == (*canonical(gray).shape, 3)
+        np.testing.assert_array_equal(made[..., 1], canonical(gray))
+        np.testing.assert_array_equal(made[..., 0], canonical(gray) // 2)
+
+    @by_slice
+    def test_cut_off_head_stays_in_the_middle_of_air(self, pixels):
+        part = pixels[60:, 90:]
+        head = find_head(part)
+        assert head.is_found
+        assert head.top < 0 and head.left < 0
+        made = canonical(part)
+        assert made.shape == (head.side, head.side)
+        assert (made[: -head.top] == (0 if part.dtype == np.uint8 else AIR)).all()
+        assert kept_in(part, head)[SKULL[60:, 90:]].mean() > 0.98
+
+    @by_slice
+    def test_input_is_left_and_type_is_kept(self, pixels):
+        before = pixels.copy()
+        made = canonical(pixels, upright=True)
+        made += 1
+        np.testing.assert_array_equal(pixels, before)
+        assert made.dtype == pixels.dtype
+
+    def test_small_head_near_the_vertex_is_found(self):
+        hounsfield, _ = head_in_hu(length=26, width=24)
+        for pixels in (hounsfield, display_image(hounsfield)):
+            head = find_head(pixels)
+            assert head.is_found
+            assert abs(head.side - 2 * 26) <= 2 * CELL
+
+
+class TestEquivariance:
+    @pytest.mark.parametrize("kind", ["hu", "picture"])
+    @given(down=st.integers(-6, 11), right=st.integers(-11, 11))
+    @settings(max_examples=15, deadline=None)
+    def test_moved_by_whole_cells_gives_the_same_pixels(self, kind, down, right):
+        pixels = HEAD if kind == "hu" else display_image(HEAD)
+        moved = np.roll(pixels, (down * CELL, right * CELL), axis=(0, 1))
+        np.testing.assert_array_equal(canonical(moved), canonical(pixels))
+        shift = np.array([down, right, down, right]) * CELL
+        np.testing.assert_array_equal(box_of(find_head(moved)) - box_of(find_head(pixels)), shift)
+
+    @by_slice
+    @given(down=st.integers(-25, 1), right=st.integers(-30, 30))
+    @settings(max_examples=15, deadline=None)
+    def test_moved_by_pixels_moves_the_square_with_it(self, pixels, down, right):
+        moved = np.roll(pixels, (down, right), axis=(0, 1))
+        shift = np.array([down, right, down, right])
+        difference = box_of(find_head(moved)) - box_of(find_head(pixels)) - shift
+        assert abs(difference).max() <= 2 * CELL
+
+    @by_slice
+    @pytest.mark.parametrize("times", [2, 3])
+    def test_scaled_up_gives_the_same_square_scaled_up(self, pixels, times):
+        large = find_head(np.kron(pixels, np.ones((times, times), pixels.dtype)))
+        assert large.cell == times * CELL
+        # The margin is rounded to whole pixels.
+        assert abs(box_of(large) - times * box_of(find_head(pixels))).max() <= 2 * times
+
+    @pytest.mark.parametrize("size", [64, 100, 181, 300, 400])
+    def test_resized_gives_the_same_square_resized(self, size):
+        pixels = SLICES["picture"]
+        resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BOX)
+        box = box_of(find_head(np.asarray(resized))) * SIZE / size
+        assert abs(box - box_of(find_head(pixels))).max() <= 2 * CELL * max(1, SIZE / size)
+
+    @pytest.mark.parametrize("name", ["hu", "picture"])
+    @pytest.mark.parametrize(("size", "top", "left"), [(260, 1, 3), (300, 44, 0), (400, 70, 100)])
+    def test_padded_with_air_finds_the_same_head(self, name, size, top, left):
+        pixels = SLICES[name]
+        air = 0 if name == "picture" else AIR
+        head = find_head(pasted(pixels, size, top, left, air))
+        difference = box_of(head) - box_of(find_head(pixels)) - [top, left, top, left]
+        assert abs(difference).max() <= 2 * head.cell
+
+
+class TestUpright:
+    @by_slice
+    @pytest.mark.parametrize("turned", [1, 3])
+    def test_sideways_head_is_turned_back(self, pixels, turned):
+        sideways = np.rot90(pixels, turned)
+        head = find_head(sideways, upright=True)
+        assert head.turns == 4 - turned
+        made, expected = canonical(sideways, upright=True), canonical(pixels)
+        assert abs(len(made) - len(expected)) <= CELL
+        # Skull and brain lie where they did, but for the grid's cells.
+        bright = [ndimage.center_of_mass(gray_levels(each) == 255) for each in (made, expected)]
+        np.testing.assert_allclose(*bright, atol=1.5 * CELL)
+        side = min(len(made), len(expected))
+        both = gray_levels(made)[:side, :side], gray_levels(expected)[:side, :side]
+        assert np.corrcoef(both[0].ravel(), both[1].ravel())[0, 1] > 0.6
+
+    @by_slice
+    @pytest.mark.parametrize("turned", [1, 3])
+    def test_not_without_being_asked(self, pixels, turned):
+        sideways = np.rot90(pixels, turned)
+        head = find_head(sideways)
+        assert head.turns == 0
+        ys, xs = np.nonzero(gray_levels(canonical(sideways)) > 200)
+        assert np.ptp(xs) > 1.15 * np.ptp(ys)
+
+    @by_slice
+    @pytest.mark.parametrize("turned", [0, 2])
+    def test_head_that_stands_is_left(self, pixels, turned):
+        standing = np.rot90(pixels, turned)
+        assert find_head(standing, upright=True).turns == 0
+        np.testing.assert_array_equal(canonical(standing, upright=True), canonical(standing))
+
+    def test_head_as_wide_as_long_is_left(self):
+        hounsfield, _ = head_in_hu(length=75, width=75)
+        assert find_head(hounsfield, upright=True).turns == 0
+        assert find_head(np.rot90(hounsfield), upright=True).turns == 0
+
+    def test_turned_pixels_are_those_of_the_square(self):
+        sideways = np.rot90(SLICES["picture"])
+        np.testing.assert_array_equal(
+            canonical(sideways, upright=True), np.rot90(canonical(sideways), 3)
+        )
+
+
+def noise(shape, low, high):
+    return np.random.default_rng(0).integers(low, high, shape, np.uint8)
+
+
+def stripes(shape):
+    pixels = np.zeros(shape, np.uint8)
+    pixels[::8] = 255
+    return pixels
+
+
+SHAPES = [(1, 1), (1, 500), (500, 1), (3, 7), (64, 64), (65, 40), (512, 300), (257, 511)]
+
+
+class TestNoHead:
+    @pytest.mark.parametrize("shape", SHAPES)
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda shape: np.zeros(shape, np.uint8),
+            lambda shape: np.full(shape, 255, np.uint8),
+            lambda shape: np.full((*shape, 3), 77, np.uint8),
+            lambda shape: stripes(shape),
+            lambda shape: np.full(shape, AIR, np.float32),
+            lambda shape: np.full(shape, -301, np.float32),
+            lambda shape: np.random.default_rng(0).normal(AIR, 50, shape).astype(np.float32),
+        ],
+        ids=["black", "white", "gray rgb", "stripes", "air", "lung", "noisy air"],
+    )
+    def test_the_whole_slice_in_a_square(self, make, shape):
+        pixels = make(shape)
+        head = find_head(pixels, upright=True)
+        assert not head.is_found
+        assert head.turns == 0
+        made = canonical(pixels, upright=True)
+        assert made.dtype == pixels.dtype
+        np.testing.assert_array_equal(made, padded(pixels))
+
+    def test_letters_alone_are_no_head(self):
+        pixels = np.where(LETTERS, 255, 0).astype(np.uint8)
+        np.testing.assert_array_equal(canonical(pixels), pixels)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    def test_couch_alone_is_no_head(self, dtype):
+        empty = np.full((SIZE, SIZE), AIR, np.float32)
+        empty[COUCH | HEADREST] = 150
+        pixels = empty if dtype == np.float32 else display_image(empty)
+        np.testing.assert_array_equal(canonical(pixels), pixels)
+
+    # Eroding a slice that is tissue from edge to edge once never came to an end.
+    @pytest.mark.parametrize("shape", [shape for shape in SHAPES if min(shape) >= 64])
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda shape: noise(shape, 0, 256),
+            lambda shape: noise(shape, 100, 120),
+            lambda shape: noise((*shape, 3), 0, 256),
+            lambda shape: np.where(np.arange(shape[1]) < 3, 0, noise(shape, 190, 200)),
+            lambda shape: np.full(shape, 40, np.float32),
+            lambda shape: np.full(shape, 3000, np.float32),
+            lambda shape: noise(shape, 0, 80).astype(np.float32),
+        ],
+        ids=["noise", "faint noise", "color noise", "bright", "brain", "bone", "noisy brain"],
+    )
+    def test_nothing_is_lost_of_a_slice_that_is_tissue_all_over(self, make, shape):
+        pixels = make(shape)
+        pixels = pixels if pixels.dtype == np.float32 else pixels.astype(np.uint8)
+        made = canonical(pixels, upright=True)
+        assert made.shape[0] == made.shape[1] <= max(shape) * 1.07
+        head = find_head(pixels, upright=True)
+        assert kept_in(pixels, head).mean() > 0.98
+
+
+class TestAnySlice:
+    @given(
+        pixels=st.one_of(
+            arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=20)),
+            arrays(np.uint8, st.tuples(*[st.integers(1, 12)] * 2, st.just(3))),
+            arrays(
+                np.float32,
+                array_shapes(min_dims=2, max_dims=2, max_side=20),
+                elements=st.floats(-32768, 32767, width=32),
+            ),
+        ),
+        upright=st.booleans(),
+    )
+    @settings(deadline=None)
+    def test_gives_a_square_of_the_slice_and_air(self, pixels, upright):
+        self.check(pixels, upright)
+
+    @given(
+        height=st.integers(1, 300),
+        width=st.integers(1, 300),
+        seed=st.integers(0, 2**32 - 1),
+        smooth=st.sampled_from([0, 1, 4, 12]),
+        is_display_image=st.booleans(),
+        upright=st.booleans(),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_blobs_of_every_size(self, height, width, seed, smooth, is_display_image, upright):
+        blobs = np.random.default_rng(seed).normal(0, 1, (height, width))
+        blobs = ndimage.gaussian_filter(blobs, smooth, mode="wrap")
+        blobs = (blobs / max(np.std(blobs), 1e-6)).clip(-3, 3)
+        pixels = (128 + 42 * blobs).astype(np.uint8) if is_display_image else 400 * blobs - 300
+        self.check(pixels if is_display_image else pixels.astype(np.float32), upright)
+
+    def check(self, pixels, upright):
+        before = pixels.copy()
+        made = canonical(pixels, upright)
+        np.testing.assert_array_equal(pixels, before)
+        head = find_head(pixels, upright)
+        assert made.dtype == pixels.dtype
+        assert made.shape == (head.side, head.side, *pixels.shape[2:])
+        kept = kept_in(pixels, head)
+        if not head.is_found:
+            np.testing.assert_array_equal(made, padded(pixels))
+        assert head.turns in ((0, 1, 3) if upright else (0,))
+        assert kept.any() or (pixels == (0 if pixels.dtype == np.uint8 else AIR)).any()
+
+
+class TestGrayLevels:
+    def test_hounsfield_units_through_the_brain_window(self):
+        hounsfield = np.array([[-1000, -1, 0, 20], [40, 80, 81, 3000]], np.float32)
+        gray = gray_levels(hounsfield)
+        assert gray.dtype == np.uint8
+        assert gray.tolist() == [[0, 0, 0, 63], [127, 255, 255, 255]]
+
+    def test_gray_is_left_and_colors_give_their_brightest_channel(self):
+        rgb = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+        np.testing.assert_array_equal(gray_levels(rgb[..., 0]), rgb[..., 0])
+        np.testing.assert_array_equal(gray_levels(rgb), np.sort(rgb, axis=-1)[..., -1])
+
+
+class TestTissueLevel:
+    @given(gray=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=15)))
+    def test_lies_five_sixteenths_above_the_dark(self, gray):
+        ordered = [int(level) for level in np.sort(gray.ravel())]
+        # The levels that 5 % and 98 % of the pixels do not surpass.
+        dark, bright = (ordered[-(-per * len(ordered) // 100) - 1] for per in (5, 98))
+        assert tissue_level(gray) == dark + 5 * (bright - dark) // 16
+
+    def test_lies_between_background_and_brain(self):
+        assert 30 < tissue_level(SLICES["gray background"]) < 112
+        assert 0 < tissue_level(SLICES["picture"]) < 112
+
+
+class TestPixelsOf:
+    @given(cells=arrays(bool, array_shapes(min_dims=2, max_dims=2)), cell=st.integers(1, 4))
+    def test_each_cell_is_a_square_of_pixels(self, cells, cell):
+        shape = cells.shape[0] * cell - cell // 2, cells.shape[1] * cell - cell + 1
+        spread = pixels_of(cells, cell, shape)
+        assert spread.shape == shape
+        for (row, column), flag in np.ndenumerate(spread):
+            assert flag == cells[row // cell, column // cell]
+
+
+def test_the_file_needs_numpy_and_the_standard_library_only():
+    # The edge example runs this very file on devices that have neither TensorFlow nor the package.
+    with open(module.__file__, encoding="utf-8") as file:
+        tree = ast.parse(file.read())
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Name):
+            assert node.id not in ("__import__", "importlib")
+    assert imported == {"__future__", "dataclasses", "functools", "numpy"}
+
+
+@pytest.mark.real_data
+class TestRealSlices:
+    def test_every_picture_has_a_head(self, shared):
+        paths = sorted((shared / "head_ct" / "head_ct").glob("*.png"))
+        assert len(paths) == 200
+        for path in paths:
+            pixels = read_slice(path)
+            head = find_head(pixels)
+            assert head.is_found, path.name
+            kept = kept_in(pixels, head)
+            # Most of what shows skull or brain is kept.
+            bright = gray_levels(pixels) > 60
+            assert (kept & bright).sum() > 0.8 * bright.sum(), path.name
+
+    def test_every_slice_of_a_scan_loses_its_holder_and_keeps_its_skull(self, shared):
+        paths = sorted((shared / "ct" / "ge_series").glob("*.dcm"))
+        assert len(paths) == 28
+        for path in paths:
+            hounsfield = read_slice(path)
+            head = find_head(hounsfield)
+            assert head.is_found, path.name
+            dense = hounsfield > -300
+            kept = kept_in(hounsfield, head) & dense
+            anatomy = largest_body(dense)
+            holder = dense & ~anatomy
+            assert (kept & holder).sum() < 0.01 * kept.sum(), path.name
+            assert (kept & holder).sum() < 0.2 * holder.sum(), path.name
+            skull = anatomy & (hounsfield > 300)
+            assert (kept & skull).sum() > 0.97 * skull.sum(), path.name
+
+
+def largest_body(dense, radius=6):
+    """The thickest body in a slice: opened with a square, the largest part, grown back."""
+    size = 2 * radius + 1
+    inner = ndimage.minimum_filter(ndimage.binary_fill_holes(dense), size)
+    parts, _ = ndimage.label(inner)
+    largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    return ndimage.maximum_filter(largest, size) & dense

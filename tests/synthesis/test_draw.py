@@ -1,0 +1,273 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.synthesis import MIMICS, SUBTYPES, draw_phantom, draw_phantom_scan
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """The same 60 heads without and with a hemorrhage."""
+    return [
+        tuple(draw_phantom(7, index, label, size=SIZE) for label in (0, 1)) for index in range(60)
+    ]
+
+
+@pytest.fixture(scope="module")
+def of_subtype():
+    return {
+        name: [draw_phantom(8, index, 1, size=SIZE, subtype=name) for index in range(12)]
+        for name in SUBTYPES
+    }
+
+
+@pytest.fixture(scope="module")
+def scans():
+    return [draw_phantom_scan(4, index, size=64) for index in range(12)]
+
+
+class TestDrawPhantom:
+    @pytest.mark.parametrize("size", [64, 224, 512])
+    def test_shapes_and_types(self, size):
+        phantom = draw_phantom(0, 1, size=size)
+        assert phantom.hounsfield.shape == phantom.blood.shape == phantom.bright.shape
+        assert phantom.hounsfield.shape == (size, size)
+        assert phantom.hounsfield.dtype == np.float32 and phantom.blood.dtype == np.uint8
+        assert phantom.bright.dtype == bool
+        assert (phantom.hounsfield == np.rint(phantom.hounsfield)).all()
+        assert phantom.hounsfield.min() >= -1024  # as a 12-bit scanner has it
+
+    @pytest.mark.parametrize("label", [0, 1])
+    def test_same_arguments_same_bytes(self, label):
+        first, second = (draw_phantom(5, 3, label, size=SIZE) for _ in range(2))
+        assert first.hounsfield.tobytes() == second.hounsfield.tobytes()
+        assert first.blood.tobytes() == second.blood.tobytes()
+        assert (first.subtypes, first.mimics) == (second.subtypes, second.mimics)
+
+    def test_seed_index_and_label_each_change_it(self):
+        arguments = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+        drawn = [draw_phantom(*each, size=SIZE) for each in arguments]
+        assert len({phantom.hounsfield.tobytes() for phantom in drawn}) == 4
+
+    def test_every_second_one_has_a_hemorrhage(self):
+        assert [draw_phantom(0, index, size=64).label for index in range(4)] == [0, 1, 0, 1]
+
+    def test_the_label_says_whether_there_is_blood(self, pairs):
+        for without, with_blood in pairs:
+            assert without.label == 0 and not without.mask().any() and without.subtypes == ()
+            assert with_blood.label == 1 and with_blood.mask().any() and with_blood.subtypes
+
+    def test_only_the_blood_tells_the_label(self, pairs):
+        for without, with_blood in pairs:
+            assert without.level == with_blood.level
+            assert (without.pixel, without.thickness) == (with_blood.pixel, with_blood.thickness)
+            # Around the head nothing differs: air, couch, noise.
+            # Motion and kernel spread a trace.
+            head = ndimage.binary_dilation(without.hounsfield > -300, iterations=3)
+            head |= with_blood.hounsfield > -300
+            same = without.hounsfield[~head] == with_blood.hounsfield[~head]
+            assert same.mean() > 0.99
+
+    def test_mimics_are_as_often_beside_blood_as_without(self, pairs):
+        drawn = [name for pair in pairs for name in pair[0].mimics]
+        beside = [name for pair in pairs for name in pair[1].mimics]
+        assert len(drawn) > 2 * len(pairs)
+        assert abs(len(drawn) - len(beside)) < 0.05 * len(drawn)
+        assert set(drawn) & set(MIMICS) and "beam hardening" in drawn
+        # At least one negative in two shows what could be taken for blood.
+        assert np.mean([pair[0].bright.any() for pair in pairs]) > 0.5
+
+    def test_blood_is_brighter_than_what_is_around_it(self, pairs):
+        brighter = []
+        for without, with_blood in pairs:
+            mask = with_blood.mask()
+            brain = (without.hounsfield > 10) & (without.hounsfield < 60) & ~mask
+            brighter.append(
+                np.median(with_blood.hounsfield[mask]) > np.median(without.hounsfield[brain])
+            )
+        assert np.mean(brighter) > 0.9  # the others are as dense as brain, or old
+
+    def test_tissues_have_their_hounsfield_units(self, pairs):
+        brains = []
+        for without, _ in pairs:
+            values = without.hounsfield
+            border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+            assert np.median(border) < -900  # air; the couch may run into it
+            assert (values > 250).mean() > 0.01  # skull
+            brains.append(np.median(values[(values > 15) & (values < 55)]))
+        # An infarct may be most of a slice near the vertex, and muscle at the base.
+        assert 20 < min(brains) and max(brains) < 50
+        assert 27 < np.median(brains) < 38
+
+    def test_levels_run_from_the_skull_base_to_the_vertex(self, pairs):
+        levels = [pair[0].level for pair in pairs]
+        assert min(levels) < 0.15 and max(levels) > 0.85
+
+    def test_any_size_shows_the_same_anatomy(self):
+        ratios = []
+        for index in range(12):
+            small, large = (draw_phantom(9, index, 1, size=size) for size in (128, 384))
+            assert small.mimics == large.mimics and small.level == large.level
+            assert small.subtypes == large.subtypes
+            areas = [phantom.mask().sum() * phantom.pixel**2 for phantom in (small, large)]
+            ratios.append(areas[0] / areas[1])
+            shrunk = large.hounsfield.reshape(128, 3, 128, 3).mean(axis=(1, 3))
+            seen = [part.clip(-100, 100).ravel() for part in (small.hounsfield, shrunk)]
+            assert np.corrcoef(*seen)[0, 1] > 0.93
+        # What is a few pixels wide at the smaller size has a rough outline there.
+        assert all(0.5 < ratio < 2 for ratio in ratios)
+        assert np.median(ratios) == pytest.approx(1, abs=0.05)
+
+    @given(st.integers(0, 2**31 - 1), st.integers(0, 10**6), st.integers(64, 128))
+    @settings(max_examples=25, deadline=None)
+    def test_any_seed_draws_a_head(self, seed, index, size):
+        phantom = draw_phantom(seed, index, size=size)
+        assert np.isfinite(phantom.hounsfield).all()
+        assert bool(phantom.blood.any()) == bool(phantom.label) == bool(phantom.subtypes)
+        assert not (phantom.mask() & phantom.bright).any()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"size": 63}, "size 63: accepted is 64 to 512"),
+            ({"size": 513}, "size 513: accepted is 64 to 512"),
+            ({"label": 2}, "label 2: accepted are 0 and 1"),
+            ({"seed": -1}, "seed -1, index 0: accepted are numbers of 0 and above"),
+            ({"index": -1}, "seed 0, index -1: accepted are numbers of 0 and above"),
+            ({"subtype": "cerebral", "label": 1}, "subtype cerebral: accepted are intraparench"),
+            ({"subtype": "epidural", "label": 0}, "goes with label 1. Received: label 0"),
+        ],
+    )
+    def test_what_it_refuses(self, arguments, message):
+        values = {"seed": 0, "index": 0, "label": 0, "size": 64} | arguments
+        with pytest.raises(OptionError, match=message.replace("(", r"\(")):
+            draw_phantom(values.pop("seed"), values.pop("index"), values.pop("label"), **values)
+
+
+class TestDrawPhantomScan:
+    def test_slices_follow_each_other_from_the_base_to_the_vertex(self, scans):
+        for scan in scans:
+            levels = np.array([each.level for each in scan])
+            # A slice's thickness apart, of the 150 mm of a head; one that is tilted ends there.
+            apart = np.diff(levels[(levels > 0.15) & (levels < 0.85)])
+            np.testing.assert_allclose(apart, scan[0].thickness / 150, atol=1e-6)
+            assert levels[0] <= 0.15 and levels[-1] > 0.9
+            assert 13 < len(scan) <= 60
+
+    def test_every_second_one_has_one_hemorrhage_in_slices_that_follow_each_other(self, scans):
+        jumps = []
+        for index, scan in enumerate(scans):
+            labels = np.array([each.label for each in scan])
+            assert labels.any() == bool(index % 2)
+            assert [each.mask().any() for each in scan] == labels.astype(bool).tolist()
+            shown = np.flatnonzero(labels)
+            if len(shown):
+                assert np.ptp(shown) + 1 == len(shown) <= 2 * 35 / scan[0].thickness + 1
+                assert len({scan[at].subtypes for at in shown}) == 1
+                rows, columns = zip(*(np.nonzero(scan[at].mask()) for at in shown), strict=True)
+                middles = [(np.mean(r), np.mean(c)) for r, c in zip(rows, columns, strict=True)]
+                apart = np.diff(np.array(middles), axis=0) * scan[0].pixel
+                jumps += np.hypot(*apart.T).tolist()
+        assert len(jumps) > 8
+        assert np.mean(np.array(jumps) < 20) >= 0.9  # mm, from a slice to the next
+
+    def test_all_slices_are_of_one_head_and_one_scanner(self, scans):
+        for scan in scans:
+            assert len({(each.pixel, each.thickness) for each in scan}) == 1
+            assert len({frozenset(each.mimics) & {"metal", "motion"} for each in scan}) == 1
+            areas = np.array([(each.hounsfield > -300).sum() for each in scan])
+            widest = areas[len(scan) // 3 : len(scan) // 2]
+            assert np.ptp(widest) < 0.2 * widest.mean()
+
+    def test_noise_differs_from_slice_to_slice(self, scans):
+        first, second = (scans[0][at].hounsfield[:6, :6] for at in (12, 13))
+        assert first.tobytes() != second.tobytes()
+
+    def test_same_arguments_same_bytes(self, scans):
+        again = draw_phantom_scan(4, 3, 1, size=64)
+        assert [each.hounsfield.tobytes() for each in again] == [
+            each.hounsfield.tobytes() for each in scans[3]
+        ]
+        other = draw_phantom_scan(5, 3, 1, size=64)
+        assert again[0].hounsfield.tobytes() != other[0].hounsfield.tobytes()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [((-1, 0), "seed -1, index 0"), ((0, 0, 2), "label 2: accepted are 0 and 1")],
+    )
+    def test_what_it_refuses(self, arguments, message):
+        with pytest.raises(OptionError, match=message):
+            draw_phantom_scan(*arguments)
+
+
+class TestSubtypes:
+    @pytest.mark.parametrize("name", SUBTYPES)
+    def test_one_that_is_asked_for_is_there(self, of_subtype, name):
+        for phantom in of_subtype[name]:
+            assert name in phantom.subtypes
+            area = phantom.mask(name).sum() * phantom.pixel**2
+            assert area > 20
+
+    def test_sizes_run_from_small_to_massive(self, of_subtype):
+        areas = [
+            phantom.mask(name).sum() * phantom.pixel**2
+            for name in SUBTYPES
+            for phantom in of_subtype[name]
+        ]
+        assert min(areas) < 150 and max(areas) > 1500
+
+    @pytest.mark.parametrize("name", ["subdural", "epidural"])
+    def test_what_is_outside_the_brain_lies_on_the_skull(self, of_subtype, name):
+        touching = []
+        for phantom in of_subtype[name]:
+            near = ndimage.binary_dilation(phantom.mask(name), iterations=2)
+            touching.append(bool((phantom.hounsfield[near] > 200).any()))
+        assert np.mean(touching) >= 0.7  # a subdural may lie along the falx
+
+    def test_an_epidural_is_thicker_than_a_subdural_of_its_length(self, of_subtype):
+        def slenderness(mask):
+            rows, columns = np.nonzero(mask)
+            spread = np.linalg.eigvalsh(np.cov(np.stack([rows, columns])))
+            return np.sqrt(spread[1] / max(spread[0], 1e-6))
+
+        typical = {
+            name: np.median([slenderness(p.mask(name)) for p in of_subtype[name]])
+            for name in ("subdural", "epidural")
+        }
+        assert typical["subdural"] > typical["epidural"]
+
+    def test_an_intraventricular_one_lies_near_the_middle(self, of_subtype):
+        for phantom in of_subtype["intraventricular"]:
+            rows, columns = np.nonzero(phantom.mask("intraventricular"))
+            head = np.nonzero(phantom.hounsfield > 300)
+            away = np.hypot(rows.mean() - head[0].mean(), columns.mean() - head[1].mean())
+            assert away * phantom.pixel < 65
+
+    def test_two_subtypes_occur_together(self):
+        drawn = [draw_phantom(11, index, 1, size=64).subtypes for index in range(160)]
+        assert 0.08 < np.mean([len(subtypes) > 1 for subtypes in drawn]) < 0.4
+
+    @pytest.mark.parametrize("name", SUBTYPES)
+    def test_nearly_all_can_be_seen_through_a_brain_window(self, of_subtype, name):
+        seen = []
+        for phantom in of_subtype[name]:
+            mask = phantom.mask()
+            shown = phantom.hounsfield[mask].clip(0, 80)
+            # With pixels of 2 mm the kernel takes some of the 12 HU from what is thin.
+            seen.append(shown.mean() > 33 + 8 or mask.sum() * phantom.pixel**2 > 1000)
+        assert np.mean(seen) >= 0.9  # motion, metal and noise come on top
+
+    def test_blood_takes_the_place_of_no_bone(self):
+        on_bone = []
+        for index in range(60):
+            phantom, without = (draw_phantom(13, index, label, size=96) for label in (1, 0))
+            if phantom.level == without.level:  # else it was moved to where a hemorrhage has room
+                mask = phantom.mask()
+                on_bone.append((mask & (without.hounsfield > 400)).sum() / mask.sum())
+        assert len(on_bone) > 30
+        assert np.mean(on_bone) < 0.01
