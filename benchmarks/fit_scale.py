@@ -50,7 +50,6 @@ def fit(data: Path, place: Path, solver: str) -> dict[str, float]:
 def run_fit(told: Path, arguments: list[str]) -> None:
     """Runs a fit in this process, and times how fast its first training's rows can be read."""
     from hemorrhage_tf.cli.main import main
-
     from hemorrhage_tf.training.features.table import (
         FeatureChunks,
         feature_dataset,

@@ -2,7 +2,7 @@
 
 Files of pydicom.data and small ones that the script makes are mutated: flipped and cut bytes,
 headers that declare huge sizes, swapped chunks, files spliced together, decompression bombs. One
-worker process reads them: header, slice, canonical form. A crash, a hang, an exception that is no
+worker process reads them: header, slice, head crop. A crash, a hang, an exception that is no
 HemorrhageError and memory over the limit are counted; the exit status is 1 if there was any.
 Seconds are of processor time.
 
@@ -812,7 +812,7 @@ def work(corpus: Path, scratch: Path, seed: int) -> None:
     """Reads inputs, by the numbers that come in on standard input; tells results on another."""
     from hemorrhage_tf.core.errors import HemorrhageError
     from hemorrhage_tf.imaging import nifti, readers
-    from hemorrhage_tf.imaging.head_crop import canonical
+    from hemorrhage_tf.imaging.head_crop import crop_head
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     faulthandler.enable()
@@ -849,8 +849,8 @@ def work(corpus: Path, scratch: Path, seed: int) -> None:
             peaks[step], step = _memory("VmHWM") - base, "slice"
             pixels = readers.read_slice(ref)
             _check_pixels(pixels)
-            peaks[step], step = _memory("VmHWM") - base, "canonical"
-            _check_pixels(canonical(pixels, upright=number % 2 == 0))
+            peaks[step], step = _memory("VmHWM") - base, "crop_head"
+            _check_pixels(crop_head(pixels, upright=number % 2 == 0))
             outcome = "read"
             del pixels
         except HemorrhageError:
@@ -999,7 +999,7 @@ class Fuzz:
         write_corpus(self.corpus)
         self.keep, self.seed, self.limit = keep, seed, limit
         self.tallies: dict[str, Tally] = {}
-        self.steps = {"header": 0.0, "slice": 0.0, "canonical": 0.0}
+        self.steps = {"header": 0.0, "slice": 0.0, "crop_head": 0.0}
 
     def run(self, numbers: range) -> None:
         """Does all inputs, with a new worker after each that went wrong."""

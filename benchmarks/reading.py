@@ -178,7 +178,7 @@ def waiting(slices: list, name: str) -> None:
 
 def measure_memory(folder: Path) -> None:
     """Lists a folder and reads the first slices; prints time and memory as JSON."""
-    from hemorrhage_tf.core.progress import Reporter
+    from hemorrhage_tf.core.progress import Progress
     from hemorrhage_tf.datasets.series import expand_paths, list_slices
     from hemorrhage_tf.imaging.readers import read_slice
     from hemorrhage_tf.pipeline.datasets import input_batches
@@ -188,7 +188,7 @@ def measure_memory(folder: Path) -> None:
     base, begin = memory("VmRSS"), time.perf_counter()
     paths = expand_paths([folder])
     found = {"expand": memory("VmHWM") - base}
-    listing = list_slices(paths, Reporter(quiet=True))
+    listing = list_slices(paths, Progress(quiet=True))
     del paths
     found |= {"list": memory("VmHWM") - base, "kept": memory("VmRSS") - base}
     found |= {"seconds": time.perf_counter() - begin, "slices": len(listing.slices)}

@@ -72,9 +72,9 @@ def write(folder: str, bases: np.ndarray, chunk: range) -> None:
 
 def measure(folder: Path) -> dict[str, float]:
     """Measures every stage in this process."""
-    from hemorrhage_tf.core.progress import Reporter
+    from hemorrhage_tf.core.progress import Progress
     from hemorrhage_tf.datasets.manifest import read_manifest
-    from hemorrhage_tf.datasets.slice_index import scan
+    from hemorrhage_tf.datasets.slice_index import build_slice_index
     from hemorrhage_tf.training.folds import make_plan
     from hemorrhage_tf.training.run_folder import write_tables
     from hemorrhage_tf.training.settings import FitSettings
@@ -90,15 +90,15 @@ def measure(folder: Path) -> dict[str, float]:
         found[f"{name}, processor"] = sum(now[:4]) - sum(used[:4])
         found[f"{name}, peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-    reporter = Reporter(quiet=True)
+    progress = Progress(quiet=True)
     with stage("listing"):
         manifest = read_manifest(folder)
     with stage("scan"):
-        slices = scan(manifest, reporter)
+        slices = build_slice_index(manifest, progress)
     with stage("5 folds"):
-        plan = make_plan(slices, FitSettings(folds=5), reporter)
+        plan = make_plan(slices, FitSettings(folds=5), progress)
     with stage("one split"):
-        make_plan(slices, FitSettings(), reporter)
+        make_plan(slices, FitSettings(), progress)
     with stage("tables"), tempfile.TemporaryDirectory() as out:
         probabilities = [np.full(len(fold.test), 0.5, np.float32) for fold in plan]
         decisions = [each >= 0.5 for each in probabilities]

@@ -54,7 +54,7 @@ def write_stand_in(folder: Path) -> Path:
         data_hash="0" * 32,
         versions=versions(),
         window=("brain",),
-        canonical=True,
+        crop_head=True,
     )
     pretraining = {"settings": {"phantoms": 16, "seed": 5}, "figures": {"roc_auc": 0.5}}
     embedded_model.write_embedded(folder, backbone, head, metadata, pretraining)

@@ -1,11 +1,11 @@
-"""A reporter whose warnings tests look at."""
+"""A progress whose warnings tests look at."""
 
 from __future__ import annotations
 
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 
 
-class Recorder(Reporter):
+class Recorder(Progress):
     """Prints nothing, and keeps the warnings."""
 
     def __init__(self) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hemorrhage_tf.cli.main import main
 
 import hemorrhage_tf as htf
+from hemorrhage_tf.cli.main import main
 from hemorrhage_tf.models.backbones import BACKBONES
 from hemorrhage_tf.pipeline.augmentation import AUGMENTATIONS
 from hemorrhage_tf.training.settings import FitSettings
@@ -26,7 +26,7 @@ ROOMS = (
     "event_log",
     "stopping",
     "whole_files",
-    "report_progress",
+    "verb_progress",
     "data",
     "models",
     "training",

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import hemorrhage_tf as htf
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.series import expand_paths, list_slices
-from hemorrhage_tf.datasets.slice_index import scan
+from hemorrhage_tf.datasets.slice_index import build_slice_index
 from hemorrhage_tf.imaging.readers import read_slice
 
 pytestmark = pytest.mark.real_data
@@ -24,7 +24,7 @@ def weights(shared):
 
 
 def test_the_known_duplicates_are_found_and_few_groups_are_merged(shared):
-    slices = scan(htf.read_manifest(shared / "head_ct"), Reporter(quiet=True))
+    slices = build_slice_index(htf.read_manifest(shared / "head_ct"), Progress(quiet=True))
     assert len(slices) == 200 and slices.labels.sum() == 100
     assert [pair for pair in slices.exact_pairs] == [(188, 189)]
     near = {(i, j) for i, j, _ in slices.near_pairs}
@@ -129,8 +129,8 @@ def test_a_real_series_is_one_scan_from_the_neck_up_without_gaps(ge_series, tmp_
     for path in ge_series.glob("*.dcm"):
         shutil.copy(path, tmp_path / f"IM{int(path.stem) * 11 % 29:02d}")
     # Thin slices below and thick ones above: no slice is missing, and none is unlike a head.
-    listing = list_slices(expand_paths([tmp_path]), Reporter(quiet=True))
-    assert listing.problems == listing.suspicions == ()
+    listing = list_slices(expand_paths([tmp_path]), Progress(quiet=True))
+    assert listing.problems == listing.input_warnings == ()
     (found,) = listing.scans
     assert found.members == tuple(range(28))
     expected = [f"IM{number * 11 % 29:02d}" for number in range(1, 29)]
@@ -158,7 +158,7 @@ class TestPhantomNet:
     """Trained on phantoms alone; what it shows on slices that took no part in that."""
 
     def test_finds_hemorrhage_on_the_kaggle_set(self, shared):
-        found = htf.evaluate(shared / "head_ct", flips=True, quiet=True).metrics
+        found = htf.evaluate(shared / "head_ct", tta=True, quiet=True).metrics
         assert found["roc_auc"]["estimate"] >= 0.976
         assert found["accuracy"]["estimate"] >= 0.9
 

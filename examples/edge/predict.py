@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from head_crop import Head, cut, find_head, put_back
+from head_crop import HeadRegion, cut, find_head, put_back
 from PIL import Image
 
 METADATA_MEMBER = "hemorrhage_tf.json"
@@ -114,7 +114,7 @@ def _resize(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR))
 
 
-def draw_overlay(pixels: np.ndarray, cam: np.ndarray, head: Head | None) -> Image.Image:
+def draw_overlay(pixels: np.ndarray, cam: np.ndarray, head: HeadRegion | None) -> Image.Image:
     """Colors a picture red where it speaks for hemorrhage.
 
     The scale is the same for every picture: a place gets more red the further its own logit,
@@ -134,7 +134,7 @@ def draw_overlay(pixels: np.ndarray, cam: np.ndarray, head: Head | None) -> Imag
     return Image.fromarray(np.rint(rgb * (1 - share) + _RED * share).astype(np.uint8))
 
 
-def _place(cam: np.ndarray, shape: tuple[int, int], head: Head | None) -> np.ndarray:
+def _place(cam: np.ndarray, shape: tuple[int, int], head: HeadRegion | None) -> np.ndarray:
     """Puts a map of the model's input where it belongs on the picture."""
     if head is None:
         return _resize(cam, shape[::-1])
@@ -203,9 +203,9 @@ class Predictor:
         """
         return self.predict_pixels(read_picture(image_path))[:2]
 
-    def find_head(self, pixels: np.ndarray) -> Head | None:
+    def find_head(self, pixels: np.ndarray) -> HeadRegion | None:
         """Finds the part of a picture that the model takes; None for all of it."""
-        if not self.metadata.get("canonical", False):
+        if not self.metadata.get("crop_head", False):
             return None
         return find_head(pixels, self.metadata.get("upright", False))
 

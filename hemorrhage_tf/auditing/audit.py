@@ -15,7 +15,7 @@ from hemorrhage_tf.auditing.audit_result import ALIKE, SAME_PIXELS, Audit, Pair,
 from hemorrhage_tf.auditing.class_differences import _differences
 from hemorrhage_tf.auditing.shortcuts import sample, shortcuts
 from hemorrhage_tf.core.errors import Problem
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import near_duplicate_search, near_duplicates
 from hemorrhage_tf.datasets.column_store import Made
 from hemorrhage_tf.datasets.image_statistics import ImageStatistics, ImageStatisticsTable
@@ -26,68 +26,68 @@ from hemorrhage_tf.datasets.slice_reading import SliceReadings, read_slices
 MOST_PAIRS = 10_000  # that are listed
 
 
-def audit(manifest: Manifest, reporter: Reporter, seed: int = 0) -> Audit:
+def audit(manifest: Manifest, progress: Progress, seed: int = 0) -> Audit:
     """Audits labeled slices.
 
     Args:
         manifest: what to audit. Files that cannot be read are findings, no errors.
-        reporter: where progress goes.
+        progress: where progress goes.
         seed: of the folds and of the models of the shortcut baselines. Default 0.
     """
     records = manifest.records
-    looks = read_slices(
-        Made(records.ref, len(records)), reporter, "Auditing slices", for_audit=True
+    readings = read_slices(
+        Made(records.ref, len(records)), progress, "Auditing slices", for_audit=True
     )
     problems = list(manifest.problems)
-    for index, problem in sorted(looks.problems.items()):
+    for index, problem in sorted(readings.problems.items()):
         problems.append(replace(problem, path=manifest.name_at(index)))
-    good = replace(manifest, records=records.take(looks.good), problems=())
-    with reporter.stage("Comparing slices"):
-        links = _links(looks)
+    good = replace(manifest, records=records.take(readings.good), problems=())
+    with progress.stage("Comparing slices"):
+        links = _links(readings)
     groups = near_duplicates.merge_groups(
-        len(looks),
+        len(readings),
         [(i, j) for i, j, _, _ in links],
         shared=[good.records.patients],
     )
-    return _audit(good, problems, looks.facts, links, groups, reporter, seed)
+    return _audit(good, problems, readings.statistics, links, groups, progress, seed)
 
 
 def audit_scanned(
     slices: SliceIndex,
-    reporter: Reporter,
+    progress: Progress,
     seed: int = 0,
-    facts: Sequence[ImageStatistics] | None = None,
+    statistics: Sequence[ImageStatistics] | None = None,
 ) -> Audit:
     """Audits slices that were scanned, by the duplicates and groups that the scan found.
 
     Args:
         slices: the scanned slices.
-        reporter: where progress goes.
+        progress: where progress goes.
         seed: of the folds and of the models of the shortcut baselines. Default 0.
-        facts: what `image_statistics` gave for each slice; None for what the scan found. Default None.
+        statistics: what `image_statistics` gave for each slice; None for what the scan found. Default None.
     """
-    if facts is None:
-        facts = slices.facts
+    if statistics is None:
+        statistics = slices.statistics
     links = [(i, j, SAME_PIXELS, 1.0) for i, j in slices.exact_pairs]
     links += [(i, j, ALIKE, correlation) for i, j, correlation in slices.near_pairs]
-    return _audit(slices.manifest, slices.skipped, facts, links, slices.groups, reporter, seed)
+    return _audit(slices.manifest, slices.skipped, statistics, links, slices.groups, progress, seed)
 
 
 def _audit(
     manifest: Manifest,
     problems: Sequence[Problem],
-    facts: Sequence[ImageStatistics],
+    statistics: Sequence[ImageStatistics],
     links: Sequence[tuple[int, int, str, float]],
     groups: np.ndarray,
-    reporter: Reporter,
+    progress: Progress,
     seed: int,
 ) -> Audit:
     labels = manifest.labels
-    table = ImageStatisticsTable.of(facts)
+    table = ImageStatisticsTable.of(statistics)
     differences, unvaried = _differences(table, labels, groups)
     chosen = sample(len(groups), seed)
     drawn = [table[index] for index in chosen]
-    found = shortcuts(drawn, labels[chosen], groups[chosen], reporter, seed)
+    found = shortcuts(drawn, labels[chosen], groups[chosen], progress, seed)
     return Audit(
         root="" if manifest.root_is_named else str(manifest.root),
         layout=manifest.layout,
@@ -126,10 +126,10 @@ def _notes(slices: int, drawn: int, links: int) -> tuple[str, ...]:
 # What slices have to do with each other.
 
 
-def _links(looks: SliceReadings) -> list[tuple[int, int, str, float]]:
+def _links(readings: SliceReadings) -> list[tuple[int, int, str, float]]:
     """Finds the pairs that show the same picture, each once, by the simplest of its relations."""
     found: dict[tuple[int, int], tuple[str, float]] = {}
-    keys = [key.tobytes() for key in looks.hashes.packed]
+    keys = [key.tobytes() for key in readings.hashes.packed]
     first: dict[bytes, int] = {}
     for index, key in enumerate(keys):
         original = first.setdefault(key, index)
@@ -139,13 +139,13 @@ def _links(looks: SliceReadings) -> list[tuple[int, int, str, float]]:
         every = np.arange(len(keys))
         for flip in (None, *near_duplicates.FLIPS):
             relation = ALIKE if flip is None else f"{ALIKE}, flipped {flip}"
-            pairs = near_duplicate_search.near_pairs(looks.thumbnails, every, flip)
+            pairs = near_duplicate_search.near_pairs(readings.thumbnails, every, flip)
             for i, j, correlation in zip(*(column.tolist() for column in pairs), strict=True):
                 # A head is nearly symmetric: of several flips that fit, the best is meant.
                 if correlation > found.get((i, j), ("", -1.0))[1] + 1e-3 and keys[i] != keys[j]:
                     found[i, j] = (relation, correlation)
         for i, j, correlation, flip in near_duplicate_search.cropped_pairs(
-            looks.contents, looks.shares, every
+            readings.contents, readings.shares, every
         ):
             if keys[i] != keys[j]:
                 relation = f"{ALIKE}, cropped" + (f" and flipped {flip}" if flip else "")
@@ -156,14 +156,14 @@ def _links(looks: SliceReadings) -> list[tuple[int, int, str, float]]:
 
 def _pair(
     manifest: Manifest,
-    facts: ImageStatisticsTable,
+    statistics: ImageStatisticsTable,
     i: int,
     j: int,
     relation: str,
     correlation: float,
 ) -> Pair:
     one, other = manifest.records[i], manifest.records[j]
-    numbers = facts.numbers
+    numbers = statistics.numbers
     sizes = [(int(numbers[at]["width"]), int(numbers[at]["height"])) for at in (i, j)]
     return Pair(
         manifest.name(one),
@@ -198,11 +198,11 @@ def _patients(manifest: Manifest) -> Patients:
     )
 
 
-def _storage(manifest: Manifest, facts: ImageStatisticsTable) -> tuple[Storage, ...]:
-    bits = facts.numbers["bits"].tolist()
+def _storage(manifest: Manifest, statistics: ImageStatisticsTable) -> tuple[Storage, ...]:
+    bits = statistics.numbers["bits"].tolist()
     kinds = [
         (file_format, mode, depth)
-        for (mode, file_format, _), depth in zip(facts.texts, bits, strict=True)
+        for (mode, file_format, _), depth in zip(statistics.texts, bits, strict=True)
     ]
     labels = manifest.labels.tolist()
     found = []

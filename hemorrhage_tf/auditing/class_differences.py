@@ -16,13 +16,13 @@ from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
 
 
 def _differences(
-    facts: ImageStatisticsTable, labels: np.ndarray, groups: np.ndarray
+    statistics: ImageStatisticsTable, labels: np.ndarray, groups: np.ndarray
 ) -> tuple[tuple[Difference, ...], dict[str, str]]:
     """Compares the classes in each property, and lists the properties that do not vary."""
     units = _units(labels, groups)
     found: list[Difference] = []
     unvaried: dict[str, str] = {}
-    for name, values, present in _properties(facts):
+    for name, values, present in _properties(statistics):
         kinds = np.unique(values[present])
         if not len(kinds):
             continue
@@ -41,18 +41,18 @@ def _differences(
     return tuple(adjusted), unvaried
 
 
-def _properties(facts: ImageStatisticsTable) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def _properties(statistics: ImageStatisticsTable) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Gives each property that is not anatomy: its name, numbers or texts `(n,)`, and who has it.
 
     One by one, since of many slices all together would take much memory.
     """
-    numbers, texts = facts.numbers, facts.texts
-    every = np.ones(len(facts), bool)
+    numbers, texts = statistics.numbers, statistics.texts
+    every = np.ones(len(statistics), bool)
 
     def said(say: Callable[[tuple], str]) -> np.ndarray:
         return np.array([say(value) for value in texts.values], str)[texts.codes]
 
-    if not len(facts):
+    if not len(statistics):
         return
     yield "file format", said(lambda value: value[1]), every
     yield "mode", said(lambda value: value[0]), every
@@ -79,7 +79,7 @@ def _properties(facts: ImageStatisticsTable) -> Iterator[tuple[str, np.ndarray, 
                 ],
                 axis=1,
             )
-            for _, each in facts.blocks()
+            for _, each in statistics.blocks()
         ]
     )
     for place, what in enumerate(("mean", "spread", "maximum", "not black")):

@@ -1,6 +1,6 @@
 """Shortcuts: how well simple models tell the classes apart that never look at the brain, or hardly.
 
-They see the facts of the slices, no pixels, and are cross-validated with groups whole.
+They see the statistics of the slices, no pixels, and are cross-validated with groups whole.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import splits
 from hemorrhage_tf.datasets.image_statistics import ImageStatistics
 from hemorrhage_tf.evaluation.intervals import Interval, area_interval, delong_variance
@@ -86,29 +86,33 @@ def _neighbors(count: int, seed: int) -> Any:
 
 
 def shortcuts(
-    facts: Sequence[ImageStatistics],
+    statistics: Sequence[ImageStatistics],
     labels: np.ndarray,
     groups: np.ndarray,
-    reporter: Reporter,
+    progress: Progress,
     seed: int,
 ) -> tuple[Shortcut, ...]:
     """Cross-validates the shortcut baselines, with groups whole.
 
     Args:
-        facts: of each slice.
+        statistics: of each slice.
         labels: `(n,)`, 0 or 1.
         groups: `(n,)`; slices with one number stay in one fold, and count as less than as many
             slices of their own would.
-        reporter: where progress goes.
+        progress: where progress goes.
         seed: of the folds and of the forests.
 
     Returns:
         Always the same five, two of which see nothing of the anatomy; none without slices.
     """
-    if not facts:
+    if not statistics:
         return ()
-    size, border, levels = _size_columns(facts), _border_columns(facts), _level_columns(facts)
-    thumbnails = np.stack([each.thumbnail for each in facts])
+    size, border, levels = (
+        _size_columns(statistics),
+        _border_columns(statistics),
+        _level_columns(statistics),
+    )
+    thumbnails = np.stack([each.thumbnail for each in statistics])
     forest, neighbors = ("random forest", _forest), ("nearest neighbors", _neighbors)
     kinds = [
         ("size, mode and format", *forest, False, size),
@@ -118,12 +122,12 @@ def shortcuts(
         ("16 x 16 thumbnail", *neighbors, True, thumbnails),
     ]
     kinds = [(*rest, columns[:, np.ptp(columns, axis=0) > 0]) for *rest, columns in kinds]
-    parts = _dealt(labels, groups, REPEATS if len(facts) <= _REPEATED_UP_TO else 1, seed)
+    parts = _dealt(labels, groups, REPEATS if len(statistics) <= _REPEATED_UP_TO else 1, seed)
     reason = None if parts else _reason(labels, groups)
     found = []
     # One after the other: threads would gain nothing here, and scikit-learn changes the process's
     # warning filters while it works, which threads would leave in each other's state.
-    with reporter.progress("Trying shortcuts", len(kinds)) as advance:
+    with progress.track("Trying shortcuts", len(kinds)) as advance:
         for name, model, make, anatomy, columns in kinds:
             why, area = reason, None
             if not columns.shape[1]:
@@ -219,9 +223,9 @@ def _clustered_variance(
     return area, float(variance)
 
 
-def _size_columns(facts: Sequence[ImageStatistics]) -> np.ndarray:
-    modes = sorted({each.mode for each in facts})
-    formats = sorted({each.file_format for each in facts})
+def _size_columns(statistics: Sequence[ImageStatistics]) -> np.ndarray:
+    modes = sorted({each.mode for each in statistics})
+    formats = sorted({each.file_format for each in statistics})
     return np.array(
         [
             (
@@ -232,19 +236,19 @@ def _size_columns(facts: Sequence[ImageStatistics]) -> np.ndarray:
                 each.bits,
                 each.jpeg_quality or 0,
             )
-            for each in facts
+            for each in statistics
         ],
         np.float64,
     )
 
 
-def _border_columns(facts: Sequence[ImageStatistics]) -> np.ndarray:
-    return np.array([(*each.border.ravel(), each.marks, each.mark_share) for each in facts])
+def _border_columns(statistics: Sequence[ImageStatistics]) -> np.ndarray:
+    return np.array([(*each.border.ravel(), each.marks, each.mark_share) for each in statistics])
 
 
-def _level_columns(facts: Sequence[ImageStatistics]) -> np.ndarray:
+def _level_columns(statistics: Sequence[ImageStatistics]) -> np.ndarray:
     """Gives ten statistics of the gray levels of each slice."""
-    shares = np.array([each.levels for each in facts])
+    shares = np.array([each.levels for each in statistics])
     levels = np.arange(256)
     mean = shares @ levels
     spread = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))

@@ -194,7 +194,7 @@ _cache = click.option(
     f"channel.  [default: {','.join(DEFAULT_WINDOW)}]",
 )
 @click.option(
-    "--canonical/--no-canonical",
+    "--crop-head/--no-crop-head",
     default=True,
     show_default=True,
     help="Cut each slice to its head, without couch and marks, and pad it to a square.",
@@ -314,8 +314,8 @@ def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
     are unpacked; of PNG, JPEG, DICOM or NIfTI files. Without DATA: synthetic phantoms and the
     backbone that comes with the package.
     """
-    from hemorrhage_tf.cli.tables import print_run
     import hemorrhage_tf as api
+    from hemorrhage_tf.cli.tables import print_run
 
     # What the user left out is the library's to fill in; it may depend on DATA.
     given = {
@@ -359,8 +359,8 @@ def evaluate(models: tuple[str, ...], data: str, as_json: bool, **options: Any) 
     of the three highest probabilities of a scan's slices, at a threshold of their own where the
     model has one.
     """
-    from hemorrhage_tf.cli.tables import print_comparison, print_metrics
     import hemorrhage_tf as api
+    from hemorrhage_tf.cli.tables import print_comparison, print_metrics
 
     if len(models) > 2:
         raise click.UsageError("give one model, or two to compare, and then DATA")
@@ -405,9 +405,9 @@ def predict(arguments: tuple[str, ...], as_json: bool, as_csv: bool, **options: 
     slices of a series or volume are sorted from the neck to
     the vertex, and the scan gets a line of its own.
     """
+    import hemorrhage_tf as api
     from hemorrhage_tf.cli.tables import print_prediction
     from hemorrhage_tf.inference.loading import model_and_images
-    import hemorrhage_tf as api
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
@@ -478,8 +478,8 @@ def export(model: str, target: str, **options: Any) -> None:
     MODEL is a run folder, its .keras file, or phantomnet, the embedded model. TARGET is verified
     against it before it is written.
     """
-    from hemorrhage_tf.cli.tables import print_export
     import hemorrhage_tf as api
+    from hemorrhage_tf.cli.tables import print_export
 
     print_export(api.export(model, target, **options))
 
@@ -502,8 +502,8 @@ def benchmark(models: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     Each is measured in a process of its own.
     """
-    from hemorrhage_tf.cli.tables import print_benchmark
     import hemorrhage_tf as api
+    from hemorrhage_tf.cli.tables import print_benchmark
 
     measurements = api.benchmark(models, **options)
     if as_json:
@@ -536,8 +536,8 @@ def audit(ctx: click.Context, data: str, strict: bool, as_json: bool, **options:
     Unreadable files, duplicates and contradicting labels; what differs between the classes and is
     not anatomy; and how well simple models do that see that alone.
     """
-    from hemorrhage_tf.cli.tables import print_audit
     import hemorrhage_tf as api
+    from hemorrhage_tf.cli.tables import print_audit
 
     found = api.audit(data, **options)
     if as_json:
@@ -601,8 +601,8 @@ def cache() -> None:
 @_as_json
 def info(cache: str | None, as_json: bool) -> None:
     """Say what the cache holds."""
-    from hemorrhage_tf.cli.tables import print_cache
     import hemorrhage_tf as api
+    from hemorrhage_tf.cli.tables import print_cache
 
     found = api.cache_info(cache)
     if as_json:
@@ -627,8 +627,8 @@ def info(cache: str | None, as_json: bool) -> None:
 )
 def prune(**options: Any) -> None:
     """Remove what was used longest ago, and what killed processes left behind."""
-    from hemorrhage_tf.cli.tables import print_pruned
     import hemorrhage_tf as api
+    from hemorrhage_tf.cli.tables import print_pruned
 
     print_pruned(api.cache_prune(**options))
 
@@ -638,8 +638,8 @@ def prune(**options: Any) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(cache: str | None, yes: bool) -> None:
     """Remove all computed features and drawn phantoms."""
-    from hemorrhage_tf.cli.tables import print_pruned
     import hemorrhage_tf as api
+    from hemorrhage_tf.cli.tables import print_pruned
 
     if not yes:
         click.confirm(f"Remove all features in {api.cache_info(cache).folder}?", abort=True)

@@ -70,7 +70,7 @@ def _settings_rows(
         side = settings["image_size"] or BACKBONES[name].image_size
         sees = "" if side == model["image_size"] else f", sees {side} x {side}"
         yield "backbone", f"{cut}, weights {weights[name]}, {frozen}{sees}"
-    form = "the canonical head, " if model["canonical"] else ""
+    form = "the head crop, " if model["crop_head"] else ""
     window = f", window {','.join(model['window'])}" if model["window"] else ""
     yield "input", f"{form}{model['image_size']} x {model['image_size']}{window}"
     yield "pooling", settings["pooling"]

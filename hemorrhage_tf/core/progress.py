@@ -26,13 +26,13 @@ EVENT_EVERY_SECONDS = 10.0
 
 
 @contextmanager
-def report_progress(
+def verb_progress(
     verb: str,
     settings: Mapping[str, Any],
     log_json: str | Path | None = None,
     quiet: bool = False,
-) -> Iterator[Reporter]:
-    """Gives a verb its reporter, and writes into the event log how the verb began and ended.
+) -> Iterator[Progress]:
+    """Gives a verb its progress, and writes into the event log how the verb began and ended.
 
     Args:
         verb: what runs, say "fit".
@@ -44,7 +44,7 @@ def report_progress(
         OutputError: the event log cannot be written.
     """
     if log_json is None:
-        yield Reporter(quiet)
+        yield Progress(quiet)
         return
     log = EventLog(log_json, verb, settings)
 
@@ -53,7 +53,7 @@ def report_progress(
 
     try:
         with call_on_stop(stopped):
-            yield Reporter(quiet, log)
+            yield Progress(quiet, log)
     except (Exception, KeyboardInterrupt) as error:
         signum = stopped_by()
         if signum is None and isinstance(error, KeyboardInterrupt):
@@ -67,7 +67,7 @@ def report_progress(
         log.close()
 
 
-class Reporter:
+class Progress:
     """Tells of notes and progress on standard error, and in an event log where there is one.
 
     Args:
@@ -116,7 +116,7 @@ class Reporter:
             self._print(f"Warning: {failed}", style="yellow")
 
     @contextmanager
-    def progress(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+    def track(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
         """Shows how far the work is and the time left, once it has lasted.
 
         On a terminal a bar, after a second; elsewhere a line now and then.
@@ -184,13 +184,15 @@ class Reporter:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
-            Progress,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.progress import (
+            Progress as RichProgress,
+        )
 
-        bar = Progress(
+        bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hemorrhage_tf.core.errors import Problem, SliceError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.records import Manifest, Records, _relative
 from hemorrhage_tf.datasets.series import scan_key, slice_refs
 from hemorrhage_tf.imaging.header import Header
@@ -16,19 +16,19 @@ from hemorrhage_tf.imaging.readers import (
 )
 
 
-def _with_headers(manifest: Manifest, anonymize: bool, reporter: Reporter) -> Manifest:
+def _with_headers(manifest: Manifest, anonymize: bool, progress: Progress) -> Manifest:
     """Adds what DICOM and NIfTI headers say: slices, patients, scans."""
     if manifest.records.are_display_images:
         return replace(manifest, is_anonymous=anonymize)
     records = Records(root=manifest.root)
     problems: list[Problem] = []
-    suspicions: list[Problem] = []
+    input_warnings: list[Problem] = []
     headers: dict[Path, Header | None] = {}  # of files that several records may be of
     unnamed: dict[tuple, str] = {}
     instances: dict[str, Path] = {}
     names = _Names(manifest.root)
     level = manifest.level
-    with reporter.progress("Reading headers", len(manifest)) as advance:
+    with progress.track("Reading headers", len(manifest)) as advance:
         for record in manifest.records:
             advance(1)
             path = record.path
@@ -38,7 +38,7 @@ def _with_headers(manifest: Manifest, anonymize: bool, reporter: Reporter) -> Ma
             if path in headers:
                 header = headers[path]
             else:
-                header = _checked_header(path, instances, problems, suspicions)
+                header = _checked_header(path, instances, problems, input_warnings)
                 if header is None or len(header) > 1:
                     headers[path] = header
             if header is None:
@@ -68,7 +68,7 @@ def _with_headers(manifest: Manifest, anonymize: bool, reporter: Reporter) -> Ma
         manifest,
         records=records,
         problems=(*manifest.problems, *problems),
-        suspicions=(*manifest.suspicions, *suspicions, *shared),
+        input_warnings=(*manifest.input_warnings, *input_warnings, *shared),
         level=level,
         is_anonymous=anonymize,
         root_is_named=anonymize and names.root_is_named,
@@ -79,7 +79,7 @@ def _checked_header(
     path: Path,
     instances: dict[str, Path],
     problems: list[Problem],
-    suspicions: list[Problem],
+    input_warnings: list[Problem],
 ) -> Header | None:
     """Reads a header; None, and a problem more, where the file cannot be used."""
     try:
@@ -91,8 +91,8 @@ def _checked_header(
     if first != path:
         problems.append(Problem(str(path), f"the same SOP Instance UID as {first}"))
         return None
-    if header.suspicion:
-        suspicions.append(Problem(str(path), header.suspicion))
+    if header.input_warning:
+        input_warnings.append(Problem(str(path), header.input_warning))
     return header
 
 

@@ -15,7 +15,7 @@ from hemorrhage_tf.datasets.column_store import FileColumn, Interned, Listed
 from hemorrhage_tf.imaging.file_format import FileFormat
 
 _THUMBNAIL_SIZE = 16
-_CHUNK = 1024  # slices whose facts are in memory together
+_CHUNK = 1024  # slices whose statistics are in memory together
 _BLACK_LEVEL = 24  # gray levels: what is darker counts as background
 _BORDER_SHARE = 1 / 32  # of a side: how deep the border is
 
@@ -67,10 +67,10 @@ class ImageStatistics:
 
 
 class ImageStatisticsTable(Listed):
-    """The facts of many slices in columns; what is large of them in temporary files.
+    """The statistics of many slices in columns; what is large of them in temporary files.
 
     Args:
-        facts: of the first slices. Default none.
+        statistics: of the first slices. Default none.
     """
 
     NUMBERS = np.dtype(
@@ -80,7 +80,7 @@ class ImageStatisticsTable(Listed):
         ]
     )
 
-    def __init__(self, facts: Iterable[ImageStatistics] = ()) -> None:
+    def __init__(self, statistics: Iterable[ImageStatistics] = ()) -> None:
         self._numbers = [np.zeros(0, self.NUMBERS)]
         self._texts = Interned()
         self._levels = FileColumn(np.uint32, (256,))
@@ -88,7 +88,7 @@ class ImageStatisticsTable(Listed):
         self._thumbnails = FileColumn(np.uint8, (_THUMBNAIL_SIZE**2,))
         self._rows: np.ndarray | None = None
         chunk: list[ImageStatistics] = []
-        for each in facts:
+        for each in statistics:
             chunk.append(each)
             if len(chunk) == _CHUNK:
                 self.append(*packed(chunk))
@@ -96,12 +96,12 @@ class ImageStatisticsTable(Listed):
         self.append(*packed(chunk))
 
     @classmethod
-    def of(cls, facts: Sequence[ImageStatistics]) -> ImageStatisticsTable:
-        """Gives facts as a table, those of a table as they are."""
-        return facts if isinstance(facts, cls) else cls(facts)
+    def of(cls, statistics: Sequence[ImageStatistics]) -> ImageStatisticsTable:
+        """Gives statistics as a table, those of a table as they are."""
+        return statistics if isinstance(statistics, cls) else cls(statistics)
 
     def append(self, arrays: Mapping[str, np.ndarray], texts: Sequence[Sequence[Any]]) -> None:
-        """Adds what `packed` made of facts."""
+        """Adds what `packed` made of statistics."""
         self._numbers.append(arrays["numbers"])
         for mode, file_format, metadata in texts:
             self._texts.append((mode, file_format, frozenset(metadata)))
@@ -169,8 +169,8 @@ class ImageStatisticsTable(Listed):
         )
 
 
-def packed(facts: Sequence[ImageStatistics]) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
-    """Brings facts to what a `ImageStatisticsTable` takes: arrays, and the texts of each."""
+def packed(statistics: Sequence[ImageStatistics]) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
+    """Brings statistics to what a `ImageStatisticsTable` takes: arrays, and the texts of each."""
     numbers = np.array(
         [
             (
@@ -178,20 +178,22 @@ def packed(facts: Sequence[ImageStatistics]) -> tuple[dict[str, np.ndarray], lis
                 *(-1 if each.jpeg_quality is None else each.jpeg_quality,),
                 *(each.color, each.marks, each.mark_share),
             )
-            for each in facts
+            for each in statistics
         ],
         ImageStatisticsTable.NUMBERS,
     )
-    levels = np.array([each.levels for each in facts]).reshape(-1, 256)
+    levels = np.array([each.levels for each in statistics]).reshape(-1, 256)
     sizes = numbers["width"].astype(np.int64) * numbers["height"]
-    gray = np.array([each.thumbnail for each in facts], np.float32).reshape(-1, _THUMBNAIL_SIZE**2)
+    gray = np.array([each.thumbnail for each in statistics], np.float32).reshape(
+        -1, _THUMBNAIL_SIZE**2
+    )
     arrays = {
         "numbers": numbers,
         "levels": np.rint(levels * sizes[:, np.newaxis]).astype(np.uint32),
-        "border": np.array([each.border for each in facts], np.float64).reshape(-1, 4, 4),
+        "border": np.array([each.border for each in statistics], np.float64).reshape(-1, 4, 4),
         "gray": np.rint(gray * 255).astype(np.uint8),
     }
-    return arrays, [[each.mode, each.file_format, sorted(each.metadata)] for each in facts]
+    return arrays, [[each.mode, each.file_format, sorted(each.metadata)] for each in statistics]
 
 
 def image_statistics(saved: FileFormat, picture: np.ndarray) -> ImageStatistics:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, OptionError, Problem
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.header_records import _with_headers
 from hemorrhage_tf.datasets.labels import _label_parser
 from hemorrhage_tf.datasets.layouts.registry import read_layout, recognize
@@ -52,7 +52,7 @@ def read_manifest(
     positive: str | None = None,
     target: str | None = None,
     anonymize: bool = True,
-    reporter: Reporter | None = None,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Lists the slices of a folder or CSV file.
 
@@ -69,7 +69,7 @@ def read_manifest(
         target: the column to take as label, where there are several. Default None: the label
             column; of a known data set "any".
         anonymize: keep what names a patient out of the paths that are shown. Default True.
-        reporter: where progress goes, or None for nowhere.
+        progress: where progress goes, or None for nowhere.
 
     Returns:
         The manifest. What is wrong with single rows and files stands in its `problems`.
@@ -81,7 +81,7 @@ def read_manifest(
     if isinstance(source, Manifest):
         return source
     manifest = _read_labels(Path(source), positive, target)
-    return _with_headers(manifest, anonymize, reporter or Reporter(quiet=True))
+    return _with_headers(manifest, anonymize, progress or Progress(quiet=True))
 
 
 def _read_labels(source: Path, positive: str | None, target: str | None) -> Manifest:
@@ -109,7 +109,7 @@ def _read_labels(source: Path, positive: str | None, target: str | None) -> Mani
         return Manifest(
             *(records, source, known, layout.problems, layout.columns),
             level=layout.level,
-            suspicions=left_out,
+            input_warnings=left_out,
         )
     for name in ("labels.csv", "manifest.csv"):
         if (source / name).is_file():

@@ -178,7 +178,7 @@ class Manifest:
             whose header cannot be read.
         columns: the names of the further columns, such as subtypes.
         level: "slice", or "scan" where the label of a whole scan stands for each of its slices.
-        suspicions: files that do not look like axial slices of a head CT by their tags.
+        input_warnings: files that do not look like axial slices of a head CT by their tags.
         is_anonymous: whether names of patients are kept out of what is written.
         root_is_named: whether the root's own path names a patient.
     """
@@ -189,7 +189,7 @@ class Manifest:
     problems: tuple[Problem, ...] = field(default=())
     columns: tuple[str, ...] = ()
     level: str = "slice"
-    suspicions: tuple[Problem, ...] = ()
+    input_warnings: tuple[Problem, ...] = ()
     is_anonymous: bool = True
     root_is_named: bool = False
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hemorrhage_tf.core.errors import DataError, Problem, SliceError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.header import Header
 from hemorrhage_tf.imaging.readers import (
     FORMATS,
@@ -44,13 +44,13 @@ class Listing:
         slices: every slice; those of a scan follow each other.
         scans: the volumes and series of more than one slice.
         problems: files that cannot be used.
-        suspicions: what does not look like axial slices of a head CT, and scans with gaps.
+        input_warnings: what does not look like axial slices of a head CT, and scans with gaps.
     """
 
     slices: tuple[SliceRef, ...]
     scans: tuple[Scan, ...]
     problems: tuple[Problem, ...]
-    suspicions: tuple[Problem, ...]
+    input_warnings: tuple[Problem, ...]
 
 
 def find_slice_files(folder: Path, max_depth: int | None = None) -> list[Path]:
@@ -133,7 +133,7 @@ class _Entry:
     number: int | None
 
 
-def list_slices(paths: Sequence[Path], reporter: Reporter) -> Listing:
+def list_slices(paths: Sequence[Path], progress: Progress) -> Listing:
     """Reads the headers of files, groups their slices into scans and sorts each of these.
 
     A volume or a multi-frame file is a scan; so are the DICOM files of one folder with one Patient
@@ -142,16 +142,16 @@ def list_slices(paths: Sequence[Path], reporter: Reporter) -> Listing:
 
     Args:
         paths: files of any format.
-        reporter: where progress goes.
+        progress: where progress goes.
 
     Returns:
         The listing. Scans stand where their first file does.
     """
     groups: dict[tuple, list[_Entry]] = {}
     problems: list[Problem] = []
-    suspicions: list[Problem] = []
+    input_warnings: list[Problem] = []
     instances: dict[str, Path] = {}
-    with reporter.progress("Reading headers", len(paths)) as advance:
+    with progress.track("Reading headers", len(paths)) as advance:
         for path in paths:
             advance(1)
             try:
@@ -163,8 +163,8 @@ def list_slices(paths: Sequence[Path], reporter: Reporter) -> Listing:
             if first != path:
                 problems.append(Problem(str(path), f"the same SOP Instance UID as {first}"))
                 continue
-            if header.suspicion:
-                suspicions.append(Problem(str(path), header.suspicion))
+            if header.input_warning:
+                input_warnings.append(Problem(str(path), header.input_warning))
             entries = groups.setdefault(scan_key(path, header), [])
             entries += [
                 _Entry(ref, position, header.number)
@@ -176,12 +176,12 @@ def list_slices(paths: Sequence[Path], reporter: Reporter) -> Listing:
     names = _names(groups)
     for key, entries in groups.items():
         _sort(entries)
-        suspicions += _gaps(entries, names[key])
+        input_warnings += _gaps(entries, names[key])
         if len(entries) > 1:
             members = range(len(slices), len(slices) + len(entries))
             scans.append(Scan(names[key], tuple(members)))
         slices += [entry.ref for entry in entries]
-    return Listing(tuple(slices), tuple(scans), tuple(problems), tuple(suspicions))
+    return Listing(tuple(slices), tuple(scans), tuple(problems), tuple(input_warnings))
 
 
 def slice_refs(path: Path, header: Header) -> list[SliceRef]:

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, Problem, SliceError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import near_duplicate_search, near_duplicates
 from hemorrhage_tf.datasets.column_store import Hashes, Made, Tuples
 from hemorrhage_tf.datasets.image_statistics import ImageStatistics
 from hemorrhage_tf.datasets.records import Manifest, Record
 from hemorrhage_tf.datasets.series import expand_paths, list_slices
 from hemorrhage_tf.datasets.slice_reading import THREADS, SliceReadings, read_slices
-from hemorrhage_tf.imaging.input_checks import suspicion
+from hemorrhage_tf.imaging.input_checks import check_input
 from hemorrhage_tf.imaging.readers import SliceRef, read_slice
 
-_LISTED = 20  # suspicions that are named one by one
+_LISTED = 20  # input_warnings that are named one by one
 
 _AHEAD = 1024  # slices
 
@@ -43,7 +43,7 @@ class SliceIndex:
         near_pairs: `(i, j, correlation)` of slices that look alike, exact duplicates left out.
         skipped: the problems that `skip_invalid` went on without.
         secret: what only those know who have the slices. It is not to be written.
-        facts: what is known of each beside its label, see `data.facts`.
+        statistics: what is known of each beside its label, see `data.statistics`.
         head_shares: side of the head's square over the longer side of the slice, of each.
         warnings: what makes each look like something else than a head CT, or None.
     """
@@ -56,7 +56,7 @@ class SliceIndex:
     near_pairs: Sequence[tuple[int, int, float]]
     skipped: tuple[Problem, ...]
     secret: bytes
-    facts: Sequence[ImageStatistics] = ()
+    statistics: Sequence[ImageStatistics] = ()
     head_shares: np.ndarray | Sequence[float] = ()
     warnings: Sequence[str | None] = ()
 
@@ -119,12 +119,14 @@ class SliceIndex:
         return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 
 
-def scan(manifest: Manifest, reporter: Reporter, skip_invalid: bool = False) -> SliceIndex:
+def build_slice_index(
+    manifest: Manifest, progress: Progress, skip_invalid: bool = False
+) -> SliceIndex:
     """Reads every slice once.
 
     Args:
         manifest: what to read.
-        reporter: where progress and notes go.
+        progress: where progress and notes go.
         skip_invalid: go on without bad files instead of raising. Default False.
 
     Returns:
@@ -134,33 +136,34 @@ def scan(manifest: Manifest, reporter: Reporter, skip_invalid: bool = False) -> 
         DataError: files that cannot be used, all in one message; or nothing is left.
     """
     records = manifest.records
-    looks = read_slices(Made(records.ref, len(records)), reporter, "Reading slices")
+    readings = read_slices(Made(records.ref, len(records)), progress, "Reading slices")
     problems = list(manifest.problems)
-    for index, problem in sorted(looks.problems.items()):
+    for index, problem in sorted(readings.problems.items()):
         problems.append(replace(problem, path=_findable(manifest, records[index])))
-    suspicions = list(manifest.suspicions)
-    if any(looks.suspicions.values):
-        suspicions += [
+    input_warnings = list(manifest.input_warnings)
+    if any(readings.input_warnings.values):
+        input_warnings += [
             Problem(_findable(manifest, records[index]), reason)
-            for index, reason in zip(looks.good.tolist(), looks.suspicions, strict=True)
+            for index, reason in zip(readings.good.tolist(), readings.input_warnings, strict=True)
             if reason
         ]
-    contradicting = _contradicting(manifest, looks)
+    contradicting = _contradicting(manifest, readings)
     problems += [
         Problem(
-            manifest.name_at(looks.good[place]),
-            "the same picture has the other label elsewhere: " + manifest.name_at(looks.good[at]),
+            manifest.name_at(readings.good[place]),
+            "the same picture has the other label elsewhere: "
+            + manifest.name_at(readings.good[at]),
         )
         for place, at in contradicting.items()
     ]
-    raise_or_skip_invalid(problems, reporter, skip_invalid, suspicions)
-    keep = np.delete(np.arange(len(looks)), list(contradicting))
+    raise_or_skip_invalid(problems, progress, skip_invalid, input_warnings)
+    keep = np.delete(np.arange(len(readings)), list(contradicting))
     if not len(keep):
         raise DataError(f"{manifest.root}: no slice is left to use")
     left = manifest
     if len(keep) < len(records):
-        left = replace(manifest, records=records.take(looks.good[keep]))
-    return _group(replace(left, problems=()), looks, keep, tuple(problems), reporter)
+        left = replace(manifest, records=records.take(readings.good[keep]))
+    return _group(replace(left, problems=()), readings, keep, tuple(problems), progress)
 
 
 def _findable(manifest: Manifest, record: Record) -> str:
@@ -189,13 +192,13 @@ class UnlabeledSlices:
 
 
 def index_unlabeled_slices(
-    arguments: str | Path | Iterable[str | Path], reporter: Reporter, skip_invalid: bool = False
+    arguments: str | Path | Iterable[str | Path], progress: Progress, skip_invalid: bool = False
 ) -> UnlabeledSlices:
     """Finds the slices that arguments name, and reads each once.
 
     Args:
         arguments: files of any format, folders and globs, one or several.
-        reporter: where progress, notes and warnings go.
+        progress: where progress, notes and warnings go.
         skip_invalid: leave bad files out instead of raising. Default False.
 
     Returns:
@@ -206,20 +209,22 @@ def index_unlabeled_slices(
     """
     if isinstance(arguments, str | Path):
         arguments = [arguments]
-    listing = list_slices(expand_paths(arguments), reporter)
+    listing = list_slices(expand_paths(arguments), progress)
     found = _read_each(
-        listing.slices, lambda ref, pixels: (pixels.dtype != np.uint8, suspicion(pixels)), reporter
+        listing.slices,
+        lambda ref, pixels: (pixels.dtype != np.uint8, check_input(pixels)),
+        progress,
     )
     problems = [*listing.problems, *(look for look in found if isinstance(look, Problem))]
-    suspicions = [
-        *listing.suspicions,
+    input_warnings = [
+        *listing.input_warnings,
         *(
             Problem(str(ref), look[1])
             for ref, look in zip(listing.slices, found, strict=True)
             if isinstance(look, tuple) and look[1]
         ),
     ]
-    raise_or_skip_invalid(problems, reporter, skip_invalid, suspicions)
+    raise_or_skip_invalid(problems, progress, skip_invalid, input_warnings)
     good = [index for index, look in enumerate(found) if isinstance(look, tuple)]
     if not good:
         raise DataError("no slice is left to use")
@@ -233,7 +238,7 @@ def index_unlabeled_slices(
 
 
 def _read_each(
-    slices: Sequence[SliceRef], look: Callable[[SliceRef, np.ndarray], Any], reporter: Reporter
+    slices: Sequence[SliceRef], look: Callable[[SliceRef, np.ndarray], Any], progress: Progress
 ) -> list[Any]:
     """Reads every slice and gives what `look` makes of it, or what is wrong with it."""
 
@@ -246,7 +251,7 @@ def _read_each(
     found: list[Any] = []
     pool = ThreadPoolExecutor(THREADS)
     try:
-        with reporter.progress("Reading slices", len(slices)) as advance:
+        with progress.track("Reading slices", len(slices)) as advance:
             # A task for every slice at once would take more memory than what is found.
             for begin in range(0, len(slices), _AHEAD):
                 for seen in pool.map(read, slices[begin : begin + _AHEAD]):
@@ -259,23 +264,23 @@ def _read_each(
 
 def raise_or_skip_invalid(
     problems: Sequence[Problem],
-    reporter: Reporter,
+    progress: Progress,
     skip_invalid: bool,
-    suspicions: Sequence[Problem] = (),
+    input_warnings: Sequence[Problem] = (),
 ) -> None:
-    """Raises one error of all that is wrong, or warns of it; suspicions are only warned of."""
-    lines = _listed(suspicions)
+    """Raises one error of all that is wrong, or warns of it; input_warnings are only warned of."""
+    lines = _listed(input_warnings)
     if problems and not skip_invalid:
         title = f"These files or rows cannot be used ({len(problems)}):"
         next_step = "Mend or remove them, or go on without them with --skip-invalid."
         if lines:
-            next_step += f"\nThese look unlike head-CT slices ({len(suspicions)}):\n{lines}"
+            next_step += f"\nThese look unlike head-CT slices ({len(input_warnings)}):\n{lines}"
         raise DataError.of_problems(title, problems, next_step)
     if problems:
-        reporter.warn(f"went on without {len(problems)} bad files or rows (--skip-invalid)")
+        progress.warn(f"went on without {len(problems)} bad files or rows (--skip-invalid)")
     if lines:
-        reporter.warn(
-            f"these look unlike axial slices of a whole head CT ({len(suspicions)}), and are used "
+        progress.warn(
+            f"these look unlike axial slices of a whole head CT ({len(input_warnings)}), and are used "
             "all the same",
             f":\n{lines}",
         )
@@ -288,10 +293,10 @@ def _listed(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _contradicting(manifest: Manifest, looks: SliceReadings) -> dict[int, int]:
+def _contradicting(manifest: Manifest, readings: SliceReadings) -> dict[int, int]:
     """Maps each slice whose pixels also occur with the other label to the first where they do."""
-    labels = manifest.labels[looks.good]
-    same = _numbered(looks.hashes)
+    labels = manifest.labels[readings.good]
+    same = _numbered(readings.hashes)
     first = np.full((int(same.max(initial=-1)) + 1, 2), -1)
     first[same[::-1], labels[::-1]] = np.arange(len(same))[::-1]  # the last to be set is the first
     other = first[same, 1 - labels]
@@ -306,25 +311,25 @@ def _numbered(hashes: Hashes) -> np.ndarray:
 
 def _group(
     manifest: Manifest,
-    looks: SliceReadings,
+    readings: SliceReadings,
     keep: np.ndarray,
     skipped: tuple[Problem, ...],
-    reporter: Reporter,
+    progress: Progress,
 ) -> SliceIndex:
-    packed = looks.hashes.packed[keep]
+    packed = readings.hashes.packed[keep]
     same = _numbered(Hashes(packed))
     _, first = np.unique(same, return_index=True)
     copies = np.flatnonzero(first[same] != np.arange(len(same)))
     exact = Tuples(first[same][copies].astype(np.int32), copies.astype(np.int32))
-    with reporter.stage("Comparing slices"):
+    with progress.stage("Comparing slices"):
         together = near_duplicates.merge_groups(
             len(keep), np.stack(exact.columns, axis=1), shared=[manifest.records.patients]
         )
         found = near_duplicate_search.find_near_duplicates(
-            *(looks.thumbnails, looks.contents, looks.shares, keep, together)
+            *(readings.thumbnails, readings.contents, readings.shares, keep, together)
         )
     for note in found.notes:
-        reporter.note(note)
+        progress.note(note)
     differ = same[found.first] != same[found.second]
     near = Tuples(
         found.first[differ], found.second[differ], found.correlation[differ].astype(np.float32)
@@ -335,20 +340,22 @@ def _group(
         np.concatenate([np.stack(each.columns[:2], axis=1) for each in (exact, near)]),
         shared=[patients],
     )
-    warnings = looks.suspicions
+    warnings = readings.input_warnings
     return SliceIndex(
-        *(manifest, Hashes(packed), looks.is_hounsfield[keep], groups, exact, near, skipped),
-        secret=_secret(looks, keep),
-        facts=looks.facts if len(keep) == len(looks) else looks.facts.take(keep),
-        head_shares=looks.head_shares[keep],
+        *(manifest, Hashes(packed), readings.is_hounsfield[keep], groups, exact, near, skipped),
+        secret=_secret(readings, keep),
+        statistics=readings.statistics
+        if len(keep) == len(readings)
+        else readings.statistics.take(keep),
+        head_shares=readings.head_shares[keep],
         warnings=tuple(warnings[index] for index in keep.tolist()),
     )
 
 
-def _secret(looks: SliceReadings, keep: np.ndarray) -> bytes:
+def _secret(readings: SliceReadings, keep: np.ndarray) -> bytes:
     """Makes a key that does not follow from the hashes and figures that outputs show."""
     parts = []
     for begin in range(0, len(keep), 1024):
-        for row in looks.thumbnails.take(keep[begin : begin + 1024]):
+        for row in readings.thumbnails.take(keep[begin : begin + 1024]):
             parts.append(hashlib.blake2b(row, digest_size=32).digest())
     return hashlib.blake2b(b"".join(sorted(parts)), digest_size=32).digest()

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from hemorrhage_tf.core.errors import Problem, SliceError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import near_duplicates
 from hemorrhage_tf.datasets.column_store import FileColumn, Hashes, Interned
 from hemorrhage_tf.datasets.image_statistics import (
@@ -32,7 +32,7 @@ from hemorrhage_tf.datasets.image_statistics import (
 )
 from hemorrhage_tf.imaging.file_format import FileFormat
 from hemorrhage_tf.imaging.head_crop import find_head
-from hemorrhage_tf.imaging.input_checks import suspicion
+from hemorrhage_tf.imaging.input_checks import check_input
 from hemorrhage_tf.imaging.readers import SliceRef, content_hash, read_slice_and_format
 from hemorrhage_tf.imaging.windows import display_image
 
@@ -56,8 +56,8 @@ class SliceReadings:
         hashes: the content hash of each.
         is_hounsfield: bool `(n,)`.
         head_shares: float64 `(n,)`: side of the head's square over the longer side of the slice.
-        suspicions: what makes each look like something else than a head CT, or None.
-        facts: of each, see `data.facts`.
+        input_warnings: what makes each look like something else than a head CT, or None.
+        statistics: of each, see `data.statistics`.
         thumbnails: `(2, 1024)` of each, see `near_duplicates.thumbnails`: float32, and float16 in sets
             of more than `near_duplicates.ALL_PAIRS_UP_TO` slices.
         contents: `(64, 64)` of each, see `near_duplicates.contents`.
@@ -69,8 +69,8 @@ class SliceReadings:
     hashes: Hashes
     is_hounsfield: np.ndarray
     head_shares: np.ndarray
-    suspicions: Interned
-    facts: ImageStatisticsTable
+    input_warnings: Interned
+    statistics: ImageStatisticsTable
     thumbnails: FileColumn
     contents: FileColumn
     shares: np.ndarray
@@ -80,20 +80,20 @@ class SliceReadings:
 
 
 def read_slices(
-    slices: Sequence[SliceRef], reporter: Reporter, description: str, for_audit: bool = False
+    slices: Sequence[SliceRef], progress: Progress, description: str, for_audit: bool = False
 ) -> SliceReadings:
     """Reads every slice.
 
     Args:
         slices: where they are.
-        reporter: where progress goes.
+        progress: where progress goes.
         description: of the progress.
-        for_audit: leave the head and the suspicion out, and the content's gray levels unrounded in
+        for_audit: leave the head and the input_warning out, and the content's gray levels unrounded in
             sets up to `near_duplicates.ALL_PAIRS_UP_TO`. Default False.
     """
     exact = len(slices) <= near_duplicates.ALL_PAIRS_UP_TO
     kind = _Kind(exact, for_audit)
-    facts, suspicions = ImageStatisticsTable(), Interned()
+    statistics, input_warnings = ImageStatisticsTable(), Interned()
     thumbnails = FileColumn(kind.of_thumbnails, (2, near_duplicates.THUMBNAIL_SIZE**2))
     contents = FileColumn(kind.of_contents, (64, 64))
     problems: dict[int, Problem] = {}
@@ -101,15 +101,15 @@ def read_slices(
         name: [empty] for name, empty in _EMPTY.items() if name in _IN_MEMORY
     }
     places = [np.zeros(0, np.int64)]
-    with reporter.progress(description, len(slices)) as advance:
+    with progress.track(description, len(slices)) as advance:
         for begin, chunk in _chunks(slices, kind):
             bad = {int(place): Problem(*given) for place, given in chunk.problems.items()}
             problems |= {begin + place: problem for place, problem in bad.items()}
             read = min(_CHUNK, len(slices) - begin)
             places.append(begin + np.array([p for p in range(read) if p not in bad], np.int64))
-            facts.append(chunk.arrays, [text[:3] for text in chunk.texts])
+            statistics.append(chunk.arrays, [text[:3] for text in chunk.texts])
             for text in chunk.texts:
-                suspicions.append(text[3])
+                input_warnings.append(text[3])
             thumbnails.append(chunk.arrays["thumbnails"])
             contents.append(chunk.arrays["contents"])
             for name in _IN_MEMORY:
@@ -122,8 +122,8 @@ def read_slices(
         Hashes(columns["hashes"]),
         columns["is_hounsfield"],
         columns["head_shares"],
-        suspicions,
-        facts,
+        input_warnings,
+        statistics,
         thumbnails,
         contents,
         columns["shares"],
@@ -171,9 +171,9 @@ class _Look:
     thumbnails: np.ndarray
     content: np.ndarray
     shares: np.ndarray
-    facts: ImageStatistics
+    statistics: ImageStatistics
     head_share: float
-    suspicion: str | None
+    input_warning: str | None
 
 
 def _looks(refs: Sequence[SliceRef], for_audit: bool) -> list[_Look | Problem]:
@@ -206,7 +206,7 @@ def _looks_of(
     keys = [bytes.fromhex(content_hash(each)) for each in pixels]
     pictures = [display_image(each) for each in pixels]
     reductions = [near_duplicates.reductions(each) for each in pictures]
-    facts = [
+    statistics = [
         image_statistics(saved, picture) for (_, saved), picture in zip(good, pictures, strict=True)
     ]
     head_shares, warnings = [0.0] * len(good), [None] * len(good)
@@ -214,22 +214,24 @@ def _looks_of(
         heads = [find_head(each) for each in pixels]
         both = list(zip(pixels, heads, strict=True))
         head_shares = [head.side / max(each.shape[:2]) for each, head in both]
-        warnings = [suspicion(each, head) for each, head in both]
-    looks = (
-        _Look(keys[at], pixels[at].dtype != np.uint8, *reductions[at], facts[at], share, warning)
+        warnings = [check_input(each, head) for each, head in both]
+    readings = (
+        _Look(
+            keys[at], pixels[at].dtype != np.uint8, *reductions[at], statistics[at], share, warning
+        )
         for at, (share, warning) in enumerate(zip(head_shares, warnings, strict=True))
     )
-    return [each if isinstance(each, Problem) else next(looks) for each in read]
+    return [each if isinstance(each, Problem) else next(readings) for each in read]
 
 
-def _pack(looks: Sequence[_Look | Problem], kind: _Kind) -> _Chunk:
+def _pack(readings: Sequence[_Look | Problem], kind: _Kind) -> _Chunk:
     problems = {
         place: (look.path, look.reason)
-        for place, look in enumerate(looks)
+        for place, look in enumerate(readings)
         if isinstance(look, Problem)
     }
-    good = [look for look in looks if isinstance(look, _Look)]
-    arrays, texts = packed([look.facts for look in good])
+    good = [look for look in readings if isinstance(look, _Look)]
+    arrays, texts = packed([look.statistics for look in good])
     content = np.array([look.content for look in good], np.float32).reshape(-1, 64, 64)
     if kind.of_contents is np.uint8:
         content = np.rint(content)
@@ -246,7 +248,7 @@ def _pack(looks: Sequence[_Look | Problem], kind: _Kind) -> _Chunk:
         ),
         "contents": content.astype(kind.of_contents),
     }
-    texts = [[*text, look.suspicion] for text, look in zip(texts, good, strict=True)]
+    texts = [[*text, look.input_warning] for text, look in zip(texts, good, strict=True)]
     return _Chunk(arrays, texts, problems)
 
 

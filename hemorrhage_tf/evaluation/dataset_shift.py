@@ -75,15 +75,15 @@ def root_mean_square(standardized: np.ndarray) -> np.ndarray:
     return np.sqrt(np.mean(np.square(standardized, dtype=np.float64), axis=1))
 
 
-def properties_of(facts: Sequence[Any], head_shares: Sequence[float]) -> dict[str, np.ndarray]:
+def properties_of(statistics: Sequence[Any], head_shares: Sequence[float]) -> dict[str, np.ndarray]:
     """Takes the properties that are compared from what a scan found.
 
     Args:
-        facts: of each slice, see `data.facts.ImageStatistics`.
+        statistics: of each slice, see `data.statistics.ImageStatistics`.
         head_shares: side of the head's square over the longer side of the slice, of each.
     """
     gray = np.arange(256)
-    table = ImageStatisticsTable.of(facts)
+    table = ImageStatisticsTable.of(statistics)
     means = []
     for levels, _ in table.blocks():
         lit = np.where(gray > 24, levels, 0)

@@ -24,7 +24,7 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, HemorrhageError, ModelError, OptionError
 from hemorrhage_tf.core.native_output import import_tensorflow
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.slice_index import index_unlabeled_slices
 from hemorrhage_tf.imaging.readers import SliceRef, read_slice
 from hemorrhage_tf.inference.loading import EMBEDDED, FORMATS, RUN_FOLDER, TFLITE, load, model_form
@@ -86,7 +86,7 @@ def benchmark(
     threads: int = 1,
     batch_size: int = 32,
     rounds: int = 30,
-    reporter: Reporter,
+    progress: Progress,
 ) -> list[Measurement]:
     """Measures models one after the other, each in a process of its own.
 
@@ -97,7 +97,7 @@ def benchmark(
         threads: that a model may compute with. Default 1.
         batch_size: slices in a batch, for the throughput. Default 32.
         rounds: calls with one slice, for the latency. Default 30.
-        reporter: where progress goes.
+        progress: where progress goes.
 
     Returns:
         A measurement for each model, in the order given.
@@ -122,7 +122,7 @@ def benchmark(
     if images is not None:
         if not images:
             raise DataError("no images to measure with. Name some, or none at all for phantoms")
-        found = index_unlabeled_slices(images, reporter)
+        found = index_unlabeled_slices(images, progress)
         slices = [(str(ref.path), ref.frame) for ref in found.slices]
     request = {
         "images": None if images is None else slices,
@@ -132,7 +132,7 @@ def benchmark(
     }
     measurements: list[Measurement] = []
     first: _Answers | None = None
-    with reporter.progress("Measuring models", len(paths)) as advance:
+    with progress.track("Measuring models", len(paths)) as advance:
         for path, form in zip(paths, formats, strict=True):
             at = _files(path, form)
             answer = _in_own_process({"model": str(at), "format": form, **request}, path)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, ModelError, OptionError, OutputError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
-from hemorrhage_tf.datasets.slice_index import scan
+from hemorrhage_tf.datasets.slice_index import build_slice_index
 from hemorrhage_tf.exporters.saved_model import write_saved_model
 from hemorrhage_tf.exporters.settings import MIN_CALIBRATION_SLICES, ExportSettings
 from hemorrhage_tf.exporters.tflite import convert
@@ -65,7 +65,7 @@ def export(
     source: Path,
     target: Path,
     settings: ExportSettings,
-    reporter: Reporter,
+    progress: Progress,
     verify: str | Path | Manifest | None = None,
     representative: str | Path | Manifest | None = None,
 ) -> Export:
@@ -78,12 +78,12 @@ def export(
         )
     if target.exists():
         raise OutputError(f"{target}: exists. Name another target, or remove it first.")
-    with reporter.stage(f"Loading {source}"):
+    with progress.stage(f"Loading {source}"):
         metadata, classifier = load_classifier(source)
     slices, labels = _slices(
-        source, "test", VERIFIED_PHANTOMS, verify, "--verify", reporter, metadata
+        source, "test", VERIFIED_PHANTOMS, verify, "--verify", progress, metadata
     )
-    before = _keras_probabilities(classifier, slices, metadata.model_input, reporter)
+    before = _keras_probabilities(classifier, slices, metadata.model_input, progress)
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -97,11 +97,11 @@ def export(
             if settings.quantize == "int8":
                 count = settings.calibration_slices
                 chosen, _ = _slices(
-                    *(source, "train", count, representative, "--representative", reporter),
+                    *(source, "train", count, representative, "--representative", progress),
                     metadata,
                 )
                 calibration = _calibration(chosen, metadata.model_input, settings)
-            with reporter.stage("Converting"):
+            with progress.stage("Converting"):
                 model = convert(
                     classifier,
                     metadata.image_size,
@@ -115,9 +115,9 @@ def export(
             found = _finish_tflite(draft, model, metadata, settings, slices, labels, before)
             form = f"tflite {settings.quantize}"
         else:
-            with reporter.stage("Writing the SavedModel"):
+            with progress.stage("Writing the SavedModel"):
                 write_saved_model(classifier, draft, metadata, settings.input_type)
-            found = _finish_saved_model(draft, metadata, settings, slices, labels, before, reporter)
+            found = _finish_saved_model(draft, metadata, settings, slices, labels, before, progress)
             form = "saved_model"
         size = sum(path.stat().st_size for path in [draft, *draft.rglob("*")] if path.is_file())
         with tempfile.TemporaryDirectory() as folder:
@@ -187,11 +187,11 @@ def _finish_tflite(draft, model, metadata, settings, slices, labels, before):
     return found
 
 
-def _finish_saved_model(draft, metadata, settings, slices, labels, before, reporter):
+def _finish_saved_model(draft, metadata, settings, slices, labels, before, progress):
     import tensorflow as tf
 
     exported = load(draft)
-    after = exported.probabilities(slices, reporter)
+    after = exported.probabilities(slices, progress)
     found = {"serving_default": compare(before, after, labels, metadata.threshold)}
     check(found["serving_default"], "SavedModel", _tolerance("saved_model", settings))
     # It takes encoded pictures; DICOM and NIfTI are read outside the graph.
@@ -236,12 +236,12 @@ def _refuse_foreign_operators(model: bytes) -> None:
         )
 
 
-def _keras_probabilities(classifier, slices, model_input, reporter) -> np.ndarray:
+def _keras_probabilities(classifier, slices, model_input, progress) -> np.ndarray:
     import tensorflow as tf
 
     forward = tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
     found = []
-    with reporter.progress("Predicting with the trained model", len(slices)) as advance:
+    with progress.track("Predicting with the trained model", len(slices)) as advance:
         for images in input_batches(slices, model_input, _BATCH_SIZE):
             found.append(forward(tf.constant(images)).numpy()[:, 0])
             advance(len(images))
@@ -254,7 +254,7 @@ def _slices(
     phantoms: int,
     data: str | Path | Manifest | None,
     option: str,
-    reporter: Reporter,
+    progress: Progress,
     metadata: ModelMetadata,
 ) -> tuple[list[SliceRef], np.ndarray]:
     """Gives slices and labels: of the data where given, else of a part of the model's own slices.
@@ -262,7 +262,7 @@ def _slices(
     Those of a run are in its `split.csv`; those of the embedded model are drawn.
     """
     if data is not None:
-        slices = scan(read_manifest(data, reporter=reporter), reporter)
+        slices = build_slice_index(read_manifest(data, progress=progress), progress)
         if not metadata.model_input.takes_display_images and not slices.is_hounsfield.all():
             raise OptionError(
                 f"{option} {data}: holds pictures, and the model takes Hounsfield units through "
@@ -270,7 +270,7 @@ def _slices(
             )
         return slices.refs, slices.labels
     if is_embedded(source):
-        with reporter.stage("Drawing phantoms"):
+        with progress.stage("Drawing phantoms"):
             folder = phantom_set(cache_folder() / "phantoms", phantoms, PHANTOM_SEEDS[part])
         manifest = read_manifest(folder)
         return [record.ref for record in manifest.records], manifest.labels

@@ -1,4 +1,4 @@
-"""The canonical head in a TensorFlow graph: `data/canonical.py` step by step, for pictures.
+"""The head crop in a TensorFlow graph: `data/crop_head.py` step by step, for pictures.
 
 What decides anything is integer arithmetic there and here, so that both cut the same pixels. Only
 pictures are cut in a graph: `serve_bytes` takes encoded PNG and JPEG.
@@ -20,8 +20,8 @@ from hemorrhage_tf.imaging.head_crop import (
 )
 
 
-def canonical(pixels, upright: bool):
-    """Does what `data.canonical.canonical` does.
+def crop_head(pixels, upright: bool):
+    """Does what `imaging.head_crop.crop_head` does.
 
     Args:
         pixels: uint8 `(height, width, 3)`.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hemorrhage_tf.exporters.head_crop_graph import canonical
+from hemorrhage_tf.exporters.head_crop_graph import crop_head
 from hemorrhage_tf.models.classifier import with_class_activation_map
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
 from hemorrhage_tf.pipeline.model_input import ModelInput
@@ -107,7 +107,7 @@ def decode_to_model_input(content, model_input: ModelInput):
 
     pixels = tf.cond(tf.io.is_jpeg(content), decode_jpeg, decode_png)
     pixels = tf.ensure_shape(pixels, (None, None, 3))
-    if model_input.canonical:
-        pixels = canonical(pixels, model_input.upright)
+    if model_input.crop_head:
+        pixels = crop_head(pixels, model_input.upright)
     size = (model_input.image_size, model_input.image_size)
     return tf.image.resize(tf.cast(pixels, tf.float32), size, method="bilinear", antialias=True)

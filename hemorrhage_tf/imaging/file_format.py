@@ -65,7 +65,7 @@ class FileFormat:
     metadata: frozenset[str] = frozenset()
 
 
-def format_of_picture(image: Image.Image, file: BinaryIO) -> FileFormat:
+def format_of_image(image: Image.Image, file: BinaryIO) -> FileFormat:
     """Gives what a picture's header says.
 
     Args:

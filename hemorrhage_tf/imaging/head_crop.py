@@ -1,4 +1,4 @@
-"""The canonical head: a slice cut to its head, padded to a square, without couch and marks.
+"""The head crop: a slice cut to its head, padded to a square, without couch and marks.
 
 NumPy and the standard library only, without the rest of the package, so that a device runs this
 very file. Every step on pictures has its counterpart in a TensorFlow graph
@@ -47,7 +47,7 @@ _BLOCK = 1 << 20  # pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class HeadRegion:
     """Where the head is in a slice.
 
     Attributes:
@@ -90,7 +90,7 @@ def gray_levels(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.ndim == 2 else pixels.max(axis=-1)
 
 
-def find_head(pixels: np.ndarray, upright: bool = False) -> Head:
+def find_head(pixels: np.ndarray, upright: bool = False) -> HeadRegion:
     """Finds the head: the thickest body of skull and tissue.
 
     Args:
@@ -110,7 +110,7 @@ def find_head(pixels: np.ndarray, upright: bool = False) -> Head:
     height, width = gray.shape
     if not head.any() or 16 * head.sum() > MOST_SIXTEENTHS * head.size:
         side = max(height, width)
-        return Head((height - side) // 2, (width - side) // 2, side, head[:0, :0], cell)
+        return HeadRegion((height - side) // 2, (width - side) // 2, side, head[:0, :0], cell)
     shells = None
     if not is_display_image:
         inner = head
@@ -129,11 +129,11 @@ def find_head(pixels: np.ndarray, upright: bool = False) -> Head:
     for _ in range(PICTURE_RIM if is_display_image else HU_RIM):
         head = _dilated(head)
     top, left = (top + bottom - side) // 2, (left + right - side) // 2
-    return Head(top, left, side, head, cell, turns, shells)
+    return HeadRegion(top, left, side, head, cell, turns, shells)
 
 
-def canonical(pixels: np.ndarray, upright: bool = False) -> np.ndarray:
-    """Brings a slice to the canonical form.
+def crop_head(pixels: np.ndarray, upright: bool = False) -> np.ndarray:
+    """Brings a slice to the head crop.
 
     Args:
         pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or `(height, width, 3)`.
@@ -146,8 +146,8 @@ def canonical(pixels: np.ndarray, upright: bool = False) -> np.ndarray:
     return cut(pixels, find_head(pixels, upright))
 
 
-def cut(pixels: np.ndarray, head: Head) -> np.ndarray:
-    """Cuts out a head that was found; see `canonical`."""
+def cut(pixels: np.ndarray, head: HeadRegion) -> np.ndarray:
+    """Cuts out a head that was found; see `crop_head`."""
     air = 0 if pixels.dtype == np.uint8 else -1000
     height, width = pixels.shape[:2]
     square = np.full((head.side, head.side, *pixels.shape[2:]), air, pixels.dtype)
@@ -163,11 +163,11 @@ def cut(pixels: np.ndarray, head: Head) -> np.ndarray:
     return np.rot90(square, head.turns) if head.turns else square
 
 
-def put_back(square: np.ndarray, head: Head, shape: tuple[int, int]) -> np.ndarray:
+def put_back(square: np.ndarray, head: HeadRegion, shape: tuple[int, int]) -> np.ndarray:
     """Puts what was computed on the square of a head back in its place on the slice.
 
     Args:
-        square: `(side, side)`, of the canonical form.
+        square: `(side, side)`, of the head crop.
         head: where its head was found.
         shape: height and width of the slice.
 

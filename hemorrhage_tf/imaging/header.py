@@ -23,7 +23,7 @@ class Header:
         series: the Series Instance UID, or None.
         instance: the SOP Instance UID, or None.
         number: the Instance Number, or None.
-        suspicion: what speaks against axial slices of a head CT, a clause; or None.
+        input_warning: what speaks against axial slices of a head CT, a clause; or None.
     """
 
     positions: tuple[float | None, ...]
@@ -32,7 +32,7 @@ class Header:
     series: str | None = None
     instance: str | None = None
     number: int | None = None
-    suspicion: str | None = None
+    input_warning: str | None = None
 
     def __len__(self) -> int:
         """How many slices the file holds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hemorrhage_tf.imaging.head_crop import (
-    Head,
+    HeadRegion,
     depths,
     find_head,
     gray_levels,
@@ -32,7 +32,7 @@ LEAST_BONE_GRAY = 170
 LEAST_DARK_AROUND = 0.3
 
 
-def suspicion(pixels: np.ndarray, head: Head | None = None) -> str | None:
+def check_input(pixels: np.ndarray, head: HeadRegion | None = None) -> str | None:
     """Says what makes a slice look like something else than a head CT.
 
     Args:
@@ -57,7 +57,7 @@ def suspicion(pixels: np.ndarray, head: Head | None = None) -> str | None:
     return None
 
 
-def _has_skull(gray: np.ndarray, head: Head) -> bool:
+def _has_skull(gray: np.ndarray, head: HeadRegion) -> bool:
     """SliceReadings for a ring of bone around darker tissue, and for the dark around that."""
     within = pixels_of(head.cells, head.cell, gray.shape)
     levels = np.bincount((gray + within * np.uint16(256)).ravel(), minlength=512).reshape(2, 256)

@@ -88,7 +88,7 @@ def read_header(path: str | Path) -> Header:
     path = Path(path)
     with _opened(path) as file:
         volume = _read_volume_header(path, file)
-        return Header(positions=volume.positions(), suspicion=volume.suspicion())
+        return Header(positions=volume.positions(), input_warning=volume.input_warning())
 
 
 def read_frame(path: str | Path, frame: int | None = None) -> np.ndarray:
@@ -163,7 +163,7 @@ class _Volume:
         first, step = normal @ self.affine[:3, 3], normal @ superior
         return tuple((first + step * np.arange(self.shape[self.axes[2]])).tolist())
 
-    def suspicion(self) -> str | None:
+    def input_warning(self) -> str | None:
         across = [self.shape[axis] for axis in self.axes[:2]]
         sizes = [float(np.linalg.norm(self.affine[:3, axis])) for axis in self.axes[:2]]
         if min(across) < _FEWEST_ACROSS:

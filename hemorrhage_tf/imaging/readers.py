@@ -18,14 +18,14 @@ from PIL import Image
 from hemorrhage_tf.core.errors import SliceError
 from hemorrhage_tf.imaging import nifti
 from hemorrhage_tf.imaging.dicom import parse, reading
-from hemorrhage_tf.imaging.file_format import FileFormat, format_of_picture
+from hemorrhage_tf.imaging.file_format import FileFormat, format_of_image
 from hemorrhage_tf.imaging.header import MAX_PIXELS, Header
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 SLICE_SUFFIXES = (*IMAGE_SUFFIXES, *reading.DICOM_SUFFIXES, *nifti.NIFTI_SUFFIXES)
 FORMATS = "PNG, JPEG, DICOM and NIfTI"
 
-# No side may be longer, since the canonical form pads a slice to a square.
+# No side may be longer, since the head crop pads a slice to a square.
 MAX_SIDE = 10_000
 # Pixels that are converted together; a usual slice has fewer.
 _STRIP_PIXELS = 1 << 20
@@ -156,7 +156,7 @@ def _read_picture(path: Path) -> tuple[np.ndarray, FileFormat]:
                     f"declares {width} x {height} pixels, more than the "
                     f"{MAX_PIXELS // 1_000_000} million, or {MAX_SIDE} a side, that are accepted",
                 )
-            saved = format_of_picture(image, file)
+            saved = format_of_image(image, file)
             image.load()
             return _to_display_pixels(image), saved
     except SliceError:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import ModelError, OptionError, OutputError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.slice_index import index_unlabeled_slices
 from hemorrhage_tf.evaluation.calibration import log_odds
 from hemorrhage_tf.imaging.readers import SliceRef, read_slice
@@ -29,7 +29,7 @@ from hemorrhage_tf.pipeline.model_input import ModelInput
 BATCH_SIZE = 32
 
 
-# Axes of a batch of slices, and of their maps: the slice itself, and its three flips.
+# Axes of a batch of slices, and of their maps: the slice itself, and its three tta.
 _FLIPS = ((), (2,), (1,), (1, 2))
 
 
@@ -48,7 +48,7 @@ class Model:
             where the model has none. Default None.
         kept: what must live as long as the model does. Default None.
         classifier: the Keras model, where there is one. Default None.
-        flips: whether `run` and the maps are means over the flips of a slice. Default False.
+        tta: whether `run` and the maps are means over the tta of a slice. Default False.
         is_embedded: whether it is the one that comes with the package. Default False.
     """
 
@@ -60,7 +60,7 @@ class Model:
         explain: Callable[[], Explained] | None = None,
         kept: Any = None,
         classifier: Any = None,
-        flips: bool = False,
+        tta: bool = False,
         is_embedded: bool = False,
     ) -> None:
         self.path = path
@@ -69,7 +69,7 @@ class Model:
         self._explain = explain
         self._kept = kept
         self._classifier = classifier
-        self.flips = flips
+        self.tta = tta
         self.is_embedded = is_embedded
 
     @property
@@ -105,7 +105,7 @@ class Model:
         The logits are averaged; so are the class activation maps, turned back, so that the mean of
         a map stays the mean of the logits. It takes four times as long.
         """
-        if self.flips:
+        if self.tta:
             return self
 
         def run(images: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ class Model:
             *(self.path, self.metadata, run, explain if self.has_cam else None),
             kept=self._kept,
             classifier=self._classifier,
-            flips=True,
+            tta=True,
             is_embedded=self.is_embedded,
         )
 
@@ -145,14 +145,14 @@ class Model:
         self,
         is_hounsfield: np.ndarray,
         window: str | Sequence[str] | None = None,
-        reporter: Reporter | None = None,
+        progress: Progress | None = None,
     ) -> ModelInput:
         """Says what slices are brought to, and refuses what the model was not trained for.
 
         Args:
             is_hounsfield: bool `(n,)`: which slices are in HU; the others are pictures.
             window: the window that the user asks for, or None for the model's.
-            reporter: where a note goes, or None for nowhere.
+            progress: where a note goes, or None for nowhere.
 
         Returns:
             The model's own, with a window for Hounsfield units.
@@ -183,8 +183,8 @@ class Model:
             )
         if trained is None and is_hounsfield.any():
             asked = asked or DEFAULT_WINDOW
-            if reporter is not None:
-                reporter.note(
+            if progress is not None:
+                progress.note(
                     "The model was trained on pictures: Hounsfield units are shown to it through "
                     f"the window {','.join(asked)}."
                 )
@@ -218,23 +218,23 @@ class Model:
     def probabilities(
         self,
         slices: Sequence[SliceRef | Path],
-        reporter: Reporter | None = None,
+        progress: Progress | None = None,
         model_input: ModelInput | None = None,
     ) -> np.ndarray:
         """Predicts slices that are known to be readable.
 
         Args:
             slices: where they are.
-            reporter: where progress goes, or None for nowhere.
+            progress: where progress goes, or None for nowhere.
             model_input: from `input_for`; None for the model's own.
 
         Returns:
             float32 `(n,)` in [0, 1].
         """
-        reporter = reporter or Reporter(quiet=True)
+        progress = progress or Progress(quiet=True)
         model_input = model_input or self.metadata.model_input
         found = []
-        with reporter.progress("Predicting", len(slices)) as advance:
+        with progress.track("Predicting", len(slices)) as advance:
             for images in input_batches(slices, model_input, BATCH_SIZE):
                 found.append(self.run(images))
                 advance(len(images))
@@ -243,14 +243,14 @@ class Model:
     def explained(
         self,
         slices: Sequence[SliceRef | Path],
-        reporter: Reporter | None = None,
+        progress: Progress | None = None,
         model_input: ModelInput | None = None,
     ) -> Iterator[tuple[float, np.ndarray]]:
         """Predicts slices one batch after the other, with the class activation map of each.
 
         Args:
             slices: where they are; they are known to be readable.
-            reporter: where progress goes, or None for nowhere.
+            progress: where progress goes, or None for nowhere.
             model_input: from `input_for`; None for the model's own.
 
         Yields:
@@ -264,10 +264,10 @@ class Model:
                 f"{self.path}: gives no class activation map. Export it with --cam, or name the "
                 "run folder"
             )
-        reporter = reporter or Reporter(quiet=True)
+        progress = progress or Progress(quiet=True)
         model_input = model_input or self.metadata.model_input
         run = self._explain()
-        with reporter.progress("Predicting", len(slices)) as advance:
+        with progress.track("Predicting", len(slices)) as advance:
             for images in input_batches(slices, model_input, BATCH_SIZE):
                 yield from zip(*run(images), strict=True)
                 advance(len(images))
@@ -276,20 +276,20 @@ class Model:
         self,
         images: str | Path | Iterable[str | Path],
         skip_invalid: bool = False,
-        reporter: Reporter | None = None,
+        progress: Progress | None = None,
         window: str | Sequence[str] | None = None,
         cam: str | Path | None = None,
-        flips: bool = False,
+        tta: bool = False,
     ) -> Prediction:
         """Predicts files, folders and globs.
 
         Args:
             images: one of them, or several.
             skip_invalid: go on without files that cannot be read. Default False.
-            reporter: where progress and notes go, or None for nowhere.
+            progress: where progress and notes go, or None for nowhere.
             window: for Hounsfield units; None for the model's.
             cam: a folder to write overlays of the class activation map to, or None for none.
-            flips: average over the flips of each slice, see `with_tta`. Default False.
+            tta: average over the tta of each slice, see `with_tta`. Default False.
 
         Returns:
             A finding for each slice, in the order given, and one for each scan.
@@ -299,19 +299,19 @@ class Model:
             OptionError: a window that does not fit the model or the slices.
             OutputError: an overlay cannot be written.
         """
-        if flips and not self.flips:
-            return self.with_tta().predict(images, skip_invalid, reporter, window, cam)
-        reporter = reporter or Reporter(quiet=True)
-        found = index_unlabeled_slices(images, reporter, skip_invalid)
-        model_input = self.input_for(found.is_hounsfield, window, reporter)
+        if tta and not self.tta:
+            return self.with_tta().predict(images, skip_invalid, progress, window, cam)
+        progress = progress or Progress(quiet=True)
+        found = index_unlabeled_slices(images, progress, skip_invalid)
+        model_input = self.input_for(found.is_hounsfield, window, progress)
         overlays: list[str | None] = [None] * len(found)
         if cam is None:
-            probabilities = self.probabilities(found.slices, reporter, model_input)
+            probabilities = self.probabilities(found.slices, progress, model_input)
         else:
             folder = Path(cam)
             overlays = _overlay_paths(folder, found.slices)
             probabilities = np.empty(len(found), np.float32)
-            explained = self.explained(found.slices, reporter, model_input)
+            explained = self.explained(found.slices, progress, model_input)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 for index, (probability, weights) in enumerate(explained):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from hemorrhage_tf.imaging.head_crop import Head, put_back
+from hemorrhage_tf.imaging.head_crop import HeadRegion, put_back
 from hemorrhage_tf.imaging.readers import to_rgb
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
@@ -34,7 +34,7 @@ def draw_overlay(pixels: np.ndarray, cam: np.ndarray, model_input: ModelInput) -
     return Image.fromarray(np.rint(shown * (1 - share) + _RED * share).astype(np.uint8))
 
 
-def place(cam: np.ndarray, shape: tuple[int, int], head: Head | None) -> np.ndarray:
+def place(cam: np.ndarray, shape: tuple[int, int], head: HeadRegion | None) -> np.ndarray:
     """Puts a map of the model's input where it belongs on the slice.
 
     Args:

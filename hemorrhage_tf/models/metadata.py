@@ -12,7 +12,7 @@ from typing import Any
 from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 LABELS = ("normal", "hemorrhage")
 
 # A member of the .keras file, which is a ZIP archive of which Keras reads its own members; of the
@@ -35,7 +35,7 @@ class ModelMetadata:
         versions: of the package and of what it ran on.
         window: names of the window, or of three, that Hounsfield units are shown through; None
             where it was trained on pictures.
-        canonical: whether slices are cut to the head first, see `data.canonical`.
+        crop_head: whether slices are cut to the head first, see `imaging.head_crop`.
         upright: whether sideways heads are turned upright.
         scan_threshold: a scan of which the mean of the three highest probabilities is at or above
             it counts as hemorrhage; None where it is `threshold`, too.
@@ -59,7 +59,7 @@ class ModelMetadata:
     versions: dict[str, str]
     # As models of format version 1 were, which do not say.
     window: tuple[str, ...] | None = None
-    canonical: bool = False
+    crop_head: bool = False
     upright: bool = False
     # As models of format version 2 were, which do not say.
     scan_threshold: float | None = None
@@ -74,7 +74,7 @@ class ModelMetadata:
     @property
     def model_input(self) -> ModelInput:
         """What slices are brought to for it."""
-        return ModelInput(self.image_size, self.window, self.canonical, self.upright)
+        return ModelInput(self.image_size, self.window, self.crop_head, self.upright)
 
     def to_dict(self) -> dict[str, Any]:
         """Gives plain values for JSON."""
@@ -83,6 +83,9 @@ class ModelMetadata:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelMetadata:
         """Takes back what `to_dict` gave, of this format or an older one, after JSON made lists."""
+        values = dict(values)
+        if "canonical" in values:  # the name up to format version 3
+            values["crop_head"] = values.pop("canonical")
         window = values.get("window")
         tuples = {
             "labels": tuple(values["labels"]),

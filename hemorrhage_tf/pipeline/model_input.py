@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from hemorrhage_tf.imaging.head_crop import Head, cut, find_head
+from hemorrhage_tf.imaging.head_crop import HeadRegion, cut, find_head
 from hemorrhage_tf.imaging.readers import to_rgb
 from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW, show
 
@@ -24,29 +24,29 @@ class ModelInput:
         image_size: side of the square, in pixels.
         window: names of the window, or of three, that Hounsfield units are shown through; None for
             a model of pictures, where Hounsfield units are shown through the brain window.
-        canonical: cut the slice to its head first.
+        crop_head: cut the slice to its head first.
         upright: turn a sideways head upright.
     """
 
     image_size: int
     window: tuple[str, ...] | None = None
-    canonical: bool = True
+    crop_head: bool = True
     upright: bool = False
 
     @property
     def key(self) -> str:
         """What decides the pixels, for the feature cache."""
         window = ",".join(self.window or DEFAULT_WINDOW)
-        return f"{VERSION}/{self.image_size}/{window}/{self.canonical:d}/{self.upright:d}"
+        return f"{VERSION}/{self.image_size}/{window}/{self.crop_head:d}/{self.upright:d}"
 
     @property
     def takes_display_images(self) -> bool:
         """Whether display pixels can be given: not where each channel is a window of its own."""
         return self.window is None or len(self.window) == 1
 
-    def head(self, pixels: np.ndarray) -> Head | None:
+    def head(self, pixels: np.ndarray) -> HeadRegion | None:
         """Finds the part of a slice that the model sees; None for all of it."""
-        return find_head(pixels, self.upright) if self.canonical else None
+        return find_head(pixels, self.upright) if self.crop_head else None
 
     def shown(self, pixels: np.ndarray) -> np.ndarray:
         """Gives a slice as it is displayed, at its own resolution.

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from hemorrhage_tf.auditing.audit_result import Audit
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.evaluation.metrics import binary_metrics
 from hemorrhage_tf.evaluation.robustness import robustness
@@ -61,7 +61,7 @@ def write_evaluation_report(
     comparison: dict[str, Any] | None,
     compared: tuple[str, str],
     audit: Audit,
-    reporter: Reporter,
+    progress: Progress,
 ) -> None:
     """Writes the report of an evaluation.
 
@@ -77,7 +77,7 @@ def write_evaluation_report(
         comparison: with a second model, or None.
         compared: what the two are called.
         audit: of the slices.
-        reporter: where progress goes.
+        progress: where progress goes.
     """
     labels, figures, patients = counted
     counts_slices = slices.manifest.level == "slice"
@@ -94,10 +94,10 @@ def write_evaluation_report(
         data_rows=_data_rows(slices),
         history=_history(model.path),
         audit=audit.to_dict(),
-        gallery=_gallery(model, model_input, slices, probabilities, reporter)
+        gallery=_gallery(model, model_input, slices, probabilities, progress)
         if counts_slices
         else (),
-        robustness=_robustness(model, model_input, slices, reporter),
+        robustness=_robustness(model, model_input, slices, progress),
         subgroups=_subgroups(slices, probabilities, model.threshold) or None,
         comparison=comparison,
         compared=compared,
@@ -106,7 +106,7 @@ def write_evaluation_report(
         not_tested=NOT_TESTED,
         versions=metadata.versions,
     )
-    with reporter.stage(f"Writing {path}"):
+    with progress.stage(f"Writing {path}"):
         write_report(path, content)
 
 
@@ -245,7 +245,7 @@ def _scan_threshold(metadata: ModelMetadata) -> str:
 
 def _preprocessing(model_input: ModelInput) -> str:
     window = ", ".join(model_input.window) if model_input.window else "none (pictures)"
-    cut = "cut to the head and padded to a square, " if model_input.canonical else ""
+    cut = "cut to the head and padded to a square, " if model_input.crop_head else ""
     size = model_input.image_size
     return f"{cut}{size} x {size} pixels in [0, 255], window {window}"
 
@@ -274,7 +274,7 @@ def _gallery(
     model_input: ModelInput,
     slices: SliceIndex,
     probabilities: np.ndarray,
-    reporter: Reporter,
+    progress: Progress,
 ) -> list[GalleryItem]:
     """Gathers every wrong slice, and the most certain right ones, with overlays where it can."""
     labels, called = slices.labels, probabilities >= model.threshold
@@ -294,7 +294,7 @@ def _gallery(
     refs = [slices.refs[index] for index in kinds]
     maps: list[np.ndarray | None] = [None] * len(refs)
     if model.has_cam:
-        maps = [cam for _, cam in model.explained(refs, reporter, model_input)]
+        maps = [cam for _, cam in model.explained(refs, progress, model_input)]
     names = slices.names
     items = []
     for (index, kind), ref, cam in zip(kinds.items(), refs, maps, strict=True):
@@ -321,7 +321,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _robustness(
-    model: Model, model_input: ModelInput, slices: SliceIndex, reporter: Reporter
+    model: Model, model_input: ModelInput, slices: SliceIndex, progress: Progress
 ) -> list[dict[str, Any]]:
     chosen = np.linspace(0, len(slices) - 1, min(len(slices), DISTURBED)).astype(int)
     pixels = [read_slice(slices.refs[index]) for index in chosen]
@@ -333,7 +333,7 @@ def _robustness(
             found.append(model.run(np.stack(batch)))
         return np.concatenate(found)
 
-    with reporter.stage("Disturbing slices"):
+    with progress.stage("Disturbing slices"):
         return robustness(predict, pixels, slices.labels[chosen], model.threshold)
 
 

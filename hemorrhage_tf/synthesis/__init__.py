@@ -1,6 +1,6 @@
 """Phantoms: seeded head-CT slices in Hounsfield units that show nobody, with masks of the blood."""
 
-from hemorrhage_tf.synthesis.display_image import Picture, draw_picture
+from hemorrhage_tf.synthesis.display_image import DisplayImage, draw_display_image
 from hemorrhage_tf.synthesis.draw import (
     DEFAULT_SIZE,
     GENERATOR_VERSION,
@@ -23,10 +23,10 @@ __all__ = [
     "SMALLEST",
     "SUBTYPES",
     "Phantom",
-    "Picture",
+    "DisplayImage",
     "draw_phantom",
     "draw_phantom_scan",
-    "draw_picture",
+    "draw_display_image",
     "phantom_set",
     "write_phantoms",
 ]

@@ -20,7 +20,7 @@ SIDES = (-1, 1)
 
 
 @dataclass
-class Head:
+class PhantomHead:
     """A head as it is drawn.
 
     Attributes:
@@ -137,7 +137,7 @@ def between(level: float, levels: tuple[float, ...], values: tuple[float, ...]) 
     return float(np.interp(level, levels, values))
 
 
-def _outline(head: Head) -> None:
+def _outline(head: PhantomHead) -> None:
     """Lays out skull and scalp."""
     canvas, rng, level = head.canvas, head.rng, head.level
     if level > 0.4:
@@ -157,7 +157,7 @@ def _outline(head: Head) -> None:
     head.depth = radius - distance
 
 
-def _skull_thickness(head: Head) -> np.ndarray:
+def _skull_thickness(head: PhantomHead) -> np.ndarray:
     rng = head.rng
     thick = rng.uniform(4.5, 8.5) * (0.75 + 0.25 * head.scale)
     front, back, bumpy = rng.uniform(0, 0.3), rng.uniform(0, 0.45), rng.uniform(0.04, 0.12)
@@ -170,7 +170,7 @@ def _skull_thickness(head: Head) -> np.ndarray:
     return np.clip(thick * thickness, 2.0, None)
 
 
-def _cavity(head: Head, thickness: np.ndarray) -> None:
+def _cavity(head: PhantomHead, thickness: np.ndarray) -> None:
     """Lays out what the dura encloses: one room above, three fossae at the skull base."""
     canvas, rng = head.canvas, head.rng
     whole = head.depth - thickness - np.float32(0.6)
@@ -203,7 +203,7 @@ def _cavity(head: Head, thickness: np.ndarray) -> None:
     head.inside = np.minimum(inside, whole)
 
 
-def _soft_tissue_and_bone(head: Head, thickness: np.ndarray) -> None:
+def _soft_tissue_and_bone(head: PhantomHead, thickness: np.ndarray) -> None:
     """Paints scalp and skull, and at the base the bone and tissue between the fossae."""
     canvas, rng, level = head.canvas, head.rng, head.level
     base = min(head.front, head.back)
@@ -249,7 +249,7 @@ def _soft_tissue_and_bone(head: Head, thickness: np.ndarray) -> None:
     canvas.paint(canvas.everywhere(ring), bone)
 
 
-def _cortex(head: Head) -> None:
+def _cortex(head: PhantomHead) -> None:
     """Paints white matter, gray matter and the fluid of sulci."""
     canvas, rng = head.canvas, head.rng
     wide = 0.3 + 1.1 * head.atrophy
@@ -283,21 +283,21 @@ def _cortex(head: Head) -> None:
     head.ventricles = np.zeros_like(head.fluid)
 
 
-def _cistern(head: Head, shape: Shape, share: float = 1.0) -> None:
+def _cistern(head: PhantomHead, shape: Shape, share: float = 1.0) -> None:
     shape = Shape(shape.window, shape.alpha * np.float32(share) * head.brain[shape.window])
     head.add(shape, head.fluid)
 
 
-def _ventricle(head: Head, shape: Shape, share: float = 1.0) -> None:
+def _ventricle(head: PhantomHead, shape: Shape, share: float = 1.0) -> None:
     shape = Shape(shape.window, shape.alpha * np.float32(share) * head.brain[shape.window])
     head.add(shape, head.ventricles)
 
 
-def _gray_nucleus(head: Head, shape: Shape, value: float = GRAY) -> None:
+def _gray_nucleus(head: PhantomHead, shape: Shape, value: float = GRAY) -> None:
     head.canvas.paint(shape, value, 0.75)
 
 
-def _deep(head: Head) -> None:
+def _deep(head: PhantomHead) -> None:
     """Paints what lies deep: nuclei, ventricles, cisterns, fissures."""
     canvas, rng, k = head.canvas, head.rng, head.scale
     wide = float(np.exp(rng.normal(-0.15, 0.22))) * (0.72 + 0.85 * head.atrophy)
@@ -456,7 +456,7 @@ def _deep(head: Head) -> None:
         canvas.paint(plexus, 38, rng.uniform(0, 0.8))
 
 
-def _dura_and_vessels(head: Head) -> None:
+def _dura_and_vessels(head: PhantomHead) -> None:
     """Paints falx, tentorium, sinuses and the larger arteries, all a little denser than brain."""
     canvas, rng, k, level = head.canvas, head.rng, head.scale, head.level
     density = rng.uniform(40, 58)
@@ -522,11 +522,11 @@ def _dura_and_vessels(head: Head) -> None:
             canvas.paint(canvas.ellipse(x * k, y * k, radius, radius), artery, shown)
 
 
-def _inside(head: Head, shape: Shape) -> Shape:
+def _inside(head: PhantomHead, shape: Shape) -> Shape:
     return Shape(shape.window, shape.alpha * head.brain[shape.window])
 
 
-def _skull_base(head: Head) -> None:
+def _skull_base(head: PhantomHead) -> None:
     """Paints petrous bones, mastoids, sphenoid, sella, crests, orbits and sinuses of the face."""
     canvas, rng, k = head.canvas, head.rng, head.scale
     front, back = head.front, head.back
@@ -700,7 +700,7 @@ def _skull_base(head: Head) -> None:
                 canvas.paint(bone, value * rng.uniform(0.6, 1), shown * rng.uniform(0.5, 1))
 
 
-def draw_head(head: Head) -> None:
+def draw_head(head: PhantomHead) -> None:
     """Draws a head without findings on its canvas.
 
     Args:

@@ -21,7 +21,7 @@ SMALLEST, LARGEST = 128, 900
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DisplayImage:
     """A slice as a picture.
 
     Attributes:
@@ -92,9 +92,9 @@ def _letters(image: Image.Image, rng: np.random.Generator) -> None:
             draw.line([(x, mark * height), (x + 0.015 * width, mark * height)], fill=gray)
 
 
-def draw_picture(
+def draw_display_image(
     phantom: Phantom, rng: np.random.Generator, height: float | None = None
-) -> Picture:
+) -> DisplayImage:
     """Makes a picture of a phantom.
 
     Args:
@@ -135,4 +135,4 @@ def draw_picture(
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=int(rng.integers(40, 96)))
         image = Image.open(buffer)
-    return Picture(np.asarray(image), np.asarray(blood), np.asarray(bright))
+    return DisplayImage(np.asarray(image), np.asarray(blood), np.asarray(bright))

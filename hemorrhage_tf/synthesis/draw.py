@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hemorrhage_tf.core.errors import OptionError
-from hemorrhage_tf.synthesis.anatomy import Head, draw_head
+from hemorrhage_tf.synthesis.anatomy import PhantomHead, draw_head
 from hemorrhage_tf.synthesis.canvas import Canvas
 from hemorrhage_tf.synthesis.hemorrhage import (
     FOSSA_TOP,
@@ -202,7 +202,7 @@ def draw_phantom_scan(
 class _Drawn:
     """A head with all that is in it, before it is scanned; see `Phantom`."""
 
-    head: Head
+    head: PhantomHead
     mimics: tuple[str, ...]
     bright: np.ndarray
     blood: np.ndarray
@@ -305,7 +305,7 @@ def _placed(generator, level, label, size, subtype, hemorrhages, plan=None):
         shift = sum(plan.shift for plan in plans) * scale
         if shift:
             _move_midline(canvas, shift)
-    head = Head(
+    head = PhantomHead(
         canvas,
         rng,
         front=float(np.clip(level + tilt, 0, 1)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hemorrhage_tf.synthesis.anatomy import Head, between
+from hemorrhage_tf.synthesis.anatomy import PhantomHead, between
 from hemorrhage_tf.synthesis.canvas import step
 
 SUBTYPES = ("intraparenchymal", "intraventricular", "subarachnoid", "subdural", "epidural")
@@ -96,19 +96,21 @@ def _density(rng: np.random.Generator) -> float:
     return float(rng.uniform(53, 79))
 
 
-def _blood(head: Head, rng: np.random.Generator, value: float, spread: float = 3.5) -> np.ndarray:
+def _blood(
+    head: PhantomHead, rng: np.random.Generator, value: float, spread: float = 3.5
+) -> np.ndarray:
     """Gives the HU of uneven blood all over the canvas."""
     shape = head.inside.shape
     return value + np.float32(rng.uniform(0.2, 1) * spread) * head.canvas.wobble(12.0, shape, rng)
 
 
-def _paint(head: Head, alpha: np.ndarray, value: float | np.ndarray) -> np.ndarray:
+def _paint(head: PhantomHead, alpha: np.ndarray, value: float | np.ndarray) -> np.ndarray:
     canvas = head.canvas
     canvas.paint(canvas.everywhere(alpha), value)
     return alpha > 0.5
 
 
-def _intraparenchymal(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
+def _intraparenchymal(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
     canvas, k = head.canvas, head.scale
     mask = np.zeros(head.inside.shape, bool)
     if plan.extent < 0.6 and rng.random() < 0.25:  # contusions: several, near the surface
@@ -167,7 +169,7 @@ def _intraparenchymal(head: Head, plan: Plan, rng: np.random.Generator) -> np.nd
     return mask
 
 
-def _intraventricular(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
+def _intraventricular(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
     canvas = head.canvas
     room = head.ventricles
     rows, columns = np.nonzero(room > 0.5)
@@ -198,7 +200,7 @@ def _intraventricular(head: Head, plan: Plan, rng: np.random.Generator) -> np.nd
     return _paint(head, alpha, _blood(head, rng, _density(rng)))
 
 
-def _subarachnoid(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
+def _subarachnoid(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
     canvas, k = head.canvas, head.scale
     # Blood makes sulci visible that are hardly open otherwise.
     reach = rng.uniform(9, 20)
@@ -233,13 +235,13 @@ def _subarachnoid(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarra
     return mask & (canvas.hounsfield - before > 6)
 
 
-def _arc(head: Head, rng: np.random.Generator, middle: float, half: float) -> np.ndarray:
+def _arc(head: PhantomHead, rng: np.random.Generator, middle: float, half: float) -> np.ndarray:
     """Gives the angle from the middle of an arc along the skull, 0 there and 1 at its ends."""
     cosine = head.cosine * np.float32(np.cos(middle)) + head.sine * np.float32(np.sin(middle))
     return np.arccos(np.clip(cosine, -1, 1)) / np.float32(half)
 
 
-def _subdural(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
+def _subdural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
     canvas, k = head.canvas, head.scale
     x, y, inside = canvas.x, canvas.y, head.inside
     kind = rng.random()
@@ -289,7 +291,7 @@ def _subdural(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | 
     return _paint(head, alpha, value)
 
 
-def _epidural(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
+def _epidural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
     canvas = head.canvas
     inside = head.inside
     side = 0.0 if plan.side > 0 else np.pi
@@ -310,7 +312,7 @@ def _epidural(head: Head, plan: Plan, rng: np.random.Generator) -> np.ndarray | 
     return _paint(head, alpha, value)
 
 
-_DRAW: dict[str, Callable[[Head, Plan, np.random.Generator], np.ndarray | None]] = {
+_DRAW: dict[str, Callable[[PhantomHead, Plan, np.random.Generator], np.ndarray | None]] = {
     "intraparenchymal": _intraparenchymal,
     "intraventricular": _intraventricular,
     "subarachnoid": _subarachnoid,
@@ -349,7 +351,7 @@ def _seen(subtype: str, before: np.ndarray, after: np.ndarray, pixel: float) -> 
 
 
 def draw_hemorrhages(
-    head: Head, plans: list[Plan], rng: np.random.Generator
+    head: PhantomHead, plans: list[Plan], rng: np.random.Generator
 ) -> tuple[np.ndarray, bool]:
     """Draws hemorrhages into a head.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hemorrhage_tf.synthesis.anatomy import CSF, Head, grazed_value
+from hemorrhage_tf.synthesis.anatomy import CSF, PhantomHead, grazed_value
 from hemorrhage_tf.synthesis.canvas import Shape, step
 
 # HU that grazed bone has to add for brain to look as bright as blood.
@@ -19,7 +19,7 @@ _BONE_SEEN = 27.0
 _Masks = list[Shape]
 
 
-def _calcified_plexus(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _calcified_plexus(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     if not head.plexus:
         return False
     density = np.exp(rng.uniform(np.log(70), np.log(500)))
@@ -36,7 +36,7 @@ def _calcified_plexus(head: Head, rng: np.random.Generator, masks: _Masks) -> bo
     return True
 
 
-def _calcified_pineal(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _calcified_pineal(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     if head.pineal is None:
         return False
     x, y = head.pineal
@@ -46,7 +46,7 @@ def _calcified_pineal(head: Head, rng: np.random.Generator, masks: _Masks) -> bo
     return True
 
 
-def _dense_falx(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _dense_falx(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     if head.level < 0.42:
         return False
     canvas = head.canvas
@@ -69,7 +69,7 @@ def _dense_falx(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     return True
 
 
-def _calcified_ganglia(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _calcified_ganglia(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     if not 0.34 < head.level < 0.54:
         return False
     k, density = head.scale, rng.uniform(55, 160)
@@ -85,7 +85,7 @@ def _calcified_ganglia(head: Head, rng: np.random.Generator, masks: _Masks) -> b
     return True
 
 
-def _scattered_calcification(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _scattered_calcification(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     for _ in range(int(rng.integers(1, 4))):
         place = head.random_place(rng, 3, 60)
         if place is None:
@@ -96,7 +96,7 @@ def _scattered_calcification(head: Head, rng: np.random.Generator, masks: _Masks
     return True
 
 
-def _infarct(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _infarct(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     """An infarct: dark, as a wedge to the surface or a spot; an old one is filled with fluid."""
     canvas = head.canvas
     place = head.random_place(rng, 4, 60)
@@ -116,7 +116,7 @@ def _infarct(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     return True
 
 
-def _old_white_matter(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _old_white_matter(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     """Leukoaraiosis: dark caps and patches around the ventricles."""
     canvas = head.canvas
     for side in (-1, 1):
@@ -131,7 +131,7 @@ def _old_white_matter(head: Head, rng: np.random.Generator, masks: _Masks) -> bo
     return True
 
 
-def _tumor(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _tumor(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     canvas = head.canvas
     attached = rng.random() < 0.45
     place = head.random_place(rng, 3, 9) if attached else head.random_place(rng, 8, 60)
@@ -164,7 +164,7 @@ def _tumor(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     return True
 
 
-def _cyst(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _cyst(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     place = head.random_place(rng, 2, 20)
     if place is None:
         return False
@@ -177,7 +177,7 @@ def _cyst(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     return True
 
 
-def _hygroma(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _hygroma(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     """Fluid under the dura, of one side or both."""
     if head.level < 0.3:
         return False
@@ -194,7 +194,7 @@ def _hygroma(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     return True
 
 
-def _dense_vessel(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _dense_vessel(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     """A dense artery or vein: hemoconcentration, a clot, or a wide basilar artery."""
     canvas, k = head.canvas, head.scale
     density = rng.uniform(54, 82)
@@ -216,7 +216,7 @@ def _dense_vessel(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     return True
 
 
-def _calcified_arteries(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _calcified_arteries(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     """Plaques of the carotid siphons, the vertebral arteries and the basilar artery."""
     if not 0.1 < head.front < 0.36:
         return False
@@ -236,7 +236,7 @@ def _calcified_arteries(head: Head, rng: np.random.Generator, masks: _Masks) -> 
     return drawn
 
 
-def _dense_sinuses(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _dense_sinuses(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     """Dense transverse sinuses or tentorium, which at the base look like blood on it."""
     if not 0.12 < head.back < 0.38:
         return False
@@ -255,7 +255,7 @@ def _dense_sinuses(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     return True
 
 
-def _grazed_bone(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _grazed_bone(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     """Bone that covers a part of a thick slice: at the vertex, and on the floor of the fossae."""
     canvas = head.canvas
     if 0.36 < head.level < 0.75:
@@ -300,7 +300,7 @@ def _seen_part(bone: Shape, value: float) -> Shape:
     return Shape(bone.window, (bone.alpha > share).astype(np.float32))
 
 
-def _surgery(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _surgery(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     """A craniotomy, a burr hole, a shunt or a clip."""
     canvas = head.canvas
     kind = rng.random()
@@ -330,7 +330,7 @@ def _surgery(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
     return True
 
 
-def _scalp_swelling(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _scalp_swelling(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     """A hematoma of the scalp, outside of the skull."""
     canvas = head.canvas
     angle, half = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.8)
@@ -342,7 +342,7 @@ def _scalp_swelling(head: Head, rng: np.random.Generator, masks: _Masks) -> bool
     return True
 
 
-def _air(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
+def _air(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
     """Air inside the skull."""
     for _ in range(int(rng.integers(1, 5))):
         place = head.random_place(rng, 0.5, 8)
@@ -354,7 +354,7 @@ def _air(head: Head, rng: np.random.Generator, masks: _Masks) -> bool:
 
 
 # How often each is drawn.
-_MIMICS: dict[str, tuple[float, Callable[[Head, np.random.Generator, _Masks], bool]]] = {
+_MIMICS: dict[str, tuple[float, Callable[[PhantomHead, np.random.Generator, _Masks], bool]]] = {
     "calcified choroid plexus": (0.5, _calcified_plexus),
     "calcified pineal": (0.55, _calcified_pineal),
     "dense or calcified falx": (0.3, _dense_falx),
@@ -376,7 +376,7 @@ _MIMICS: dict[str, tuple[float, Callable[[Head, np.random.Generator, _Masks], bo
 MIMICS = tuple(_MIMICS)
 
 
-def draw_mimics(head: Head, rng: np.random.Generator) -> tuple[tuple[str, ...], np.ndarray]:
+def draw_mimics(head: PhantomHead, rng: np.random.Generator) -> tuple[tuple[str, ...], np.ndarray]:
     """Draws some of the mimics into a head.
 
     Args:

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from hemorrhage_tf.core.errors import OptionError, OutputError
-from hemorrhage_tf.core.progress import Reporter
-from hemorrhage_tf.synthesis.display_image import draw_picture
+from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.synthesis.display_image import draw_display_image
 from hemorrhage_tf.synthesis.draw import (
     DEFAULT_SIZE,
     GENERATOR_VERSION,
@@ -45,7 +45,7 @@ def write_phantoms(
     seed: int = 0,
     form: str = "png",
     size: int = DEFAULT_SIZE,
-    reporter: Reporter | None = None,
+    progress: Progress | None = None,
     workers: int = 1,
 ) -> Path:
     """Writes a set of phantoms with masks and a manifest; every second one has a hemorrhage.
@@ -61,7 +61,7 @@ def write_phantoms(
             Hounsfield units, as they come from a scanner. Default "png".
         size: side of a slice in pixels, 64 to 512. A picture is scaled and cropped afterward.
             Default 512.
-        reporter: where progress goes, or None for nowhere.
+        progress: where progress goes, or None for nowhere.
         workers: processes that draw. Default 1: more of them are fresh ones, which Python starts by
             importing the caller's own script again, so that it has to be ready for that.
 
@@ -81,7 +81,7 @@ def write_phantoms(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _beside(folder) as beside:
-            _fill(beside, count, seed, form, size, reporter or Reporter(quiet=True), workers)
+            _fill(beside, count, seed, form, size, progress or Progress(quiet=True), workers)
             os.rename(beside, folder)
     except OSError as error:
         raise OutputError(
@@ -91,14 +91,14 @@ def write_phantoms(
     return folder
 
 
-def phantom_set(folder: Path, count: int, seed: int, reporter: Reporter | None = None) -> Path:
+def phantom_set(folder: Path, count: int, seed: int, progress: Progress | None = None) -> Path:
     """Gives a set of small pictures out of a cache; draws it where it is not there yet.
 
     Args:
         folder: where sets are kept.
         count: slices in the set; every second one has a hemorrhage.
         seed: the same seed gives the same bytes.
-        reporter: where progress goes; None for nowhere. Default None.
+        progress: where progress goes; None for nowhere. Default None.
 
     Returns:
         The folder of the set, with `manifest.csv`.
@@ -109,7 +109,7 @@ def phantom_set(folder: Path, count: int, seed: int, reporter: Reporter | None =
     target = folder / f"phantoms-v{GENERATOR_VERSION}-n{count}-s{seed}"
     if not target.is_dir():
         try:
-            write_phantoms(target, count, seed, size=224, reporter=reporter)
+            write_phantoms(target, count, seed, size=224, progress=progress)
         except OutputError as error:
             if not target.is_dir():  # else another process drew the same set meanwhile
                 raise OutputError(f"{error}. Name another cache folder with --cache") from None
@@ -134,7 +134,7 @@ def _fill(
     seed: int,
     form: str,
     size: int,
-    reporter: Reporter,
+    progress: Progress,
     workers: int,
 ) -> None:
     (folder / "slices").mkdir()
@@ -146,7 +146,7 @@ def _fill(
         open(folder / MANIFEST, "w", newline="", encoding="utf-8") as file,
         contextlib.ExitStack() as stack,
     ):
-        advance = stack.enter_context(reporter.progress("Drawing phantoms", count))
+        advance = stack.enter_context(progress.track("Drawing phantoms", count))
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         if workers == 1 or count < _WORTH_PROCESSES:
@@ -182,7 +182,7 @@ def _write_one(folder: Path, seed: int, index: int, form: str, size: int) -> dic
 
 def _write_png(folder: Path, phantom: Phantom, seed: int, index: int) -> tuple[str, str]:
     rng = np.random.default_rng([GENERATOR_VERSION, seed, index, _PICTURE_STREAM])
-    picture = draw_picture(phantom, rng)
+    picture = draw_display_image(phantom, rng)
     path, mask = f"slices/{index:06d}.png", f"masks/{index:06d}.png"
     Image.fromarray(picture.pixels).save(folder / path)
     Image.fromarray(picture.blood).save(folder / mask)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from hemorrhage_tf.synthesis.anatomy import Head
+from hemorrhage_tf.synthesis.anatomy import PhantomHead
 from hemorrhage_tf.synthesis.canvas import AIR, step
 
 
-def draw_holder(head: Head, rng: np.random.Generator) -> None:
+def draw_holder(head: PhantomHead, rng: np.random.Generator) -> None:
     """Draws headrest, couch and blanket into the air around a head."""
     canvas = head.canvas
     if rng.random() < 0.3:
@@ -59,7 +59,7 @@ def _mean_of_neighbors(image: np.ndarray, weight: float) -> np.ndarray:
 
 
 def scan_head(
-    head: Head,
+    head: PhantomHead,
     rng: np.random.Generator,
     noise_rng: np.random.Generator,
     streak_rng: np.random.Generator | None = None,

@@ -24,7 +24,7 @@ import numpy as np
 
 from hemorrhage_tf.core.atomic_files import write_atomically
 from hemorrhage_tf.core.errors import HemorrhageError, OptionError, OutputError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 
 SUFFIX = ".checkpoint"
 _FIT = "fit.json"
@@ -68,13 +68,13 @@ class Checkpoint:
 
     Args:
         run: the run folder to be.
-        reporter: where a full disk is told.
+        progress: where a full disk is told.
     """
 
-    def __init__(self, run: Path, reporter: Reporter) -> None:
+    def __init__(self, run: Path, progress: Progress) -> None:
         self.run = run
         self.folder = folder_of(run)
-        self._reporter = reporter
+        self._progress = progress
         self._held = ExitStack()
         self._is_told = False
         self._is_held = False
@@ -201,7 +201,7 @@ class Checkpoint:
         except OSError as error:
             if not self._is_told:
                 self._is_told = True
-                self._reporter.warn(
+                self._progress.warn(
                     f"{self.folder} cannot be written ({error.strerror or error}); the fit goes "
                     "on, and where it is stopped it can only be gone on with from what is there"
                 )
@@ -212,7 +212,7 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except Exception:  # what a flipped bit makes zipfile raise is anybody's guess
-            self._reporter.warn(f"{path} is damaged; what it held is done again")
+            self._progress.warn(f"{path} is damaged; what it held is done again")
             return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, OptionError, Problem
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import splits
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.training.settings import FitSettings
@@ -32,13 +32,13 @@ class Fold:
     leaks: tuple[str, ...] = ()
 
 
-def make_plan(slices: SliceIndex, settings: FitSettings, reporter: Reporter) -> list[Fold]:
+def make_plan(slices: SliceIndex, settings: FitSettings, progress: Progress) -> list[Fold]:
     """Splits the slices as the settings or the manifest say.
 
     Args:
         slices: all of them.
         settings: of the fit.
-        reporter: where near-duplicates across the user's own split are told.
+        progress: where near-duplicates across the user's own split are told.
 
     Returns:
         One fold for a single split, or repeats * folds of them.
@@ -56,7 +56,7 @@ def make_plan(slices: SliceIndex, settings: FitSettings, reporter: Reporter) -> 
                 f"--folds {settings.folds}: the manifest has a split column of its own. "
                 "Leave out one of them."
             )
-        return [_given_split(slices, given, reporter, settings.allow_leak)]
+        return [_given_split(slices, given, progress, settings.allow_leak)]
     if not settings.folds:
         train, test = splits.holdout(labels, groups, settings.test_fraction, settings.seed)
         return [Fold(1, 1, train, test)]
@@ -74,7 +74,7 @@ def _repeat_seed(seed: int, repeat: int) -> int:
 
 
 def _given_split(
-    slices: SliceIndex, given: np.ndarray, reporter: Reporter, allow_leak: bool
+    slices: SliceIndex, given: np.ndarray, progress: Progress, allow_leak: bool
 ) -> Fold:
     train, test = np.flatnonzero(given == "train"), np.flatnonzero(given == "test")
     for part, name in ((train, "train"), (test, "test")):
@@ -105,13 +105,13 @@ def _given_split(
             "--allow-leak, and then every report says so.",
         )
     if problems:
-        reporter.warn(
+        progress.warn(
             f"{len(problems)} slices stand on one side of the split column and their patient or "
             "twin on the other (--allow-leak): the figures flatter the model"
         )
     near = [f"{names[i]} and {names[j]}" for i, j, _ in slices.near_pairs if given[i] != given[j]]
     if near:
-        reporter.warn(
+        progress.warn(
             f"{len(near)} pairs of near-duplicates stand on both sides of the split column, so "
             "the figures may flatter the model",
             f": {', '.join(near[:5])}",

@@ -33,7 +33,7 @@ _VARIANCE_FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
-class Head:
+class HeadWeights:
     """A trained standardization and dense unit.
 
     Attributes:

@@ -46,7 +46,7 @@ class FitSettings:
             backbones each then sees its own, and the model input is the largest of them.
         window: names of the window, or of three, that Hounsfield units are shown through, see
             `data.windows`; None for the brain window.
-        canonical: cut each slice to its head first, see `data.canonical`.
+        crop_head: cut each slice to its head first, see `imaging.head_crop`.
         upright: turn sideways heads upright.
         pooling: "avg", "max" or "avg_max". Both together did best on the Kaggle set, and a small
             hemorrhage shows in a maximum that an average drowns.
@@ -91,7 +91,7 @@ class FitSettings:
     feature_layer: str | None = None
     image_size: int | None = None
     window: tuple[str, ...] | None = None
-    canonical: bool = True
+    crop_head: bool = True
     upright: bool = False
     pooling: str = "avg_max"
     dropout: float = 0.0
@@ -136,8 +136,8 @@ class FitSettings:
         set_field(self, "augment", parse_augmentations(self.augment))
         if self.window is not None:
             set_field(self, "window", parse_windows(self.window))
-        if self.upright and not self.canonical:
-            raise OptionError("--upright: needs the canonical form, so not with --no-canonical")
+        if self.upright and not self.crop_head:
+            raise OptionError("--upright: needs the head crop, so not with --no-crop-head")
         check_pooling(self.pooling)
         _one_of("--strategy", self.strategy, STRATEGIES)
         _one_of("--mixed-precision", self.mixed_precision, PRECISIONS)

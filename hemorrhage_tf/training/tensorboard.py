@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hemorrhage_tf.core.errors import OutputError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.training.loop import Epoch
 
 FIGURES = (
@@ -41,7 +41,7 @@ class TrainingWatch:
     Args:
         folder: TensorBoard's, which is made; None writes nothing at all.
         name: of the fit. Where its folder is there, "NAME 2" is taken, or the next that is free.
-        reporter: where the warning goes.
+        progress: where the warning goes.
         resumed: go on in the folder that an earlier part of this fit has written to. Default False.
 
     Raises:
@@ -49,9 +49,9 @@ class TrainingWatch:
     """
 
     def __init__(
-        self, folder: str | Path | None, name: str, reporter: Reporter, resumed: bool = False
+        self, folder: str | Path | None, name: str, progress: Progress, resumed: bool = False
     ) -> None:
-        self._reporter = reporter
+        self._progress = progress
         self._of_fit = None
         self._of_training = None
         self._training = ""
@@ -162,7 +162,7 @@ class TrainingWatch:
 
     def _give_up(self, error: Exception) -> None:
         reason = (getattr(error, "message", None) or str(error)).splitlines()[0]
-        self._reporter.warn(
+        self._progress.warn(
             f"--tensorboard {self.folder}: cannot be written ({reason}); the fit goes on, and "
             "nothing more is written there"
         )

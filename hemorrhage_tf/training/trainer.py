@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.datasets.splits import holdout
 from hemorrhage_tf.models.classifier import (
@@ -32,7 +32,12 @@ from hemorrhage_tf.training.features.table import (
     window_order,
 )
 from hemorrhage_tf.training.fine_tuning import tuned_layers
-from hemorrhage_tf.training.head_solver import Head, class_weight, feature_statistics, solve_head
+from hemorrhage_tf.training.head_solver import (
+    HeadWeights,
+    class_weight,
+    feature_statistics,
+    solve_head,
+)
 from hemorrhage_tf.training.loop import Epoch, EpochStore, Loop, Samples, batches, whole_pass
 from hemorrhage_tf.training.settings import FitSettings
 
@@ -92,7 +97,7 @@ class Trainer:
         policies: of each the Keras dtype policy under which it sees, frozen, what is only trained
             on. What is evaluated passes through it in float32 always, as in the saved model.
         cluster: the workers that train together, or this process alone; and their devices.
-        reporter: where progress goes.
+        progress: where progress goes.
         cache_at: the folder of the feature cache.
 
     Attributes:
@@ -106,7 +111,7 @@ class Trainer:
         sources: Sequence[FeatureSource],
         policies: Sequence[str],
         cluster: SingleProcess,
-        reporter: Reporter,
+        progress: Progress,
         cache_at: Path,
     ) -> None:
         self._cluster = cluster
@@ -114,11 +119,11 @@ class Trainer:
         self._settings = settings
         self._sources = sources
         self._policies = policies
-        self._reporter = reporter
+        self._progress = progress
         self._cache_at = cache_at if settings.feature_cache else None
         self._augmentation = Augmentation(settings.augment, settings.seed)
         self._features: FeatureTable | None = None
-        self.head: Head | None = None
+        self.head: HeadWeights | None = None
         self._head_loop: tuple[object, Loop] | None = None
         self._warned_of_convergence = False
         self._classifier = None
@@ -167,7 +172,7 @@ class Trainer:
             views,
             self._augmentation,
             self._cluster,
-            self._reporter,
+            self._progress,
             self._cache_at,
             dtype,
         )
@@ -208,7 +213,7 @@ class Trainer:
         else:
             width = self._features.width
             zeros = np.zeros((width, 1), np.float32), np.zeros(1, np.float32)
-            self.head = Head(mean, variance, *zeros)
+            self.head = HeadWeights(mean, variance, *zeros)
             history = self._train_on_pixels("head", part, advance, keep("head"), on_epoch)
         if self._settings.fine_tune_epochs:
             history += self._fine_tune(part, advance, keep("fine-tune"), on_epoch)
@@ -261,11 +266,11 @@ class Trainer:
         found = solve_head(inputs, labels[mine], weights[mine], settings.l2, cluster.all_sum)
         if not found.converged and not self._warned_of_convergence:
             self._warned_of_convergence = True
-            self._reporter.warn(
+            self._progress.warn(
                 f"L-BFGS did not converge in {found.iterations} iterations with --l2 "
                 f"{settings.l2:g}; the head is the best it found. A larger --l2 is easier to solve"
             )
-        self.head = Head(mean, variance, found.kernel, found.bias)
+        self.head = HeadWeights(mean, variance, found.kernel, found.bias)
         advance(settings.epochs)
         row = {"stage": "head", "epoch": found.iterations}
         row |= {"loss": found.loss, "accuracy": found.accuracy}
@@ -311,7 +316,7 @@ class Trainer:
                 on_epoch,
             )
         )
-        self.head = Head(mean, variance, *model.get_layer("logit").get_weights())
+        self.head = HeadWeights(mean, variance, *model.get_layer("logit").get_weights())
         return history
 
     def _fine_tune(self, part: Part, advance, epoch_checkpoint, on_epoch) -> list[Epoch]:
@@ -366,7 +371,7 @@ class Trainer:
         history = loop.train(
             *(stage, epochs, training, validation, patience, advance, epoch_checkpoint, on_epoch)
         )
-        self.head = Head(
+        self.head = HeadWeights(
             self.head.mean,
             self.head.variance,
             *self._classifier.get_layer("logit").get_weights(),

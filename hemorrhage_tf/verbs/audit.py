@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hemorrhage_tf.auditing import audit as auditor
 from hemorrhage_tf.auditing.audit_result import Audit
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.reports.html_report import write_audit
@@ -37,9 +37,9 @@ def audit(
     Raises:
         HemorrhageError: there is no data there, or its layout is none of the accepted ones.
     """
-    reporter = Reporter(quiet=quiet)
-    manifest = read_manifest(data, positive, target, reporter=reporter)
-    found = auditor.audit(manifest, reporter)
+    progress = Progress(quiet=quiet)
+    manifest = read_manifest(data, positive, target, progress=progress)
+    found = auditor.audit(manifest, progress)
     if html is not None:
         write_audit(html, manifest.root.name or "slices", found.to_dict())
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.benchmark import benchmark as measure
 
@@ -42,5 +42,5 @@ def benchmark(
         threads=threads,
         batch_size=batch_size,
         rounds=rounds,
-        reporter=Reporter(quiet=quiet),
+        progress=Progress(quiet=quiet),
     )

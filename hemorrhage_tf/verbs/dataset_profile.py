@@ -14,8 +14,8 @@ FEATURE_DISTANCE = "feature distance"
 
 
 def _look(slices: SliceIndex, indices: np.ndarray) -> dict[str, Any]:
-    facts = ImageStatisticsTable.of(slices.facts).take(indices)
-    properties = dataset_shift.properties_of(facts, np.asarray(slices.head_shares)[indices])
+    statistics = ImageStatisticsTable.of(slices.statistics).take(indices)
+    properties = dataset_shift.properties_of(statistics, np.asarray(slices.head_shares)[indices])
     return dataset_shift.look(properties, float(slices.is_hounsfield[indices].mean()))
 
 

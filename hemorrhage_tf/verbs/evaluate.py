@@ -9,10 +9,10 @@ import numpy as np
 
 from hemorrhage_tf.auditing import audit as auditor
 from hemorrhage_tf.core.errors import OptionError
-from hemorrhage_tf.core.progress import Reporter, report_progress
+from hemorrhage_tf.core.progress import Progress, verb_progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
-from hemorrhage_tf.datasets.slice_index import SliceIndex, scan
+from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
 from hemorrhage_tf.evaluation import dataset_shift
 from hemorrhage_tf.evaluation.comparison import compare
 from hemorrhage_tf.evaluation.metrics import binary_metrics, check_prevalence
@@ -39,7 +39,7 @@ def evaluate(
     window: str | Sequence[str] | None = None,
     prevalence: float | None = None,
     report: str | Path | None = None,
-    flips: bool = False,
+    tta: bool = False,
     skip_invalid: bool = False,
     log_json: str | Path | None = None,
     quiet: bool = False,
@@ -59,7 +59,7 @@ def evaluate(
         window: for Hounsfield units; None for the model's.
         prevalence: share of slices with hemorrhage where the model is to be used, in (0, 1).
         report: an HTML file to write for someone who would rather look than read; None for none.
-        flips: average each slice's logit over its flips, which takes four times as long. Default
+        tta: average each slice's logit over its tta, which takes four times as long. Default
             False.
         skip_invalid: go on without files and rows that cannot be used. Default False.
         log_json: a file to append what happens to, an object of JSON a line, see
@@ -75,20 +75,20 @@ def evaluate(
         "target": target,
         "window": window,
         "prevalence": prevalence,
-        "flips": flips,
+        "tta": tta,
         "skip_invalid": skip_invalid,
     }
-    with report_progress("evaluate", options, log_json, quiet) as reporter:
-        found = _evaluate(model, data, reporter, against=against, report=report, **options)
+    with verb_progress("evaluate", options, log_json, quiet) as progress:
+        found = _evaluate(model, data, progress, against=against, report=report, **options)
         figures = {name: found.metrics[name] for name in FIGURES}
-        reporter.event("result", report=found.report, figures=figures, level=found.level)
+        progress.event("result", report=found.report, figures=figures, level=found.level)
     return found
 
 
 def _evaluate(
     model: str | Path | Model | Run | Manifest | None,
     data: str | Path | Manifest | None,
-    reporter: Reporter,
+    progress: Progress,
     *,
     against: str | Path | Model | Run | None,
     positive: str | None,
@@ -96,7 +96,7 @@ def _evaluate(
     window: str | Sequence[str] | None,
     prevalence: float | None,
     report: str | Path | None,
-    flips: bool,
+    tta: bool,
     skip_invalid: bool,
 ) -> Evaluation:
     if data is None:
@@ -109,10 +109,10 @@ def _evaluate(
     if data is None:
         raise OptionError("no labeled slices are named. Name DATA, as fit takes it")
     check_prevalence(prevalence)
-    manifest = read_manifest(data, positive, target, reporter=reporter)
-    slices = scan(manifest, reporter, skip_invalid)
-    loaded = _loaded(model, reporter, flips)
-    probabilities = _probabilities(loaded, slices, window, reporter)
+    manifest = read_manifest(data, positive, target, progress=progress)
+    slices = build_slice_index(manifest, progress, skip_invalid)
+    loaded = _loaded(model, progress, tta)
+    probabilities = _probabilities(loaded, slices, window, progress)
     trained_on = loaded.training_hashes()
     overlap = sum(key in trained_on for key in slices.hashes)
     warnings = []
@@ -125,7 +125,7 @@ def _evaluate(
     if unlike:
         warnings.append(f"these slices look unlike the training's: {'; '.join(unlike)}")
     for warning in warnings:
-        reporter.warn(warning)
+        progress.warn(warning)
     findings = tuple(
         SlicePrediction(
             name, float(probability), bool(probability >= loaded.threshold), warning=warning
@@ -144,19 +144,19 @@ def _evaluate(
             f"threshold of scans ({loaded.scan_threshold:.3g}), which was not chosen for them "
             f"(that of slices: {loaded.threshold:.3g})"
         )
-        reporter.warn(warnings[-1])
+        progress.warn(warnings[-1])
     metrics = binary_metrics(labels, [counted], threshold, groups=groups, prevalence=prevalence)
     metrics["warnings"] = warnings
     unit = "scans" if by_scan else "slices"
-    metrics["evaluated_on"] = f"{len(labels)} {unit}" + (", each with its flips" if flips else "")
+    metrics["evaluated_on"] = f"{len(labels)} {unit}" + (", each with its tta" if tta else "")
     comparison = None
     if against is not None:
-        other = _loaded(against, reporter, flips)
-        second = _counted(slices, _probabilities(other, slices, window, reporter))[1]
+        other = _loaded(against, progress, tta)
+        second = _counted(slices, _probabilities(other, slices, window, progress))[1]
         thresholds = (threshold, other.scan_threshold if by_scan else other.threshold)
         comparison = compare(labels, counted, second, thresholds, groups=groups)
     if report is not None:
-        audited = auditor.audit_scanned(slices, reporter)
+        audited = auditor.audit_scanned(slices, progress)
         if audited.best_shortcut is not None:
             best = audited.best_shortcut
             metrics["best_shortcut"] = {"name": best.name, "roc_auc": best.roc_auc.to_dict()}
@@ -175,16 +175,16 @@ def _evaluate(
             comparison,
             (names[0], names[1]),
             audited,
-            reporter,
+            progress,
         )
     return Evaluation(metrics, findings, slices.labels, manifest.level, overlap, comparison)
 
 
 def _probabilities(
-    loaded: Model, slices: SliceIndex, window: str | Sequence[str] | None, reporter: Reporter
+    loaded: Model, slices: SliceIndex, window: str | Sequence[str] | None, progress: Progress
 ) -> np.ndarray:
-    model_input = loaded.input_for(slices.is_hounsfield, window, reporter)
-    return loaded.probabilities(slices.refs, reporter, model_input)
+    model_input = loaded.input_for(slices.is_hounsfield, window, progress)
+    return loaded.probabilities(slices.refs, progress, model_input)
 
 
 def _counted(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hemorrhage_tf.core.errors import OptionError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.exporters import export as exporter
 from hemorrhage_tf.exporters.export import Export
@@ -47,5 +47,5 @@ def export(
         accepted = ", ".join(ExportSettings.__dataclass_fields__)
         raise OptionError(f"unknown setting ({error}). Accepted: {accepted}") from None
     source = model.path if isinstance(model, Run) else Path(model)
-    reporter = Reporter(quiet=quiet)
-    return exporter.export(source, Path(target), chosen, reporter, verify, representative)
+    progress = Progress(quiet=quiet)
+    return exporter.export(source, Path(target), chosen, progress, verify, representative)

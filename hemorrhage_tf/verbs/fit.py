@@ -20,12 +20,12 @@ from hemorrhage_tf.auditing import audit_result
 from hemorrhage_tf.core.errors import DataError, OptionError
 from hemorrhage_tf.core.formatting import format_size
 from hemorrhage_tf.core.native_output import import_tensorflow
-from hemorrhage_tf.core.progress import Reporter, report_progress
+from hemorrhage_tf.core.progress import Progress, verb_progress
 from hemorrhage_tf.core.signals import set_stop_message
 from hemorrhage_tf.datasets import splits
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
-from hemorrhage_tf.datasets.slice_index import SliceIndex, scan
+from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
 from hemorrhage_tf.evaluation import dataset_shift
 from hemorrhage_tf.evaluation.calibration import apply_temperature
 from hemorrhage_tf.evaluation.cross_fitting import CrossFit, cross_fit
@@ -43,12 +43,12 @@ from hemorrhage_tf.training import checkpoint, run_folder
 from hemorrhage_tf.training.distributed.cluster import join_cluster
 from hemorrhage_tf.training.distributed.cluster_spec import read_cluster
 from hemorrhage_tf.training.distributed.single_process import SINGLE, SingleProcess
+from hemorrhage_tf.training.features import cache_limits
 from hemorrhage_tf.training.features.cache_location import cache_folder
 from hemorrhage_tf.training.features.cache_location import cache_limit as cache_limit_of
-from hemorrhage_tf.training.features import cache_limits
 from hemorrhage_tf.training.features.extraction import build_source
 from hemorrhage_tf.training.folds import Fold, make_plan
-from hemorrhage_tf.training.head_solver import Head
+from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.training.loop import Epoch
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.strategy import resolve_precision, resolve_strategy
@@ -135,17 +135,17 @@ def fit(
             asked = _asked_before(run, asked, out)
     _check_beside(run, log_json, tensorboard)
     log_json = _log_of_worker(log_json, asked)
-    with report_progress("fit", asked.to_log(resume is not None), log_json, quiet) as reporter:
+    with verb_progress("fit", asked.to_log(resume is not None), log_json, quiet) as progress:
         if finished is None:
             found = _fit(
                 *(asked, run, out is not None or resume is not None),
-                *(cache_folder(cache), limit, tensorboard, reporter, resume is not None),
+                *(cache_folder(cache), limit, tensorboard, progress, resume is not None),
             )
         else:
-            reporter.note(f"{run} is finished; nothing was left to do.")
+            progress.note(f"{run} is finished; nothing was left to do.")
             found = finished
         figures = {name: found.metrics[name] for name in FIGURES}
-        reporter.event("result", path=str(run), report=found.report, figures=figures)
+        progress.event("result", path=str(run), report=found.report, figures=figures)
     return found
 
 
@@ -216,7 +216,7 @@ def _fit(
     cache_at: Path,
     limit: int | None,
     tensorboard: str | Path | None,
-    reporter: Reporter,
+    progress: Progress,
     resumed: bool,
 ) -> Run:
     """Reads the slices, and does the rest beside what is kept of an checkpoint fit."""
@@ -227,44 +227,46 @@ def _fit(
     is_drawn = data is None
     if data is None:
         chosen = _settings(_without_data(settings))
-        reporter.note(
+        progress.note(
             f"No DATA given: training on {PHANTOM_COUNT} synthetic head-CT phantoms that the "
             f"package draws itself, with the backbone {chosen.backbone}."
         )
-        data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed, reporter)
+        data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed, progress)
     else:
         chosen = _settings(settings)
     _check_operating_point(chosen)  # before slices are read, which may take long
     cluster: SingleProcess = SINGLE
     if chosen.strategy == "multiworker":
-        cluster = _joined_cluster(out, out_is_named, cache_at, chosen, reporter)
-    watch = TrainingWatch(tensorboard if cluster.is_chief else None, out.name, reporter, resumed)
-    manifest = read_manifest(data, asked.positive, asked.target, asked.anonymize, reporter)
+        cluster = _joined_cluster(out, out_is_named, cache_at, chosen, progress)
+    watch = TrainingWatch(tensorboard if cluster.is_chief else None, out.name, progress, resumed)
+    manifest = read_manifest(data, asked.positive, asked.target, asked.anonymize, progress)
     # Of phantoms, how some of them look is nothing to warn of.
-    slices = scan(manifest, Reporter(quiet=True) if is_drawn else reporter, asked.skip_invalid)
+    slices = build_slice_index(
+        manifest, Progress(quiet=True) if is_drawn else progress, asked.skip_invalid
+    )
     model_input = _model_input(slices, chosen)
-    _warn_of_scan_labels(manifest, reporter)
-    plan = make_plan(slices, chosen, reporter)
+    _warn_of_scan_labels(manifest, progress)
+    plan = make_plan(slices, chosen, progress)
     identity = _identity(slices, chosen, asked)
     cluster.require_agreement({name: json.dumps(value) for name, value in identity.items()})
-    with checkpoint.Checkpoint(out, reporter) as state:
+    with checkpoint.Checkpoint(out, progress) as state:
         anew = asked.overwrite and not resumed
         state.begin(asked.to_dict(manifest.root_is_named), identity, cluster.is_chief, anew)
         set_stop_message(f"Stopped. Go on with: hemorrhage-tf fit --resume {out}")
         with cluster.explained():
             run = _train_and_write(
                 *(asked, slices, plan, chosen, model_input),
-                *(out, cache_at, cluster, state, watch, reporter, begin),
+                *(out, cache_at, cluster, state, watch, progress, begin),
             )
             cluster.barrier()  # the others leave when the run is written
         state.remove()
     if cluster.is_chief:
-        _keep_within(cache_at, limit, reporter)
+        _keep_within(cache_at, limit, progress)
     return run
 
 
 def _joined_cluster(
-    out: Path, out_is_named: bool, cache_at: Path, settings: FitSettings, reporter: Reporter
+    out: Path, out_is_named: bool, cache_at: Path, settings: FitSettings, progress: Progress
 ) -> SingleProcess:
     """Meets the other workers, before TensorFlow is used for anything else."""
     spec = read_cluster()
@@ -273,9 +275,9 @@ def _joined_cluster(
             "--strategy multiworker: every worker has to know where the run is written. Name it "
             "with --out, a folder that all of them share"
         )
-    with reporter.stage("Importing TensorFlow"):
+    with progress.stage("Importing TensorFlow"):
         import_tensorflow()
-    cluster = join_cluster(spec, reporter)
+    cluster = join_cluster(spec, progress)
     cluster.check_shared(out.parent, "--out")
     if settings.feature_cache:
         cluster.check_shared(cache_at, "--cache")
@@ -293,36 +295,36 @@ def _train_and_write(
     cluster: SingleProcess,
     state: checkpoint.Checkpoint,
     watch: TrainingWatch,
-    reporter: Reporter,
+    progress: Progress,
     begin: float,
 ) -> Run:
     """Does the long part of a fit."""
-    audited = auditor.audit_scanned(slices, reporter, chosen.seed) if asked.audit else None
+    audited = auditor.audit_scanned(slices, progress, chosen.seed) if asked.audit else None
     if audited is None:
-        _note_duplicates(slices, reporter)
+        _note_duplicates(slices, progress)
     else:
         for line in audit_result.short(audited):
-            reporter.note(line)
+            progress.note(line)
 
-    with reporter.stage("Importing TensorFlow"):
+    with progress.stage("Importing TensorFlow"):
         import_tensorflow()
     watch.settings(chosen.to_dict())
     if cluster is SINGLE:  # its devices are asked for only now that TensorFlow is imported
         cluster = SingleProcess(resolve_strategy(chosen.strategy))
     scope = strategy_of_backbones(chosen, cluster).scope()
-    with reporter.stage(f"Building {chosen.backbone}"), scope:
+    with progress.stage(f"Building {chosen.backbone}"), scope:
         sources = [build_source(each, model_input, chosen.seed) for each in chosen.backbones]
     policies = [resolve_precision(chosen.mixed_precision, source.spec) for source in sources]
     precision = join_values(
         {source.spec.name: policy for source, policy in zip(sources, policies, strict=True)}
     )
     cluster.require_agreement({"precision of the features": precision})
-    trainer = Trainer(slices, chosen, sources, policies, cluster, reporter, cache_at)
+    trainer = Trainer(slices, chosen, sources, policies, cluster, progress, cache_at)
     trainer.prepare(
         np.arange(len(slices)) if chosen.folds else plan[0].train,
         np.concatenate([fold.test for fold in plan]),
     )
-    result = _train(trainer, slices, plan, chosen, reporter, state, watch)
+    result = _train(trainer, slices, plan, chosen, progress, state, watch)
     metrics = _metrics(slices, plan, result, chosen, asked.prevalence)
     if audited is not None and audited.best_shortcut is not None:
         best = audited.best_shortcut
@@ -331,7 +333,7 @@ def _train_and_write(
     metadata = ModelMetadata(
         image_size=chosen.input_size,
         window=model_input.window,
-        canonical=model_input.canonical,
+        crop_head=model_input.crop_head,
         upright=model_input.upright,
         threshold=result.point.threshold,
         operating_point=result.point.criterion,
@@ -357,7 +359,7 @@ def _train_and_write(
     if not cluster.is_chief:
         return Run(out, config, metrics, cluster.index)
     writing = run_folder.writing(out, asked.overwrite, state.folder)
-    with reporter.stage(f"Writing {out}"), writing as beside:
+    with progress.stage(f"Writing {out}"), writing as beside:
         trainer.classifier().save(beside / run_files.MODEL_FILE)
         write_metadata(beside / run_files.MODEL_FILE, metadata)
         run_folder.write_tables(
@@ -374,7 +376,7 @@ def _train_and_write(
         content.write_run_card(beside, out.name, metadata, config, metrics, audited)
         config["seconds"] = round(time.monotonic() - begin, 1)
         run_folder.write_json(beside / run_files.CONFIG_FILE, config)
-    watch.finish(metrics, reporter.seconds)
+    watch.finish(metrics, progress.seconds)
     return Run(out, config, metrics)
 
 
@@ -453,11 +455,11 @@ def _finished(run: Path) -> Run | None:
     return Run(run, config, metrics)
 
 
-def _keep_within(cache_at: Path, limit: int | None, reporter: Reporter) -> None:
+def _keep_within(cache_at: Path, limit: int | None, progress: Progress) -> None:
     """Removes the features that were used longest ago where the cache is larger than it may be."""
     pruned = cache_limits.prune(cache_at, limit)
     if pruned.removed:
-        reporter.note(
+        progress.note(
             f"The features that were used longest ago were removed from {cache_at} "
             f"({format_size(pruned.bytes)}); --cache-limit says how much may be kept."
         )
@@ -505,21 +507,21 @@ def _model_input(slices: SliceIndex, settings: FitSettings) -> ModelInput:
             "Leave --window or the pictures out"
         )
     window = window_for(slices.is_hounsfield, settings.window)
-    return ModelInput(settings.input_size, window, settings.canonical, settings.upright)
+    return ModelInput(settings.input_size, window, settings.crop_head, settings.upright)
 
 
-def _warn_of_scan_labels(manifest: Manifest, reporter: Reporter) -> None:
+def _warn_of_scan_labels(manifest: Manifest, progress: Progress) -> None:
     if manifest.level == "scan":
-        reporter.warn(
+        progress.warn(
             "the labels are of whole scans: each slice is trained and tested with its scan's "
             "label, though most slices of a scan with a hemorrhage show none. Figures count "
             "slices; use such data with evaluate, which counts scans"
         )
 
 
-def _note_duplicates(slices: SliceIndex, reporter: Reporter) -> None:
+def _note_duplicates(slices: SliceIndex, progress: Progress) -> None:
     if slices.exact_pairs or slices.near_pairs:
-        reporter.note(
+        progress.note(
             f"{len(slices.exact_pairs)} exact and {len(slices.near_pairs)} near-duplicate pairs "
             "of slices are kept on one side of every split."
         )
@@ -541,7 +543,7 @@ def _train(
     slices: SliceIndex,
     plan: list[Fold],
     settings: FitSettings,
-    reporter: Reporter,
+    progress: Progress,
     state: checkpoint.Checkpoint,
     watch: TrainingWatch,
 ) -> _Result:
@@ -554,9 +556,9 @@ def _train(
     """
     raw: list[np.ndarray] = []
     histories: list[list[Epoch]] = []
-    inner = _inner_folds(slices, plan, settings, reporter)
+    inner = _inner_folds(slices, plan, settings, progress)
     trainings = len(plan) + (len(plan) > 1) + len(inner)
-    advancing = reporter.progress("Training", trainings * trainer.epochs)
+    advancing = progress.track("Training", trainings * trainer.epochs)
     with explained_read_errors(), advancing as advance:
         held_out = np.zeros(len(slices))
 
@@ -586,7 +588,7 @@ def _train(
     if fit.temperature != 1:
         trainer.temper(fit.temperature)
     if fit.point.note:
-        reporter.warn(f"--operating-point {settings.operating_point}: {fit.point.note}")
+        progress.warn(f"--operating-point {settings.operating_point}: {fit.point.note}")
     if len(plan) > 1:
         probabilities = [fit.probabilities[fold.repeat - 1][fold.test] for fold in plan]
         decisions = [fit.decisions[fold.repeat - 1][fold.test] for fold in plan]
@@ -612,7 +614,9 @@ def _train_once(
     """Trains one head, or takes what it gave from an earlier process that finished it."""
     before = state.done(name)
     if before is not None:
-        trainer.head = Head(*(before[each] for each in ("mean", "variance", "kernel", "bias")))
+        trainer.head = HeadWeights(
+            *(before[each] for each in ("mean", "variance", "kernel", "bias"))
+        )
         advance(trainer.epochs)
         return before["probabilities"], before["history"]
     part = make_part(slices, chosen, settings, settings.seed + number)
@@ -641,7 +645,7 @@ def _training_name(fold: Fold, plan: list[Fold]) -> str:
 
 
 def _inner_folds(
-    slices: SliceIndex, plan: list[Fold], settings: FitSettings, reporter: Reporter
+    slices: SliceIndex, plan: list[Fold], settings: FitSettings, progress: Progress
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Deals the training part of a single split into folds, where that is wanted and quick."""
     kind, _ = parse_operating_point(settings.operating_point)
@@ -654,7 +658,7 @@ def _inner_folds(
     except DataError as error:
         if kind != "threshold":
             raise
-        reporter.note(f"Probabilities are not calibrated: {error}")
+        progress.note(f"Probabilities are not calibrated: {error}")
         return []
     return [(train[inner], train[test]) for inner, test in dealt]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.synthesis import DEFAULT_SIZE, write_phantoms
 
 
@@ -34,4 +34,4 @@ def phantoms(
     Returns:
         The folder, see `data.phantoms.write_phantoms`.
     """
-    return write_phantoms(folder, count, seed, form, size, Reporter(quiet=quiet), workers)
+    return write_phantoms(folder, count, seed, form, size, Progress(quiet=quiet), workers)

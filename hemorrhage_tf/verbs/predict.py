@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hemorrhage_tf.core.errors import OptionError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.inference.loading import model_and_images
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.predictions import Prediction
@@ -20,7 +20,7 @@ def predict(
     *,
     window: str | Sequence[str] | None = None,
     cam: str | Path | None = None,
-    flips: bool = False,
+    tta: bool = False,
     skip_invalid: bool = False,
     quiet: bool = False,
 ) -> Prediction:
@@ -34,7 +34,7 @@ def predict(
         images: PNG, JPEG, DICOM or NIfTI files, folders or globs, one or several.
         window: for Hounsfield units; None for the model's.
         cam: a folder to write overlays of the class activation map to; None for none.
-        flips: average each slice's logit over its flips, which takes four times as long. Default
+        tta: average each slice's logit over its tta, which takes four times as long. Default
             False.
         skip_invalid: go on without files that cannot be read. Default False.
         quiet: print no progress and no notes. Default False.
@@ -48,5 +48,5 @@ def predict(
             raise OptionError(f"{model.path}: a model, and no images. Name images behind it")
         named = [model] if isinstance(model, str | Path) else list(model or ())
         model, images = model_and_images(named)
-    reporter = Reporter(quiet=quiet)
-    return _loaded(model, reporter, flips).predict(images, skip_invalid, reporter, window, cam)
+    progress = Progress(quiet=quiet)
+    return _loaded(model, progress, tta).predict(images, skip_invalid, progress, window, cam)

@@ -7,7 +7,6 @@ import time
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hemorrhage_tf.cli.main import main
 from PIL import Image, ImageDraw
 from plain_phantoms import draw_phantom
 
@@ -15,12 +14,13 @@ import hemorrhage_tf as htf
 from hemorrhage_tf.auditing import audit_result, shortcuts
 from hemorrhage_tf.auditing.audit import audit_scanned
 from hemorrhage_tf.auditing.audit_result import SAME_PIXELS, short
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.cli.main import main
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.image_statistics import image_statistics
-from hemorrhage_tf.datasets.slice_index import scan
+from hemorrhage_tf.datasets.slice_index import build_slice_index
 from hemorrhage_tf.imaging.readers import read_slice_and_format
 
-QUIET = Reporter(quiet=True)
+QUIET = Progress(quiet=True)
 FREE = ("size, mode and format", "border")
 
 
@@ -408,25 +408,25 @@ class TestOutput:
 
 class TestScanned:
     def test_it_agrees_with_the_whole_audit(self, clean):
-        slices = scan(htf.read_manifest(clean), QUIET)
+        slices = build_slice_index(htf.read_manifest(clean), QUIET)
         assert audit_scanned(slices, QUIET) == audited(clean)
 
     def test_facts_that_are_handed_over_are_not_read_again(self, tmp_path):
         path = write_set(tmp_path / "set", [head(i) for i in range(12)], [0, 1] * 6)
-        slices = scan(htf.read_manifest(path), QUIET)
+        slices = build_slice_index(htf.read_manifest(path), QUIET)
         records = slices.manifest.records
         read = [read_slice_and_format(record.path) for record in records]
-        facts = [image_statistics(saved, pixels) for pixels, saved in read]
+        statistics = [image_statistics(saved, pixels) for pixels, saved in read]
         expected = audit_scanned(slices, QUIET)
         for record in records:
             record.path.unlink()
-        assert audit_scanned(slices, QUIET, facts=facts) == expected
+        assert audit_scanned(slices, QUIET, statistics=statistics) == expected
 
     def test_pairs_of_the_scan_are_told(self, tmp_path):
         picture = Image.fromarray(head(0, size=96))
         images = [picture, picture, picture.resize((60, 60)), head(1)]
         path = write_set(tmp_path / "set", images, [1, 1, 1, 0])
-        found = audit_scanned(scan(htf.read_manifest(path), QUIET), QUIET)
+        found = audit_scanned(build_slice_index(htf.read_manifest(path), QUIET), QUIET)
         assert [each.relation for each in found.pairs] == [
             SAME_PIXELS,
             "alike",

@@ -8,11 +8,11 @@ from sklearn.metrics import roc_auc_score
 
 from hemorrhage_tf.auditing import shortcuts as module
 from hemorrhage_tf.auditing.shortcuts import Shortcut, sample, shortcuts
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.image_statistics import ImageStatistics
 from hemorrhage_tf.evaluation.intervals import delong_variance
 
-QUIET = Reporter(quiet=True)
+QUIET = Progress(quiet=True)
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def small_forests(monkeypatch):
 
 
 def some_facts(rng, **known):
-    facts = ImageStatistics(
+    statistics = ImageStatistics(
         width=int(rng.integers(100, 300)),
         height=int(rng.integers(100, 300)),
         mode=str(rng.choice(["L", "RGB"])),
@@ -37,7 +37,7 @@ def some_facts(rng, **known):
         mark_share=0.0,
         thumbnail=rng.uniform(0, 1, 256).astype(np.float32),
     )
-    return dataclasses.replace(facts, **known)
+    return dataclasses.replace(statistics, **known)
 
 
 def a_set(count=60, leak=lambda label, rng: {}, seed=0):
@@ -46,9 +46,9 @@ def a_set(count=60, leak=lambda label, rng: {}, seed=0):
     return [some_facts(rng, **leak(label, rng)) for label in labels], labels
 
 
-def found(facts, labels, groups=None, seed=0):
+def found(statistics, labels, groups=None, seed=0):
     groups = np.arange(len(labels)) if groups is None else groups
-    return {each.name: each for each in shortcuts(facts, labels, groups, QUIET, seed)}
+    return {each.name: each for each in shortcuts(statistics, labels, groups, QUIET, seed)}
 
 
 def levels_around(level, rng):
@@ -95,17 +95,17 @@ class TestShortcuts:
         assert {name for name, each in made.items() if each.above_chance} == {"16 x 16 thumbnail"}
 
     def test_duplicates_do_not_help_because_they_are_held_out_together(self):
-        facts, labels = a_set(40)
+        statistics, labels = a_set(40)
         groups = np.tile(np.arange(40), 3)
-        made = found(facts * 3, np.tile(labels, 3), groups)
+        made = found(statistics * 3, np.tile(labels, 3), groups)
         assert not made["16 x 16 thumbnail"].above_chance
-        apart = found(facts * 3, np.tile(labels, 3))
+        apart = found(statistics * 3, np.tile(labels, 3))
         assert apart["16 x 16 thumbnail"].roc_auc.estimate == pytest.approx(1)
 
     def test_the_seed_and_nothing_else_decides(self):
-        facts, labels = a_set()
-        assert found(facts, labels) == found(facts, labels)
-        assert found(facts, labels) != found(facts, labels, seed=1)
+        statistics, labels = a_set()
+        assert found(statistics, labels) == found(statistics, labels)
+        assert found(statistics, labels) != found(statistics, labels, seed=1)
 
     def test_what_does_not_vary_has_no_figure(self):
         fixed = {"width": 9, "height": 9, "mode": "L"}
@@ -116,22 +116,24 @@ class TestShortcuts:
         assert made["border"].roc_auc is not None
 
     def test_too_few_groups_are_counted(self):
-        facts, labels = a_set(20)
+        statistics, labels = a_set(20)
         groups = np.where(labels == 1, np.arange(20) % 3, 3 + np.arange(20))
-        for each in found(facts, labels, groups).values():
+        for each in found(statistics, labels, groups).values():
             assert "at least 5 groups of each class" in each.reason
             assert "3 with hemorrhage and 10 without" in each.reason
 
     def test_one_class(self):
-        facts, labels = a_set(20)
-        assert all(each.roc_auc is None for each in found(facts, np.ones_like(labels)).values())
+        statistics, labels = a_set(20)
+        assert all(
+            each.roc_auc is None for each in found(statistics, np.ones_like(labels)).values()
+        )
 
     def test_groups_that_cannot_be_dealt(self):
-        facts, _ = a_set(40)
+        statistics, _ = a_set(40)
         # Every slice without hemorrhage is in a group that also has most of the others.
         labels = np.array([1] * 36 + [0] * 4)
         groups = np.array([*range(36), 0, 1, 2, 3])
-        reasons = {each.reason for each in found(facts, labels, groups).values()}
+        reasons = {each.reason for each in found(statistics, labels, groups).values()}
         assert len(reasons) == 1 and "groups of each class" in reasons.pop()
 
     def test_no_slices(self):

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hemorrhage_tf.cli.main import main
 from PIL import Image
+
+from hemorrhage_tf.cli.main import main
 
 QUICK = ["--backbone", "tiny", "--image-size", "32", "--epochs", "2", "--no-audit"]
 
@@ -137,7 +138,7 @@ def test_export_and_benchmark_print_how_the_models_compare(model, tmp_path):
         (["evaluate", "a", "b", "c", "d"], 2, "give one model, or two to compare"),
         (["fit", "nowhere", "--window", "lung"], 2, "--window lung: accepted are brain (40/80)"),
         (["fit", "nowhere", "--window", "brain,bone"], 2, "accepted is one window (gray), or"),
-        (["fit", "nowhere", "--no-canonical", "--upright"], 2, "--upright: needs the canonical"),
+        (["fit", "nowhere", "--no-crop-head", "--upright"], 2, "--upright: needs the crop_head"),
         (["predict", "nowhere"], 1, "nowhere: neither a model nor an image is there"),
         (["predict"], 2, "Missing argument"),
         (["predict", "nowhere", "x.png", "--json", "--csv"], 2, "exclude each other"),
@@ -241,7 +242,7 @@ class TestWindow:
         out, windows = tmp_path / "run", "brain,subdural,bone"
         result = run("fit", dicom_folder, *QUICK, "--window", windows, "--out", out)
         assert result.exit_code == 0, result.output
-        assert f"the canonical head, 32 x 32, window {windows}" in words(result.stdout)
+        assert f"the head crop, 32 x 32, window {windows}" in words(result.stdout)
         for command in ("evaluate", "predict"):
             assert run(command, out, dicom_folder).exit_code == 0
             assert run(command, out, dicom_folder, "--window", windows).exit_code == 0
@@ -272,9 +273,9 @@ class TestWindow:
 @pytest.mark.parametrize(
     ("arguments", "shown", "expected"),
     [
-        ((), "the canonical head, 32 x 32", (True, False)),
-        (("--no-canonical",), "32 x 32", (False, False)),
-        (("--upright",), "the canonical head, 32 x 32", (True, True)),
+        ((), "the head crop, 32 x 32", (True, False)),
+        (("--no-crop-head",), "32 x 32", (False, False)),
+        (("--upright",), "the head crop, 32 x 32", (True, True)),
     ],
 )
 def test_fit_says_and_keeps_how_slices_are_brought(
@@ -284,7 +285,7 @@ def test_fit_says_and_keeps_how_slices_are_brought(
     assert result.exit_code == 0, result.output
     assert f" input {shown} pooling" in words(result.stdout)
     model = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
-    assert (model["canonical"], model["upright"]) == expected
+    assert (model["crop_head"], model["upright"]) == expected
 
 
 def test_patients_are_named_only_where_asked(dicom_folder, tmp_path):
@@ -354,7 +355,7 @@ class TestEmbedded:
         assert flipped.exit_code == 0 and flipped.stdout != result.stdout
         result = run("evaluate", kaggle_folder, "--tta")
         assert words(result.stdout).startswith("phantomnet on ")
-        assert "on 24 slices, each with its flips, at a threshold of 0.5." in words(result.stdout)
+        assert "on 24 slices, each with its tta, at a threshold of 0.5." in words(result.stdout)
 
     def test_stands_beside_another(self, embedded_model, model, kaggle_folder):
         result = run("evaluate", model, "phantomnet", kaggle_folder)

@@ -9,14 +9,14 @@ import sys
 import pytest
 
 from hemorrhage_tf.core.event_log import EventLog
-from hemorrhage_tf.core.progress import Reporter, report_progress
+from hemorrhage_tf.core.progress import Progress, verb_progress
 from hemorrhage_tf.core.signals import handle_signals
 
 
 def test_notes_and_warnings_go_to_standard_error_unless_quiet(capsys):
     for quiet in (False, True):
-        Reporter(quiet).note("a [note]")
-        Reporter(quiet).warn("careful")
+        Progress(quiet).note("a [note]")
+        Progress(quiet).warn("careful")
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == ["a [note]", "Warning: careful"]
@@ -41,15 +41,15 @@ def clock(monkeypatch):
 
 class TestWithoutATerminal:
     def test_short_work_shows_nothing(self, capsys, clock):
-        reporter = Reporter()
-        with reporter.progress("Short", 2) as advance, reporter.stage("Stage"):
+        progress = Progress()
+        with progress.track("Short", 2) as advance, progress.stage("Stage"):
             clock.now = 29
             advance(1)
             advance(1)
         assert capsys.readouterr().err == ""
 
     def test_long_work_shows_a_line_every_half_minute(self, capsys, clock):
-        with Reporter().progress("Computing resnet152 features", 68000) as advance:
+        with Progress().track("Computing resnet152 features", 68000) as advance:
             for second in range(1, 171):
                 clock.now = float(second)
                 advance(400)
@@ -73,19 +73,19 @@ class TestWithoutATerminal:
         ],
     )
     def test_times_left_in_two_units_at_most(self, capsys, clock, seconds, said):
-        with pytest.raises(KeyError), Reporter().progress("Work", 2) as advance:
+        with pytest.raises(KeyError), Progress().track("Work", 2) as advance:
             clock.now = float(seconds)
             advance(1)
             raise KeyError
         assert capsys.readouterr().err == f"Work: 1 of 2, {said} left\n"
 
     def test_a_long_stage_says_how_long_it_took(self, capsys, clock):
-        with Reporter().stage("Importing TensorFlow"):
+        with Progress().stage("Importing TensorFlow"):
             clock.now = 95.0
         assert capsys.readouterr().err == "Importing TensorFlow: took 2 min\n"
 
     def test_quiet_shows_nothing(self, capsys, clock):
-        with Reporter(quiet=True).progress("Work", 2) as advance:
+        with Progress(quiet=True).track("Work", 2) as advance:
             clock.now = 60.0
             advance(1)
         assert capsys.readouterr().err == ""
@@ -96,7 +96,7 @@ def test_a_terminal_shows_a_bar_once_work_has_lasted(capsys, clock, monkeypatch)
     monkeypatch.setenv("TERM", "xterm")
     for name, lasts in (("Short", 0.5), ("Long", 1.5)):
         clock.now = 0.0
-        with Reporter().progress(name, 2) as advance:
+        with Progress().track(name, 2) as advance:
             clock.now = lasts
             advance(2)
         shown = capsys.readouterr().err
@@ -112,16 +112,16 @@ class TestLog:
 
     def test_stages_progress_notes_and_warnings(self, events, clock):
         read, log = events
-        reporter = Reporter(quiet=True, log=log)
-        with reporter.progress("Reading", 50) as advance:
+        progress = Progress(quiet=True, log=log)
+        with progress.track("Reading", 50) as advance:
             for second in range(1, 26):
                 clock.now = float(second)
                 advance(2)
-        with reporter.stage("Writing"):
+        with progress.stage("Writing"):
             clock.now = 26.5
-        reporter.note("a note")
-        reporter.warn("careful", names=": P07")
-        reporter.event("features", cached=3, computed=4)
+        progress.note("a note")
+        progress.warn("careful", names=": P07")
+        progress.event("features", cached=3, computed=4)
         kept = ("event", "stage", "count", "total", "seconds", "text", "cached", "computed")
         assert [[line[name] for name in kept if name in line] for line in read()] == [
             ["stage_begin", "Reading", 50],
@@ -134,11 +134,11 @@ class TestLog:
             ["warning", "careful"],
             ["features", 3, 4],
         ]
-        assert reporter.seconds == {"Reading": 25.0, "Writing": 1.5}
+        assert progress.seconds == {"Reading": 25.0, "Writing": 1.5}
 
     def test_a_stage_that_fails_ends_too(self, events):
         read, log = events
-        with pytest.raises(KeyError), Reporter(quiet=True, log=log).progress("Work", 2) as advance:
+        with pytest.raises(KeyError), Progress(quiet=True, log=log).track("Work", 2) as advance:
             advance(1)
             raise KeyError
         (_, end) = read()
@@ -150,12 +150,12 @@ class TestLog:
         def write(*_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        reporter = Reporter(log=log)
+        progress = Progress(log=log)
         monkeypatch.setattr("hemorrhage_tf.core.event_log.os.write", write)
-        reporter.note("first")
-        reporter.note("second")
+        progress.note("first")
+        progress.note("second")
         monkeypatch.undo()
-        reporter.note("third")
+        progress.note("third")
         said = capsys.readouterr().err.splitlines()
         assert [said[0], *said[2:]] == ["first", "second", "third"]
         assert said[1].startswith("Warning: --log-json") and "No space left" in said[1]
@@ -166,9 +166,9 @@ class TestLog:
         for error in (ValueError("P07"), KeyboardInterrupt()):
             with (
                 pytest.raises(type(error)),
-                report_progress("fit", {}, path, quiet=True) as reporter,
+                verb_progress("fit", {}, path, quiet=True) as progress,
             ):
-                reporter.note("begun")
+                progress.note("begun")
                 raise error
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         names = [line["event"] for line in lines]
@@ -187,9 +187,9 @@ def ctrl_c_is_heard():
 
 @pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_a_swallowed_ctrl_c_is_raised_again_at_the_next_step():
-    reporter = Reporter(quiet=True)
+    progress = Progress(quiet=True)
     with pytest.raises(KeyboardInterrupt), handle_signals():
-        with reporter.progress("Work", 2) as advance:
+        with progress.track("Work", 2) as advance:
             try:
                 signal.raise_signal(signal.SIGINT)
             except KeyboardInterrupt:  # as a callback of TensorFlow's may do
@@ -197,12 +197,12 @@ def test_a_swallowed_ctrl_c_is_raised_again_at_the_next_step():
             assert swallowed
             advance(1)
             raise AssertionError("the work went on")
-    with reporter.progress("The next work", 1) as advance:
+    with progress.track("The next work", 1) as advance:
         advance(1)
 
 
 def test_tensorflow_is_imported_without_its_log_lines():
-    code = "from hemorrhage_tf.report_progress import import_tensorflow; import_tensorflow()"
+    code = "from hemorrhage_tf.verb_progress import import_tensorflow; import_tensorflow()"
     done = subprocess.run(
         [sys.executable, "-c", code + "; print('ok')"], capture_output=True, text=True
     )
@@ -212,7 +212,7 @@ def test_tensorflow_is_imported_without_its_log_lines():
 def test_what_a_failing_tensorflow_import_says_is_shown():
     code = """
 import os, sys
-from hemorrhage_tf.report_progress import import_tensorflow
+from hemorrhage_tf.verb_progress import import_tensorflow
 class Broken:
     def find_spec(self, name, *_):
         if name == "tensorflow":

@@ -27,12 +27,12 @@ import hashlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 from hemorrhage_tf.cli.main import main
-from hemorrhage_tf.report_progress import report_progress
+from hemorrhage_tf.verb_progress import verb_progress
 from hemorrhage_tf.core.signals import set_stop_message
 @main.command()
 def work():
     set_stop_message("Stopped. Go on with this.")
-    with report_progress("work", {}, sys.argv[1] if len(sys.argv) > 1 else None):
+    with verb_progress("work", {}, sys.argv[1] if len(sys.argv) > 1 else None):
         print("begun", flush=True)
         WORK
 """
@@ -198,7 +198,7 @@ class TestCommand:
         assert process.returncode == 143
 
     def test_speaks_on_standard_error_though_it_is_led_elsewhere(self):
-        work = "from hemorrhage_tf.report_progress import silence_native_output"
+        work = "from hemorrhage_tf.verb_progress import silence_native_output"
         process = start(f"{work}\n        with silence_native_output(2): {_STUCK}")
         process.send_signal(signal.SIGTERM)
         insist(process)

@@ -34,9 +34,9 @@ class TestFacts:
 
     def test_levels_and_thumbnail(self):
         pixels = np.repeat(np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16), 5, 0), 5, 1)
-        facts = image_statistics(SAVED, pixels)
-        np.testing.assert_allclose(facts.levels, 1 / 256)
-        np.testing.assert_allclose(facts.thumbnail, np.arange(256) / 255, atol=1e-6)
+        statistics = image_statistics(SAVED, pixels)
+        np.testing.assert_allclose(statistics.levels, 1 / 256)
+        np.testing.assert_allclose(statistics.thumbnail, np.arange(256) / 255, atol=1e-6)
 
 
 class TestMarks:

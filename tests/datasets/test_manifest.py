@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from hemorrhage_tf.core.errors import DataError, OptionError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.layouts.base import SUBTYPES
 from hemorrhage_tf.datasets.manifest import LAYOUTS, read_manifest
 from hemorrhage_tf.datasets.records import Manifest, Record
-from hemorrhage_tf.datasets.slice_index import scan
+from hemorrhage_tf.datasets.slice_index import build_slice_index
 from hemorrhage_tf.imaging.readers import SliceRef
 
 
@@ -345,7 +345,7 @@ class TestHeaders:
         (c,) = add_dicom("P2", "hemorrhage/c.dcm", SeriesInstanceUID="1.2.4")
         manifest = read_manifest(tmp_path)
         assert (manifest.layout, manifest.level) == ("class folders", "slice")
-        assert manifest.problems == manifest.suspicions == ()
+        assert manifest.problems == manifest.input_warnings == ()
         assert [(each.path, each.label, each.patient, each.frame) for each in manifest.records] == [
             (c, 1, "P2", None),
             (a, 0, "P1", None),
@@ -401,7 +401,7 @@ class TestHeaders:
         manifest = read_manifest(tmp_path)
         patients = [record.patient for record in manifest.records]
         assert len(set(patients)) == 3 and patients[1] == patients[2]
-        (note,) = manifest.suspicions
+        (note,) = manifest.input_warnings
         assert note.path == "3 scans" and "all name the same patient" in note.reason
         assert "ANONYMOUS" not in str(note)
 
@@ -410,7 +410,7 @@ class TestHeaders:
         add_csv(tmp_path, "path,label\na.dcm,0\nb.dcm,1\n")
         manifest = read_manifest(tmp_path)
         assert {record.patient for record in manifest.records} == {"P1"}
-        assert manifest.suspicions == ()
+        assert manifest.input_warnings == ()
 
     def test_headers_that_cannot_be_read_copies_and_suspicions(self, tmp_path, add_dicom):
         first, _ = add_dicom("P1", "normal/a.dcm", "normal/b.dcm")
@@ -421,7 +421,7 @@ class TestHeaders:
         assert names_of(manifest) == ["ich/c.dcm", "normal/a.dcm", "normal/b.dcm"]
         assert reasons(manifest).keys() == {str(copy), str(text)}
         assert reasons(manifest)[str(copy)] == f"the same SOP Instance UID as {first}"
-        assert [problem.path for problem in manifest.suspicions] == [str(chest)]
+        assert [problem.path for problem in manifest.input_warnings] == [str(chest)]
 
     def test_ids_find_dicom_and_nifti_files(self, tmp_path, add_dicom, write_nifti):
         add_dicom("P1", "007.dcm", "x/008.dcm")
@@ -709,12 +709,12 @@ class TestNames:
         for index in range(4):
             path = tmp_path / ("ich" if index % 2 else "normal") / f"{index}.dcm"
             write_dicom(path, head(index), PatientID=f"PAT{index // 2}")
-        quiet = Reporter(quiet=True)
-        slices = scan(read_manifest(tmp_path), quiet)
+        quiet = Progress(quiet=True)
+        slices = build_slice_index(read_manifest(tmp_path), quiet)
         assert all(re.fullmatch("[0-9a-f]{16}", patient) for patient in slices.patients)
         # In the order of the records: 1, 3, 0, 2
         first, second, third, fourth = slices.patients
         assert first == third != second == fourth
         assert "PAT" not in json.dumps([slices.patients, slices.places])
-        shown = scan(read_manifest(tmp_path, anonymize=False), quiet)
+        shown = build_slice_index(read_manifest(tmp_path, anonymize=False), quiet)
         assert shown.patients == ["PAT0", "PAT1", "PAT0", "PAT1"]

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from plain_phantoms import draw_phantom
 
+from hemorrhage_tf.datasets import near_duplicates as pairs_module
 from hemorrhage_tf.datasets.near_duplicates import (
     contents,
     cropped_duplicates,

@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.series import expand_paths, find_slice_files, list_slices
 from hemorrhage_tf.imaging.readers import SliceRef
 
-QUIET = Reporter(quiet=True)
+QUIET = Progress(quiet=True)
 TINY = np.zeros((4, 4), np.float32)
 
 
@@ -134,7 +134,7 @@ class TestScans:
         paths = add_images(tmp_path, "b.png", "a.jpg", "c/d.png")
         listing = list_slices(paths, QUIET)
         assert listing.slices == tuple(SliceRef(path) for path in paths)
-        assert listing.scans == listing.problems == listing.suspicions == ()
+        assert listing.scans == listing.problems == listing.input_warnings == ()
 
     def test_a_series_is_sorted_by_position_whatever_its_names_and_numbers(self, tmp_path, at):
         # From the neck up: d, a, c, b; the numbers say another order.
@@ -264,14 +264,14 @@ class TestScans:
 
 class TestGaps:
     def gaps(self, tmp_path):
-        return [problem.reason for problem in listed(tmp_path).suspicions]
+        return [problem.reason for problem in listed(tmp_path).input_warnings]
 
     def test_missing_slices_are_told_with_where_and_how_wide(self, tmp_path, at):
         at([0, 5, 10, 25, 30, 35])
         assert self.gaps(tmp_path) == [
             "slices seem to be missing: 15.0 mm between c.dcm and d.dcm (usually 5.0 mm)"
         ]
-        assert reasons(listed(tmp_path).suspicions).keys() == {str(tmp_path / "series")}
+        assert reasons(listed(tmp_path).input_warnings).keys() == {str(tmp_path / "series")}
 
     def test_each_gap_is_told(self, tmp_path, at):
         at([0, 5, 20, 25, 30, 45, 50])
@@ -306,7 +306,7 @@ class TestGaps:
         path = write_dicom(
             tmp_path / "a.dcm", np.zeros((6, 4, 4), np.float32), [0, 5, 10, 25, 30, 35]
         )
-        assert reasons(listed(path).suspicions).keys() == {str(path)}
+        assert reasons(listed(path).input_warnings).keys() == {str(path)}
 
 
 class TestProblems:
@@ -344,6 +344,6 @@ class TestProblems:
         scout = write_dicom(tmp_path / "b.dcm", TINY, ImageType=["ORIGINAL", "PRIMARY", "SCOUT"])
         write_dicom(tmp_path / "c.dcm", TINY, BodyPartExamined="HEAD")
         listing = listed(tmp_path)
-        assert reasons(listing.suspicions).keys() == {str(chest), str(scout)}
-        assert "CHEST" in reasons(listing.suspicions)[str(chest)]
+        assert reasons(listing.input_warnings).keys() == {str(chest), str(scout)}
+        assert "CHEST" in reasons(listing.input_warnings)[str(chest)]
         assert listing.problems == () and len(listing.slices) == 3

@@ -8,13 +8,13 @@ from PIL import Image
 from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.core.errors import DataError, Problem
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest, Record
-from hemorrhage_tf.datasets.slice_index import SliceIndex, index_unlabeled_slices, scan
+from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index, index_unlabeled_slices
 from hemorrhage_tf.imaging.readers import FORMATS, SliceRef, content_hash
 
-QUIET = Reporter(quiet=True)
+QUIET = Progress(quiet=True)
 
 
 def noise(index):
@@ -33,7 +33,7 @@ def make_manifest(folder, pictures, labels, patients=None):
 
 def test_good_slices_are_hashed_in_order(tmp_path):
     pictures = [noise(index) for index in range(6)]
-    scanned = scan(make_manifest(tmp_path, pictures, [0, 1] * 3), QUIET)
+    scanned = build_slice_index(make_manifest(tmp_path, pictures, [0, 1] * 3), QUIET)
     assert len(scanned) == 6
     assert scanned.hashes == tuple(content_hash(pixels) for pixels in pictures)
     assert scanned.names == [f"{index}.png" for index in range(6)]
@@ -56,7 +56,7 @@ class TestBadFiles:
 
     def test_all_stand_in_one_message_with_the_next_step(self, manifest):
         with pytest.raises(DataError) as caught:
-            scan(manifest, QUIET)
+            build_slice_index(manifest, QUIET)
         assert str(caught.value).splitlines() == [
             "These files or rows cannot be used (3):",
             "  1.png: the file is empty (0 bytes)",
@@ -66,7 +66,7 @@ class TestBadFiles:
         ]
 
     def test_skip_bad_goes_on_without_them_and_says_so(self, manifest, capsys):
-        scanned = scan(manifest, Reporter(), skip_invalid=True)
+        scanned = build_slice_index(manifest, Progress(), skip_invalid=True)
         assert scanned.names == ["0.png", "2.png"]
         assert scanned.hashes == tuple(content_hash(draw_phantom(0, index, 0)) for index in (0, 2))
         assert [problem.path for problem in scanned.skipped] == ["1.png", "3.png", "4.png"]
@@ -79,20 +79,20 @@ class TestBadFiles:
             manifest.records, manifest.root, "csv", (Problem("labels.csv id 9", "has no image"),)
         )
         with pytest.raises(DataError, match=r"\(4\):\n  labels.csv id 9: has no image\n  1.png"):
-            scan(listed, QUIET)
+            build_slice_index(listed, QUIET)
 
     def test_nothing_left(self, tmp_path):
         manifest = make_manifest(tmp_path, [noise(0)], [1])
         (tmp_path / "0.png").write_bytes(b"")
         with pytest.raises(DataError, match="no slice is left to use"):
-            scan(manifest, QUIET, skip_invalid=True)
+            build_slice_index(manifest, QUIET, skip_invalid=True)
 
 
 class TestContradictingLabels:
     def test_both_copies_are_named(self, tmp_path):
         manifest = make_manifest(tmp_path, [noise(0), noise(1), noise(0)], [0, 1, 1])
         with pytest.raises(DataError) as caught:
-            scan(manifest, QUIET)
+            build_slice_index(manifest, QUIET)
         lines = str(caught.value).splitlines()
         assert lines[1:3] == [
             "  0.png: the same picture has the other label elsewhere: 2.png",
@@ -102,7 +102,7 @@ class TestContradictingLabels:
     def test_skip_bad_leaves_out_every_copy(self, tmp_path):
         pictures = [noise(0), noise(1), noise(0), noise(2), noise(0)]
         manifest = make_manifest(tmp_path, pictures, [0, 1, 1, 0, 0])
-        scanned = scan(manifest, QUIET, skip_invalid=True)
+        scanned = build_slice_index(manifest, QUIET, skip_invalid=True)
         assert scanned.names == ["1.png", "3.png"]
         assert [problem.path for problem in scanned.skipped] == ["0.png", "2.png", "4.png"]
         assert scanned.groups.tolist() == [0, 1]
@@ -110,13 +110,13 @@ class TestContradictingLabels:
     def test_grey_and_rgb_copies_count_as_the_same_picture(self, tmp_path):
         pictures = [noise(0), np.stack([noise(0)] * 3, axis=-1)]
         with pytest.raises(DataError, match="the other label"):
-            scan(make_manifest(tmp_path, pictures, [0, 1]), QUIET)
+            build_slice_index(make_manifest(tmp_path, pictures, [0, 1]), QUIET)
 
 
 class TestGroups:
     def test_exact_copies_with_one_label_share_a_group(self, tmp_path):
         pictures = [noise(0), noise(1), noise(0), noise(0)]
-        scanned = scan(make_manifest(tmp_path, pictures, [0, 1, 0, 0]), QUIET)
+        scanned = build_slice_index(make_manifest(tmp_path, pictures, [0, 1, 0, 0]), QUIET)
         assert scanned.exact_pairs == ((0, 2), (0, 3))
         assert scanned.near_pairs == ()
         assert scanned.groups.tolist() == [0, 1, 0, 0]
@@ -124,7 +124,9 @@ class TestGroups:
     def test_near_duplicates_share_a_group_whatever_their_labels(self, tmp_path):
         slice_ = draw_phantom(0, 0, 0)
         smaller = np.asarray(Image.fromarray(slice_).resize((90, 90)))
-        scanned = scan(make_manifest(tmp_path, [slice_, noise(1), smaller], [0, 0, 1]), QUIET)
+        scanned = build_slice_index(
+            make_manifest(tmp_path, [slice_, noise(1), smaller], [0, 0, 1]), QUIET
+        )
         ((i, j, correlation),) = scanned.near_pairs
         assert (i, j) == (0, 2)
         assert correlation > 0.95
@@ -135,12 +137,12 @@ class TestGroups:
         pictures = [noise(index) for index in range(5)]
         patients = ["a", None, "b", "a", None]
         manifest = make_manifest(tmp_path, pictures, [0, 1, 1, 0, 0], patients)
-        assert scan(manifest, QUIET).groups.tolist() == [0, 1, 2, 0, 3]
+        assert build_slice_index(manifest, QUIET).groups.tolist() == [0, 1, 2, 0, 3]
 
     def test_patients_are_joined_through_a_copy(self, tmp_path):
         pictures = [noise(0), noise(1), noise(1), noise(2)]
         manifest = make_manifest(tmp_path, pictures, [0, 0, 0, 1], ["a", "a", "b", "b"])
-        assert scan(manifest, QUIET).groups.tolist() == [0, 0, 0, 0]
+        assert build_slice_index(manifest, QUIET).groups.tolist() == [0, 0, 0, 0]
 
 
 class TestDataHash:
@@ -174,12 +176,15 @@ class TestDataHash:
     def test_same_for_another_layout_and_order_of_the_same_files(self, kaggle_folder, tmp_path):
         manifest = read_manifest(kaggle_folder)
         turned = Manifest(manifest.records[::-1], tmp_path, "class folders")
-        assert scan(turned, QUIET).data_hash == scan(manifest, QUIET).data_hash
+        assert (
+            build_slice_index(turned, QUIET).data_hash
+            == build_slice_index(manifest, QUIET).data_hash
+        )
 
     def test_one_label_changes_it(self, tmp_path):
         pictures = [noise(0), noise(1)]
-        first = scan(make_manifest(tmp_path, pictures, [0, 1]), QUIET)
-        second = scan(make_manifest(tmp_path, pictures, [1, 1]), QUIET)
+        first = build_slice_index(make_manifest(tmp_path, pictures, [0, 1]), QUIET)
+        second = build_slice_index(make_manifest(tmp_path, pictures, [1, 1]), QUIET)
         assert first.data_hash != second.data_hash
         assert first.hashes == second.hashes
 
@@ -190,7 +195,7 @@ class TestHounsfield:
         write_nifti(tmp_path / "b.nii.gz", head(1)[np.newaxis])
         Image.fromarray(draw_phantom(0, 2, 0)).save(tmp_path / "c.png")
         (tmp_path / "manifest.csv").write_text("path,label\na.dcm,0\nb.nii.gz,1\nc.png,0\n")
-        scanned = scan(read_manifest(tmp_path), QUIET)
+        scanned = build_slice_index(read_manifest(tmp_path), QUIET)
         assert scanned.is_hounsfield.tolist() == [True, True, False]
         assert scanned.hashes[:2] == (content_hash(head(0)), content_hash(head(1)))
 
@@ -203,7 +208,7 @@ class TestHounsfield:
             write_dicom(tmp_path / f"{index}.dcm", heads[index], PatientID=f"P{index}")
         rows = [*(f"a.nii,0,{index}" for index in range(3)), *(f"{i}.dcm,0," for i in range(3))]
         (tmp_path / "manifest.csv").write_text("\n".join(["path,label,frame", *rows]))
-        scanned = scan(read_manifest(tmp_path), QUIET)
+        scanned = build_slice_index(read_manifest(tmp_path), QUIET)
         assert scanned.hashes[:3] == scanned.hashes[3:]
         assert scanned.exact_pairs == ((0, 3), (1, 4), (2, 5))
         # The volume is one patient, and so are those whose slices it holds.
@@ -217,7 +222,7 @@ class TestHounsfield:
         # 0 to 80 HU are the brain window.
         Image.fromarray((head(0) / 80 * 255).clip(0, 255).astype(np.uint8)).save(tmp_path / "c.png")
         (tmp_path / "manifest.csv").write_text("path,label\na.dcm,0\nb.dcm,1\nc.png,0\n")
-        scanned = scan(read_manifest(tmp_path), QUIET)
+        scanned = build_slice_index(read_manifest(tmp_path), QUIET)
         ((i, j, correlation),) = scanned.near_pairs
         assert (i, j) == (0, 2) and correlation > 0.99
         assert scanned.groups.tolist() == [0, 1, 0]
@@ -226,7 +231,7 @@ class TestHounsfield:
         heads = np.stack([head(index) for index in range(2)])
         path = write_nifti(tmp_path / "normal" / "a.nii", heads)
         write_nifti(tmp_path / "ich" / "b.nii", head(5)[np.newaxis])
-        scanned = scan(read_manifest(tmp_path), QUIET)
+        scanned = build_slice_index(read_manifest(tmp_path), QUIET)
         assert scanned.refs[1:] == [SliceRef(path, 0), SliceRef(path, 1)]
         assert scanned.names == ["ich/b.nii", "normal/a.nii#0", "normal/a.nii#1"]
         assert scanned.places == [
@@ -248,7 +253,7 @@ class TestHounsfield:
         same = write_dicom(tmp_path / "ich" / "same.dcm", head(0), PatientID="P2")
         (tmp_path / "ich" / "text.png").write_text("text")
         with pytest.raises(DataError) as caught:
-            scan(read_manifest(tmp_path), QUIET)
+            build_slice_index(read_manifest(tmp_path), QUIET)
         title, *lines = str(caught.value).splitlines()
         assert title == "These files or rows cannot be used (7):"
         for start, reason in (
@@ -279,7 +284,7 @@ class TestSuspicions:
         for index in range(4):
             name = f"{('normal', 'ich')[index % 2]}/{index}.dcm"
             write_dicom(tmp_path / name, head(index), PatientID=f"P{index}")
-        assert len(scan(read_manifest(tmp_path), Reporter())) == 4
+        assert len(build_slice_index(read_manifest(tmp_path), Progress())) == 4
         assert "unlike" not in capsys.readouterr().err
 
     def test_tags_and_pixels_are_warned_of_and_used_all_the_same(
@@ -288,7 +293,7 @@ class TestSuspicions:
         write_dicom(tmp_path / "normal" / "a.dcm", head(0), BodyPartExamined="CHEST")
         write_dicom(tmp_path / "normal" / "b.dcm", np.full((64, 64), -1000.0), PatientID="P2")
         write_dicom(tmp_path / "ich" / "c.dcm", head(1), PatientID="P3")
-        scanned = scan(read_manifest(tmp_path), Reporter())
+        scanned = build_slice_index(read_manifest(tmp_path), Progress())
         assert len(scanned) == 3 and scanned.skipped == ()
         told = self.messages(capsys)
         assert "unlike axial slices of a whole head CT (2)" in told
@@ -299,13 +304,15 @@ class TestSuspicions:
     def test_a_photograph_is_suspicious(self, tmp_path, capsys):
         rng = np.random.default_rng(0)
         photograph = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
-        scan(make_manifest(tmp_path, [draw_phantom(0, 0, 0), photograph], [0, 1]), Reporter())
+        build_slice_index(
+            make_manifest(tmp_path, [draw_phantom(0, 0, 0), photograph], [0, 1]), Progress()
+        )
         assert "1.png: a color picture, not a head CT" in self.messages(capsys)
 
     def test_many_are_counted(self, tmp_path, capsys):
         black = [np.zeros((24, 24 + index), np.uint8) for index in range(25)]
         manifest = make_manifest(tmp_path, black, [0] * 25)
-        scan(manifest, Reporter())
+        build_slice_index(manifest, Progress())
         told = self.messages(capsys)
         assert "(25)" in told and "19.png" in told and "and 5 more" in told
         assert "20.png" not in told
@@ -349,7 +356,7 @@ class TestFindSlices:
         for index, z in enumerate([0, 5, 10, 25, 30, 35]):
             write_dicom(tmp_path / f"{index}.dcm", head(index), z)
         write_dicom(tmp_path / "x" / "empty.dcm", np.full((64, 64), -1000.0))
-        assert len(index_unlabeled_slices(tmp_path, Reporter())) == 7
+        assert len(index_unlabeled_slices(tmp_path, Progress())) == 7
         told = " ".join(capsys.readouterr().err.split())
         assert "slices seem to be missing: 15.0 mm between 2.dcm and 3.dcm" in told
         assert "empty.dcm: no head was found in it" in told

@@ -7,14 +7,14 @@ from PIL import Image
 from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.core.errors import Problem
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import slice_reading as module
 from hemorrhage_tf.datasets.image_statistics import image_statistics
 from hemorrhage_tf.datasets.near_duplicates import contents, thumbnails
 from hemorrhage_tf.datasets.slice_reading import read_slices
 from hemorrhage_tf.imaging.readers import SliceRef, content_hash, read_slice_and_format
 
-QUIET = Reporter(quiet=True)
+QUIET = Progress(quiet=True)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def same(one, other):
     assert one.good.tolist() == other.good.tolist()
     assert one.problems == other.problems
     assert list(one.hashes) == list(other.hashes)
-    assert list(one.suspicions) == list(other.suspicions)
+    assert list(one.input_warnings) == list(other.input_warnings)
     for name in ("is_hounsfield", "head_shares", "shares"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     every = range(len(one))
@@ -42,7 +42,7 @@ def same(one, other):
         np.testing.assert_array_equal(
             getattr(one, name).take(every), getattr(other, name).take(every)
         )
-    for left, right in zip(one.facts, other.facts, strict=True):
+    for left, right in zip(one.statistics, other.statistics, strict=True):
         for name in left.__dataclass_fields__:
             np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
 
@@ -60,7 +60,7 @@ def test_what_is_kept_is_what_each_slice_gives(slices):
         np.testing.assert_array_equal(found.contents.take([place])[0], np.rint(content))
         np.testing.assert_array_equal(found.shares[place], shares)
         saved = read_slice_and_format(slices[index])[1]
-        expected, given = image_statistics(saved, pixels), found.facts[place]
+        expected, given = image_statistics(saved, pixels), found.statistics[place]
         for name in expected.__dataclass_fields__:
             np.testing.assert_array_equal(getattr(given, name), getattr(expected, name))
 
@@ -104,7 +104,7 @@ def test_slices_too_large_to_be_looked_at_together(slices, monkeypatch):
 
 def test_no_slices():
     found = read_slices([], QUIET, "Reading")
-    assert len(found) == len(found.facts) == len(found.hashes) == 0
+    assert len(found) == len(found.statistics) == len(found.hashes) == 0
 
 
 def test_no_process_outlives_an_interruption(slices, monkeypatch):
@@ -119,7 +119,7 @@ def test_no_process_outlives_an_interruption(slices, monkeypatch):
 
     monkeypatch.setattr(module._Process, "__init__", remembered)
 
-    class Interrupted(Reporter):
+    class Interrupted(Progress):
         def progress(self, description, total):
             import contextlib
 

@@ -32,7 +32,7 @@ METADATA = {
     "labels": ["normal", "hemorrhage"],
     "input_range": [0.0, 255.0],
     "backbone": "tiny",
-    "canonical": True,
+    "crop_head": True,
     "upright": False,
     "window": None,
     "format_version": 3,

@@ -13,7 +13,7 @@ from plain_phantoms import draw_phantom
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.core.errors import DataError, ModelError, OptionError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.exporters.benchmark import (
     PHANTOM_COUNT,
     PHANTOM_SEED,
@@ -25,10 +25,10 @@ from hemorrhage_tf.models.run_files import MODEL_FILE
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.synthesis import draw_phantom as draw_slice
 
-QUIET = Reporter(quiet=True)
+QUIET = Progress(quiet=True)
 # This process holds it while the workers run, besides the libraries that they hold too.
 BALLAST_MIB = 1024
-FEW = {"threads": 2, "batch_size": 4, "rounds": 2, "reporter": QUIET}
+FEW = {"threads": 2, "batch_size": 4, "rounds": 2, "progress": QUIET}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def measured(folder):
     """Both forms of one model, and another model, on the phantoms."""
     models = [folder / "first", folder / "copy.keras", folder / "second"]
     ballast = np.ones(BALLAST_MIB * 2**20, np.uint8)
-    found = benchmark(models, batch_size=32, rounds=3, reporter=QUIET)
+    found = benchmark(models, batch_size=32, rounds=3, progress=QUIET)
     del ballast
     return found
 
@@ -185,14 +185,14 @@ def test_every_file_of_a_model_counts(name, files, form, tmp_path, monkeypatch):
     answer |= {"probabilities": [0.25, 0.75], "threshold": 0.5}
     done = subprocess.CompletedProcess([], 0, json.dumps(answer), "")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
-    (found,) = benchmark([tmp_path / name], reporter=QUIET)
+    (found,) = benchmark([tmp_path / name], progress=QUIET)
     assert (found.format, found.size_bytes) == (form, 1000 * len(files))
 
 
 class TestErrors:
     def test_no_model(self):
         with pytest.raises(OptionError, match="MODEL: none was given"):
-            benchmark([], reporter=QUIET)
+            benchmark([], progress=QUIET)
 
     @pytest.mark.parametrize(
         ("name", "option"),
@@ -201,31 +201,31 @@ class TestErrors:
     @pytest.mark.parametrize("value", [0, -1])
     def test_count_below_one(self, name, option, value, tmp_path):
         with pytest.raises(OptionError, match=f"{option} {value}: must be 1 or more"):
-            benchmark([tmp_path], **{name: value}, reporter=QUIET)
+            benchmark([tmp_path], **{name: value}, progress=QUIET)
 
     @pytest.mark.parametrize("name", ["missing", "empty_folder", "model.onnx"])
     def test_what_is_no_model_is_told_with_what_is_accepted(self, name, tmp_path):
         (tmp_path / "empty_folder").mkdir()
         (tmp_path / "model.onnx").write_text("x")
         with pytest.raises(ModelError, match=f"{name}: no.* Accepted: a run folder"):
-            benchmark([tmp_path / name], reporter=QUIET)
+            benchmark([tmp_path / name], progress=QUIET)
 
     def test_mistake_in_the_last_model_is_told_before_the_first_is_measured(
         self, folder, monkeypatch
     ):
         monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("was measured"))
         with pytest.raises(ModelError, match="missing: no model there"):
-            benchmark([folder / "first", folder / "missing"], reporter=QUIET)
+            benchmark([folder / "first", folder / "missing"], progress=QUIET)
 
     def test_no_images(self, folder):
         with pytest.raises(DataError, match="no images"):
-            benchmark([folder / "first"], images=[], reporter=QUIET)
+            benchmark([folder / "first"], images=[], progress=QUIET)
 
     def test_unreadable_images_are_told_as_such(self, folder, images, tmp_path):
         bad = tmp_path / "bad.png"
         bad.write_bytes(b"x")
         with pytest.raises(DataError, match="bad.png: not one of the formats that are read"):
-            benchmark([folder / "first"], images=[images[0], bad], reporter=QUIET)
+            benchmark([folder / "first"], images=[images[0], bad], progress=QUIET)
 
     def test_error_of_the_worker_names_the_model_once(self, folder, images, tmp_path):
         damaged = _damaged(folder / "copy.keras", tmp_path / "damaged.keras")
@@ -249,5 +249,5 @@ class TestErrors:
         done = subprocess.CompletedProcess([], returncode, "", stderr)
         monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
         with pytest.raises(ModelError, match="first: cannot be measured") as caught:
-            benchmark([folder / "first"], reporter=QUIET)
+            benchmark([folder / "first"], progress=QUIET)
         assert told in str(caught.value)

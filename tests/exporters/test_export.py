@@ -69,7 +69,7 @@ def test_metadata_travels_with_every_form(run, tmp_path):
     for values in (inside, beside):
         for name in (
             *("image_size", "threshold", "backbone", "weights_hash", "data_hash"),
-            *("window", "canonical", "upright", "format_version"),
+            *("window", "crop_head", "upright", "format_version"),
         ):
             assert values[name] == run.config["model"][name]
     verified = inside["export"]["verification"]["serving_default"]

@@ -9,14 +9,14 @@ from plain_phantoms import draw_phantom
 from scipy import ndimage
 
 from hemorrhage_tf.exporters import head_crop_graph
-from hemorrhage_tf.imaging.head_crop import canonical, cut, find_head
+from hemorrhage_tf.imaging.head_crop import crop_head, cut, find_head
 from hemorrhage_tf.imaging.readers import read_slice, to_rgb
 
 PICTURE = tf.TensorSpec((None, None, 3), tf.uint8)
 # As `serve_bytes` has them: traced once, for pictures of any size.
 GRAPHS = {
     upright: tf.function(
-        lambda pixels, upright=upright: head_crop_graph.canonical(pixels, upright),
+        lambda pixels, upright=upright: head_crop_graph.crop_head(pixels, upright),
         input_signature=[PICTURE],
     )
     for upright in (False, True)
@@ -107,8 +107,8 @@ class TestSamePixelsAsNumPy:
 
 def test_eager_gives_the_same():
     pixels = np.rot90(phantom(1))
-    made = head_crop_graph.canonical(tf.constant(pixels), True).numpy()
-    np.testing.assert_array_equal(made, canonical(pixels, True))
+    made = head_crop_graph.crop_head(tf.constant(pixels), True).numpy()
+    np.testing.assert_array_equal(made, crop_head(pixels, True))
 
 
 @pytest.mark.real_data

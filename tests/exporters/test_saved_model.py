@@ -30,7 +30,7 @@ from hemorrhage_tf.models.metadata import ModelMetadata, versions
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
 SIZE = 32
-WHOLE = ModelInput(SIZE, canonical=False)
+WHOLE = ModelInput(SIZE, crop_head=False)
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
@@ -182,10 +182,10 @@ def test_the_signature_of_bytes_brings_slices_to_what_the_metadata_say(tmp_path)
     pixels = np.pad(draw_phantom(0, 1, 1), ((40, 0), (0, 70)))
     Image.fromarray(pixels).save(path)
     found = []
-    for canonical in (True, False):
-        values = replace(metadata(), canonical=canonical)
-        write_saved_model(classifier, tmp_path / f"{canonical}", values, "float32")
-        served = tf.saved_model.load(str(tmp_path / f"{canonical}")).signatures["serve_bytes"]
+    for crop_head in (True, False):
+        values = replace(metadata(), crop_head=crop_head)
+        write_saved_model(classifier, tmp_path / f"{crop_head}", values, "float32")
+        served = tf.saved_model.load(str(tmp_path / f"{crop_head}")).signatures["serve_bytes"]
         answer = served(image_bytes=tf.constant([path.read_bytes()]))["probability"].numpy()
         images = values.model_input(pixels)[np.newaxis]
         np.testing.assert_allclose(answer, classifier(images, training=False), atol=1e-5)

@@ -382,7 +382,7 @@ class TestHeader:
         )
         assert header.positions == (35.5,) and len(header) == 1
         assert (header.patient, header.series, header.instance) == ("P-17", "1.2.4", "1.2.3")
-        assert header.number == 7 and header.suspicion is None
+        assert header.number == 7 and header.input_warning is None
         expected = {"Muster", "Erika", "Anna", "19700102", "A12345", "X-99", "Y-88"}
         assert set(header.identifying) == expected
 
@@ -390,7 +390,7 @@ class TestHeader:
         header = read_header(write(SOPInstanceUID="1.2.3", Modality=None))
         assert header.positions == (None,)
         assert (header.patient, header.series, header.number) == (None, None, None)
-        assert header.identifying == () and header.suspicion is None
+        assert header.identifying == () and header.input_warning is None
 
     @pytest.mark.parametrize(
         "tag, value, broken",
@@ -474,12 +474,12 @@ class TestHeader:
         ],
     )
     def test_what_speaks_against_a_head_ct_is_named(self, tags, words, write):
-        assert words in read_header(write(**tags)).suspicion
+        assert words in read_header(write(**tags)).input_warning
 
     @pytest.mark.parametrize("part", ["HEAD", "HEADNECK", "skull ", "BRAIN", "HEAD_NECK", ""])
     def test_parts_of_the_head_are_not_suspicious(self, part, write):
         path = write(BodyPartExamined=part, ImageOrientationPatient=[1, 0, 0, 0, 0.8, -0.6])
-        assert read_header(path).suspicion is None
+        assert read_header(path).input_warning is None
 
     def test_reads_no_pixels(self, write, tmp_path):
         data = encode(dataset_of(InstanceNumber=3))
@@ -982,7 +982,7 @@ class TestRealSeries:
         assert len(paths) == 28 and positions == sorted(positions)
         assert np.diff(positions).min() > 0
         assert [header.number for header in headers] == list(range(1, 29))
-        assert {header.suspicion for header in headers} == {None}
+        assert {header.input_warning for header in headers} == {None}
         assert len({header.series for header in headers}) == 1
 
     def test_hounsfield_units_are_exact(self, paths):

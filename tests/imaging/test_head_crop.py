@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from hemorrhage_tf.imaging import head_crop as module
 from hemorrhage_tf.imaging.head_crop import (
-    canonical,
+    crop_head,
     cut,
     find_head,
     gray_levels,
@@ -132,7 +132,7 @@ class TestTheHeadIsCutOut:
     def test_square_around_the_skull_with_a_margin(self, pixels):
         head = find_head(pixels)
         assert head.is_found
-        assert canonical(pixels).shape == (head.side, head.side)
+        assert crop_head(pixels).shape == (head.side, head.side)
         top, left, bottom, right = box_of(head)
         ys, xs = np.nonzero(SKULL)
         longer = ys.max() + 1 - ys.min()
@@ -183,7 +183,7 @@ class TestTheHeadIsCutOut:
 
     @by_slice
     def test_a_second_time_changes_little(self, pixels):
-        once = canonical(pixels)
+        once = crop_head(pixels)
         head = find_head(once)
         assert head.is_found
         assert abs(box_of(head) - [0, 0, len(once), len(once)]).max() <= CELL
@@ -194,10 +194,10 @@ class TestTheHeadIsCutOut:
     def test_colors_are_cut_as_their_brightest_channel(self):
         gray = SLICES["picture"]
         tinted = np.stack([gray // 2, gray, gray // 4 * 3], axis=-1)
-        made = canonical(tinted)
-        assert made.shape == (*canonical(gray).shape, 3)
-        np.testing.assert_array_equal(made[..., 1], canonical(gray))
-        np.testing.assert_array_equal(made[..., 0], canonical(gray) // 2)
+        made = crop_head(tinted)
+        assert made.shape == (*crop_head(gray).shape, 3)
+        np.testing.assert_array_equal(made[..., 1], crop_head(gray))
+        np.testing.assert_array_equal(made[..., 0], crop_head(gray) // 2)
 
     @by_slice
     def test_cut_off_head_stays_in_the_middle_of_air(self, pixels):
@@ -205,7 +205,7 @@ class TestTheHeadIsCutOut:
         head = find_head(part)
         assert head.is_found
         assert head.top < 0 and head.left < 0
-        made = canonical(part)
+        made = crop_head(part)
         assert made.shape == (head.side, head.side)
         assert (made[: -head.top] == (0 if part.dtype == np.uint8 else AIR)).all()
         assert kept_in(part, head)[SKULL[60:, 90:]].mean() > 0.98
@@ -213,7 +213,7 @@ class TestTheHeadIsCutOut:
     @by_slice
     def test_input_is_left_and_type_is_kept(self, pixels):
         before = pixels.copy()
-        made = canonical(pixels, upright=True)
+        made = crop_head(pixels, upright=True)
         made += 1
         np.testing.assert_array_equal(pixels, before)
         assert made.dtype == pixels.dtype
@@ -233,7 +233,7 @@ class TestEquivariance:
     def test_moved_by_whole_cells_gives_the_same_pixels(self, kind, down, right):
         pixels = HEAD if kind == "hu" else display_image(HEAD)
         moved = np.roll(pixels, (down * CELL, right * CELL), axis=(0, 1))
-        np.testing.assert_array_equal(canonical(moved), canonical(pixels))
+        np.testing.assert_array_equal(crop_head(moved), crop_head(pixels))
         shift = np.array([down, right, down, right]) * CELL
         np.testing.assert_array_equal(box_of(find_head(moved)) - box_of(find_head(pixels)), shift)
 
@@ -278,7 +278,7 @@ class TestUpright:
         sideways = np.rot90(pixels, turned)
         head = find_head(sideways, upright=True)
         assert head.turns == 4 - turned
-        made, expected = canonical(sideways, upright=True), canonical(pixels)
+        made, expected = crop_head(sideways, upright=True), crop_head(pixels)
         assert abs(len(made) - len(expected)) <= CELL
         # Skull and brain lie where they did, but for the grid's cells.
         bright = [ndimage.center_of_mass(gray_levels(each) == 255) for each in (made, expected)]
@@ -293,7 +293,7 @@ class TestUpright:
         sideways = np.rot90(pixels, turned)
         head = find_head(sideways)
         assert head.turns == 0
-        ys, xs = np.nonzero(gray_levels(canonical(sideways)) > 200)
+        ys, xs = np.nonzero(gray_levels(crop_head(sideways)) > 200)
         assert np.ptp(xs) > 1.15 * np.ptp(ys)
 
     @by_slice
@@ -301,7 +301,7 @@ class TestUpright:
     def test_head_that_stands_is_left(self, pixels, turned):
         standing = np.rot90(pixels, turned)
         assert find_head(standing, upright=True).turns == 0
-        np.testing.assert_array_equal(canonical(standing, upright=True), canonical(standing))
+        np.testing.assert_array_equal(crop_head(standing, upright=True), crop_head(standing))
 
     def test_head_as_wide_as_long_is_left(self):
         hounsfield, _ = head_in_hu(length=75, width=75)
@@ -311,7 +311,7 @@ class TestUpright:
     def test_turned_pixels_are_those_of_the_square(self):
         sideways = np.rot90(SLICES["picture"])
         np.testing.assert_array_equal(
-            canonical(sideways, upright=True), np.rot90(canonical(sideways), 3)
+            crop_head(sideways, upright=True), np.rot90(crop_head(sideways), 3)
         )
 
 
@@ -348,20 +348,20 @@ class TestNoHead:
         head = find_head(pixels, upright=True)
         assert not head.is_found
         assert head.turns == 0
-        made = canonical(pixels, upright=True)
+        made = crop_head(pixels, upright=True)
         assert made.dtype == pixels.dtype
         np.testing.assert_array_equal(made, padded(pixels))
 
     def test_letters_alone_are_no_head(self):
         pixels = np.where(LETTERS, 255, 0).astype(np.uint8)
-        np.testing.assert_array_equal(canonical(pixels), pixels)
+        np.testing.assert_array_equal(crop_head(pixels), pixels)
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
     def test_couch_alone_is_no_head(self, dtype):
         empty = np.full((SIZE, SIZE), AIR, np.float32)
         empty[COUCH | HEADREST] = 150
         pixels = empty if dtype == np.float32 else display_image(empty)
-        np.testing.assert_array_equal(canonical(pixels), pixels)
+        np.testing.assert_array_equal(crop_head(pixels), pixels)
 
     # Eroding a slice that is tissue from edge to edge once never came to an end.
     @pytest.mark.parametrize("shape", [shape for shape in SHAPES if min(shape) >= 64])
@@ -381,7 +381,7 @@ class TestNoHead:
     def test_nothing_is_lost_of_a_slice_that_is_tissue_all_over(self, make, shape):
         pixels = make(shape)
         pixels = pixels if pixels.dtype == np.float32 else pixels.astype(np.uint8)
-        made = canonical(pixels, upright=True)
+        made = crop_head(pixels, upright=True)
         assert made.shape[0] == made.shape[1] <= max(shape) * 1.07
         head = find_head(pixels, upright=True)
         assert kept_in(pixels, head).mean() > 0.98
@@ -422,7 +422,7 @@ class TestAnySlice:
 
     def check(self, pixels, upright):
         before = pixels.copy()
-        made = canonical(pixels, upright)
+        made = crop_head(pixels, upright)
         np.testing.assert_array_equal(pixels, before)
         head = find_head(pixels, upright)
         assert made.dtype == pixels.dtype

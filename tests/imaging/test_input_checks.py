@@ -5,7 +5,7 @@ from plain_phantoms import draw_phantom
 from scipy import ndimage
 
 from hemorrhage_tf.imaging.head_crop import find_head
-from hemorrhage_tf.imaging.input_checks import suspicion
+from hemorrhage_tf.imaging.input_checks import check_input
 from hemorrhage_tf.imaging.readers import read_slice
 
 SIZE = 256
@@ -62,15 +62,15 @@ def gray_head():
 class TestPictures:
     @pytest.mark.parametrize("seed", range(4))
     def test_photograph(self, seed):
-        assert suspicion(photograph(seed)) == COLOR
+        assert check_input(photograph(seed)) == COLOR
 
     def test_photograph_without_its_colors_is_not_called_one(self):
-        assert suspicion(photograph()[..., 0]) != COLOR
-        assert suspicion(np.stack([photograph()[..., 0]] * 3, axis=-1)) != COLOR
+        assert check_input(photograph()[..., 0]) != COLOR
+        assert check_input(np.stack([photograph()[..., 0]] * 3, axis=-1)) != COLOR
 
     @pytest.mark.parametrize("index", range(6))
     def test_head(self, index):
-        assert suspicion(draw_phantom(0, index, index % 2)) is None
+        assert check_input(draw_phantom(0, index, index % 2)) is None
 
     @pytest.mark.parametrize(
         "tint",
@@ -82,53 +82,53 @@ class TestPictures:
         ids=["sepia", "blue", "lifted"],
     )
     def test_one_tint_is_no_color(self, tint):
-        assert suspicion(tint(gray_head().astype(float)).clip(0, 255).astype(np.uint8)) is None
+        assert check_input(tint(gray_head().astype(float)).clip(0, 255).astype(np.uint8)) is None
 
     def test_a_few_colored_marks_are_no_color(self):
         pixels = gray_head()
         pixels[:6, :24] = (255, 220, 0)
         pixels[120:123, 90:110] = (255, 0, 0)
-        assert suspicion(pixels) is None
+        assert check_input(pixels) is None
 
     def test_noise_of_a_compression_is_no_color(self):
         noise = np.random.default_rng(0).normal(0, 5, (SIZE, SIZE, 3))
-        assert suspicion((gray_head() + noise).clip(0, 255).astype(np.uint8)) is None
+        assert check_input((gray_head() + noise).clip(0, 255).astype(np.uint8)) is None
 
     @pytest.mark.parametrize("seed", range(4))
     def test_photograph_turned_gray(self, seed):
-        assert suspicion(photograph(seed)[..., 1]) in (NO_SKULL, NO_HEAD)
+        assert check_input(photograph(seed)[..., 1]) in (NO_SKULL, NO_HEAD)
 
     @pytest.mark.parametrize("radius", [40, 80, 110, 126])
     @pytest.mark.parametrize("level", [120, 255])
     def test_disc_has_no_skull(self, radius, level):
         disc = ellipse(0, 0, radius, radius).astype(np.uint8) * np.uint8(level)
-        assert suspicion(disc) == NO_SKULL
-        assert suspicion(np.pad(disc, 30, constant_values=level // 4)) == NO_SKULL
+        assert check_input(disc) == NO_SKULL
+        assert check_input(np.pad(disc, 30, constant_values=level // 4)) == NO_SKULL
 
     @pytest.mark.parametrize(
         "ramp", [x + 128, y + 128, (x + y) / 2 + 128, np.abs(x) * 2, 255 - np.hypot(x, y)]
     )
     def test_gradient(self, ramp):
-        assert suspicion(ramp.clip(0, 255).astype(np.uint8)) in (NO_SKULL, NO_HEAD)
+        assert check_input(ramp.clip(0, 255).astype(np.uint8)) in (NO_SKULL, NO_HEAD)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_noise(self, seed):
         noise = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE)).astype(np.uint8)
-        assert suspicion(noise) in (NO_SKULL, NO_HEAD)
+        assert check_input(noise) in (NO_SKULL, NO_HEAD)
 
     @pytest.mark.parametrize("paper", [255, 200])
     def test_page_of_text(self, paper):
         page = Image.new("L", (300, 400), paper)
         for line in range(12, 380, 14):
             ImageDraw.Draw(page).text((15, line), "No hemorrhage was seen on this scan. " * 2, 0)
-        assert suspicion(np.asarray(page)) in (NO_SKULL, NO_HEAD)
+        assert check_input(np.asarray(page)) in (NO_SKULL, NO_HEAD)
 
     def test_head_without_its_skull(self):
         brain = ellipse(0, 0, 95, 75)
         pixels = np.zeros((SIZE, SIZE), np.uint8)
         pixels[brain] = np.random.default_rng(0).normal(100, 8, brain.sum()).astype(np.uint8)
         pixels[ellipse(10, -20, 20, 12)] = 190  # blood is as bright as nothing else in it
-        assert suspicion(pixels) == NO_SKULL
+        assert check_input(pixels) == NO_SKULL
 
     @pytest.mark.parametrize(
         "change",
@@ -142,44 +142,44 @@ class TestPictures:
         ids=["flipped", "cropped", "off the middle", "lifted", "darker"],
     )
     def test_head_shown_otherwise(self, change):
-        assert suspicion(np.ascontiguousarray(change(gray_head()[..., 0]))) is None
+        assert check_input(np.ascontiguousarray(change(gray_head()[..., 0]))) is None
 
     @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (64, 64), (90, 70, 3), (1, 2, 3)])
     @pytest.mark.parametrize("level", [0, 200])
     def test_blank(self, level, shape):
-        assert suspicion(np.full(shape, level, np.uint8)) == NO_HEAD
+        assert check_input(np.full(shape, level, np.uint8)) == NO_HEAD
 
 
 class TestHounsfieldUnits:
     def test_head(self):
-        assert suspicion(head()) is None
+        assert check_input(head()) is None
 
     def test_chest(self):
-        assert suspicion(chest()) == CHEST
+        assert check_input(chest()) == CHEST
 
     def test_without_skull(self):
-        assert suspicion(head(bone=45)) == NO_SKULL
+        assert check_input(head(bone=45)) == NO_SKULL
 
     def test_belly_has_too_little_bone(self):
         belly = in_hu((ellipse(0, 0, 85, 120), 50), (ellipse(55, 0, 14, 14), 500))
-        assert suspicion(belly) == NO_SKULL
+        assert check_input(belly) == NO_SKULL
 
     def test_couch_is_no_bone_of_the_head(self):
         hounsfield = head(bone=45)
         hounsfield[-20:-8] = 1500
-        assert suspicion(hounsfield) == NO_SKULL
+        assert check_input(hounsfield) == NO_SKULL
 
     @pytest.mark.parametrize("shape", [(1, 1), (2, 500), (512, 512)])
     def test_air(self, shape):
-        assert suspicion(np.full(shape, -1000, np.float32)) == NO_HEAD
+        assert check_input(np.full(shape, -1000, np.float32)) == NO_HEAD
 
 
 @pytest.mark.parametrize("pixels", [head(), chest(), gray_head(), photograph()])
 def test_head_that_was_found_before_need_not_be_found_again(pixels):
     before = pixels.copy()
-    assert suspicion(pixels, find_head(pixels)) == suspicion(pixels)
+    assert check_input(pixels, find_head(pixels)) == check_input(pixels)
     nothing = find_head(np.zeros(pixels.shape[:2], np.uint8))
-    assert suspicion(pixels, nothing) in (NO_HEAD, COLOR)
+    assert check_input(pixels, nothing) in (NO_HEAD, COLOR)
     np.testing.assert_array_equal(pixels, before)
 
 
@@ -188,5 +188,5 @@ def test_head_that_was_found_before_need_not_be_found_again(pixels):
 def test_no_real_slice_is_suspicious(shared, pattern, count):
     paths = sorted(shared.glob(pattern))
     assert len(paths) == count
-    found = {path.name: suspicion(read_slice(path)) for path in paths}
+    found = {path.name: check_input(read_slice(path)) for path in paths}
     assert {name: why for name, why in found.items() if why} == {}

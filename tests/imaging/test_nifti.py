@@ -272,15 +272,15 @@ class TestFrames:
 
 class TestSuspicion:
     def test_axial_slices_raise_none(self, tmp_path):
-        assert read_header(save(tmp_path / "a.nii")).suspicion is None
+        assert read_header(save(tmp_path / "a.nii")).input_warning is None
 
     def test_few_voxels_across(self, tmp_path):
         path = save(tmp_path / "a.nii", np.zeros((2, 40, 40), np.int16), np.eye(4))
-        assert read_header(path).suspicion == "its axial slices have only 2 x 40 voxels"
+        assert read_header(path).input_warning == "its axial slices have only 2 x 40 voxels"
 
     def test_thick_sagittal_slices(self, tmp_path):
         path = save(tmp_path / "a.nii", np.zeros((40, 64, 64), np.int16), np.diag([5, 0.5, 0.5, 1]))
-        assert "5 x 0.5 mm" in read_header(path).suspicion
+        assert "5 x 0.5 mm" in read_header(path).input_warning
 
 
 class TestDamage:
@@ -596,7 +596,7 @@ def test_a_real_series_as_nifti_shows_what_its_dicom_files_show(suffix, shared, 
     voxels = np.stack(slices, axis=-1).transpose(1, 0, 2).astype(np.int16)
     path = save(tmp_path / f"series{suffix}", voxels, affine)
     header = read_header(path)
-    assert header.suspicion is None
+    assert header.input_warning is None
     normal = np.cross(row, column)
     # The series is 4 mm apart below and 8 above, which an affine cannot say: the ends must fit.
     ends = [normal @ first, normal @ last]

@@ -243,7 +243,7 @@ class TestOverlays:
 
     def test_shows_the_slice_through_the_window(self, run, series, head, tmp_path):
         (finding,) = htf.predict(run, series[0], cam=tmp_path / "cam", quiet=True)
-        shown = ModelInput(128, ("brain",), canonical=False)(head(0))
+        shown = ModelInput(128, ("brain",), crop_head=False)(head(0))
         overlay = np.asarray(Image.open(finding.cam)).astype(np.float32)
         # Red is added to it, and to nothing that the model does not see.
         assert (overlay[..., 1] <= shown[..., 1] + 0.51).all()
@@ -404,7 +404,7 @@ class TestFlips:
 
     def test_once_is_enough(self):
         model = asymmetric()[0].with_tta()
-        assert model.with_tta() is model and model.flips
+        assert model.with_tta() is model and model.tta
 
 
 class TestEmbedded:
@@ -436,7 +436,7 @@ class TestEmbedded:
     @pytest.mark.parametrize("cam", [False, True])
     def test_flips_are_those_of_its_keras_form(self, embedded_model, kaggle_folder, cam, tmp_path):
         folder = tmp_path / "cam" if cam else None
-        found = htf.predict(kaggle_folder, flips=True, cam=folder, quiet=True)
+        found = htf.predict(kaggle_folder, tta=True, cam=folder, quiet=True)
         metadata, classifier = load_classifier(Path("phantomnet"))
         for finding in found[:4]:
             image = metadata.model_input(read_slice(Path(finding.path)))
@@ -513,8 +513,8 @@ class TestArguments:
         alone = htf.evaluate(kaggle_folder, quiet=True)
         named = htf.evaluate("phantomnet", htf.read_manifest(kaggle_folder), quiet=True)
         assert alone.findings == named.findings and len(alone.findings) == 24
-        flipped = htf.evaluate(kaggle_folder, against=run, flips=True, quiet=True)
-        assert flipped.metrics["evaluated_on"] == "24 slices, each with its flips"
+        flipped = htf.evaluate(kaggle_folder, against=run, tta=True, quiet=True)
+        assert flipped.metrics["evaluated_on"] == "24 slices, each with its tta"
         assert flipped.comparison is not None and flipped.findings != alone.findings
         for arguments in ((run,), (run.path,), ("phantomnet",), (run, run.path)):
             with pytest.raises(OptionError, match="a model, where labeled slices belong"):

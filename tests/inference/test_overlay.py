@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from hemorrhage_tf.imaging.head_crop import Head, cut
+from hemorrhage_tf.imaging.head_crop import HeadRegion, cut
 from hemorrhage_tf.imaging.windows import Window
 from hemorrhage_tf.inference.overlay import draw_overlay, place
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
-WHOLE = ModelInput(64, canonical=False)
+WHOLE = ModelInput(64, crop_head=False)
 CELLS = 8
 
 
@@ -61,7 +61,7 @@ class TestPlace:
     def test_a_cell_lands_where_the_model_saw_it(self, top, left, side, turns, row, column):
         # A slice that holds the whole square, which may still begin above or left of another.
         shape = (max(top, 0) + side + 10, max(left, 0) + side + 20)
-        head = Head(max(top, 0), max(left, 0), side, np.ones(shape, bool), 1, turns)
+        head = HeadRegion(max(top, 0), max(left, 0), side, np.ones(shape, bool), 1, turns)
         placed = place(one_hot(row, column), shape, head)
         assert placed.shape == shape
         assert placed.dtype == np.float32
@@ -73,14 +73,14 @@ class TestPlace:
         inside = (100, 120)
         cam = np.random.default_rng(0).uniform(1, 2, (CELLS, CELLS)).astype(np.float32)
         # In a slice with air around it the same square lies inside.
-        large = Head(10, 20, 160, np.ones((200, 200), bool), 1, turns)
-        small = Head(10 - 40, 20 - 50, 160, np.ones(inside, bool), 1, turns)
+        large = HeadRegion(10, 20, 160, np.ones((200, 200), bool), 1, turns)
+        small = HeadRegion(10 - 40, 20 - 50, 160, np.ones(inside, bool), 1, turns)
         np.testing.assert_array_equal(
             place(cam, inside, small), place(cam, (200, 200), large)[40:140, 50:170]
         )
 
     def test_nothing_outside_of_the_square(self):
-        head = Head(20, 30, 40, np.ones((10, 10), bool), 10)
+        head = HeadRegion(20, 30, 40, np.ones((10, 10), bool), 10)
         placed = place(np.ones((CELLS, CELLS), np.float32), (100, 100), head)
         np.testing.assert_allclose(placed[20:60, 30:70], 1)
         placed[20:60, 30:70] = 0
@@ -114,7 +114,7 @@ class TestDrawOverlay:
     @pytest.mark.parametrize(
         "model_input",
         [WHOLE, ModelInput(64), ModelInput(64, upright=True)],
-        ids=["whole", "canonical", "upright"],
+        ids=["whole", "crop_head", "upright"],
     )
     def test_red_lands_on_what_the_model_saw(self, model_input, turned):
         pixels, spot = slice_with_a_spot(turned)
@@ -167,7 +167,7 @@ class TestDrawOverlay:
     @pytest.mark.parametrize("window", [None, ("bone",)])
     def test_hounsfield_units_are_shown_through_the_window(self, window):
         hounsfield = np.random.default_rng(0).uniform(-1000, 2000, (30, 50)).astype(np.float32)
-        model_input = ModelInput(32, window, canonical=False)
+        model_input = ModelInput(32, window, crop_head=False)
         overlay = np.asarray(draw_overlay(hounsfield, np.zeros((2, 2), np.float32), model_input))
         shown = (Window(600, 2800) if window else Window(40, 80)).apply(hounsfield)
         assert overlay.shape == (30, 50, 3)
@@ -176,7 +176,7 @@ class TestDrawOverlay:
 
     def test_three_windows_are_shown_in_color(self):
         hounsfield = np.full((20, 20), 60, np.float32)
-        model_input = ModelInput(32, ("brain", "subdural", "bone"), canonical=False)
+        model_input = ModelInput(32, ("brain", "subdural", "bone"), crop_head=False)
         overlay = draw_overlay(hounsfield, np.zeros((2, 2), np.float32), model_input)
         expected = [
             float(np.rint(each.apply(np.float32(60))))

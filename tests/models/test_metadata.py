@@ -74,16 +74,16 @@ class TestRoundTrip:
 
     def test_keeps_what_slices_are_brought_to(self, tmp_path):
         windows = ("brain", "subdural", "600/2800")
-        metadata = replace(METADATA, window=windows, canonical=True, upright=True)
+        metadata = replace(METADATA, window=windows, crop_head=True, upright=True)
         path = archive(tmp_path / "m.keras", None)
         write_metadata(path, metadata)
         found = read_metadata(path)
         assert found == metadata
-        assert found.model_input == ModelInput(64, windows, canonical=True, upright=True)
+        assert found.model_input == ModelInput(64, windows, crop_head=True, upright=True)
 
     def test_version_1_is_read_as_whole_pictures_without_a_window(self, tmp_path):
         values = METADATA.to_dict()
-        for name in ("window", "canonical", "upright"):
+        for name in ("window", "crop_head", "upright"):
             del values[name]
         path = archive(tmp_path / "m.keras", json.dumps({**values, "format_version": 1}))
         assert read_metadata(path).model_input == ModelInput(64, None, False, False)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_phantoms import draw_phantom
 
-from hemorrhage_tf.imaging.head_crop import canonical
+from hemorrhage_tf.imaging.head_crop import crop_head
 from hemorrhage_tf.imaging.windows import Window
 from hemorrhage_tf.pipeline.model_input import ModelInput, resize_to_square, window_for
 
@@ -68,7 +68,7 @@ class TestTakesPictures:
 
 class TestHead:
     def test_none_without_the_canonical_form(self):
-        assert ModelInput(SIZE, canonical=False).head(scan()) is None
+        assert ModelInput(SIZE, crop_head=False).head(scan()) is None
 
     def test_found_and_turned_where_it_is_asked_for(self):
         sideways = np.rot90(scan())
@@ -107,7 +107,7 @@ class TestModelInput:
         made = ModelInput(SIZE, window, is_canonical, upright)(np.rot90(scan()))
         assert made.shape == (SIZE, SIZE, 3)
         assert made.dtype == np.float32
-        seen = canonical(np.rot90(scan()), upright) if is_canonical else np.rot90(scan())
+        seen = crop_head(np.rot90(scan()), upright) if is_canonical else np.rot90(scan())
         named = {"brain": (40, 80), "subdural": (80, 200), "bone": (600, 2800)}
         shown = [Window(*named[name]).apply(seen) for name in window or ("brain",)]
         shown = shown[0] if len(shown) == 1 else np.stack(shown, axis=-1)
@@ -119,12 +119,12 @@ class TestModelInput:
         pixels = np.stack([phantom(), phantom() // 2, phantom()], -1) if color else phantom()
         np.testing.assert_allclose(
             ModelInput(SIZE, window)(pixels),
-            resized_by_tensorflow(canonical(pixels), SIZE),
+            resized_by_tensorflow(crop_head(pixels), SIZE),
             rtol=0,
             atol=0.01,
         )
         np.testing.assert_allclose(
-            ModelInput(SIZE, window, canonical=False)(pixels),
+            ModelInput(SIZE, window, crop_head=False)(pixels),
             resized_by_tensorflow(pixels, SIZE),
             rtol=0,
             atol=0.01,
@@ -132,7 +132,7 @@ class TestModelInput:
 
     def test_picture_of_the_model_size_keeps_every_level(self):
         pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
-        made = ModelInput(SIZE, canonical=False)(pixels)
+        made = ModelInput(SIZE, crop_head=False)(pixels)
         np.testing.assert_array_equal(made, pixels)
 
     def test_upright_brings_lying_and_standing_heads_to_the_same(self):
@@ -148,7 +148,7 @@ class TestModelInput:
     @pytest.mark.parametrize("is_canonical", [False, True])
     def test_the_slice_is_left_as_it_is(self, pixels, is_canonical):
         before = pixels.copy()
-        made = ModelInput(pixels.shape[0], canonical=is_canonical)(pixels)
+        made = ModelInput(pixels.shape[0], crop_head=is_canonical)(pixels)
         made += 1
         np.testing.assert_array_equal(pixels, before)
 

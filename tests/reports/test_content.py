@@ -8,11 +8,11 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hemorrhage_tf.cli.main import main
 from PIL import Image
 from plain_phantoms import draw_phantom
 
 import hemorrhage_tf as htf
+from hemorrhage_tf.cli.main import main
 from hemorrhage_tf.core.errors import DataError, OptionError
 from hemorrhage_tf.models.metadata import read_metadata
 

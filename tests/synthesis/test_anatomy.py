@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hemorrhage_tf.synthesis.anatomy import Head, draw_head
+from hemorrhage_tf.synthesis.anatomy import PhantomHead, draw_head
 from hemorrhage_tf.synthesis.canvas import Canvas
 
 
@@ -11,7 +11,9 @@ def petrous_bone(roll: float) -> tuple[int, int]:
     for seed in range(20):
         rng = np.random.default_rng(seed)
         canvas = Canvas(128, 230.0, (0.0, 0.0), 0.0, rng)
-        draw_head(Head(canvas, rng, front=0.23, back=0.23, scale=1.0, atrophy=0.3, roll=roll))
+        draw_head(
+            PhantomHead(canvas, rng, front=0.23, back=0.23, scale=1.0, atrophy=0.3, roll=roll)
+        )
         bone = (canvas.hounsfield > 500) & (canvas.y > -5) & (canvas.y < 25)
         for at, side in enumerate((-1, 1)):
             across = side * canvas.x

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hemorrhage_tf.synthesis import draw_phantom, draw_picture
+from hemorrhage_tf.synthesis import draw_display_image, draw_phantom
 
 
 @pytest.fixture(scope="module")
@@ -10,7 +10,7 @@ def pictures():
     drawn = []
     for index in range(80):
         phantom = draw_phantom(3, index, size=96)
-        drawn.append((phantom, draw_picture(phantom, np.random.default_rng(index))))
+        drawn.append((phantom, draw_display_image(phantom, np.random.default_rng(index))))
     return drawn
 
 
@@ -33,13 +33,13 @@ def test_pictures_are_of_many_sizes_and_some_have_a_tint(pictures):
 
 
 def test_a_height_that_is_asked_for():
-    picture = draw_picture(draw_phantom(0, 1, size=96), np.random.default_rng(0), 150)
+    picture = draw_display_image(draw_phantom(0, 1, size=96), np.random.default_rng(0), 150)
     assert picture.pixels.shape[0] == 150
 
 
 def test_the_same_generator_gives_the_same_bytes():
     phantom = draw_phantom(0, 1, size=96)
-    first, second = (draw_picture(phantom, np.random.default_rng(4)) for _ in range(2))
+    first, second = (draw_display_image(phantom, np.random.default_rng(4)) for _ in range(2))
     assert first.pixels.tobytes() == second.pixels.tobytes()
 
 

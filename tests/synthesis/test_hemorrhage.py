@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hemorrhage_tf.synthesis import hemorrhage
-from hemorrhage_tf.synthesis.anatomy import Head, draw_head
+from hemorrhage_tf.synthesis.anatomy import PhantomHead, draw_head
 from hemorrhage_tf.synthesis.canvas import Canvas
 from hemorrhage_tf.synthesis.hemorrhage import Plan, draw_hemorrhages
 
@@ -13,7 +13,7 @@ def heads():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         canvas = Canvas(128, 230.0, (0.0, 0.0), 0.0, rng)
-        head = Head(canvas, rng, front=0.5, back=0.5, scale=1.0, atrophy=0.3, roll=0.0)
+        head = PhantomHead(canvas, rng, front=0.5, back=0.5, scale=1.0, atrophy=0.3, roll=0.0)
         draw_head(head)
         drawn.append((head, canvas.hounsfield.copy()))
     return drawn

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from hemorrhage_tf.core.errors import OptionError, OutputError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.synthesis import (
@@ -144,9 +144,9 @@ class TestPhantomSet:
 
     def test_only_drawing_is_a_stage(self, tmp_path):
         for stages in (["Drawing phantoms"], []):
-            reporter = Reporter(quiet=True)
-            phantom_set(tmp_path, 2, 0, reporter)
-            assert list(reporter.seconds) == stages
+            progress = Progress(quiet=True)
+            phantom_set(tmp_path, 2, 0, progress)
+            assert list(progress.seconds) == stages
 
     def test_other_counts_and_seeds_lie_apart(self, tmp_path):
         assert len({phantom_set(tmp_path, *each) for each in ((2, 0), (4, 0), (2, 1))}) == 3

@@ -33,9 +33,9 @@ def make_slices(labels, groups=None, split=None, patients=None, exact=(), near=(
     return SliceIndex(manifest, hashes, pictures, groups, tuple(exact), tuple(near), (), b"")
 
 
-def plan(slices, reporter=None, **settings):
+def plan(slices, progress=None, **settings):
     chosen = FitSettings(backbone="tiny", **settings)
-    return make_plan(slices, chosen, reporter or Recorder())
+    return make_plan(slices, chosen, progress or Recorder())
 
 
 def grouped(count: int = 60, seed: int = 0):
@@ -51,21 +51,21 @@ SPLIT = ["train"] * 8 + ["test"] * 4
 
 class TestGivenSplit:
     def test_is_taken(self):
-        reporter = Recorder()
-        [fold] = plan(make_slices(ALTERNATING, split=SPLIT), reporter)
+        progress = Recorder()
+        [fold] = plan(make_slices(ALTERNATING, split=SPLIT), progress)
         np.testing.assert_array_equal(fold.train, np.arange(8))
         np.testing.assert_array_equal(fold.test, np.arange(8, 12))
         assert (fold.repeat, fold.number) == (1, 1)
-        assert not reporter.warnings
+        assert not progress.warnings
 
     def test_pairs_on_one_side_are_fine(self):
-        reporter = Recorder()
+        progress = Recorder()
         patients = ["a", "a", None, None, "c", "c", "d", "e", "f", "f", None, None]
         slices = make_slices(
             ALTERNATING, split=SPLIT, patients=patients, exact=[(0, 2)], near=[(8, 10, 0.97)]
         )
-        plan(slices, reporter)
-        assert not reporter.warnings
+        plan(slices, progress)
+        assert not progress.warnings
 
     def test_exact_duplicates_on_both_sides(self):
         slices = make_slices(ALTERNATING, split=SPLIT, exact=[(0, 2), (1, 9), (3, 11)])
@@ -85,10 +85,10 @@ class TestGivenSplit:
         assert "2.png" not in str(caught.value)
 
     def test_near_duplicates_on_both_sides_are_told(self):
-        reporter = Recorder()
+        progress = Recorder()
         near = [(0, 8, 0.99), (1, 2, 0.98), (3, 10, 0.96)]
-        plan(make_slices(ALTERNATING, split=SPLIT, near=near), reporter)
-        [warning] = reporter.warnings
+        plan(make_slices(ALTERNATING, split=SPLIT, near=near), progress)
+        [warning] = progress.warnings
         assert warning.startswith("2 pairs of near-duplicates")
         assert "0.png and 8.png" in warning and "3.png and 10.png" in warning
         assert "1.png and 2.png" not in warning

@@ -10,7 +10,7 @@ import pytest
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.core.errors import OptionError, OutputError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.training import tensorboard
 from hemorrhage_tf.training.tensorboard import TrainingWatch
 from hemorrhage_tf.training.trainer import Trainer
@@ -37,7 +37,7 @@ def curve(folder, tag):
 
 @pytest.fixture
 def watch(tmp_path):
-    watch = TrainingWatch(tmp_path / "board", "first", Reporter())
+    watch = TrainingWatch(tmp_path / "board", "first", Progress())
     yield watch
     watch.close()
 
@@ -89,7 +89,7 @@ class TestTrainingWatch:
 
     def test_a_second_fit_has_a_folder_of_its_own_and_a_resumed_one_the_last(self, watch):
         names = [
-            TrainingWatch(watch.folder.parent, "first", Reporter(), resumed).folder.name
+            TrainingWatch(watch.folder.parent, "first", Progress(), resumed).folder.name
             for resumed in (False, False, True)
         ]
         assert names == ["first 2", "first 3", "first 3"]
@@ -97,9 +97,9 @@ class TestTrainingWatch:
     def test_without_a_folder_it_writes_nothing_and_imports_no_tensorflow(self):
         code = """
 import sys
-from hemorrhage_tf.report_progress import Reporter
+from hemorrhage_tf.verb_progress import Progress
 from hemorrhage_tf.training.tensorboard import TrainingWatch
-watch = TrainingWatch(None, "first", Reporter())
+watch = TrainingWatch(None, "first", Progress())
 watch.settings({"folds": 5})
 watch.training("fold 1")({"stage": "head", "epoch": 1, "loss": 0.5, "accuracy": 0.5})
 watch.finish({}, {"Reading": 1.0})
@@ -111,15 +111,15 @@ assert "tensorflow" not in sys.modules
     def test_a_folder_that_cannot_be_written_is_refused(self, tmp_path, place):
         (tmp_path / "a file").touch()
         with pytest.raises(OutputError, match=r"--tensorboard .*: cannot be written \(.*Name a f"):
-            TrainingWatch(tmp_path / place, "first", Reporter())
+            TrainingWatch(tmp_path / place, "first", Progress())
 
     def test_a_disk_that_fills_is_warned_of_once(self, tmp_path):
         code = """
 import resource, sys
 import tensorflow as tf
-from hemorrhage_tf.report_progress import Reporter
+from hemorrhage_tf.verb_progress import Progress
 from hemorrhage_tf.training.tensorboard import TrainingWatch
-watch = TrainingWatch(sys.argv[1], "first", Reporter())
+watch = TrainingWatch(sys.argv[1], "first", Progress())
 on_epoch = watch.training("fold 1")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 for epoch in range(3000):

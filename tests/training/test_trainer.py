@@ -8,9 +8,9 @@ from PIL import Image
 from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.core.errors import OptionError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
-from hemorrhage_tf.datasets.slice_index import scan
+from hemorrhage_tf.datasets.slice_index import build_slice_index
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
 from hemorrhage_tf.models.classifier import build_feature_model
@@ -18,7 +18,12 @@ from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.training.distributed.single_process import SINGLE
 from hemorrhage_tf.training.features.extraction import FeatureSource
 from hemorrhage_tf.training.fine_tuning import layers_from
-from hemorrhage_tf.training.head_solver import Head, class_weight, feature_statistics, solve_head
+from hemorrhage_tf.training.head_solver import (
+    HeadWeights,
+    class_weight,
+    feature_statistics,
+    solve_head,
+)
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.trainer import Part, Trainer, make_part
 
@@ -39,7 +44,9 @@ def slices(tmp_path_factory):
     # Both classes in each part, whatever the order of the folders.
     manifest = read_manifest(folder)
     records = sorted(manifest.records, key=lambda record: record.path.name)
-    return scan(type(manifest)(tuple(records), folder, "class folders"), Reporter(quiet=True))
+    return build_slice_index(
+        type(manifest)(tuple(records), folder, "class folders"), Progress(quiet=True)
+    )
 
 
 def make_trainer(slices, cache: Path, policy: str = "float32", quiet: bool = True, **settings):
@@ -49,8 +56,8 @@ def make_trainer(slices, cache: Path, policy: str = "float32", quiet: bool = Tru
     backbone = build_backbone("tiny", "none", SIZE, None, 0)
     spec = backbone_spec("tiny")
     source = FeatureSource(spec, backbone, weights_hash(backbone), None, INPUT, "float32")
-    reporter = Reporter(quiet=quiet)
-    trainer = Trainer(slices, chosen, [source], [policy], SINGLE, reporter, cache)
+    progress = Progress(quiet=quiet)
+    trainer = Trainer(slices, chosen, [source], [policy], SINGLE, progress, cache)
     everything = np.arange(len(slices))
     trainer.prepare(everything, everything)
     return trainer, backbone
@@ -115,14 +122,14 @@ class TestHead:
         rng = np.random.default_rng(0)
         x, mean, kernel = rng.normal(size=(6, 3)), rng.normal(size=3), rng.normal(size=(3, 1))
         variance, bias = rng.uniform(0.5, 2, 3), np.array([0.3])
-        found = Head(mean, variance, kernel, bias).probabilities(x)
+        found = HeadWeights(mean, variance, kernel, bias).probabilities(x)
         expected = 1 / (1 + np.exp(-(((x - mean) / np.sqrt(variance)) @ kernel + bias)[:, 0]))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
     @pytest.mark.parametrize("bias", [-1e4, 1e4])
     def test_extreme_logits_stay_in_range(self, bias):
-        head = Head(np.zeros(1), np.ones(1), np.ones((1, 1)), np.array([bias]))
+        head = HeadWeights(np.zeros(1), np.ones(1), np.ones((1, 1)), np.array([bias]))
         with np.errstate(over="ignore"):
             assert head.probabilities(np.zeros((1, 1))).item() == float(bias > 0)
 

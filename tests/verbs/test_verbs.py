@@ -488,7 +488,7 @@ class TestHounsfield:
         metadata = metadata_of(run)
         assert metadata == json.loads(json.dumps(run.config["model"]))
         assert metadata["window"] == expected
-        assert (metadata["canonical"], metadata["upright"]) == (True, False)
+        assert (metadata["crop_head"], metadata["upright"]) == (True, False)
         assert metadata["format_version"] == 3
         assert run.model().metadata.window == tuple(expected)
         config = json.loads((run.path / "config.json").read_text())
@@ -562,15 +562,15 @@ class TestCanonical:
             name: htf.fit(kaggle_folder, out=tmp_path / name, **settings, **QUICK)
             for name, settings in (
                 ("default", {}),
-                ("off", {"canonical": False}),
+                ("off", {"crop_head": False}),
                 ("upright", {"upright": True}),
             )
         }
         assert {
-            name: (metadata_of(run)["canonical"], metadata_of(run)["upright"])
+            name: (metadata_of(run)["crop_head"], metadata_of(run)["upright"])
             for name, run in runs.items()
         } == {"default": (True, False), "off": (False, False), "upright": (True, True)}
-        assert not runs["off"].model().metadata.model_input.canonical
+        assert not runs["off"].model().metadata.model_input.crop_head
         written = [(run.path / "predictions.csv").read_bytes() for run in runs.values()]
         assert written[0] != written[1]
 
@@ -582,12 +582,12 @@ class TestCanonical:
         couch[4:9, 2:14] = 255  # letters
         marked = tmp_path / "marked.png"
         Image.fromarray(couch).save(marked)
-        for canonical in (True, False):
+        for crop_head in (True, False):
             run = htf.fit(
-                kaggle_folder, out=tmp_path / f"{canonical}", canonical=canonical, **QUICK
+                kaggle_folder, out=tmp_path / f"{crop_head}", crop_head=crop_head, **QUICK
             )
             one, other = htf.predict(run, [plain, marked], quiet=True)
-            assert (one.probability == other.probability) == canonical
+            assert (one.probability == other.probability) == crop_head
 
 
 class TestEvaluateScans:

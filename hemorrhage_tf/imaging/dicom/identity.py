@@ -35,7 +35,7 @@ def _identifying(source: _Source) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if len(part) >= 3))
 
 
-def _suspicion(source: _Source, orientation: np.ndarray | None) -> str | None:
+def _input_warning(source: _Source, orientation: np.ndarray | None) -> str | None:
     dataset = source.dataset
     if not _integer(dataset, "Rows") or not _integer(dataset, "Columns"):
         return "it holds no picture"

@@ -27,8 +27,8 @@ from hemorrhage_tf.imaging.dicom.identity import (
     _NAME_TAGS,
     _NUMBER_TAGS,
     _identifying,
+    _input_warning,
     _require_modality,
-    _suspicion,
 )
 from hemorrhage_tf.imaging.dicom.layout import _layout
 from hemorrhage_tf.imaging.dicom.parse import _opened
@@ -94,7 +94,7 @@ def read_header(path: str | Path) -> Header:
             series=_text(dataset, "SeriesInstanceUID"),
             instance=_text(dataset, "SOPInstanceUID"),
             number=_integer(dataset, "InstanceNumber"),
-            suspicion=_suspicion(source, _orientation(source, shared, per_frame, 0)),
+            input_warning=_input_warning(source, _orientation(source, shared, per_frame, 0)),
         )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from hemorrhage_tf.core.errors import ClusterError, OutputError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.training.distributed.cluster_spec import ClusterSpec
 from hemorrhage_tf.training.distributed.rendezvous import rendezvous
 from hemorrhage_tf.training.distributed.single_process import SingleProcess
@@ -230,13 +230,13 @@ _joined: Cluster | None = None
 
 
 def join_cluster(
-    spec: ClusterSpec, reporter: Reporter | None = None, wait_seconds: float = MEETING_SECONDS
+    spec: ClusterSpec, progress: Progress | None = None, wait_seconds: float = MEETING_SECONDS
 ) -> Cluster:
     """Meets the other workers and makes the strategy over all of them, once in a process.
 
     Args:
         spec: the cluster.
-        reporter: where it is told whom this worker waits for.
+        progress: where it is told whom this worker waits for.
         wait_seconds: how long it waits at most.
 
     Returns:
@@ -255,9 +255,9 @@ def join_cluster(
                 "can be of one only. Start another process for another cluster"
             )
         return _joined
-    reporter = reporter or Reporter(quiet=True)
-    with reporter.stage(f"Waiting for {spec.count} workers"):
-        rendezvous(spec, reporter, wait_seconds)
+    progress = progress or Progress(quiet=True)
+    with progress.stage(f"Waiting for {spec.count} workers"):
+        rendezvous(spec, progress, wait_seconds)
         _joined = Cluster(spec, _make_strategy(spec))
     return _joined
 

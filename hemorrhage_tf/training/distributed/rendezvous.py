@@ -16,18 +16,18 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from hemorrhage_tf.core.errors import ClusterError, HemorrhageError, OptionError
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.training.distributed.cluster_spec import VARIABLE, ClusterSpec
 
 _NOTE_AFTER_SECONDS = 10.0
 
 
-def rendezvous(spec: ClusterSpec, reporter: Reporter, wait_seconds: float) -> None:
+def rendezvous(spec: ClusterSpec, progress: Progress, wait_seconds: float) -> None:
     """Waits until this worker has reached every other, and every other has reached this one.
 
     Args:
         spec: the cluster.
-        reporter: where it is told whom this worker waits for.
+        progress: where it is told whom this worker waits for.
         wait_seconds: how long it waits at most.
 
     Raises:
@@ -51,7 +51,7 @@ def rendezvous(spec: ClusterSpec, reporter: Reporter, wait_seconds: float) -> No
                 )
             if waited > _NOTE_AFTER_SECONDS and not told:
                 told = True
-                reporter.note(f"Waiting for {names}")
+                progress.note(f"Waiting for {names}")
             time.sleep(0.1)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.atomic_files import write_atomically
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.training.features.cache_location import CACHE_VARIABLE
 from hemorrhage_tf.training.features.shards import _KEY, Block, read_shard
 
@@ -59,7 +59,7 @@ class FeatureCache:
     Args:
         folder: the cache folder, see `cache_folder`.
         key: the fingerprint of what computes the features.
-        reporter: where a damaged shard or a full disk is told.
+        progress: where a damaged shard or a full disk is told.
         about: what `cache info` shows of it, plain values.
         dtype: what rows are kept as, float32 or float16. Default float32.
     """
@@ -68,12 +68,12 @@ class FeatureCache:
         self,
         folder: Path,
         key: str,
-        reporter: Reporter,
+        progress: Progress,
         about: Mapping[str, Any] | None = None,
         dtype: str = "float32",
     ) -> None:
         self.folder = folder / FEATURES / key
-        self._reporter = reporter
+        self._progress = progress
         self._about = {"format": FORMAT, "dtype": dtype, **(about or {})}
         self.dtype = np.dtype(dtype)
         self._writable = True
@@ -118,7 +118,7 @@ class FeatureCache:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
         if damaged:
-            self._reporter.warn(
+            self._progress.warn(
                 f"{damaged} damaged shards of the feature cache in {self.folder} are left out "
                 "and removed; their features are computed again"
             )
@@ -147,7 +147,7 @@ class FeatureCache:
             return read_shard(path)[1]
         except OSError as error:
             self._writable = False
-            self._reporter.warn(
+            self._progress.warn(
                 f"the feature cache cannot be written ({error}); the fit goes on, and the next "
                 f"one computes its features again. Name another place with --cache "
                 f"or ${CACHE_VARIABLE}"

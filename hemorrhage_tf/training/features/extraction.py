@@ -16,7 +16,7 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import OutputError
 from hemorrhage_tf.core.formatting import format_duration, format_size
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.models.backbone_options import BackboneOptions
 from hemorrhage_tf.models.backbones import (
@@ -221,7 +221,7 @@ def compute_features(
     views: Sequence[Sequence[int]],
     augmentation: Augmentation,
     cluster: SingleProcess,
-    reporter: Reporter,
+    progress: Progress,
     cache_at: Path | None,
     dtype: str = "float32",
 ) -> FeatureRows:
@@ -235,7 +235,7 @@ def compute_features(
         augmentation: what makes the views.
         cluster: the workers, of which each computes its part into one cache; without a cache each
             computes all.
-        reporter: where progress goes.
+        progress: where progress goes.
         cache_at: the cache folder, see `cache_folder`, or None to keep nothing.
         dtype: what the cache keeps, "float32" or "float16". Default "float32".
 
@@ -256,7 +256,7 @@ def compute_features(
     cache = None
     if cache_at is not None and len(keys):
         key = source.fingerprint if dtype == "float32" else f"{source.fingerprint}-{dtype}"
-        cache = FeatureCache(cache_at, key, reporter, source.about, dtype)
+        cache = FeatureCache(cache_at, key, progress, source.about, dtype)
         found.add_all(cache.open())
     slice_of = np.repeat(np.arange(len(counts)), counts)
     # A picture that occurs twice is computed once.
@@ -271,7 +271,7 @@ def compute_features(
         mine = items if cache is None else [items[number] for number in cluster.part(len(items))]
         strategy = cluster.local_strategy()
         for names, block in _compute(
-            source, slices, hashes, mine, augmentation, strategy, reporter, cache
+            source, slices, hashes, mine, augmentation, strategy, progress, cache
         ):
             found.add(names, block)
     if cluster.count > 1 and cache_at is not None:
@@ -325,7 +325,7 @@ class _Found:
 
 
 def _compute(
-    source, slices, hashes, todo, augmentation, strategy, reporter, cache
+    source, slices, hashes, todo, augmentation, strategy, progress, cache
 ) -> Iterator[tuple[np.ndarray, Block]]:
     """Computes features; gives keys and block of each part as soon as it is kept."""
     import tensorflow as tf
@@ -348,7 +348,7 @@ def _compute(
     batch_size = BATCH_SIZE * strategy.num_replicas_in_sync
     padding = tf.data.Dataset.from_tensors(tf.zeros(shape)).repeat(-len(keys) % batch_size)
     dataset = dataset.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(2)
-    with reporter.stage("Preparing the backbone"):
+    with progress.stage("Preparing the backbone"):
         forward = source.forward(strategy)
 
     saved = done = 0
@@ -369,7 +369,7 @@ def _compute(
 
     description = f"Computing {source.spec.name} features"
     try:
-        with explained_read_errors(), reporter.progress(description, len(keys)) as advance:
+        with explained_read_errors(), progress.track(description, len(keys)) as advance:
             dealt = strategy.experimental_distribute_dataset(dataset)
             for images in whole_pass(dealt, len(keys), batch_size):
                 rows.append(forward(images))
@@ -381,7 +381,7 @@ def _compute(
                     first_seconds = now - begin  # the first batch traces the graph
                 elif done == 3 * batch_size:
                     pace = (now - begin - first_seconds) / (2 * batch_size)
-                    _tell_plan(source, len(slices), len(keys), done, pace, cache, reporter)
+                    _tell_plan(source, len(slices), len(keys), done, pace, cache, progress)
                 size = len(rows) * batch_size * source.width * 4
                 if now - saved_at > _FLUSH_SECONDS or size > _FLUSH_BYTES:
                     part = save()
@@ -395,7 +395,7 @@ def _compute(
         yield part
 
 
-def _tell_plan(source, slices, views, done, pace, cache, reporter) -> None:
+def _tell_plan(source, slices, views, done, pace, cache, progress) -> None:
     """Says before a long job what it will take, from the time of its first batches."""
     seconds = (views - done) * pace
     if seconds < _LONG_SECONDS:
@@ -412,8 +412,8 @@ def _tell_plan(source, slices, views, done, pace, cache, reporter) -> None:
         free = shutil.disk_usage(place).free
         text += f", and {format_size(needed)} in the cache ({format_size(free)} free)"
         if needed > free:
-            reporter.warn(
+            progress.warn(
                 f"the features take {format_size(needed)}, and {place} has {format_size(free)} left. "
                 "Name another place with --cache, or halve it with --feature-dtype float16"
             )
-    reporter.note(f"{text}. It can be stopped and gone on with.")
+    progress.note(f"{text}. It can be stopped and gone on with.")

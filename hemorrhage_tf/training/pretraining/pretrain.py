@@ -27,7 +27,7 @@ import numpy as np
 
 from hemorrhage_tf.core.atomic_files import write_atomically
 from hemorrhage_tf.core.native_output import import_tensorflow
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.models.phantomnet import EVIDENCE, EVIDENCE_OFFSET, IMAGE_SIZE
 from hemorrhage_tf.models.scan_score import mean_of_highest
 from hemorrhage_tf.synthesis import GENERATOR_VERSION, SUBTYPES
@@ -174,7 +174,7 @@ def train(
     draw: Callable[[], Samples],
     settings: PretrainingSettings,
     folder: Path,
-    reporter: Reporter,
+    progress: Progress,
     start: Path | None = None,
 ):
     """Trains the backbone; goes on from the checkpoint in the folder, of whatever backend.
@@ -183,7 +183,7 @@ def train(
         draw: gives what to train on; it is not asked where the training is done.
         settings: see there.
         folder: where the checkpoint and `history.csv` are kept.
-        reporter: where progress goes.
+        progress: where progress goes.
         start: weights that the backbone starts from; None for random ones. Default None.
 
     Returns:
@@ -205,7 +205,7 @@ def train(
     losses, seen, at = np.zeros(settings.count, np.float32), np.arange(settings.count), 0
     if (folder / CHECKPOINT_FILE).is_file():
         at, losses, seen = _restore(folder / CHECKPOINT_FILE, variables)
-        reporter.note(f"Going on from step {at} of {settings.steps}.")
+        progress.note(f"Going on from step {at} of {settings.steps}.")
     _keep_history(folder / "history.csv", at)
     if at == settings.steps:
         return backbone
@@ -215,7 +215,7 @@ def train(
     # What steps found, as arrays of the backend: reading them at once would wait for each step.
     told: list[tuple[np.ndarray, Any, Any]] = []
     with (
-        reporter.progress("Pretraining", settings.steps) as advance,
+        progress.track("Pretraining", settings.steps) as advance,
         open(folder / "history.csv", "a", encoding="utf-8") as history,
     ):
         advance(at)
@@ -435,7 +435,7 @@ def pretrain(
     work: Path,
     out: Path,
     workers: int,
-    reporter: Reporter,
+    progress: Progress,
     start: Path | None = None,
     train_only: bool = False,
 ) -> dict[str, Any] | None:
@@ -446,7 +446,7 @@ def pretrain(
         work: folder for phantoms and checkpoints, which may be gigabytes.
         out: folder for the weights and what belongs to them.
         workers: processes that draw.
-        reporter: where progress and notes go.
+        progress: where progress and notes go.
         start: weights that the backbone starts from; None for random ones. Default None.
         train_only: end after the training, which needs no TensorFlow where Keras runs on JAX. What
             was trained is in the work folder then. Default False.
@@ -459,7 +459,7 @@ def pretrain(
     from hemorrhage_tf.models.embedded_model import write_embedded
     from hemorrhage_tf.models.metadata import ModelMetadata, versions
     from hemorrhage_tf.training.head_solver import (
-        Head,
+        HeadWeights,
         class_weight,
         feature_statistics,
         solve_head,
@@ -469,43 +469,43 @@ def pretrain(
         settings = replace(settings, start=hashlib.sha256(start.read_bytes()).hexdigest())
     folder = _work_folder(work, settings)
     backbone = train(
-        lambda: draw_samples(work, settings.seed, settings.count, workers, reporter),
-        settings, folder, reporter, start,
+        lambda: draw_samples(work, settings.seed, settings.count, workers, progress),
+        settings, folder, progress, start,
     )  # fmt: skip
     if train_only:
-        reporter.note(f"Trained; what is left goes on from {folder}.")
+        progress.note(f"Trained; what is left goes on from {folder}.")
         return None
     # The weights are kept as float16, so the head is solved on what those give.
     backbone.set_weights([_rounded(weights) for weights in backbone.get_weights()])
     heads = draw_samples(
-        work, settings.seed + HEAD_SEED, settings.head_count, workers, reporter,
+        work, settings.seed + HEAD_SEED, settings.head_count, workers, progress,
         "phantoms for the head",
     )  # fmt: skip
     test = draw_samples(
-        work, settings.seed + TEST_SEED, settings.test_count, workers, reporter,
+        work, settings.seed + TEST_SEED, settings.test_count, workers, progress,
         "phantoms to measure on",
     )  # fmt: skip
     labels = heads.labels.astype(np.int64)
-    with reporter.stage("Solving the head"):
+    with progress.stage("Solving the head"):
         rows = features_of(backbone, heads)
         mean, variance = feature_statistics(rows)
         solution = solve_head(
             standardize(rows, mean, variance), labels, class_weight(labels, "none"), settings.l2
         )
-    head = Head(mean, variance, solution.kernel, solution.bias)
+    head = HeadWeights(mean, variance, solution.kernel, solution.bias)
     threshold = threshold_for(head.probabilities(rows)[labels == 0], settings.specificity)
     scans = draw_scan_samples(
-        work, settings.seed + SCAN_SEED, settings.scan_count, workers, reporter,
+        work, settings.seed + SCAN_SEED, settings.scan_count, workers, progress,
         "scans for their threshold",
     )  # fmt: skip
-    with reporter.stage("Choosing the threshold of scans"):
+    with progress.stage("Choosing the threshold of scans"):
         found, with_blood = scan_scores(head.probabilities(features_of(backbone, scans)), scans)
         scan_threshold = threshold_for(found[~with_blood], settings.scan_specificity)
     scans = draw_scan_samples(
-        work, settings.seed + TEST_SCAN_SEED, settings.test_scan_count, workers, reporter,
+        work, settings.seed + TEST_SCAN_SEED, settings.test_scan_count, workers, progress,
         "scans to measure on",
     )  # fmt: skip
-    with reporter.stage("Measuring"):
+    with progress.stage("Measuring"):
         classifier = build_classifier([Branch(backbone_spec("phantomnet"), backbone)], "avg_max")
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
         figures = measure(head.probabilities(features_of(backbone, test)), test, threshold)
@@ -520,7 +520,7 @@ def pretrain(
     metadata = ModelMetadata(
         image_size=IMAGE_SIZE,
         window=("brain",),
-        canonical=True,
+        crop_head=True,
         threshold=threshold,
         scan_threshold=scan_threshold,
         operating_point=f"specificity={settings.specificity:g}",
@@ -609,7 +609,7 @@ def main(
             "less than a step. Accepted: an epoch or more, and a batch of phantoms or more."
         )
     _check_backend(train_only)
-    measured = pretrain(chosen, work, out, max(1, workers), Reporter(), start, train_only)
+    measured = pretrain(chosen, work, out, max(1, workers), Progress(), start, train_only)
     if measured is not None:
         click.echo(json.dumps(measured["figures"], indent=2))
 

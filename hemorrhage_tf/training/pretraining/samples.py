@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from hemorrhage_tf.core.atomic_files import write_atomically
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.head_crop import cut, find_head
 from hemorrhage_tf.imaging.readers import to_rgb
 from hemorrhage_tf.models.phantomnet import EVIDENCE, IMAGE_SIZE, STRIDE
@@ -22,9 +22,9 @@ from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.synthesis import (
     GENERATOR_VERSION,
     SUBTYPES,
+    draw_display_image,
     draw_phantom,
     draw_phantom_scan,
-    draw_picture,
 )
 from hemorrhage_tf.synthesis.phantom_sets import drawing_processes
 
@@ -94,7 +94,7 @@ def draw_sample(seed: int, index: int) -> dict[str, np.ndarray]:
         pixels, blood, bright = phantom.hounsfield, phantom.blood, phantom.bright
     else:
         low, high = np.log(PICTURE_HEIGHTS)
-        picture = draw_picture(phantom, rng, float(np.exp(rng.uniform(low, high))))
+        picture = draw_display_image(phantom, rng, float(np.exp(rng.uniform(low, high))))
         pixels, blood, bright = picture.pixels, picture.blood, picture.bright
     head = find_head(pixels)
     blood, bright = cut(blood, head), cut(bright.astype(np.uint8), head)
@@ -146,7 +146,7 @@ def _write_scan_shard(folder: Path, seed: int, number: int) -> None:
 
 
 def draw_samples(
-    folder: Path, seed: int, count: int, workers: int, reporter: Reporter, what: str = "phantoms"
+    folder: Path, seed: int, count: int, workers: int, progress: Progress, what: str = "phantoms"
 ) -> Samples:
     """Gives samples; draws those that are not in the folder yet.
 
@@ -155,20 +155,20 @@ def draw_samples(
         seed: of the set.
         count: of samples; rounded up to whole shards.
         workers: processes that draw.
-        reporter: where progress goes.
+        progress: where progress goes.
         what: what they are called there. Default "phantoms".
 
     Returns:
         The samples.
     """
     folder = folder / f"samples-v{GENERATOR_VERSION}-s{seed}"
-    samples = Samples(**_sharded(_write_shard, folder, seed, count, SHARD, workers, reporter, what))
+    samples = Samples(**_sharded(_write_shard, folder, seed, count, SHARD, workers, progress, what))
     assert samples.maps.shape[-1] == len(EVIDENCE)
     return samples
 
 
 def draw_scan_samples(
-    folder: Path, seed: int, count: int, workers: int, reporter: Reporter, what: str = "scans"
+    folder: Path, seed: int, count: int, workers: int, progress: Progress, what: str = "scans"
 ) -> ScanSamples:
     """Gives the slices of whole scans, of which every second one has a hemorrhage.
 
@@ -176,7 +176,7 @@ def draw_scan_samples(
     """
     folder = folder / f"scans-v{GENERATOR_VERSION}-s{seed}"
     return ScanSamples(
-        **_sharded(_write_scan_shard, folder, seed, count, SCAN_SHARD, workers, reporter, what)
+        **_sharded(_write_scan_shard, folder, seed, count, SCAN_SHARD, workers, progress, what)
     )
 
 
@@ -187,7 +187,7 @@ def _sharded(
     count: int,
     each: int,
     workers: int,
-    reporter: Reporter,
+    progress: Progress,
     what: str,
 ) -> dict[str, np.ndarray]:
     """Joins the shards of a folder, each of so many, after those that are missing were drawn."""
@@ -197,7 +197,7 @@ def _sharded(
     if missing:
         with (
             drawing_processes(workers) as executor,
-            reporter.progress(f"Drawing {what}", len(missing) * each) as advance,
+            progress.track(f"Drawing {what}", len(missing) * each) as advance,
         ):
             futures = [executor.submit(write, folder, seed, number) for number in missing]
             for future in futures:

@@ -70,11 +70,11 @@ class TestFeatureCache:
     KEYS = ("a/0", "b/0", "b/1/seed 0/noise")
 
     def make(self, folder, key="fingerprint") -> tuple[FeatureCache, Recorder]:
-        reporter = Recorder()
-        return FeatureCache(folder, key, reporter), reporter
+        progress = Recorder()
+        return FeatureCache(folder, key, progress), progress
 
     def test_round_trip(self, tmp_path):
-        cache, reporter = self.make(tmp_path)
+        cache, progress = self.make(tmp_path)
         assert load(cache, self.KEYS) == {}
         cache.append(keys_of(self.KEYS[:2]), self.ROWS[:2])
         cache.append(keys_of(self.KEYS[2:]), self.ROWS[2:])
@@ -83,7 +83,7 @@ class TestFeatureCache:
         np.testing.assert_array_equal(found["a/0"], self.ROWS[0])
         np.testing.assert_array_equal(found[self.KEYS[2]], self.ROWS[2])
         assert found["a/0"].dtype == np.float32
-        assert not reporter.warnings
+        assert not progress.warnings
 
     def test_another_fingerprint_shares_nothing(self, tmp_path):
         self.make(tmp_path)[0].append(keys_of(self.KEYS), self.ROWS)
@@ -97,20 +97,20 @@ class TestFeatureCache:
             np.testing.assert_array_equal(shard["rows"], self.ROWS)
 
     def test_a_pickle_is_not_loaded(self, tmp_path):
-        cache, reporter = self.make(tmp_path)
+        cache, progress = self.make(tmp_path)
         cache.folder.mkdir(parents=True)
         rows = np.array([{"an": "object"}], dtype=object)
         np.savez(cache.folder / "x.npz", keys=np.array(["a/0"]), rows=rows)
         assert load(cache, {"a/0"}) == {}
-        assert len(reporter.warnings) == 1
+        assert len(progress.warnings) == 1
 
     def test_leftovers_of_a_killed_process_are_ignored(self, tmp_path):
-        cache, reporter = self.make(tmp_path)
+        cache, progress = self.make(tmp_path)
         cache.append(keys_of(self.KEYS), self.ROWS)
         leftover = cache.folder / "0123.part"
         leftover.write_bytes(b"PK half a shard")
         assert load(cache, self.KEYS).keys() == set(self.KEYS)
-        assert not reporter.warnings and leftover.exists()
+        assert not progress.warnings and leftover.exists()
         assert list(cache.folder.glob("*.part")) == [leftover]  # append left none of its own
 
     @pytest.mark.parametrize(
@@ -125,16 +125,16 @@ class TestFeatureCache:
         ids=["no rows", "too many rows", "flat rows", "float64", "text keys"],
     )
     def test_an_archive_of_something_else_is_removed(self, tmp_path, arrays):
-        cache, reporter = self.make(tmp_path)
+        cache, progress = self.make(tmp_path)
         cache.append(keys_of(["b/0"]), self.ROWS[:1])
         np.savez(cache.folder / "x.npz", **arrays)
         assert load(cache, {"a/0", "b/0"}).keys() == {"b/0"}
         assert len(shards(tmp_path)) == 1
-        assert len(reporter.warnings) == 1
-        assert "1 damaged" in reporter.warnings[0] and str(cache.folder) in reporter.warnings[0]
+        assert len(progress.warnings) == 1
+        assert "1 damaged" in progress.warnings[0] and str(cache.folder) in progress.warnings[0]
 
     def test_no_flipped_bit_gives_a_wrong_row(self, tmp_path):
-        cache, reporter = self.make(tmp_path)
+        cache, progress = self.make(tmp_path)
         cache.append(keys_of(self.KEYS), self.ROWS)
         [path] = shards(tmp_path)
         content = path.read_bytes()
@@ -155,13 +155,13 @@ class TestFeatureCache:
 
     @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
     def test_a_truncated_shard_is_removed(self, tmp_path, share):
-        cache, reporter = self.make(tmp_path)
+        cache, progress = self.make(tmp_path)
         cache.append(keys_of(self.KEYS), self.ROWS)
         [path] = shards(tmp_path)
         content = path.read_bytes()
         path.write_bytes(content[: int(share * len(content))])
         assert load(cache, self.KEYS) == {}
-        assert not path.exists() and len(reporter.warnings) == 1
+        assert not path.exists() and len(progress.warnings) == 1
 
     def test_half_the_room_with_float16(self, tmp_path):
         cache = FeatureCache(tmp_path, "half", Recorder(), dtype="float16")
@@ -176,13 +176,13 @@ class TestFeatureCache:
     def test_many_small_shards_are_merged(self, tmp_path):
         rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
         names = [f"{number}/0" for number in range(20)]
-        cache, reporter = self.make(tmp_path)
+        cache, progress = self.make(tmp_path)
         for name, row in zip(names, rows, strict=True):
             cache.append(keys_of([name]), row[np.newaxis])
         cache.close()
         assert len(shards(tmp_path)) == 20
         found = load(self.make(tmp_path)[0], names)
-        assert len(shards(tmp_path)) == 1 and not reporter.warnings
+        assert len(shards(tmp_path)) == 1 and not progress.warnings
         np.testing.assert_array_equal([found[name] for name in names], rows)
 
     def test_shards_are_not_merged_while_another_uses_them(self, tmp_path):
@@ -209,9 +209,9 @@ def fill(folder: Path, key: str, used: float, values: int = 2500) -> FeatureCach
 USE = """
 import sys
 from pathlib import Path
-from hemorrhage_tf.report_progress import Reporter
+from hemorrhage_tf.verb_progress import Progress
 from hemorrhage_tf.training.feature_cache import FeatureCache
-cache = FeatureCache(Path(sys.argv[1]), sys.argv[2], Reporter(quiet=True))
+cache = FeatureCache(Path(sys.argv[1]), sys.argv[2], Progress(quiet=True))
 cache.open()
 print("in use", flush=True)
 sys.stdin.readline()

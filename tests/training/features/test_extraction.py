@@ -9,7 +9,7 @@ import pytest
 import recorder
 from PIL import Image
 
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.readers import content_hash, read_slice
 from hemorrhage_tf.models.backbone_options import parse_backbone_options
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
@@ -67,7 +67,7 @@ def pictures(tmp_path_factory) -> list[Path]:
     return paths
 
 
-def compute(source, paths, cache_at, views=(0,), reporter=None, names=("noise",)):
+def compute(source, paths, cache_at, views=(0,), progress=None, names=("noise",)):
     found = compute_features(
         source,
         paths,
@@ -75,7 +75,7 @@ def compute(source, paths, cache_at, views=(0,), reporter=None, names=("noise",)
         [list(views)] * len(paths),
         Augmentation(names, 0),
         SINGLE,
-        reporter or Reporter(quiet=True),
+        progress or Progress(quiet=True),
         cache_at,
     )
     return list(found)
@@ -147,11 +147,11 @@ class TestComputeFeatures:
         expected = compute(source, pictures[:3], cache)
         [path] = shards(cache)
         damage(path)
-        reporter = Recorder()
-        found = compute(source, pictures[:3], cache, reporter=reporter)
+        progress = Recorder()
+        found = compute(source, pictures[:3], cache, progress=progress)
         np.testing.assert_array_equal(found, expected)
-        assert len(reporter.warnings) == 1 and "damaged" in reporter.warnings[0]
-        assert reporter.computed == [3]
+        assert len(progress.warnings) == 1 and "damaged" in progress.warnings[0]
+        assert progress.computed == [3]
         assert len(shards(cache)) == 1 and path not in shards(cache)
 
     def test_a_cache_that_cannot_be_written_is_told_once(
@@ -160,12 +160,12 @@ class TestComputeFeatures:
         monkeypatch.setattr(features_module, "_FLUSH_SECONDS", -1.0)  # a shard for each batch
         blocked = tmp_path / "file"
         blocked.touch()
-        reporter = Recorder()
-        found = compute(source, pictures, blocked, reporter=reporter)
+        progress = Recorder()
+        found = compute(source, pictures, blocked, progress=progress)
         np.testing.assert_array_equal(found, compute(source, pictures, None))
-        assert len(reporter.warnings) == 1
-        assert "cannot be written" in reporter.warnings[0]
-        assert "--cache" in reporter.warnings[0] and CACHE_VARIABLE in reporter.warnings[0]
+        assert len(progress.warnings) == 1
+        assert "cannot be written" in progress.warnings[0]
+        assert "--cache" in progress.warnings[0] and CACHE_VARIABLE in progress.warnings[0]
 
     def test_a_picture_that_occurs_twice_is_computed_once(self, source, pictures, tmp_path):
         copies = []
@@ -173,22 +173,22 @@ class TestComputeFeatures:
             # The same pixels in another mode and under another name.
             copies.append(tmp_path / f"{index}.png")
             Image.open(pictures[0]).convert("RGB" if index % 2 else "L").save(copies[-1])
-        reporter = Recorder()
-        found = compute(source, [*copies, pictures[1]], None, (0, 1), reporter)
-        assert reporter.computed == [4]
+        progress = Recorder()
+        found = compute(source, [*copies, pictures[1]], None, (0, 1), progress)
+        assert progress.computed == [4]
         assert len({features.tobytes() for features in found}) == 2
 
     def test_views_are_one_without_augmentation(self, source, pictures, cache):
-        reporter = Recorder()
-        found = compute(source, pictures[:2], cache, (0, 1, 2), reporter, names=())
-        assert reporter.computed == [2]
+        progress = Recorder()
+        found = compute(source, pictures[:2], cache, (0, 1, 2), progress, names=())
+        assert progress.computed == [2]
         assert all(len({row.tobytes() for row in features}) == 1 for features in found)
 
     def test_only_what_is_missing_is_computed(self, source, pictures, cache):
         compute(source, pictures[:4], cache, (0,))
-        reporter = Recorder()
-        compute(source, pictures[:6], cache, (0, 1), reporter)
-        assert reporter.computed == [4 + 2 * 2]
+        progress = Recorder()
+        compute(source, pictures[:6], cache, (0, 1), progress)
+        assert progress.computed == [4 + 2 * 2]
 
     def test_different_numbers_of_views(self, source, pictures):
         hashes = [content_hash(read_slice(path)) for path in pictures[:3]]
@@ -199,7 +199,7 @@ class TestComputeFeatures:
             [[], [0], [2, 0, 1]],
             Augmentation(("noise",), 0),
             SINGLE,
-            Reporter(quiet=True),
+            Progress(quiet=True),
             None,
         )
         assert [features.shape for features in found] == [(n, source.width) for n in (0, 1, 3)]
@@ -224,10 +224,10 @@ class TestComputeFeatures:
             patch.setattr(FeatureSource, "forward", forward)
             with pytest.raises(KeyboardInterrupt):
                 compute(source, pictures, cache)
-        reporter = Recorder()
-        found = compute(source, pictures, cache, reporter=reporter)
-        assert reporter.computed == [MORE_THAN_A_BATCH - BATCH_SIZE]
-        assert not reporter.warnings
+        progress = Recorder()
+        found = compute(source, pictures, cache, progress=progress)
+        assert progress.computed == [MORE_THAN_A_BATCH - BATCH_SIZE]
+        assert not progress.warnings
         np.testing.assert_array_equal(found, compute(source, pictures, None))
 
 
@@ -241,7 +241,7 @@ class TestFingerprint:
     INPUTS = (
         ModelInput(SIZE, ("subdural",)),
         ModelInput(SIZE, ("brain", "subdural", "bone")),
-        ModelInput(SIZE, canonical=False),
+        ModelInput(SIZE, crop_head=False),
         ModelInput(SIZE, upright=True),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hemorrhage_tf.core.progress import Reporter
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.models.phantomnet import EVIDENCE
 from hemorrhage_tf.synthesis import SUBTYPES
 from hemorrhage_tf.training.pretraining import pretrain, samples
@@ -21,7 +21,7 @@ from hemorrhage_tf.training.pretraining.samples import (
     draw_scan_samples,
 )
 
-QUIET = Reporter(quiet=True)
+QUIET = Progress(quiet=True)
 SMALL = PretrainingSettings(
     count=12,
     epochs=3,
@@ -200,12 +200,12 @@ class TestTrain:
             import sys
             from pathlib import Path
             import numpy as np
-            from hemorrhage_tf.report_progress import Reporter
+            from hemorrhage_tf.verb_progress import Progress
             from hemorrhage_tf.training.pretraining.samples import Samples
             from hemorrhage_tf.training.pretraining.pretrain import PretrainingSettings, train
             settings = PretrainingSettings(count=12, epochs=2, batch_size=4, warmup=1)
             drawn = Samples(**np.load(sys.argv[1]))
-            backbone = train(lambda: drawn, settings, Path(sys.argv[2]), Reporter(quiet=True))
+            backbone = train(lambda: drawn, settings, Path(sys.argv[2]), Progress(quiet=True))
             np.savez(sys.argv[3], *backbone.get_weights())
             """
         )
