@@ -1,9 +1,12 @@
-"""What the tests share: small generated data sets, a cache of their own, and where real data is."""
+"""Shared fixtures: small generated data sets, runs fitted once, a feature cache for each test."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,15 +38,76 @@ def write_slices(folder: Path, count: int, seed: int = 0) -> list[Path]:
     return paths
 
 
-@pytest.fixture
-def kaggle_folder(tmp_path) -> Path:
-    """A Kaggle-style folder of 24 slices: spaced header, unpadded ids, images two folders down."""
-    folder = tmp_path / "kaggle"
+def _write_kaggle_folder(folder: Path) -> None:
     write_slices(folder / "head_ct" / "head_ct", 24)
     with open(folder / "labels.csv", "w", newline="") as file:
         file.write("id, hemorrhage\n")
         csv.writer(file).writerows([index, index % 2] for index in range(24))
-    return folder
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Create a folder once for all tests, also where several processes run them.
+
+    `once(name, create)` calls `create(path)` unless `path` exists, and returns the path. Tests must
+    not change what is in it; copy it instead.
+    """
+    import portalocker
+
+    base = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        base = base.parent
+
+    def get(name: str, create: Callable[[Path], object]) -> Path:
+        path = base / "once" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with portalocker.Lock(path.with_name(f".{name}.lock"), timeout=300):
+            done = path.with_name(f".{name}.done")
+            if not done.exists():
+                create(path)
+                done.touch()
+        return path
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def kaggle_once(once) -> Path:
+    """A Kaggle-style folder of 24 slices, for tests that do not change it."""
+    return once("kaggle", _write_kaggle_folder)
+
+
+@pytest.fixture
+def kaggle_folder(kaggle_once, tmp_path) -> Path:
+    """A Kaggle-style folder of 24 slices: spaced header, unpadded ids, images two folders down."""
+    return Path(shutil.copytree(kaggle_once, tmp_path / "kaggle"))
+
+
+QUICK_FIT = {"backbone": "tiny", "image_size": 32, "epochs": 2, "audit": False, "quiet": True}
+
+
+@pytest.fixture(scope="session")
+def fit_once(once, kaggle_once) -> Callable[..., Path]:
+    """Return the run folder of a small fit; each combination of settings is fitted only once.
+
+    `fit_once(folds=2)` trains the tiny backbone on `kaggle_once`; `data=` names other slices. Tests
+    must not change the folder; copy it with `shutil.copytree` instead.
+    """
+
+    def fit(data: Path | None = None, **settings) -> Path:
+        import hemorrhage_tf as htf
+
+        settings = {**QUICK_FIT, **settings}
+        key = json.dumps([str(data), settings], sort_keys=True, default=str)
+        name = f"run-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+        def create(path: Path) -> None:
+            cache = path.with_name(f"{name}-cache")
+            htf.fit(data or kaggle_once, out=path, cache=cache, **settings)
+
+        return once(name, create)
+
+    return fit
 
 
 def draw_head(index: int, label: int | None = None, seed: int = 0) -> np.ndarray:

@@ -111,6 +111,12 @@ class SliceIndex:
         return hashlib.blake2b(patient.encode(), digest_size=8, key=self.secret).hexdigest()
 
     @property
+    def patient_groups(self) -> np.ndarray | None:
+        """Groups where patients are known, else None: intervals are then over patients."""
+        known = any(record.patient for record in self.manifest.records)
+        return self.groups if known else None
+
+    @property
     def data_hash(self) -> str:
         """A hash of the set of slices and their labels, whatever their order and names."""
         lines = sorted(

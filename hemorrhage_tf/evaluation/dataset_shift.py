@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
+from hemorrhage_tf.datasets.slice_index import SliceIndex
 
 QUANTILES = (0.05, 0.5, 0.95)
+FEATURE_DISTANCE = "feature distance"
 
 
-def look(properties: Mapping[str, np.ndarray], hounsfield: float) -> dict[str, Any]:
+def profile(properties: Mapping[str, np.ndarray], hounsfield: float) -> dict[str, Any]:
     """Sums up how slices look.
 
     Args:
@@ -94,3 +96,10 @@ def properties_of(statistics: Sequence[Any], head_shares: Sequence[float]) -> di
         "mean gray level": np.array(means),
         "head's share of the frame": np.asarray(head_shares, float),
     }
+
+
+def profile_slices(slices: SliceIndex, indices: np.ndarray) -> dict[str, Any]:
+    """Summarize the appearance of some slices of an index; see `profile`."""
+    statistics = ImageStatisticsTable.of(slices.statistics).take(indices)
+    properties = properties_of(statistics, np.asarray(slices.head_shares)[indices])
+    return profile(properties, float(slices.is_hounsfield[indices].mean()))

@@ -15,6 +15,7 @@ from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
 from hemorrhage_tf.evaluation import dataset_shift
 from hemorrhage_tf.evaluation.comparison import compare
+from hemorrhage_tf.evaluation.dataset_shift import FEATURE_DISTANCE
 from hemorrhage_tf.evaluation.metrics import binary_metrics, check_prevalence
 from hemorrhage_tf.inference.loading import model_form
 from hemorrhage_tf.inference.model import Model
@@ -22,7 +23,6 @@ from hemorrhage_tf.inference.predictions import SlicePrediction
 from hemorrhage_tf.models.scan_score import mean_of_highest
 from hemorrhage_tf.reports import content
 from hemorrhage_tf.training.tensorboard import FIGURES
-from hemorrhage_tf.verbs.dataset_profile import FEATURE_DISTANCE, _look, _patients
 from hemorrhage_tf.verbs.model_argument import _loaded
 from hemorrhage_tf.verbs.results import Evaluation, Run
 
@@ -191,7 +191,7 @@ def _counted(
     slices: SliceIndex, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Gives labels, figures and patients of what is counted: slices, or scans."""
-    patients = _patients(slices)
+    patients = slices.patient_groups
     if slices.manifest.level == "slice":
         return slices.labels, probabilities, patients
     members: dict[str, list[int]] = {}
@@ -210,12 +210,12 @@ def _unlike(loaded: Model, slices: SliceIndex, window: str | Sequence[str] | Non
     training = loaded.training_profile()
     if training is None:
         return []
-    look = _look(slices, np.arange(len(slices)))
+    look = dataset_shift.profile_slices(slices, np.arange(len(slices)))
     if FEATURE_DISTANCE in training["quantiles"]:
         chosen = np.linspace(0, len(slices) - 1, min(len(slices), PROFILED_SLICES)).astype(int)
         model_input = loaded.input_for(slices.is_hounsfield, window)
         found = loaded.standardized([slices.refs[index] for index in chosen], model_input)
         if found is not None:
             distances = {FEATURE_DISTANCE: dataset_shift.root_mean_square(found)}
-            look["quantiles"] |= dataset_shift.look(distances, 0.0)["quantiles"]
+            look["quantiles"] |= dataset_shift.profile(distances, 0.0)["quantiles"]
     return dataset_shift.differences(training, look)

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from hemorrhage_tf.evaluation.dataset_shift import differences, look, root_mean_square
+from hemorrhage_tf.evaluation.dataset_shift import differences, profile, root_mean_square
 
 
 def training(**changes):
     values = {"width": np.linspace(100, 200, 101), "mean gray level": np.linspace(50, 90, 101)}
-    return look({**values, **changes}, 0.0)
+    return profile({**values, **changes}, 0.0)
 
 
 def test_quantiles_are_those_of_numpy_and_plain():
@@ -42,7 +42,7 @@ def test_pictures_are_told_from_hounsfield_units(trained, given, clause):
 
 
 def test_what_the_other_does_not_know_is_left_out():
-    known = look({"width": np.arange(10)}, 0.0)
+    known = profile({"width": np.arange(10)}, 0.0)
     assert differences(training(), {**known, "quantiles": {}}) == []
 
 

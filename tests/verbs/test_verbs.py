@@ -26,7 +26,6 @@ from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.models.embedded_model import read_embedded
 from hemorrhage_tf.models.run_files import RUN_FILES
 from hemorrhage_tf.training.trainer import Trainer
-from hemorrhage_tf.verbs import fit as fit_verb
 
 QUICK = {"backbone": "tiny", "image_size": 32, "epochs": 2, "audit": False, "quiet": True}
 
@@ -243,6 +242,8 @@ def test_a_slice_that_changes_meanwhile_is_noticed(
     def plan_and_change(*arguments):
         Image.new("L", (50, 50), 90).save(changed)
         return make_plan(*arguments)
+
+    from hemorrhage_tf.verbs import fit as fit_verb
 
     make_plan = fit_verb.make_plan
     monkeypatch.setattr(fit_verb, "make_plan", plan_and_change)
