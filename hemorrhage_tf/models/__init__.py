@@ -1,1 +1,1 @@
-"""Keras models: backbones by name, the classifier around one, and what an artifact carries."""
+"""Keras models: backbones, the classifier around them, and the metadata of a model file."""

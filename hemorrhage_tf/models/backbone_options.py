@@ -1,7 +1,7 @@
-"""Which backbones a model is made of: one, or several whose features stand side by side.
+"""The backbone options of a model, for one backbone or for several with concatenated features.
 
-What `--backbone`, `--weights`, `--feature-layer` and `--image-size` say is taken apart here for
-each backbone. Imports no TensorFlow.
+Parses the values of `--backbone`, `--weights`, `--feature-layer` and `--image-size` for each
+backbone. Imports no TensorFlow. The registry of backbones is in `backbones`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from hemorrhage_tf.models.backbones import (
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """A backbone as a model uses it.
+    """The options of one backbone of a model.
 
     Attributes:
         spec: its registry entry.
-        weights: "imagenet", "embedded", "none" or a weights file's path.
-        feature_layer: the last layer to keep, or None for all.
-        image_size: side of the picture that it sees, in pixels; the model's own input may be
-            larger.
+        weights: "imagenet", "embedded", "none" or the path of a weights file.
+        feature_layer: name of the last layer to keep, or None for all layers.
+        image_size: side of its input, in pixels. The input of the whole model may be larger.
     """
 
     spec: BackboneSpec
@@ -44,37 +43,38 @@ def parse_backbone_options(
     feature_layer: str | None = None,
     image_size: int | None = None,
 ) -> tuple[BackboneOptions, ...]:
-    """Says what each backbone of a model is given.
+    """Parse the backbone options of a model.
 
-    Of several backbones, weights and layers are given as `NAME=VALUE` pairs with commas. Without a
-    name, a file or a layer is of the one backbone that is not embedded; "none" is for all of them,
-    and "imagenet" and "embedded" are for those that have such weights. What is not given is the
-    backbone's default.
+    For several backbones, weights and feature layers are `NAME=VALUE` pairs separated by commas. A
+    file or layer without a name belongs to the one backbone that is not embedded. The word "none"
+    applies to all backbones, "imagenet" and "embedded" to those that have such weights. A backbone
+    without a value gets its default.
 
     Args:
-        backbone: names of the registry, joined by `+`.
-        weights: what `--weights` says, or None for each backbone's default.
-        feature_layer: what `--feature-layer` says, or None for whole backbones.
-        image_size: side of the picture that all of them see, in pixels; None for each one's own,
-            since features of pretrained weights are best at the size of the training.
+        backbone: names from the registry, joined by `+`.
+        weights: the value of `--weights`, or None for each backbone's default.
+        feature_layer: the value of `--feature-layer`, or None for whole backbones.
+        image_size: side of every backbone's input, in pixels; None for each backbone's own,
+            because pretrained features are best at the size they were trained with.
 
     Returns:
-        One for each backbone, in the order of their features.
+        The options of each backbone, in the order of their features.
 
     Raises:
-        OptionError: an unknown or repeated name, or a value that fits none or does not say which.
-        WeightsError: no such weights file.
+        OptionError: an unknown or repeated name, or a value that fits no backbone or could belong
+            to several.
+        WeightsError: the weights file does not exist.
     """
     specs = backbone_specs(backbone)
-    given = {} if weights is None else _weights_of_each(weights, specs)
-    layers = {}
+    weights_by_name = {} if weights is None else _weights_by_backbone(weights, specs)
+    layers_by_name = {}
     if feature_layer is not None:
-        layers = values_of_each("--feature-layer", feature_layer, specs)
+        layers_by_name = values_by_backbone("--feature-layer", feature_layer, specs)
     return tuple(
         BackboneOptions(
             spec,
-            resolve_weights(spec.name, given.get(spec.name)),
-            layers.get(spec.name),
+            resolve_weights(spec.name, weights_by_name.get(spec.name)),
+            layers_by_name.get(spec.name),
             spec.image_size if image_size is None else image_size,
         )
         for spec in specs
@@ -82,100 +82,101 @@ def parse_backbone_options(
 
 
 def backbone_specs(backbone: str) -> tuple[BackboneSpec, ...]:
-    """SliceReadings up the backbones that are joined by `+`.
+    """Return the registry entries of backbones that are joined by `+`.
 
     Raises:
-        OptionError: an unknown or repeated name; the message lists the accepted.
+        OptionError: an unknown or repeated name; the message lists the accepted names.
     """
     names = [name.strip() for name in backbone.split("+")]
     accepted = f"Accepted: {', '.join(BACKBONES)}, and several of them joined by +"
     unknown = [name for name in names if name not in BACKBONES]
     if unknown:
-        which = f" as {', '.join(map(repr, unknown))}" if len(names) > 1 else ""
+        which = f" named {', '.join(map(repr, unknown))}" if len(names) > 1 else ""
         raise OptionError(f"--backbone {backbone}: no such backbone{which}. {accepted}")
     repeated = [name for name in BACKBONES if names.count(name) > 1]
     if repeated:
         raise OptionError(
-            f"--backbone {backbone}: {', '.join(repeated)} is there more than once, which adds "
-            f"nothing. {accepted}"
+            f"--backbone {backbone}: {', '.join(repeated)} is repeated, which adds no features. "
+            f"{accepted}"
         )
     return tuple(BACKBONES[name] for name in names)
 
 
-def values_of_each(option: str, value: str, specs: Sequence[BackboneSpec]) -> dict[str, str]:
-    """Takes an option's value apart: `NAME=VALUE` pairs with commas, or one bare value.
+def values_by_backbone(option: str, value: str, specs: Sequence[BackboneSpec]) -> dict[str, str]:
+    """Parse the value of an option: `NAME=VALUE` pairs separated by commas, or one bare value.
 
     Args:
-        option: its name, for the messages.
-        value: what was received.
+        option: its name, for error messages.
+        value: the received value.
         specs: the model's backbones.
 
     Returns:
-        Values by name of the backbone. A bare one is of the only backbone, or of the only one that
-        is not embedded: the others come as they are.
+        Values by backbone name. A bare value belongs to the only backbone, or to the only one that
+        is not embedded, because embedded ones are used as they are.
 
     Raises:
-        OptionError: a name that is not among the backbones or is repeated, a name without a value,
-            or a bare value that may be of several backbones.
+        OptionError: a name that is not one of the backbones or is repeated, a name without a
+            value, or a bare value that could belong to several backbones.
     """
-    pairs = _pairs(option, value, specs)
+    pairs = _parse_pairs(option, value, specs)
     if pairs is not None:
         return pairs
-    loaded = [spec.name for spec in specs if not spec.embedded or len(specs) == 1]
-    if len(loaded) == 1:
-        return {loaded[0]: value}
-    names = [spec.name for spec in specs]
+    candidates = [spec.name for spec in specs if not spec.embedded or len(specs) == 1]
+    if len(candidates) == 1:
+        return {candidates[0]: value}
+    candidates = candidates or [spec.name for spec in specs]
     raise OptionError(
-        f"{option} {value}: does not say which backbone it is of, {' or '.join(loaded or names)}. "
-        f"Give it as NAME=VALUE, such as {option} {(loaded or names)[0]}={value}; pairs are joined "
-        "by commas"
+        f"{option} {value}: could belong to {' or '.join(candidates)}. Pass NAME=VALUE, such as "
+        f"{option} {candidates[0]}={value}; separate pairs with commas"
     )
 
 
-def _pairs(option: str, value: str, specs: Sequence[BackboneSpec]) -> dict[str, str] | None:
-    """Takes `NAME=VALUE` pairs apart; None for a bare value, such as a file called `a=1.h5`."""
+def _parse_pairs(option: str, value: str, specs: Sequence[BackboneSpec]) -> dict[str, str] | None:
+    """Parse `NAME=VALUE` pairs; return None for a bare value, such as a file named `a=1.h5`."""
     if not re.match(r"\w+=", value) or Path(value).is_file():
         return None
     names = [spec.name for spec in specs]
-    found: dict[str, str] = {}
-    # Only before the name of a backbone, since paths such as `l2=1,seed=0/x.h5` hold commas too.
+    pairs: dict[str, str] = {}
+    # Split only before the name of a backbone: paths such as `l2=1,seed=0/x.h5` hold commas too.
     for pair in re.split(rf",\s*(?=(?:{'|'.join(BACKBONES)})=)", value):
-        name, _, given = pair.partition("=")
-        wrong = {
-            f"{name} is none of this model's backbones": name not in names,
-            f"{name} is given twice": name in found,
-            f"nothing is given for {name}": not given,
-        }
-        for reason in (reason for reason, holds in wrong.items() if holds):
-            raise OptionError(
-                f"{option} {value}: {reason}. Accepted: NAME=VALUE, joined by commas, with the "
-                f"names {', '.join(names)}"
-            )
-        found[name] = given
-    return found
+        name, _, part = pair.partition("=")
+        if name not in names:
+            mistake = f"{name} is not a backbone of this model"
+        elif name in pairs:
+            mistake = f"{name} is repeated"
+        elif not part:
+            mistake = f"{name} has no value"
+        else:
+            pairs[name] = part
+            continue
+        raise OptionError(
+            f"{option} {value}: {mistake}. Pass NAME=VALUE pairs separated by commas; the names "
+            f"are {', '.join(names)}"
+        )
+    return pairs
 
 
-def _weights_of_each(value: str, specs: Sequence[BackboneSpec]) -> dict[str, str]:
-    pairs = _pairs("--weights", value, specs)
+def _weights_by_backbone(value: str, specs: Sequence[BackboneSpec]) -> dict[str, str]:
+    pairs = _parse_pairs("--weights", value, specs)
     if pairs is not None:
         return pairs
     if value in ("imagenet", "embedded", "none"):
-        able = [spec.name for spec in specs if value in spec.weights_kinds]
-        # Where none is able, `resolve_weights` says what is accepted instead.
-        return dict.fromkeys(able or [specs[0].name], value)
-    check_weights_file(value, specs)  # a misspelled word is not asked whose file it is
-    return values_of_each("--weights", value, specs)
+        having = [spec.name for spec in specs if value in spec.weights_kinds]
+        # If no backbone has such weights, `resolve_weights` raises with the accepted values.
+        return dict.fromkeys(having or [specs[0].name], value)
+    check_weights_file(value, specs)  # first, so that a misspelled word is reported as such
+    return values_by_backbone("--weights", value, specs)
 
 
-def join_values(values: Mapping[str, str | None]) -> str | None:
-    """Writes one value a backbone as the options take them.
+def join_backbone_values(values: Mapping[str, str | None]) -> str | None:
+    """Join one value for each backbone into the form that the options accept.
 
     Args:
-        values: by name of the backbone, for all of a model's.
+        values: by backbone name, for all backbones of a model.
 
     Returns:
-        The value where there is one backbone, else `NAME=VALUE` pairs with commas of those that
-        are not None; None where all are.
+        The value if there is one backbone, else `NAME=VALUE` pairs separated by commas for the
+        values that are not None; None if all are.
     """
     if len(values) == 1:
         return next(iter(values.values()))
@@ -183,11 +184,11 @@ def join_values(values: Mapping[str, str | None]) -> str | None:
     return ",".join(pairs) or None
 
 
-def split_values(joined: str | None, backbone: str) -> dict[str, str | None]:
-    """Takes apart what `join_values` wrote.
+def split_backbone_values(joined: str | None, backbone: str) -> dict[str, str | None]:
+    """Invert `join_backbone_values`.
 
     Args:
-        joined: what it wrote.
+        joined: its result.
         backbone: the names, joined by `+`.
 
     Returns:
@@ -196,16 +197,16 @@ def split_values(joined: str | None, backbone: str) -> dict[str, str | None]:
     names = backbone.split("+")
     if len(names) == 1:
         return {backbone: joined}
-    found = {} if joined is None else _pairs("", joined, backbone_specs(backbone)) or {}
-    return {name: found.get(name) for name in names}
+    pairs = {} if joined is None else _parse_pairs("", joined, backbone_specs(backbone)) or {}
+    return {name: pairs.get(name) for name in names}
 
 
-def cut_backbones(backbone: str, feature_layer: str | None) -> dict[str, str]:
-    """Says of each backbone where it is cut, such as `resnet152 to conv4_block36_out`.
+def describe_backbones(backbone: str, feature_layer: str | None) -> dict[str, str]:
+    """Describe each backbone and its last layer, such as `resnet152 to conv4_block36_out`.
 
     Args:
         backbone: the names, joined by `+`.
-        feature_layer: as `join_values` wrote it.
+        feature_layer: a result of `join_backbone_values`.
     """
-    layers = split_values(feature_layer, backbone)
+    layers = split_backbone_values(feature_layer, backbone)
     return {name: f"{name} to {layer}" if layer else name for name, layer in layers.items()}

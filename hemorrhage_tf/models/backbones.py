@@ -1,6 +1,7 @@
-"""Backbones: the registry of names, how each is built and normalized, and where weights come from.
+"""Backbones: the registry, how each backbone is built and normalized, and its weights.
 
-Listing and checking names imports no TensorFlow.
+Listing and checking names imports no TensorFlow. Parsing the options of several backbones is the
+business of `backbone_options`.
 """
 
 from __future__ import annotations
@@ -23,25 +24,26 @@ from hemorrhage_tf.core.errors import OptionError, WeightsError
 from hemorrhage_tf.models import phantomnet
 from hemorrhage_tf.models.pretrained_files import embedded_file
 
-# Keras downloads without a time limit; a network that swallows packets would hang `fit` for ever.
+# Keras downloads without a time limit, so `fit` would hang on a network that drops packets.
 DOWNLOAD_TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """What the registry knows of a backbone.
+    """A registry entry of a backbone.
 
     Attributes:
-        name: what the user types.
-        builder: `module:function` that makes the Keras model, imported when first used.
-        normalization: how [0, 255] RGB becomes the backbone's input: "caffe" (BGR, ImageNet mean
-            subtracted), "torch" (ImageNet mean and standard deviation), "symmetric" ([-1, 1]), or
-            "inside" (the backbone does it).
-        image_size: default side of the input, in pixels.
-        embedded: needs no weights file and no download.
-        weights_file: name of the file in the package that holds its weights, or None.
-        bfloat16_is_faster: whether bfloat16 beats float32 on a CPU with AVX-512 BF16 or AMX.
-        builder_arguments: passed on to the builder.
+        name: the value of `--backbone`.
+        builder: `module:function` that builds the Keras model; imported on first use.
+        normalization: how RGB in [0, 255] becomes the backbone's input: "caffe" (BGR, ImageNet
+            mean subtracted), "torch" (ImageNet mean and standard deviation), "symmetric"
+            ([-1, 1]), or "inside" (the backbone normalizes).
+        image_size: side of the input, in pixels. Default 224.
+        embedded: whether it needs no weights file and no download. Default False.
+        weights_file: name of the file in the package with its weights, or None. Default None.
+        bfloat16_is_faster: whether bfloat16 is faster than float32 on a CPU with AVX-512 BF16 or
+            AMX, see docs/decisions.md. Default False.
+        builder_arguments: further arguments of the builder. Default none.
     """
 
     name: str
@@ -55,14 +57,12 @@ class BackboneSpec:
 
     @property
     def weights_kinds(self) -> tuple[str, ...]:
-        """The words that `--weights` takes for it besides a file; the first is the default."""
+        """The words that `--weights` accepts besides a file; the first is the default."""
         if self.weights_file is not None:
             return ("embedded", "none")
         return ("none",) if self.embedded else ("imagenet", "none")
 
 
-# bfloat16_is_faster was measured on two Zen 5 cores, batches of 32 at 224 x 224 (milliseconds a
-# slice, float32 and bfloat16): see benchmarks/precision.py.
 _SPECS = (
     BackboneSpec("resnet152", "keras.applications:ResNet152", "caffe", bfloat16_is_faster=True),
     BackboneSpec("resnet50", "keras.applications:ResNet50", "caffe", bfloat16_is_faster=True),
@@ -91,23 +91,31 @@ EMBEDDED_BACKBONE = "phantomnet"
 
 
 def backbone_spec(name: str) -> BackboneSpec:
-    """SliceReadings a backbone up by name; raises OptionError with the accepted names."""
+    """Return the registry entry of a backbone.
+
+    Raises:
+        OptionError: an unknown name; the message lists the accepted names.
+    """
     if name not in BACKBONES:
         raise OptionError(f"--backbone {name}: no such backbone. Accepted: {', '.join(BACKBONES)}")
     return BACKBONES[name]
 
 
 def resolve_weights(name: str, weights: str | None) -> str:
-    """Fills in the default of `--weights` and checks that it suits the backbone.
+    """Fill in the default of `--weights` and check that the value suits the backbone.
 
     Args:
         name: a backbone of the registry.
-        weights: "imagenet", "embedded", "none", a file's path, or None for the default: "imagenet"
-            for a backbone that Keras has such weights of, "embedded" for one whose weights lie in
-            the package, and "none" for one that has neither.
+        weights: "imagenet", "embedded", "none", the path of a file, or None for the default:
+            "imagenet" if Keras has such weights for the backbone, "embedded" if the package has
+            its weights, else "none".
 
     Returns:
         "imagenet", "embedded", "none" or the path.
+
+    Raises:
+        OptionError: an unknown backbone, or a kind of weights that it does not have.
+        WeightsError: the file does not exist.
     """
     spec = backbone_spec(name)
     if weights is None:
@@ -118,14 +126,18 @@ def resolve_weights(name: str, weights: str | None) -> str:
         kind = {"imagenet": "ImageNet", "embedded": "embedded"}[weights]
         raise OptionError(
             f"--weights {weights}: there are no {kind} weights of {name}. "
-            f"Accepted with it: {', '.join(spec.weights_kinds)}, or a weights file"
+            f"Accepted: {', '.join(spec.weights_kinds)}, or a weights file"
         )
     check_weights_file(weights, [spec])
     return weights
 
 
 def check_weights_file(weights: str, specs: Sequence[BackboneSpec]) -> None:
-    """Raises WeightsError where there is no such file, with what the backbones take besides."""
+    """Check that a weights file exists.
+
+    Raises:
+        WeightsError: it does not; the message lists the words that the backbones accept.
+    """
     if not Path(weights).is_file():
         kinds = dict.fromkeys(kind for spec in specs for kind in spec.weights_kinds)
         raise WeightsError(
@@ -140,26 +152,27 @@ def build_backbone(
     image_size: int,
     feature_layer: str | None = None,
     seed: int = 0,
-):
-    """Builds a backbone without its top, cut at a layer where asked, frozen.
+) -> Any:
+    """Build a frozen backbone without its top, up to a feature layer.
 
     Args:
         name: a backbone of the registry.
         weights: "imagenet" (Keras' own store and cache), "embedded" (a file in the package), "none"
-            (random, from the seed) or a Keras weights file: `*.weights.h5` of the backbone as cut,
-            or the legacy `*.h5` of the whole backbone without top that Keras itself downloads.
+            (random) or a Keras weights file: `*.weights.h5` of the backbone up to its feature
+            layer, or of the whole backbone; or the legacy `*.h5` of the whole backbone without top
+            that Keras itself downloads.
         image_size: side of the input, in pixels.
-        feature_layer: the last layer to keep, or None for all. Default None.
-        seed: of the random weights. Default 0.
+        feature_layer: name of the last layer to keep, or None for all layers. Default None.
+        seed: random seed of the weights. Default 0.
 
     Returns:
-        A `keras.Model` from normalized `(batch, size, size, 3)` to a feature map
+        A `keras.Model` from normalized float32 `(batch, size, size, 3)` to a feature map
         `(batch, height, width, channels)`.
 
     Raises:
-        WeightsError: the weights cannot be had, or do not fit.
+        WeightsError: the weights are not available, or do not fit.
         ModelError: the file in the package is missing or damaged.
-        OptionError: no such backbone or layer, or a size that it cannot take.
+        OptionError: an unknown backbone or layer, or a size that the backbone does not accept.
     """
     import keras
 
@@ -174,34 +187,36 @@ def build_backbone(
     keras.utils.set_random_seed(seed)
     try:
         if weights == "imagenet":
-            whole = _with_imagenet(spec, lambda: builder(weights="imagenet", **arguments))
+            whole = _with_imagenet_weights(spec, lambda: builder(weights="imagenet", **arguments))
         else:
             whole = builder(weights=None, **arguments)
     except ValueError as error:
         raise OptionError(
-            f"--image-size {image_size}: {name} cannot be built for it ({_first_line(error)})"
+            f"--image-size {image_size}: {name} does not accept it ({_first_line(error)}). "
+            "Pass another size"
         ) from None
-    backbone = _cut(whole, name, feature_layer)
-    if weights == "embedded":
+    backbone = _up_to_layer(whole, name, feature_layer)
+    if weights == "embedded" and spec.weights_file is not None:
         weights = str(embedded_file(spec.weights_file))
     if weights not in ("imagenet", "none"):
-        _load(whole, backbone, weights, name, feature_layer)
+        _load_weights(whole, backbone, weights, name, feature_layer)
     backbone.trainable = False
     for layer in backbone.layers:
-        # Frozen means that training is not seen inside. Keras passes the outer model's `training`
-        # on to such layers, so their own dropout (EfficientNet's drop connect) is turned off.
+        # Keras passes the outer model's `training` flag to the layers of a frozen model, so its
+        # own dropout (EfficientNet's drop connect) would stay active.
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
     return backbone
 
 
 def _is_legacy(weights: str) -> bool:
-    """Says whether a path is a Keras 2 weights file, which always holds the whole backbone."""
+    """Return whether a path is a Keras 2 weights file, which always holds the whole backbone."""
     lower = weights.lower()
     return lower.endswith((".h5", ".hdf5")) and not lower.endswith(".weights.h5")
 
 
-def _cut(whole, name: str, feature_layer: str | None):
+def _up_to_layer(whole: Any, name: str, feature_layer: str | None) -> Any:
+    """Return the part of a backbone up to a layer."""
     import keras
 
     if feature_layer is None:
@@ -212,55 +227,57 @@ def _cut(whole, name: str, feature_layer: str | None):
             near = difflib.get_close_matches(feature_layer, names, 3, 0.4) or names[-3:]
             raise OptionError(
                 f"--feature-layer {feature_layer}: {name} has no such layer. "
-                f"Near it: {', '.join(near)}"
+                f"Similar names: {', '.join(near)}"
             )
         output = whole.get_layer(feature_layer).output
     if len(output.shape) != 4:
         raise OptionError(
-            f"--feature-layer {feature_layer}: its output has the shape {tuple(output.shape)}; "
-            "accepted is a feature map (batch, height, width, channels)"
+            f"--feature-layer {feature_layer}: its output has the shape {tuple(output.shape)}. "
+            "Name a layer with a feature map (batch, height, width, channels)"
         )
     if feature_layer is None:
         return whole
     return keras.Model(whole.input, output, name=whole.name)
 
 
-def _load(whole, backbone, weights: str, name: str, feature_layer: str | None) -> None:
-    """Loads a file into the backbone as cut, or into all of it where the file holds all."""
+def _load_weights(
+    whole: Any, backbone: Any, weights: str, name: str, feature_layer: str | None
+) -> None:
+    """Load a file of the backbone up to its feature layer, or of the whole backbone."""
     import h5py
 
-    until = f"cut at {feature_layer}" if feature_layer else "whole"
+    part = f"{name} up to {feature_layer}" if feature_layer else f"the whole {name}"
     try:
         if _is_legacy(weights):
             model = whole
         else:
-            # Keras loads a file with too few layers without an error, and leaves the others random.
+            # Keras loads a file with too few layers without an error and leaves the rest random.
             with h5py.File(weights) as file:
-                held = _count_variables(file)
-            model = next((m for m in (backbone, whole) if len(m.weights) == held), None)
+                count = _count_variables(file)
+            model = next((m for m in (backbone, whole) if len(m.weights) == count), None)
             if model is None:
-                raise ValueError(f"it holds {held} variables, not {len(backbone.weights)}")
+                raise ValueError(f"it holds {count} variables, not {len(backbone.weights)}")
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             model.load_weights(weights)
-    # h5py and Keras raise what they like for a file that lies about itself.
+    # h5py and Keras raise all of these for damaged files.
     except (
         *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
         UserWarning,
     ) as error:
         raise WeightsError(
-            f"--weights {weights}: the file does not fit {name}, {until}, which has "
+            f"--weights {weights}: the file does not fit {part}, which has "
             f"{len(backbone.layers)} layers and {backbone.count_params():,} parameters "
-            f"({_first_line(error)}). Give the weights of the backbone as cut, or the "
-            "--feature-layer that the file was saved with."
+            f"({_first_line(error)}). Pass the weights of {part}, or the --feature-layer that the "
+            "file was saved with."
         ) from None
 
 
-def _count_variables(file) -> int:
-    """Counts the variables of a `.weights.h5` file: the data sets in groups called vars."""
+def _count_variables(file: Any) -> int:
+    """Count the variables of a `.weights.h5` file: the data sets in groups named "vars"."""
     count = 0
 
-    def visit(path: str, item) -> None:
+    def visit(path: str, item: Any) -> None:
         nonlocal count
         count += hasattr(item, "shape") and path.split("/")[-2:-1] == ["vars"]
 
@@ -268,24 +285,23 @@ def _count_variables(file) -> int:
     return count
 
 
-def _with_imagenet(spec: BackboneSpec, build: Callable[[], Any]):
-    """Calls Keras' own loader, with its progress on standard error and its errors explained."""
+def _with_imagenet_weights(spec: BackboneSpec, build: Callable[[], Any]) -> Any:
+    """Call Keras' own loader, with its progress on standard error and its errors explained."""
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return build()
     except Exception as error:
-        # Keras raises a bare Exception when a download fails, ValueError when a hash is wrong and
-        # OSError when a cached file is damaged.
+        # Keras raises a bare Exception if a download fails, ValueError if a hash is wrong and
+        # OSError if a cached file is damaged.
         cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
         raise WeightsError(
-            f"the ImageNet weights of {spec.name} cannot be had ({_first_line(error)}).\n"
-            "Three ways on:\n"
-            f"  a file: --weights FILE, Keras weights of {spec.name} without its top\n"
-            f"  the cache folder: copy the file that Keras names above to {cache}, or remove a\n"
-            "    damaged one there\n"
-            f"  the embedded backbone, which needs no download: --backbone {EMBEDDED_BACKBONE}"
+            f"the ImageNet weights of {spec.name} are not available ({_first_line(error)}).\n"
+            "Do one of these:\n"
+            f"  pass --weights FILE, Keras weights of {spec.name} without its top\n"
+            f"  copy the file that Keras names above to {cache}, or remove a damaged one there\n"
+            f"  pass --backbone {EMBEDDED_BACKBONE}, which needs no download"
         ) from None
     finally:
         socket.setdefaulttimeout(timeout)
@@ -296,16 +312,19 @@ def _first_line(error: BaseException) -> str:
     return lines[0][:300] if lines else type(error).__name__
 
 
-def normalize(images, normalization: str, prefix: str = ""):
-    """Adds the backbone's own normalization to a functional model, from built-in layers only.
+def normalize(images: Any, normalization: str, prefix: str = "") -> Any:
+    """Add the backbone's own normalization to a functional model, from built-in layers only.
 
     Args:
         images: Keras tensor `(batch, size, size, 3)`, RGB in [0, 255].
-        normalization: see `BackboneSpec`.
-        prefix: what the layer's name, `normalization`, begins with. Default nothing.
+        normalization: "caffe", "torch", "symmetric" or "inside", see `BackboneSpec`.
+        prefix: prefix of the layer's name, `normalization`. Default empty.
 
     Returns:
         Keras tensor of the same shape.
+
+    Raises:
+        ValueError: an unknown normalization.
     """
     import keras
 
@@ -328,8 +347,8 @@ def normalize(images, normalization: str, prefix: str = ""):
     raise ValueError(f"unknown normalization {normalization!r}")
 
 
-def weights_hash(backbone) -> str:
-    """Hashes a backbone's weights: 32 hexadecimal digits (BLAKE2b over the bytes, in order)."""
+def weights_hash(backbone: Any) -> str:
+    """Hash a backbone's weights: 32 hexadecimal digits (BLAKE2b over the bytes, in order)."""
     digest = hashlib.blake2b(digest_size=16)
     for weight in backbone.weights:
         array = weight.numpy()
@@ -339,13 +358,13 @@ def weights_hash(backbone) -> str:
 
 
 def join_hashes(hashes: Mapping[str, str]) -> str:
-    """Makes one hash of those of a model's backbones, by name; of one backbone it is its own."""
+    """Combine the hashes of a model's backbones, by name; return a single hash unchanged."""
     if len(hashes) == 1:
         return next(iter(hashes.values()))
     return fingerprint(dict(hashes))
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
-    """Hashes a description: 32 hexadecimal digits (BLAKE2b over sorted JSON)."""
+    """Hash a description: 32 hexadecimal digits (BLAKE2b over sorted JSON)."""
     text = json.dumps(parts, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

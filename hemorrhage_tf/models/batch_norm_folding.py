@@ -1,28 +1,29 @@
-"""Folding: a copy of a frozen backbone that computes the same features in less time.
+"""Batch-norm folding: a copy of a frozen backbone that computes the same features faster.
 
-In inference a batch normalization is a multiplication and an addition for each channel, which the
-convolution before it can do on the way. For ResNet152 on two Zen 5 cores that takes 54 instead of
-63 ms a slice in float32, and 28 instead of 44 in bfloat16 (benchmarks/precision.py). The copy
-serves to compute features; what is saved is the backbone itself.
+In inference a batch normalization multiplies and shifts each channel, which the preceding
+convolution can do at no cost. The copy only computes features; model files hold the original
+backbone. Timings: see docs/decisions.md.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
-def fold_batch_normalization(backbone, policy: str):
-    """Copies a functional backbone with its batch normalizations folded into convolutions.
+def fold_batch_normalization(backbone: Any, policy: str) -> Any:
+    """Copy a functional backbone with its batch normalizations folded into convolutions.
 
     Args:
         backbone: a functional `keras.Model` that runs in inference only.
         policy: the Keras dtype policy of the copy, such as "mixed_bfloat16". Its variables are
-            float32 all the same.
+            float32 in any case.
 
     Returns:
-        A `keras.Model` with the same inputs and outputs, and the same names of layers but the
-        input. A batch normalization that does not directly follow a convolution, or whose
-        convolution is used elsewhere too, is copied as it is.
+        A `keras.Model` with the same inputs, outputs and layer names (except the input layer's). A
+        batch normalization that does not directly follow a convolution, or whose convolution has
+        another consumer, is copied unchanged.
     """
     import keras
 
@@ -34,19 +35,19 @@ def fold_batch_normalization(backbone, policy: str):
     }
     folded = {layer.name for layer in normalization_after.values()}
 
-    def copy(layer):
+    def copy(layer: Any) -> Any:
         if layer.name in folded:
             return keras.layers.Activation("linear", name=layer.name, dtype=policy)
         config = layer.get_config()
         config["dtype"] = policy
         if layer.name in normalization_after:
             config["use_bias"] = True
-        # The values are set below; drawing random ones first would take a second.
+        # The values are set below, so that random initialization would be wasted time.
         config.update({key: "zeros" for key in config if key.endswith("_initializer")})
         return layer.__class__.from_config(config)
 
-    def call(layer, *arguments, **keywords):
-        keywords.pop("mask", None)  # not every layer takes the one that cloning passes on
+    def call(layer: Any, *arguments: Any, **keywords: Any) -> Any:
+        keywords.pop("mask", None)  # cloning passes it, and not every layer accepts it
         return layer(*arguments, **keywords)
 
     copied = keras.models.clone_model(backbone, clone_function=copy, call_function=call)
@@ -61,8 +62,8 @@ def fold_batch_normalization(backbone, policy: str):
     return copied
 
 
-def _convolution_before(normalization):
-    """Finds the convolution whose output goes into this normalization and nowhere else."""
+def _convolution_before(normalization: Any) -> Any | None:
+    """Return the convolution whose only consumer is this normalization, if there is one."""
     import keras
 
     convolution = normalization.input._keras_history.operation
@@ -74,7 +75,7 @@ def _convolution_before(normalization):
     return convolution if linear and alone and last_axis else None
 
 
-def _folded_weights(convolution, normalization) -> list[np.ndarray]:
+def _folded_weights(convolution: Any, normalization: Any) -> list[np.ndarray]:
     import keras
 
     kernel, *rest = convolution.get_weights()
@@ -84,7 +85,8 @@ def _folded_weights(convolution, normalization) -> list[np.ndarray]:
     if normalization.scale:
         scale = scale * normalization.gamma.numpy()
     shift = normalization.beta.numpy() if normalization.center else 0.0
-    # A depthwise kernel is (height, width, channels, multiplier), and its outputs are ordered so.
+    # A depthwise kernel has the shape (height, width, channels, multiplier), and the output
+    # channels have the same order.
     depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
     factor = scale.reshape(kernel.shape[2:]) if depthwise else scale
     return [kernel * factor, (bias - mean) * scale + shift]

@@ -1,7 +1,7 @@
 """The classifier: normalization, frozen backbones, pooling, standardization and a dense head.
 
-The features of several backbones stand side by side. There are only built-in Keras layers, so that
-a saved model loads with plain Keras, in safe mode.
+The features of several backbones are concatenated. All layers are built into Keras, so that a saved
+model loads with plain Keras, in safe mode. Training the head is the business of `training`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from hemorrhage_tf.models.backbones import BackboneSpec, normalize
 
 POOLINGS = ("avg", "max", "avg_max")
 
-# What a feature's standard deviation is raised to before dividing: a channel that never fires
-# would otherwise be divided by zero. The same value as Keras' Normalization layer.
+# Lower bound of a feature's standard deviation, which is 0 for a channel that never fires. The same
+# value as in Keras' Normalization layer.
 _EPSILON = 1e-7
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One of the backbones that a classifier sees a picture through.
+    """One of the backbones of a classifier.
 
     Attributes:
         spec: its registry entry.
@@ -36,22 +36,29 @@ class Branch:
 
 
 def check_pooling(pooling: str) -> str:
-    """Returns the pooling's name; raises OptionError for an unknown one."""
+    """Check the name of a pooling.
+
+    Returns:
+        The name.
+
+    Raises:
+        OptionError: an unknown name; the message lists the accepted names.
+    """
     if pooling not in POOLINGS:
-        raise OptionError(f"--pooling {pooling}: accepted are {', '.join(POOLINGS)}")
+        raise OptionError(f"--pooling {pooling}: no such pooling. Accepted: {', '.join(POOLINGS)}")
     return pooling
 
 
-def pool(feature_maps: Mapping[str, Any], pooling: str):
-    """Adds global pooling to a functional model.
+def pool(feature_maps: Mapping[str, Any], pooling: str) -> Any:
+    """Add global pooling to a functional model.
 
     Args:
-        feature_maps: Keras tensors `(batch, height, width, channels)`, by what the names of their
-            layers begin with.
+        feature_maps: Keras tensors `(batch, height, width, channels)`, by the prefix of the layer
+            names.
         pooling: "avg", "max" or "avg_max".
 
     Returns:
-        Keras tensor `(batch, width)`: of each feature map in turn its averages, its maxima, or
+        Keras tensor `(batch, width)`: for each feature map in turn its averages, its maxima, or
         both.
     """
     import keras
@@ -66,28 +73,26 @@ def pool(feature_maps: Mapping[str, Any], pooling: str):
     return pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="pooling")(pooled)
 
 
-def _feature_map(images, backbone, normalization: str, prefix: str = ""):
-    """Adds a backbone to a functional model, with what brings the pictures to it."""
+def _feature_map(images: Any, backbone: Any, normalization: str, prefix: str = "") -> Any:
+    """Add resizing, normalization and a backbone to a functional model."""
     import keras
 
     side = backbone.input_shape[1]
     if images.shape[1] != side:
-        # Without antialiasing, which no TFLite operator has. From 224 to 192 pixels that is also
-        # the better way: 25 of the Kaggle slices then differ from slices brought to 192 at once by
-        # 1.8 gray levels (root mean square), with an antialiased triangle filter by 2.4.
+        # Without antialiasing: TFLite has no operator for it, see docs/decisions.md.
         images = keras.layers.Resizing(side, side, "bilinear", name=f"{prefix}resizing")(images)
     return backbone(normalize(images, normalization, prefix), training=False)
 
 
 def select_pooled(features: np.ndarray, pooling: str) -> np.ndarray:
-    """Takes what one pooling gives out of features that were pooled both ways.
+    """Select the features of one pooling from features that were pooled both ways.
 
     Args:
-        features: `(..., 2 * channels)`, average and max pooled, as `build_feature_model` gives.
+        features: `(..., 2 * channels)`, average and max pooled, from `build_feature_model`.
         pooling: "avg", "max" or "avg_max".
 
     Returns:
-        `(..., channels)`, or all of them for "avg_max".
+        `(..., channels)`, or all `(..., 2 * channels)` for "avg_max".
     """
     channels = features.shape[-1] // 2
     if pooling == "avg":
@@ -97,13 +102,14 @@ def select_pooled(features: np.ndarray, pooling: str) -> np.ndarray:
     return features
 
 
-def build_feature_model(backbone, normalization: str, image_size: int | None = None):
-    """Builds the model from pixels to features pooled both ways.
+def build_feature_model(backbone: Any, normalization: str, image_size: int | None = None) -> Any:
+    """Build the model from pixels to features pooled both ways.
 
     Args:
         backbone: from `build_backbone`.
         normalization: the backbone's, see `BackboneSpec`.
-        image_size: side of the pictures, which are resized to the backbone's own; None for that.
+        image_size: side of the input, in pixels, which is resized to the backbone's own; None for
+            the backbone's own. Default None.
 
     Returns:
         A `keras.Model` from `(batch, size, size, 3)` in [0, 255] to float32
@@ -118,7 +124,7 @@ def build_feature_model(backbone, normalization: str, image_size: int | None = N
 
 
 def standardize(features: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Computes what the classifier's standardization layer does, on an array.
+    """Standardize features like the classifier's standardization layer.
 
     Args:
         features: `(n, width)`.
@@ -132,15 +138,15 @@ def standardize(features: np.ndarray, mean: np.ndarray, variance: np.ndarray) ->
     return ((features - mean) / deviation).astype(np.float32)
 
 
-def build_head(width: int, dropout: float):
-    """Builds the trainable part: dropout and one dense unit that gives the logit.
+def build_head(width: int, dropout: float) -> Any:
+    """Build the trainable part: dropout and one dense unit, whose output is the logit.
 
-    The dense unit starts from zeros: the problem is convex, so that a random start would only add
-    noise to the result.
+    The dense unit starts from zeros: the problem is convex, so a random start would only add noise
+    to the result.
 
     Args:
         width: number of pooled features.
-        dropout: share of features dropped in training, in [0, 1).
+        dropout: share of features to drop in training, in [0, 1).
 
     Returns:
         A `keras.Model` from standardized `(batch, width)` to logits `(batch, 1)`.
@@ -153,22 +159,25 @@ def build_head(width: int, dropout: float):
     return keras.Model(features, logits, name="head")
 
 
-def build_classifier(branches: Sequence[Branch], pooling: str, dropout: float = 0.0):
-    """Builds the whole model, from pixels to probability.
+def build_classifier(branches: Sequence[Branch], pooling: str, dropout: float = 0.0) -> Any:
+    """Build the whole model, from pixels to probability.
 
-    The side of its input is that of its largest backbone; for the others it resizes the pictures.
+    The side of its input is that of its largest backbone; for the others the model resizes it.
 
     Args:
         branches: the backbones, in the order of their features. Their batch-norm statistics do not
-            move in training, because those layers are not trainable, also while others are
+            move in training, because those layers are not trainable, also while other layers are
             fine-tuned.
         pooling: "avg", "max" or "avg_max".
-        dropout: share of features dropped in training. Default 0.
+        dropout: share of features to drop in training, in [0, 1). Default 0.
 
     Returns:
         A `keras.Model` from `image`, float32 `(batch, size, size, 3)` in [0, 255], to
-        `probability`, float32 `(batch, 1)` in [0, 1]. Its standardization and head are still
-        those of an untrained model; see `set_head`.
+        `probability`, float32 `(batch, 1)` in [0, 1]. Standardization and head are untrained; see
+        `set_head`.
+
+    Raises:
+        OptionError: an unknown pooling.
     """
     import keras
 
@@ -190,16 +199,16 @@ def build_classifier(branches: Sequence[Branch], pooling: str, dropout: float = 
 
 
 def set_head(
-    classifier, mean: np.ndarray, variance: np.ndarray, kernel: np.ndarray, bias: np.ndarray
+    classifier: Any, mean: np.ndarray, variance: np.ndarray, kernel: np.ndarray, bias: np.ndarray
 ) -> None:
-    """Puts a trained standardization and head into a classifier.
+    """Set the standardization and the head of a classifier.
 
     Args:
         classifier: from `build_classifier`.
         mean: `(width,)`, of the training features.
-        variance: `(width,)`.
-        kernel: `(width, 1)`.
-        bias: `(1,)`.
+        variance: `(width,)`, of the training features.
+        kernel: `(width, 1)`, of the dense unit.
+        bias: `(1,)`, of the dense unit.
     """
     layer = classifier.get_layer("standardization")
     layer.adapt_mean.assign(np.reshape(mean, layer.adapt_mean.shape))
@@ -208,16 +217,16 @@ def set_head(
     classifier.get_layer("logit").set_weights([kernel, bias])
 
 
-def with_class_activation_map(classifier):
-    """Adds the class activation map to a classifier.
+def with_class_activation_map(classifier: Any) -> Any:
+    """Add the class activation map to a classifier.
 
-    The head is linear over the pooled features, so its logit is a sum over places of the feature
-    map: an average spreads a feature's share over all places, a maximum gives it to the places that
-    have it. The map is scaled so that its mean over all places is the logit. Those of several
-    backbones are added up on the finest grid, see `spread_matrix`.
+    The head is linear in the pooled features, so its logit is a sum over the positions of the
+    feature map: an average distributes a feature's share over all positions, a maximum assigns it
+    to the positions that attain it. The map is scaled so that its mean over all positions is the
+    logit. The maps of several backbones are added on the finest grid, see `spread_matrix`.
 
     Args:
-        classifier: from `build_classifier`, trained; or one read back from a file.
+        classifier: a trained classifier, from `build_classifier` or loaded from a file.
 
     Returns:
         A `keras.Model` from `image` to a dictionary of `probability`, float32 `(batch, 1)`, and
@@ -234,9 +243,9 @@ def with_class_activation_map(classifier):
     weights = (kernel[:, 0] / deviation).astype(np.float32)
     offset = float(bias[0] - standardization.adapt_mean.numpy() @ weights)
 
-    before = standardization.input._keras_history.operation
-    beside = isinstance(before, keras.layers.Concatenate)
-    pooled = before.input if beside else [standardization.input]
+    previous = standardization.input._keras_history.operation
+    is_joined = isinstance(previous, keras.layers.Concatenate)
+    pooled = previous.input if is_joined else [standardization.input]
     ends = np.cumsum([tensor.shape[-1] for tensor in pooled])
     pools = [tensor._keras_history.operation for tensor in pooled]
     finest = max((layer.input.shape[1:3] for layer in pools), key=np.prod)
@@ -263,18 +272,18 @@ def with_class_activation_map(classifier):
 
 
 def spread_matrix(source: int, target: int) -> np.ndarray:
-    """Makes the matrix that spreads values on a coarse grid over a finer one.
+    """Compute the matrix that resamples values from a coarse grid to a finer one by area.
 
-    A place of the finer grid takes from each place of the coarser one by how much of it that
-    covers. So a map that is the same everywhere stays so, and every map keeps its mean, which
-    interpolation would not where the sizes do not divide.
+    A cell of the finer grid averages the cells of the coarser one, weighted by overlap. So a
+    constant map stays constant and every map keeps its mean, which interpolation does not guarantee
+    if the sizes do not divide.
 
     Args:
-        source: places of the coarser grid along one side.
-        target: places of the finer one.
+        source: cells of the coarser grid along one side.
+        target: cells of the finer grid along one side.
 
     Returns:
-        float32 `(target, source)`; each row adds up to 1, each column to target / source.
+        float32 `(target, source)`; each row sums to 1, each column to target / source.
     """
     fine, coarse = np.arange(target)[:, np.newaxis], np.arange(source)
     # In units of 1 / (source * target) all edges are whole numbers.

@@ -1,6 +1,7 @@
-"""The embedded model: PhantomNet with its head, whose files come with the package.
+"""The embedded model: PhantomNet with its head, built from the files in the package.
 
-SlicePrediction and checking the files, and reading what they say of the model, imports no TensorFlow.
+Reading the files and their description imports no TensorFlow. Their names and checksums are in
+`pretrained_files`.
 """
 
 from __future__ import annotations
@@ -16,25 +17,27 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import ModelError
+from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
+from hemorrhage_tf.models.classifier import Branch, build_classifier, set_head
 from hemorrhage_tf.models.metadata import ModelMetadata
 from hemorrhage_tf.models.pretrained_files import (
-    _NEXT_STEP,
     DESCRIPTION_FILE,
     EMBEDDED_MODEL,
+    REINSTALL,
     WEIGHTS_FILE,
     embedded_file,
-    write_sums,
+    write_checksums,
 )
 
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """What the embedded model's description says.
+    """The description of the embedded model.
 
     Attributes:
-        metadata: what every form of it carries.
-        head: `mean`, `variance`, `kernel` and `bias`, float32, as `set_head` takes them.
-        pretraining: plain values: what it was trained on and how, and what it reached there.
+        metadata: the metadata of every form of it.
+        head: `mean`, `variance`, `kernel` and `bias`, float32, the arguments of `set_head`.
+        pretraining: plain values: its training data, settings and metrics.
     """
 
     metadata: ModelMetadata
@@ -43,10 +46,10 @@ class EmbeddedModel:
 
 
 def read_embedded() -> EmbeddedModel:
-    """Reads what the embedded model's description says; imports no TensorFlow.
+    """Read the description of the embedded model. Imports no TensorFlow.
 
     Raises:
-        ModelError: a file is missing or damaged, or of a newer version of the package.
+        ModelError: the description is missing or damaged.
     """
     path = embedded_file(DESCRIPTION_FILE)
     try:
@@ -60,22 +63,18 @@ def read_embedded() -> EmbeddedModel:
         metadata = ModelMetadata.from_dict(values["metadata"])
         return EmbeddedModel(metadata, head, values["pretraining"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: damaged ({error!r}). {_NEXT_STEP}") from None
+        raise ModelError(f"{path}: damaged ({error!r}). {REINSTALL}") from None
 
 
-def build_embedded_classifier():
-    """Builds the embedded model as a Keras classifier.
+def build_embedded_classifier() -> tuple[ModelMetadata, Any]:
+    """Build the embedded model as a Keras classifier.
 
     Returns:
-        What it carries, and a `keras.Model` as of `classifier.build_classifier`.
+        Its metadata, and a `keras.Model` like those of `classifier.build_classifier`.
 
     Raises:
         ModelError: a file is missing or damaged.
     """
-    # Imported here, since the registry of backbones finds the embedded weights by `embedded_file`.
-    from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
-    from hemorrhage_tf.models.classifier import Branch, build_classifier, set_head
-
     model = read_embedded()
     backbone = build_backbone(EMBEDDED_MODEL, "embedded", model.metadata.image_size)
     branch = Branch(backbone_spec(EMBEDDED_MODEL), backbone)
@@ -86,34 +85,32 @@ def build_embedded_classifier():
 
 def write_embedded(
     folder: Path,
-    backbone,
+    backbone: Any,
     head: Mapping[str, np.ndarray],
     metadata: ModelMetadata,
     pretraining: Mapping[str, Any],
 ) -> ModelMetadata:
-    """Writes weights and description of a newly trained embedded model, and their sums.
+    """Write weights, description and checksums of a newly trained embedded model.
 
-    A TFLite file that is there is of the model before, so it is no longer in the sums: export the
-    new one, put it there, and call `write_sums`.
+    A TFLite file in the folder belongs to the previous model, so the checksums no longer list it:
+    export the new model, put the file there, and call `write_checksums`.
 
     Args:
-        folder: where to; `FOLDER` for the package's own.
-        backbone: the `keras.Model`. Its kernels are written as float16.
-        head: `mean`, `variance`, `kernel` and `bias`, as `set_head` takes them.
-        metadata: what the model carries. Its hash of the weights is replaced by that of the weights
-            as they will be loaded.
-        pretraining: plain values: what it was trained on and how, and what it reached there.
+        folder: the target; `pretrained_files.FOLDER` for the package's own.
+        backbone: the `keras.Model`. Its kernels are stored as float16.
+        head: `mean`, `variance`, `kernel` and `bias`, the arguments of `set_head`.
+        metadata: the model's metadata. Its hash of the weights is replaced by that of the weights
+            as loaded from the file.
+        pretraining: plain values: training data, settings and metrics.
 
     Returns:
         The metadata as written.
     """
     import keras
 
-    from hemorrhage_tf.models.backbones import weights_hash
-
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as beside:
-        whole, rounded = Path(beside) / "whole.weights.h5", Path(beside) / WEIGHTS_FILE
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as partial:
+        whole, rounded = Path(partial) / "whole.weights.h5", Path(partial) / WEIGHTS_FILE
         backbone.save_weights(whole)
         _round_kernels(whole, rounded)
         loaded = keras.models.clone_model(backbone)
@@ -127,26 +124,26 @@ def write_embedded(
             },
             "pretraining": dict(pretraining),
         }
-        written = Path(beside) / DESCRIPTION_FILE
+        written = Path(partial) / DESCRIPTION_FILE
         text = json.dumps(description, indent=1, sort_keys=True, allow_nan=False)
         written.write_text(text + "\n", encoding="utf-8")
         for path in (rounded, written):
             os.replace(path, folder / path.name)
-    write_sums(folder, (WEIGHTS_FILE, DESCRIPTION_FILE))
+    write_checksums(folder, (WEIGHTS_FILE, DESCRIPTION_FILE))
     return metadata
 
 
 def _round_kernels(source: Path, target: Path) -> None:
-    """Copies a weights file with its kernels as float16, which is half the bytes.
+    """Copy a weights file with its kernels as float16, which halves its size.
 
-    What has one dimension stays float32: it is little, and a batch normalization's variance may be
-    larger than float16 holds, or so small that dividing by it needs every digit.
+    Vectors stay float32: they are small, and the variance of a batch normalization may exceed the
+    range of float16 or need all digits as a divisor.
     """
     import h5py
 
     largest = np.finfo(np.float16).max
 
-    def copy(before, after) -> None:
+    def copy(before: Any, after: Any) -> None:
         after.attrs.update(before.attrs)
         for name, item in before.items():
             if isinstance(item, h5py.Group):
@@ -155,8 +152,7 @@ def _round_kernels(source: Path, target: Path) -> None:
             values = item[()]
             if np.ndim(values) > 1 and np.abs(values).max(initial=0) <= largest:
                 values = values.astype(np.float16)
-            kept = after.create_dataset(name, data=values)
-            kept.attrs.update(item.attrs)
+            after.create_dataset(name, data=values).attrs.update(item.attrs)
 
     with h5py.File(source) as before, h5py.File(target, "w") as after:
         copy(before, after)

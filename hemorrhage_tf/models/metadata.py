@@ -1,4 +1,4 @@
-"""What a model file carries besides its weights, so that it can be used and traced on its own."""
+"""The metadata of a model file: all that is needed, besides the weights, to use and trace it."""
 
 from __future__ import annotations
 
@@ -15,38 +15,43 @@ from hemorrhage_tf.pipeline.model_input import ModelInput
 FORMAT_VERSION = 4
 LABELS = ("normal", "hemorrhage")
 
-# A member of the .keras file, which is a ZIP archive of which Keras reads its own members; of the
-# ZIP archive at the end of a .tflite file; and a file in a SavedModel folder.
+# A file in a SavedModel folder, and a member of a .keras file, which is a ZIP archive, and of the ZIP
+# archive at the end of a .tflite file.
 METADATA_FILE = "hemorrhage_tf.json"
 
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """Labels, input, provenance.
+    """Labels, input, operating points and provenance of a model.
 
     Attributes:
         image_size: side of the input, in pixels.
-        threshold: probabilities at or above it count as hemorrhage.
+        threshold: a slice with at least this probability counts as hemorrhage.
         backbone: its name in the registry, or several joined by `+`.
-        feature_layer: where the backbone was cut, or None; of several `NAME=LAYER` with commas.
+        feature_layer: last layer of the backbone, or None for all layers; for several backbones
+            `NAME=LAYER` pairs separated by commas.
         pooling: "avg", "max" or "avg_max".
-        weights_hash: of the weights of all backbones before fine-tuning.
-        data_hash: of the slices and labels of the fit.
-        versions: of the package and of what it ran on.
-        window: names of the window, or of three, that Hounsfield units are shown through; None
-            where it was trained on pictures.
-        crop_head: whether slices are cut to the head first, see `imaging.head_crop`.
-        upright: whether sideways heads are turned upright.
-        scan_threshold: a scan of which the mean of the three highest probabilities is at or above
-            it counts as hemorrhage; None where it is `threshold`, too.
-        operating_point: how the threshold was chosen, such as `sensitivity=0.95`.
-        scan_operating_point: how that of scans was chosen; None where there is none.
-        temperature: what the logits were divided by to calibrate them; it is part of the weights.
-        labels: the names of 0 and 1.
-        input_range: lowest and highest value of the input.
-        format_version: raised when the meaning of these fields changes.
-        export: of an exported model its form, and how it compared with the one it was made from;
-            else None.
+        weights_hash: hash of the weights of all backbones before fine-tuning.
+        data_hash: hash of the slices and labels of the training.
+        versions: versions of the package and its dependencies.
+        window: name of the window, or of three, for Hounsfield units; None if the model was trained
+            on display images. Default None.
+        crop_head: whether slices are cropped to the head first, see `imaging.head_crop`. Default
+            False.
+        upright: whether sideways heads are turned upright. Default False.
+        scan_threshold: a scan whose score (see `scan_score`) is at least this counts as
+            hemorrhage; None if `threshold` applies to scans, too. Default None.
+        scan_operating_point: how the scan threshold was chosen; None if there is none. Default
+            None.
+        operating_point: how the threshold was chosen, such as `sensitivity=0.95`. Default
+            "threshold=0.5".
+        temperature: divisor of the logits, from calibration; already part of the weights. Default
+            1.
+        labels: the names of 0 and 1. Default "normal" and "hemorrhage".
+        input_range: lowest and highest value of the input. Default 0 and 255.
+        format_version: increased when the meaning of these fields changes.
+        export: the form of an exported model and its verification; None for other models. Default
+            None.
     """
 
     image_size: int
@@ -57,11 +62,11 @@ class ModelMetadata:
     weights_hash: str
     data_hash: str
     versions: dict[str, str]
-    # As models of format version 1 were, which do not say.
+    # Fields that format version 1 lacks; the defaults apply to its models.
     window: tuple[str, ...] | None = None
     crop_head: bool = False
     upright: bool = False
-    # As models of format version 2 were, which do not say.
+    # Fields that format version 2 lacks.
     scan_threshold: float | None = None
     scan_operating_point: str | None = None
     operating_point: str = "threshold=0.5"
@@ -73,18 +78,18 @@ class ModelMetadata:
 
     @property
     def model_input(self) -> ModelInput:
-        """What slices are brought to for it."""
+        """The preprocessing of slices for the model."""
         return ModelInput(self.image_size, self.window, self.crop_head, self.upright)
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelMetadata:
-        """Takes back what `to_dict` gave, of this format or an older one, after JSON made lists."""
+        """Build the metadata from values of `to_dict` after JSON, of this or an older format."""
         values = dict(values)
-        if "canonical" in values:  # the name up to format version 3
+        if "canonical" in values:  # the key up to format version 3
             values["crop_head"] = values.pop("canonical")
         window = values.get("window")
         tuples = {
@@ -97,7 +102,7 @@ class ModelMetadata:
 
 
 def versions() -> dict[str, str]:
-    """Lists the versions that a result depends on."""
+    """Return the versions of the package, Python and the libraries that affect a result."""
     from importlib.metadata import version
     from platform import python_version
 
@@ -112,7 +117,7 @@ def versions() -> dict[str, str]:
 
 
 def write_metadata(path: Path, metadata: ModelMetadata) -> None:
-    """Adds the metadata to a `.keras` file, or writes it into a SavedModel folder."""
+    """Add the metadata to a `.keras` file, or write it into a SavedModel folder."""
     text = json.dumps(metadata.to_dict(), indent=2, sort_keys=True) + "\n"
     if path.is_dir():
         (path / METADATA_FILE).write_text(text, encoding="utf-8")
@@ -121,20 +126,20 @@ def write_metadata(path: Path, metadata: ModelMetadata) -> None:
         archive.writestr(METADATA_FILE, text)
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """Reads the metadata of a model file as plain values. Needs no TensorFlow.
+def read_metadata_values(path: Path) -> dict[str, Any]:
+    """Read the metadata of a model file as plain values. Imports no TensorFlow.
 
     Args:
         path: a `.keras` file, a `.tflite` file or a SavedModel folder.
 
     Returns:
-        The values, as JSON keeps them: tuples are lists.
+        The values from JSON: tuples are lists.
 
     Raises:
-        ModelError: it is missing, damaged, not one of this package, or of a newer version.
+        ModelError: the metadata is missing, damaged or of a newer version.
     """
     form = "SavedModel folder" if path.is_dir() else f"{path.suffix.lower()} file"
-    foreign = f"that hemorrhage-tf did not write: there is no {METADATA_FILE} in it"
+    foreign = f"not written by hemorrhage-tf, because it has no {METADATA_FILE}"
     try:
         if path.is_dir():
             text = (path / METADATA_FILE).read_bytes()
@@ -142,35 +147,43 @@ def read_values(path: Path) -> dict[str, Any]:
             with zipfile.ZipFile(path) as archive:
                 text = archive.read(METADATA_FILE)
     except KeyError:
-        raise ModelError(f"{path}: a {form} {foreign}") from None
-    # RuntimeError is what zipfile raises where a damaged header tells of encryption.
+        raise ModelError(
+            f"{path}: a {form} {foreign}. Pass a model that hemorrhage-tf wrote."
+        ) from None
+    # zipfile raises RuntimeError if a damaged header declares encryption.
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelError(
-            f"{path}: not a whole {form}, or one {foreign} ({error}). "
-            "Copy it again, or name another one."
+            f"{path}: not a complete {form}, or {foreign} ({error}). "
+            "Copy it again, or pass another model."
         ) from None
     try:
         values = json.loads(text)
-        found = values["format_version"]
-        is_newer = found > FORMAT_VERSION
+        version = values["format_version"]
+        is_newer = version > FORMAT_VERSION
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path}: its metadata is damaged ({error})") from None
+        raise _damaged(path, error) from None
     if is_newer:
         raise ModelError(
-            f"{path}: written by a newer hemorrhage_tf (metadata version {found}, this one reads "
-            f"{FORMAT_VERSION}). Upgrade hemorrhage_tf."
+            f"{path}: written by a newer hemorrhage_tf (metadata version {version}; this one reads "
+            f"up to {FORMAT_VERSION}). Upgrade hemorrhage_tf."
         )
     return values
 
 
 def read_metadata(path: Path) -> ModelMetadata:
-    """Reads the metadata of a `.keras` file, a `.tflite` file or a SavedModel folder.
+    """Read the metadata of a `.keras` file, a `.tflite` file or a SavedModel folder.
 
     Raises:
-        ModelError: it is missing, damaged, not one of this package, or of a newer version.
+        ModelError: the metadata is missing, damaged or of a newer version.
     """
-    values = read_values(path)
+    values = read_metadata_values(path)
     try:
         return ModelMetadata.from_dict(values)
     except (KeyError, TypeError) as error:
-        raise ModelError(f"{path}: its metadata is damaged ({error})") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{path}: its metadata is damaged ({error}). Copy it again, or pass another model."
+    )

@@ -1,54 +1,61 @@
 """PhantomNet: a compact backbone for head-CT slices, pretrained on phantoms alone.
 
-A residual encoder down to a 32nd of the side, and a way back up to an eighth of it, so that a place
-of the feature map is small enough to point at a lesion and yet knows the whole slice.
+A residual encoder down to 1/32 of the input's side, and a decoder up to 1/8 of it: each position of
+the feature map is small enough to locate a lesion, and its receptive field covers the whole slice.
 """
 
 from __future__ import annotations
 
-# Maps that pretraining holds to the phantoms' masks; see `training/pretrain.py`.
+from typing import Any
+
+# Channels that pretraining supervises with the masks of the phantoms; see `training.pretraining`.
 EVIDENCE = (
     *("intraparenchymal", "intraventricular", "subarachnoid", "subdural", "epidural"),
     *("any", "mimic"),
 )
-# Evidence is a logit, moved so that ReLU6 keeps it from EVIDENCE_OFFSET below 0 to 6 above that.
+# Evidence is a logit plus this offset: ReLU6 then clips the logit to [-2, 4] instead of [0, 6].
 EVIDENCE_OFFSET = 2.0
 STRIDE = 8
-IMAGE_SIZE = 192  # pixels, that it was pretrained with
+IMAGE_SIZE = 192  # pixels, of the input in pretraining
 
 _WIDTHS = (32, 64, 104, 112)
 _TOP_WIDTH = 72
 
 
-def PhantomNet(  # noqa: N802 - called like the builders of keras.applications
+def PhantomNet(  # noqa: N802 - named like the builders of keras.applications
     include_top: bool, weights: str | None, input_shape: tuple[int, int, int]
-):
-    """Builds the backbone, with random weights.
+) -> Any:
+    """Build the backbone, with random weights.
 
     Args:
-        include_top: must be False; there is no top.
-        weights: must be None; the pretrained ones are loaded as a file.
+        include_top: must be False; the backbone has no top.
+        weights: must be None; pretrained weights are loaded from a file.
         input_shape: `(height, width, 3)`, each side a multiple of 32 pixels.
 
     Returns:
-        A `keras.Model` to a feature map with an eighth of the side: 72 learned channels, and one
-        for each of `EVIDENCE`.
+        A `keras.Model` to a feature map with 1/8 of the input's side: 72 learned channels, then one
+        for each name in `EVIDENCE`.
+
+    Raises:
+        ValueError: an argument is not supported.
     """
     import keras
 
     if include_top or weights is not None:
-        raise ValueError("phantomnet has no top, and its weights are a file")
+        raise ValueError("phantomnet has no top, and its weights are loaded from a file")
     if any(side < 32 or side % 32 for side in input_shape[:2]):
-        raise ValueError("phantomnet takes sides that are multiples of 32 pixels")
+        raise ValueError("phantomnet needs sides that are multiples of 32 pixels")
 
-    def convolution(x, filters: int, size: int, strides: int, name: str, relu: bool = True):
+    def convolution(
+        x: Any, filters: int, size: int, strides: int, name: str, relu: bool = True
+    ) -> Any:
         x = keras.layers.Conv2D(
             filters, size, strides, "same", use_bias=False, name=f"{name}_convolution"
         )(x)
         x = keras.layers.BatchNormalization(momentum=0.97, name=f"{name}_normalization")(x)
         return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
-    def residual(x, filters: int, strides: int, name: str):
+    def residual(x: Any, filters: int, strides: int, name: str) -> Any:
         shortcut = x
         if strides > 1:
             shortcut = keras.layers.AveragePooling2D(strides, name=f"{name}_shortcut_pooling")(x)

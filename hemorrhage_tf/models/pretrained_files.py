@@ -1,4 +1,7 @@
-"""The files of the embedded model, checked against their SHA-256 sums before use."""
+"""The files of the embedded model: their names, and a check of their SHA-256 checksums.
+
+Building the model from them is the business of `embedded_model`.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,20 @@ from pathlib import Path
 
 from hemorrhage_tf.core.errors import ModelError
 
-# What the user types in place of a path; also the name of its backbone.
+# The user types this in place of a path. It is also the name of the model's backbone.
 EMBEDDED_MODEL = "phantomnet"
 
-
 FOLDER = Path(__file__).parent / "pretrained"
-
-
 WEIGHTS_FILE = "phantomnet.weights.h5"
-
-
 DESCRIPTION_FILE = "phantomnet.json"
-
-
 TFLITE_FILE = "phantomnet.tflite"
+CHECKSUMS_FILE = "SHA256SUMS"
 
-
-SUMS_FILE = "SHA256SUMS"
-
-
-_NEXT_STEP = "Install the package again: pip install --force-reinstall hemorrhage_tf"
+REINSTALL = "Install the package again: pip install --force-reinstall hemorrhage_tf"
 
 
 def embedded_file(name: str) -> Path:
-    """Finds a file of the embedded model, and makes sure that it is the one that was published.
+    """Return the path of a file of the embedded model after checking its checksum.
 
     Args:
         name: `WEIGHTS_FILE`, `DESCRIPTION_FILE` or `TFLITE_FILE`.
@@ -40,37 +33,37 @@ def embedded_file(name: str) -> Path:
         Its path in the package.
 
     Raises:
-        ModelError: it is missing, damaged, or `SHA256SUMS` does not know it.
+        ModelError: the file is missing or damaged, or `SHA256SUMS` does not list it.
     """
-    path, sums = FOLDER / name, FOLDER / SUMS_FILE
+    path, checksums = FOLDER / name, FOLDER / CHECKSUMS_FILE
     try:
-        lines = sums.read_text(encoding="utf-8").splitlines()
+        lines = checksums.read_text(encoding="utf-8").splitlines()
         listed = {line[66:].strip(): line[:64] for line in lines}
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError) as error:
-        at = sums if isinstance(error, ValueError) else Path(error.filename or path)
+        at = checksums if isinstance(error, ValueError) else Path(error.filename or path)
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
-        raise ModelError(f"{at}: this file of the embedded model {reason}. {_NEXT_STEP}") from None
+        raise ModelError(f"{at}: this file of the embedded model {reason}. {REINSTALL}") from None
     if name not in listed:
         raise ModelError(
-            f"{path}: a foreign file, {SUMS_FILE} beside it does not list it. {_NEXT_STEP}"
+            f"{path}: {CHECKSUMS_FILE} in the same folder does not list this file. {REINSTALL}"
         )
-    if found != listed[name]:
+    if checksum != listed[name]:
         raise ModelError(
-            f"{path}: damaged or foreign, its SHA-256 is not the one in {SUMS_FILE} beside it. "
-            f"{_NEXT_STEP}"
+            f"{path}: damaged or replaced, its SHA-256 differs from the one in {CHECKSUMS_FILE}. "
+            f"{REINSTALL}"
         )
     return path
 
 
-def write_sums(
+def write_checksums(
     folder: Path, names: tuple[str, ...] = (DESCRIPTION_FILE, TFLITE_FILE, WEIGHTS_FILE)
 ) -> None:
-    """Writes `SHA256SUMS`, as `sha256sum` does, for files of a folder."""
+    """Write `SHA256SUMS` for files of a folder, in the format of `sha256sum`."""
     lines = [
         f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
         for name in sorted(names)
     ]
-    beside = folder / f".{SUMS_FILE}.part"
-    beside.write_text("".join(lines), encoding="utf-8")
-    os.replace(beside, folder / SUMS_FILE)
+    partial = folder / f".{CHECKSUMS_FILE}.part"
+    partial.write_text("".join(lines), encoding="utf-8")
+    os.replace(partial, folder / CHECKSUMS_FILE)

@@ -1,4 +1,7 @@
-"""The names of the files in a run folder, and how to read them back."""
+"""The names of the files in a run folder, and functions that read them.
+
+Writing a run folder is the business of `training.run_folder`.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +11,36 @@ from pathlib import Path
 from typing import Any
 
 MODEL_FILE = "model.keras"
-
-
 CONFIG_FILE = "config.json"
-
-
 METRICS_FILE = "metrics.json"
-
-
 SPLIT_FILE = "split.csv"
-
-
 HISTORY_FILE = "history.csv"
-
-
 PREDICTIONS_FILE = "predictions.csv"
-
-
-AUDIT_FILE = "audit.json"
-
+AUDIT_FILE = "audit.json"  # only of a run with an audit
 
 RUN_FILES = (MODEL_FILE, CONFIG_FILE, METRICS_FILE, SPLIT_FILE, HISTORY_FILE, PREDICTIONS_FILE)
 
 
 def is_run_folder(path: Path) -> bool:
-    """Says whether a folder holds every file of a run."""
+    """Return whether a folder holds every file of a run."""
     return all((path / name).is_file() for name in RUN_FILES)
 
 
 def training_hashes(path: Path) -> set[str]:
-    """Reads from a run's `split.csv` the content hashes of what its model was trained on."""
+    """Read the content hashes of the slices that a run was trained on from its `split.csv`."""
     with open(path / SPLIT_FILE, newline="", encoding="utf-8") as file:
         return {row["content_hash"] for row in csv.DictReader(file) if row["part"] == "train"}
 
 
 def training_profile(path: Path) -> dict[str, Any] | None:
-    """Reads from a run's `config.json` how the slices that were trained on look, if it says so."""
-    return json.loads((path / CONFIG_FILE).read_text(encoding="utf-8")).get("training_profile")
+    """Read the profile of a run's training slices from its `config.json`.
+
+    Args:
+        path: the run folder.
+
+    Returns:
+        The profile, see `evaluation.dataset_shift`; None if the run has none.
+    """
+    config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    # Runs of earlier releases name it `training_look`.
+    return config.get("training_profile", config.get("training_look"))

@@ -1,19 +1,20 @@
-"""What the probabilities of its slices add up to for a whole scan."""
+"""The score of a scan, computed from the probabilities of its slices."""
 
 from __future__ import annotations
 
 import numpy as np
 
-TOP = 3  # slices of a scan whose mean is the scan's figure
+TOP_SLICES = 3  # the score is the mean over this many slices
 
 
 def mean_of_highest(probabilities: np.ndarray) -> float:
-    """Gives a scan's figure: the mean of its `TOP` highest probabilities, or of all it has.
+    """Compute the score of a scan: the mean of its `TOP_SLICES` highest probabilities.
 
     Args:
-        probabilities: `(n,)`, of each slice.
+        probabilities: `(n,)` in [0, 1], one for each slice; all are averaged if there are fewer
+            than `TOP_SLICES`.
 
     Returns:
-        The figure, in [0, 1].
+        The score, in [0, 1].
     """
-    return float(np.sort(probabilities)[-TOP:].mean())
+    return float(np.sort(probabilities)[-TOP_SLICES:].mean())

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
 
-def Tiny(  # noqa: N802 - called like the builders of keras.applications
+
+def Tiny(  # noqa: N802 - named like the builders of keras.applications
     include_top: bool, weights: str | None, input_shape: tuple[int, int, int]
-):
-    """Builds the backbone: three strided convolutions with batch normalization.
+) -> Any:
+    """Build the backbone: three strided convolutions with batch normalization.
 
     Args:
-        include_top: must be False; there is no top.
-        weights: must be None; there are no stored weights.
+        include_top: must be False; the backbone has no top.
+        weights: must be None; the backbone has no stored weights.
         input_shape: `(height, width, 3)`, each side at least 8 pixels.
 
     Returns:
-        A `keras.Model` to a feature map with an eighth of the side and 64 channels.
+        A `keras.Model` to a feature map with 1/8 of the input's side and 64 channels.
+
+    Raises:
+        ValueError: an argument is not supported.
     """
     import keras
 
