@@ -1,1 +1,1 @@
-"""TODO."""
+"""What every other room may use: errors, progress, the event log, signals and atomic files."""

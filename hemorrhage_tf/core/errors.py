@@ -1,7 +1,7 @@
-"""The errors that a user's mistake raises, and the list of what is wrong with which file.
+"""The errors that a user's mistake raises.
 
-Each message names the file or option, what was received, what is accepted, and the next step. The
-CLI prints it without a traceback and leaves with the error's `exit_code`.
+A message names the file or option, what was received, the rule, and the next step. The CLI prints
+it without a traceback and exits with the error's `exit_code`.
 """
 
 from __future__ import annotations
@@ -11,29 +11,47 @@ from dataclasses import dataclass
 
 
 class HemorrhageError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of every error that this package raises on purpose.
+
+    Attributes:
+        exit_code: The exit code of the command line: 1 for data and files, 2 for options.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> try:
+        ...     htf.FitSettings(folds=1)
+        ... except htf.HemorrhageError as error:
+        ...     print(type(error).__name__, error.exit_code)
+        OptionError 2
+    """
 
     exit_code = 1
 
 
 class OptionError(HemorrhageError):
-    """An option's value, or a pair of options, that cannot be used."""
+    """An invalid option, or options that contradict each other."""
 
     exit_code = 2
 
 
 class DataError(HemorrhageError):
-    """Slices, labels or groups that cannot be trained or evaluated on."""
+    """Slices, labels or groups that cannot be used for training or evaluation."""
 
     @classmethod
     def of_problems(cls, title: str, problems: Sequence[Problem], next_step: str) -> DataError:
-        """Makes one error of all the problems, a line each."""
+        """Create one error that lists all problems, one per line.
+
+        Args:
+            title: The first line.
+            problems: What is wrong with which file.
+            next_step: The last line, which says what to do.
+        """
         lines = [title, *(f"  {problem.path}: {problem.reason}" for problem in problems), next_step]
         return cls("\n".join(lines))
 
 
 class SliceError(DataError):
-    """One file that cannot be read as a slice."""
+    """A file that cannot be read as a slice."""
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -41,28 +59,28 @@ class SliceError(DataError):
 
 
 class WeightsError(HemorrhageError):
-    """Backbone weights that cannot be had or do not fit."""
+    """Backbone weights that are not available or do not fit."""
 
 
 class ModelError(HemorrhageError):
-    """A path that holds no model of this package, or a damaged one."""
+    """A path that holds no model of this package, or a damaged model."""
 
 
 class OutputError(HemorrhageError):
-    """A place that cannot be written: it exists, it is full, it is forbidden."""
+    """An output path that cannot be written: it exists, the disk is full, access is denied."""
 
 
 class ClusterError(HemorrhageError):
-    """Workers that train together and do not find each other, differ, or were lost."""
+    """Workers that cannot reach each other, that differ, or that were lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with one file.
+    """A problem with one file.
 
     Attributes:
-        path: the file, as the user would name it.
-        reason: what is wrong with it, a clause without a full stop.
+        path: The file, as the user would name it.
+        reason: What is wrong with it: a clause without a period.
     """
 
     path: str

@@ -1,10 +1,10 @@
-"""Durations and sizes in plain words."""
+"""Durations and file sizes as text."""
 
 from __future__ import annotations
 
 
 def format_duration(seconds: float) -> str:
-    """Says how long something takes, in two units at most: "48 s", "12 min", "3 h 10 min"."""
+    """Return a duration in at most two units: "48 s", "12 min", "3 h 10 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -16,8 +16,8 @@ def format_duration(seconds: float) -> str:
     return f"{round(hours / 24)} days"
 
 
-def format_size(size: int) -> str:
-    """Says a number of bytes in the unit that suits it, powers of ten: "3.8 MB"."""
+def format_size(size: float) -> str:
+    """Return a number of bytes with a decimal unit (1 MB is 10**6 bytes): "3.8 MB"."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""Keep what native libraries print off the terminal."""
+"""Keep log lines of native libraries off the terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def silence_native_output(*descriptors: int) -> Iterator[None]:
-    """Keeps off the terminal what native code writes past Python; shows it where the block fails.
+    """Hide what native code prints, and print it on standard error if the block fails.
 
     Args:
-        *descriptors: the file descriptors, 1 for standard output and 2 for standard error.
+        *descriptors: The file descriptors to silence: 1 is standard output, 2 standard error.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -22,7 +22,7 @@ def silence_native_output(*descriptors: int) -> Iterator[None]:
     with tempfile.TemporaryFile() as log:
         try:
             for descriptor in descriptors:
-                # A process may have been started without one; then there is nothing to keep clean.
+                # A process may have been started without this descriptor.
                 with suppress(OSError):
                     saved[descriptor] = os.dup(descriptor)
                     os.dup2(log.fileno(), descriptor)
@@ -44,9 +44,6 @@ def _restore(saved: dict[int, int]) -> None:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without the log lines that it writes before it can be configured.
-
-    They say on every start that there is no CUDA driver.
-    """
+    """Import TensorFlow without its startup log lines, such as those about missing CUDA drivers."""
     with silence_native_output(2):
         import tensorflow  # noqa: F401

@@ -1,26 +1,26 @@
-"""What the verbs tell while they work: notes and progress, on standard error and in the event log.
+"""Notes, warnings and progress of the verbs, on standard error and in the event log.
 
-Standard output belongs to results.
+Standard output is for results only.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from hemorrhage_tf.core.event_log import EventLog, failure
+from hemorrhage_tf.core.event_log import EventLog, describe_failure
 from hemorrhage_tf.core.formatting import format_duration
-from hemorrhage_tf.core.signals import call_on_stop, raise_if_stopped, stopped_by
+from hemorrhage_tf.core.signals import call_on_stop, raise_if_stopped, stopping_signal
 
-SHOW_AFTER_SECONDS = 1.0
+# Short work shows no progress bar.
+BAR_AFTER_SECONDS = 1.0
 
-
-LINE_EVERY_SECONDS = 30.0  # where there is no terminal to draw a bar on
-
+# Without a terminal, progress is a line now and then.
+LINE_EVERY_SECONDS = 30.0
 
 EVENT_EVERY_SECONDS = 10.0
 
@@ -32,51 +32,50 @@ def verb_progress(
     log_json: str | Path | None = None,
     quiet: bool = False,
 ) -> Iterator[Progress]:
-    """Gives a verb its progress, and writes into the event log how the verb began and ended.
+    """Yield the progress of a verb, and log how the verb starts and ends.
 
     Args:
-        verb: what runs, say "fit".
-        settings: its arguments, without data, paths of data or names.
-        log_json: the file of the event log, see `event_log.EventLog`; None for none.
-        quiet: print nothing; what happens is logged all the same. Default False.
+        verb: The verb that runs, such as "fit".
+        settings: Its arguments, without data, data paths or names.
+        log_json: The file of the event log, see `event_log`. None for no log. Default None.
+        quiet: Print nothing; events are logged in any case. Default False.
 
     Raises:
-        OutputError: the event log cannot be written.
+        OutputError: The event log cannot be written.
     """
     if log_json is None:
         yield Progress(quiet)
         return
     log = EventLog(log_json, verb, settings)
 
-    def stopped(signum: int) -> None:
+    def log_stop(signum: int) -> None:
         log.write("stopped", signal=signal.Signals(signum).name)
 
     try:
-        with call_on_stop(stopped):
+        with call_on_stop(log_stop):
             yield Progress(quiet, log)
     except (Exception, KeyboardInterrupt) as error:
-        signum = stopped_by()
+        signum = stopping_signal()
         if signum is None and isinstance(error, KeyboardInterrupt):
             signum = signal.SIGINT
         if signum is None:
-            log.write("error", **failure(error))
+            log.write("error", **describe_failure(error))
         else:
-            stopped(signum)
+            log_stop(signum)
         raise
     finally:
         log.close()
 
 
 class Progress:
-    """Tells of notes and progress on standard error, and in an event log where there is one.
+    """Notes, warnings and progress on standard error, and in the event log if there is one.
 
     Args:
-        quiet: print nothing at all. Default False.
-        log: where all of it is logged too, quiet or not; None for nowhere.
+        quiet: Print nothing. Default False.
+        log: The event log; it receives every event, quiet or not. None for no log. Default None.
 
     Attributes:
-        seconds: how long each stage took, by its description; of one that ran several times the
-            sum.
+        seconds: Total duration of each stage in seconds, by its description.
     """
 
     def __init__(self, quiet: bool = False, log: EventLog | None = None) -> None:
@@ -87,49 +86,50 @@ class Progress:
         self._log = log
 
     def note(self, text: str) -> None:
-        """Prints one line."""
+        """Print one line."""
         self._print(text)
         self.event("note", text=text)
 
     def warn(self, text: str, names: str = "") -> None:
-        """Prints one line that should not be missed.
+        """Print a warning.
 
         Args:
-            text: the line.
-            names: what ends it and names slices. As slices may be named after patients, that is not
-                logged.
+            text: The warning.
+            names: The end of the line, which names slices. It is printed but not logged, because
+                slices may be named after patients. Default "".
         """
         self._print(f"Warning: {text}{names}", style="yellow")
         self.event("warning", text=text)
 
     def event(self, name: str, /, **values: Any) -> None:
-        """Writes something into the event log alone, see `event_log.EventLog.write`.
+        """Write an event to the event log only, see `event_log.EventLog.write`.
 
         Args:
-            name: the event's, say "features".
-            **values: what belongs to it, without names of slices or patients.
+            name: The name of the event, such as "result".
+            **values: Its values, without names of slices or patients.
         """
         if self._log is None:
             return
-        failed = self._log.write(name, **values)
-        if failed:
-            self._print(f"Warning: {failed}", style="yellow")
+        warning = self._log.write(name, **values)
+        if warning:
+            self._print(f"Warning: {warning}", style="yellow")
 
     @contextmanager
     def track(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Shows how far the work is and the time left, once it has lasted.
+        """Show the progress of a stage and the time left.
 
-        On a terminal a bar, after a second; elsewhere a line now and then.
+        A terminal shows a bar after one second; elsewhere a line is printed every half minute.
 
         Args:
-            description: what is being done.
-            total: how many steps it takes.
+            description: What is being done, such as "Reading slices".
+            total: Number of steps.
 
         Yields:
-            A function that is called with the number of steps just done.
+            A function to call with the number of steps just done. It raises `signals.Stop` if a
+            signal came.
         """
         done = 0
-        begin = logged_at = monotonic()
+        start = logged_at = monotonic()
 
         def advance(steps: int) -> None:
             nonlocal done, logged_at
@@ -139,106 +139,103 @@ class Progress:
             now = monotonic()
             if now - logged_at >= EVENT_EVERY_SECONDS:
                 logged_at = now
-                seconds = round(now - begin, 3)
+                seconds = round(now - start, 3)
                 self.event("progress", stage=description, count=done, total=total, seconds=seconds)
 
         self.event("stage_begin", stage=description, total=total)
         try:
-            with self._shown(description, total) as show:
+            with self._display(description, total) as show:
                 yield advance
         finally:
-            self._end(description, begin, count=done, total=total)
+            self._end_stage(description, start, count=done, total=total)
 
     @contextmanager
     def stage(self, description: str) -> Iterator[None]:
-        """Shows a spinner, on a terminal, while something of unknown length runs."""
-        begin = monotonic()
+        """Show a spinner on a terminal during a stage of unknown length.
+
+        Args:
+            description: What is being done, such as "Importing TensorFlow".
+        """
+        start = monotonic()
         self.event("stage_begin", stage=description)
         try:
             with self.console.status(description):
                 yield
-            seconds = monotonic() - begin
-            if not self._is_drawn_on and seconds >= LINE_EVERY_SECONDS:
+            seconds = monotonic() - start
+            if not self._is_interactive and seconds >= LINE_EVERY_SECONDS:
                 self._print(f"{description}: took {format_duration(seconds)}")
         finally:
-            self._end(description, begin)
+            self._end_stage(description, start)
 
     @property
-    def _is_drawn_on(self) -> bool:
+    def _is_interactive(self) -> bool:
         return self.console.is_terminal or self.console.is_jupyter
 
     def _print(self, text: str, style: str | None = None) -> None:
         self.console.print(text, markup=False, soft_wrap=True, style=style)
 
-    def _end(self, description: str, begin: float, **counts: int) -> None:
-        seconds = monotonic() - begin
+    def _end_stage(self, description: str, start: float, **counts: int) -> None:
+        seconds = monotonic() - start
         self.seconds[description] = self.seconds.get(description, 0.0) + seconds
         self.event("stage_end", stage=description, seconds=round(seconds, 3), **counts)
 
-    def _shown(self, description: str, total: int):
-        show = self._bar if self._is_drawn_on else self._lines
-        return show(description, total)
+    def _display(
+        self, description: str, total: int
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        display = self._bar if self._is_interactive else self._lines
+        return display(description, total)
 
     @contextmanager
     def _bar(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import (
-            Progress as RichProgress,
-        )
+        from rich import progress as rich_progress
 
-        bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+        bar = rich_progress.Progress(
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TextColumn("left"),
+            rich_progress.TimeRemainingColumn(),
             console=self.console,
         )
         task = bar.add_task(description, total=total)
-        begin = monotonic()
-        is_shown = False
+        start = monotonic()
+        is_visible = False
 
         def show(done: int) -> None:
-            nonlocal is_shown
+            nonlocal is_visible
             bar.update(task, completed=done)
-            if not is_shown and monotonic() - begin > SHOW_AFTER_SECONDS:
-                is_shown = True
+            if not is_visible and monotonic() - start > BAR_AFTER_SECONDS:
+                is_visible = True
                 bar.start()
 
         try:
             yield show
         finally:
-            if is_shown:
+            if is_visible:
                 bar.stop()
 
     @contextmanager
     def _lines(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Tells in plain lines, for the log files of batch systems."""
-        begin = said_at = monotonic()
-        said = done = 0
+        """Print plain lines, for the log files of batch systems."""
+        start = printed_at = monotonic()
+        printed = done = 0
 
         def show(count: int) -> None:
-            nonlocal said_at, said, done
+            nonlocal printed_at, printed, done
             done = count
             now = monotonic()
-            if now - said_at < LINE_EVERY_SECONDS or done >= total:
+            if now - printed_at < LINE_EVERY_SECONDS or done >= total:
                 return
             line = f"{description}: {done:,} of {total:,}"
-            if done > said:
-                # By the pace of late: what was found in a cache went by at another.
-                left = (total - done) * (now - said_at) / (done - said)
+            if done > printed:
+                # The recent rate: steps that were answered from a cache were much faster.
+                left = (total - done) * (now - printed_at) / (done - printed)
                 line += f", {format_duration(left)} left"
             self._print(line)
-            said_at, said = now, done
+            printed_at, printed = now, done
 
         yield show
-        if monotonic() - begin >= LINE_EVERY_SECONDS:
-            took = format_duration(monotonic() - begin)
-            self._print(f"{description}: {done:,} of {total:,}, took {took}")
+        if monotonic() - start >= LINE_EVERY_SECONDS:
+            duration = format_duration(monotonic() - start)
+            self._print(f"{description}: {done:,} of {total:,}, took {duration}")

@@ -1,7 +1,7 @@
-"""Leaving when told to: Ctrl-C, and SIGTERM as clusters send it before they take a machine away.
+"""Stop on Ctrl-C, and on SIGTERM as batch systems send it before they take a machine away.
 
-The process is gone within ten seconds of the first signal, also where the main thread is inside
-TensorFlow; not where native code holds the interpreter's lock for longer.
+The process exits within ten seconds of the first signal, even when the main thread is inside
+TensorFlow; only native code that holds the interpreter's lock for longer can delay it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from typing import NoReturn
 STOPPED = "Stopped."
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-# A batch system kills what is still there some time after SIGTERM; ten seconds is a short time.
-SECONDS_TO_LEAVE = 8.0
-_SECONDS_TO_SPEAK = 1.0  # on top; a terminal or a disk that hangs must not keep the process
+# Batch systems kill a process some time after SIGTERM, some as early as after ten seconds.
+EXIT_SECONDS = 8.0
+
+# In addition, so that a terminal or disk that hangs cannot keep the process alive.
+_CALLBACK_SECONDS = 1.0
 
 
 class Stop(KeyboardInterrupt):
-    """What a signal that ends the work raises.
+    """The exception that a signal raises in the main thread.
 
     Attributes:
-        signum: the signal.
-        exit_code: what a shell reports of a command that the signal ended: 130 for SIGINT, 143 for
-            SIGTERM.
-        message: what to tell the user, see `set_stop_message`.
+        signum: The signal.
+        exit_code: The exit code that a shell reports for it: 130 for SIGINT, 143 for SIGTERM.
+        message: The text to print, see `set_stop_message`.
     """
 
     def __init__(self, signum: int, message: str) -> None:
@@ -41,128 +42,129 @@ class Stop(KeyboardInterrupt):
         self.message = message
 
 
-_stopped_by: int | None = None
+_stopping_signal: int | None = None
 _message = STOPPED
-_last_words: list[Callable[[int], None]] = []
-# Whoever holds it may say that the work was stopped: the thread that ends the process, or the main
-# thread once it has left the block.
-_speaker = threading.Lock()
+_callbacks: list[Callable[[int], None]] = []
+# Held by the thread that prints the message: the one that ends the process, or the main thread once
+# it has left the block.
+_message_lock = threading.Lock()
 
 
 def set_stop_message(message: str) -> None:
-    """Sets what is printed where a signal ends the work, until the handle_signals block ends."""
+    """Set what is printed when a signal ends the work, until the `handle_signals` block ends."""
     global _message
     _message = message
 
 
-def stopped_by() -> int | None:
-    """Gives the signal that is to end the block that runs, or None."""
-    return _stopped_by
+def stopping_signal() -> int | None:
+    """Return the signal that is stopping the current block, or None."""
+    return _stopping_signal
 
 
 def raise_if_stopped() -> None:
-    """Raises Stop again where a signal's first one was swallowed."""
-    if _stopped_by is not None:
-        raise Stop(_stopped_by, _message)
+    """Raise Stop again if a signal came and its first Stop was swallowed."""
+    if _stopping_signal is not None:
+        raise Stop(_stopping_signal, _message)
 
 
 @contextmanager
-def call_on_stop(speak: Callable[[int], None]) -> Iterator[None]:
-    """Has something called, in a thread, where the process has to leave without unwinding.
+def call_on_stop(callback: Callable[[int], None]) -> Iterator[None]:
+    """Register a callback for the case that the process must exit without unwinding.
 
     Args:
-        speak: is given the signal. It has a second.
+        callback: Called with the signal, in a thread. It has one second.
     """
-    _last_words.append(speak)
+    _callbacks.append(callback)
     try:
         yield
     finally:
-        _last_words.remove(speak)
+        _callbacks.remove(callback)
 
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """Makes sure that Ctrl-C and SIGTERM stop the work in the block, and soon.
+    """Stop the block soon after Ctrl-C or SIGTERM.
 
-    The first raises Stop in the main thread. One that happens to be raised inside a callback of
-    TensorFlow's is swallowed there; so it is remembered, and the next step of a progress bar raises
-    it again, as does what the block raises instead. And Python runs a handler between two of its
-    own steps only, so not while the main thread is inside TensorFlow: where the block has not been
-    left after `SECONDS_TO_LEAVE`, or on another Ctrl-C, a thread ends the process. That is safe,
-    since whatever is written is written beside and renamed.
+    The first signal raises Stop in the main thread. TensorFlow swallows an exception inside its
+    callbacks, so the signal is remembered: the next step of a progress bar raises Stop again, and
+    an error that leaves the block is replaced by Stop. Python runs signal handlers only between its
+    own instructions, not while the main thread is inside TensorFlow. Therefore a thread ends the
+    process if the block is still running after `EXIT_SECONDS`, or on a second Ctrl-C. That is safe
+    because all files are written atomically.
 
-    In another than the main thread it does nothing, and a signal that the process was started to
-    ignore stays ignored.
+    Outside of the main thread this does nothing. Signals that the process was started to ignore
+    stay ignored.
 
     Raises:
-        Stop: a signal came.
+        Stop: A signal came.
     """
-    global _stopped_by, _message
+    global _stopping_signal, _message
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     previous = {each: signal.getsignal(each) for each in SIGNALS}
-    heard = [each for each in SIGNALS if previous[each] not in (signal.SIG_IGN, None)]
-    if not heard:
+    handled = [each for each in SIGNALS if previous[each] not in (signal.SIG_IGN, None)]
+    if not handled:
         yield
         return
-    waker, wakened = socket.socketpair()
-    waker.setblocking(False)
-    errors = None
+    wakeup, receiver = socket.socketpair()
+    wakeup.setblocking(False)
+    stderr = None
     with suppress(OSError):  # a process may have been started without standard error
-        # The number itself may lead elsewhere while TensorFlow is kept from writing there.
-        errors = os.dup(2)
-    left = threading.Event()
+        # A copy, since `silence_native_output` may redirect the descriptor itself.
+        stderr = os.dup(2)
+    has_ended = threading.Event()
     threading.Thread(
-        target=_leave_in_time, args=(wakened, errors, left), name="leave in time", daemon=True
+        target=_enforce_exit, args=(receiver, stderr, has_ended), name="exit deadline", daemon=True
     ).start()
-    _stopped_by, _message = None, STOPPED
-    previous_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    for each in heard:
-        signal.signal(each, _stop)
+    _stopping_signal, _message = None, STOPPED
+    previous_wakeup = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    for each in handled:
+        signal.signal(each, _raise_stop)
     try:
         yield
     except Exception as error:
-        if _stopped_by is None:
+        if _stopping_signal is None:
             raise
-        raise Stop(_stopped_by, _message) from error
+        raise Stop(_stopping_signal, _message) from error
     finally:
-        for each in heard:
+        for each in handled:
             signal.signal(each, previous[each])
-        signal.set_wakeup_fd(previous_waker)
-        waker.close()
-        with _speaker:
-            left.set()
-        _stopped_by, _message = None, STOPPED
+        signal.set_wakeup_fd(previous_wakeup)
+        wakeup.close()
+        with _message_lock:
+            has_ended.set()
+        _stopping_signal, _message = None, STOPPED
 
 
-def _stop(signum: int, _frame: object) -> None:
-    global _stopped_by
-    if _stopped_by is None:
-        _stopped_by = signum
+def _raise_stop(signum: int, _frame: object) -> None:
+    global _stopping_signal
+    if _stopping_signal is None:
+        _stopping_signal = signum
     elif signum == signal.SIGTERM:
-        # Batch systems may send it twice, which must not cut short what the first one began.
+        # Batch systems may send it twice; the second must not interrupt the cleanup.
         return
-    raise Stop(_stopped_by, _message)
+    raise Stop(_stopping_signal, _message)
 
 
-def _leave_in_time(wakened: socket.socket, errors: int | None, left: threading.Event) -> None:
-    """Waits for the numbers of signals, and ends the process where the block is not left in time.
+def _enforce_exit(receiver: socket.socket, stderr: int | None, has_ended: threading.Event) -> None:
+    """Wait for signals, and end the process if the block does not end in time.
 
     Args:
-        wakened: gives a byte for each signal, and ends when the block is left.
-        errors: a copy of standard error, or None.
-        left: is set when the block is left.
+        receiver: Receives a byte for each signal, and is closed when the block ends.
+        stderr: A copy of the standard error descriptor, or None.
+        has_ended: Set when the block ends.
     """
     first: int | None = None
     deadline = 0.0
-    with wakened:
+    with receiver:
         while True:
-            wakened.settimeout(None if first is None else max(deadline - monotonic(), 0.001))
+            receiver.settimeout(None if first is None else max(deadline - monotonic(), 0.001))
             try:
-                numbers = wakened.recv(64)
+                numbers = receiver.recv(64)
             except TimeoutError:
-                _leave_now(first, errors, left)
+                if first is not None:
+                    _end_process(first, stderr, has_ended)
                 break
             if not numbers:
                 break
@@ -170,41 +172,41 @@ def _leave_in_time(wakened: socket.socket, errors: int | None, left: threading.E
                 if number not in SIGNALS:
                     continue
                 if first is None:
-                    first, deadline = number, monotonic() + SECONDS_TO_LEAVE
+                    first, deadline = number, monotonic() + EXIT_SECONDS
                 elif number == signal.SIGINT:
-                    _leave_now(first, errors, left)
-    if errors is not None:
-        os.close(errors)
+                    _end_process(first, stderr, has_ended)
+    if stderr is not None:
+        os.close(stderr)
 
 
-def _leave_now(signum: int, errors: int | None, left: threading.Event) -> None:
-    """Ends the process with its last words; not where the main thread is about to say its own."""
+def _end_process(signum: int, stderr: int | None, has_ended: threading.Event) -> None:
+    """Print the message, run the callbacks and exit, unless the block has just ended."""
 
-    def speak() -> None:
-        if errors is not None:
-            # A bar or spinner has hidden the cursor.
-            shown = "\n\x1b[?25h" if os.isatty(errors) else ""
+    def report() -> None:
+        if stderr is not None:
+            # A progress bar or spinner has hidden the cursor.
+            show_cursor = "\n\x1b[?25h" if os.isatty(stderr) else ""
             with suppress(OSError):
-                os.write(errors, f"{shown}{_message}\n".encode(errors="backslashreplace"))
-        for each in list(_last_words):
-            each(signum)
+                os.write(stderr, f"{show_cursor}{_message}\n".encode(errors="backslashreplace"))
+        for callback in list(_callbacks):
+            callback(signum)
 
-    with _speaker:
-        if left.is_set():
+    with _message_lock:
+        if has_ended.is_set():
             return
-        with suppress(RuntimeError):  # a process that is ending starts no thread
-            speaking = threading.Thread(target=speak, daemon=True)
-            speaking.start()
-            speaking.join(_SECONDS_TO_SPEAK)
+        with suppress(RuntimeError):  # a process that is shutting down starts no thread
+            thread = threading.Thread(target=report, daemon=True)
+            thread.start()
+            thread.join(_CALLBACK_SECONDS)
         os._exit(128 + signum)
 
 
-def leave(exit_code: int) -> NoReturn:
-    """Ends the process at once, with what was printed but without waiting for threads.
+def exit_now(exit_code: int) -> NoReturn:
+    """Flush the standard streams and end the process without waiting for other threads.
 
-    Threads that TensorFlow or a pool still runs would be waited for otherwise, however long.
+    A normal exit would wait for the threads of TensorFlow and of pools, which may take long.
     """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # closed, full or a pipe that nobody reads
+        with suppress(Exception):  # closed, full, or a pipe without a reader
             stream.flush()
     os._exit(exit_code)

@@ -3,8 +3,6 @@ from __future__ import annotations
 import errno
 import json
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -23,7 +21,7 @@ def test_notes_and_warnings_go_to_standard_error_unless_quiet(capsys):
 
 
 class Clock:
-    """A clock that tests set."""
+    """A clock that the tests set."""
 
     def __init__(self):
         self.now = 0.0
@@ -48,7 +46,7 @@ class TestWithoutATerminal:
             advance(1)
         assert capsys.readouterr().err == ""
 
-    def test_long_work_shows_a_line_every_half_minute(self, capsys, clock):
+    def test_long_work_prints_a_line_every_half_minute(self, capsys, clock):
         with Progress().track("Computing resnet152 features", 68000) as advance:
             for second in range(1, 171):
                 clock.now = float(second)
@@ -62,24 +60,14 @@ class TestWithoutATerminal:
             "Computing resnet152 features: 68,000 of 68,000, took 3 min",
         ]
 
-    @pytest.mark.parametrize(
-        ("seconds", "said"),
-        [
-            (59, "59 s"),
-            (3540, "59 min"),
-            (3600, "60 min"),
-            (86340, "23 h 59 min"),
-            (100000, "27 h 47 min"),
-        ],
-    )
-    def test_times_left_in_two_units_at_most(self, capsys, clock, seconds, said):
+    def test_failed_work_prints_no_duration(self, capsys, clock):
         with pytest.raises(KeyError), Progress().track("Work", 2) as advance:
-            clock.now = float(seconds)
+            clock.now = 59.0
             advance(1)
             raise KeyError
-        assert capsys.readouterr().err == f"Work: 1 of 2, {said} left\n"
+        assert capsys.readouterr().err == "Work: 1 of 2, 59 s left\n"
 
-    def test_a_long_stage_says_how_long_it_took(self, capsys, clock):
+    def test_a_long_stage_prints_its_duration(self, capsys, clock):
         with Progress().stage("Importing TensorFlow"):
             clock.now = 95.0
         assert capsys.readouterr().err == "Importing TensorFlow: took 2 min\n"
@@ -91,8 +79,8 @@ class TestWithoutATerminal:
         assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_shows_a_bar_once_work_has_lasted(capsys, clock, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # by which rich takes anything for a terminal
+def test_a_terminal_shows_a_bar_after_a_second(capsys, clock, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich treat any stream as a terminal
     monkeypatch.setenv("TERM", "xterm")
     for name, lasts in (("Short", 0.5), ("Long", 1.5)):
         clock.now = 0.0
@@ -110,7 +98,7 @@ class TestLog:
         yield lambda: [json.loads(line) for line in log.path.read_text().splitlines()[1:]], log
         log.close()
 
-    def test_stages_progress_notes_and_warnings(self, events, clock):
+    def test_logs_stages_progress_notes_and_warnings(self, events, clock):
         read, log = events
         progress = Progress(quiet=True, log=log)
         with progress.track("Reading", 50) as advance:
@@ -122,8 +110,8 @@ class TestLog:
         progress.note("a note")
         progress.warn("careful", names=": P07")
         progress.event("features", cached=3, computed=4)
-        kept = ("event", "stage", "count", "total", "seconds", "text", "cached", "computed")
-        assert [[line[name] for name in kept if name in line] for line in read()] == [
+        keys = ("event", "stage", "count", "total", "seconds", "text", "cached", "computed")
+        assert [[line[name] for name in keys if name in line] for line in read()] == [
             ["stage_begin", "Reading", 50],
             ["progress", "Reading", 20, 50, 10.0],
             ["progress", "Reading", 40, 50, 20.0],
@@ -136,7 +124,7 @@ class TestLog:
         ]
         assert progress.seconds == {"Reading": 25.0, "Writing": 1.5}
 
-    def test_a_stage_that_fails_ends_too(self, events):
+    def test_logs_the_end_of_a_stage_that_fails(self, events):
         read, log = events
         with pytest.raises(KeyError), Progress(quiet=True, log=log).track("Work", 2) as advance:
             advance(1)
@@ -144,7 +132,7 @@ class TestLog:
         (_, end) = read()
         assert (end["event"], end["count"], end["total"]) == ("stage_end", 1, 2)
 
-    def test_a_log_that_cannot_be_written_is_warned_of_once(self, events, capsys, monkeypatch):
+    def test_warns_once_if_the_log_cannot_be_written(self, events, capsys, monkeypatch):
         read, log = events
 
         def write(*_):
@@ -156,19 +144,19 @@ class TestLog:
         progress.note("second")
         monkeypatch.undo()
         progress.note("third")
-        said = capsys.readouterr().err.splitlines()
-        assert [said[0], *said[2:]] == ["first", "second", "third"]
-        assert said[1].startswith("Warning: --log-json") and "No space left" in said[1]
+        lines = capsys.readouterr().err.splitlines()
+        assert [lines[0], *lines[2:]] == ["first", "second", "third"]
+        assert lines[1].startswith("Warning: --log-json") and "the disk is full" in lines[1]
         assert [line["text"] for line in read()] == ["third"]
 
-    def test_how_a_verb_ended_is_logged(self, tmp_path):
+    def test_logs_how_a_verb_ends(self, tmp_path):
         path = tmp_path / "log.jsonl"
         for error in (ValueError("P07"), KeyboardInterrupt()):
             with (
                 pytest.raises(type(error)),
                 verb_progress("fit", {}, path, quiet=True) as progress,
             ):
-                progress.note("begun")
+                progress.note("started")
                 raise error
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         names = [line["event"] for line in lines]
@@ -178,49 +166,24 @@ class TestLog:
 
 
 @pytest.fixture
-def ctrl_c_is_heard():
-    """Undoes what a shell that runs the tests in the background may have told them."""
+def ctrl_c_is_handled():
+    """Undo the setting of a shell that runs the tests in the background and ignores Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("ctrl_c_is_heard")
+@pytest.mark.usefixtures("ctrl_c_is_handled")
 def test_a_swallowed_ctrl_c_is_raised_again_at_the_next_step():
     progress = Progress(quiet=True)
     with pytest.raises(KeyboardInterrupt), handle_signals():
         with progress.track("Work", 2) as advance:
             try:
                 signal.raise_signal(signal.SIGINT)
-            except KeyboardInterrupt:  # as a callback of TensorFlow's may do
+            except KeyboardInterrupt:  # as in a callback of TensorFlow
                 swallowed = True
             assert swallowed
             advance(1)
-            raise AssertionError("the work went on")
+            raise AssertionError("the work continued")
     with progress.track("The next work", 1) as advance:
         advance(1)
-
-
-def test_tensorflow_is_imported_without_its_log_lines():
-    code = "from hemorrhage_tf.verb_progress import import_tensorflow; import_tensorflow()"
-    done = subprocess.run(
-        [sys.executable, "-c", code + "; print('ok')"], capture_output=True, text=True
-    )
-    assert (done.stdout, done.stderr) == ("ok\n", "")
-
-
-def test_what_a_failing_tensorflow_import_says_is_shown():
-    code = """
-import os, sys
-from hemorrhage_tf.verb_progress import import_tensorflow
-class Broken:
-    def find_spec(self, name, *_):
-        if name == "tensorflow":
-            os.write(2, b"the reason")
-            raise ImportError("no tensorflow")
-sys.meta_path.insert(0, Broken())
-import_tensorflow()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "the reason" in done.stderr and "no tensorflow" in done.stderr
