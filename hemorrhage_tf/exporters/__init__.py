@@ -1,1 +1,1 @@
-"""Exporters to SavedModel and TFLite, verified before anything is written, and the benchmark."""
+"""Export to SavedModel and TFLite, with verification, and the benchmark of every form."""

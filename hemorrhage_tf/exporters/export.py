@@ -1,9 +1,8 @@
-"""The export: convert, run the result with its own runtime, compare, and only then rename."""
+"""The export: convert, run the result in its own runtime, compare, and only then publish it."""
 
 from __future__ import annotations
 
-import csv
-import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -13,46 +12,55 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.errors import DataError, ModelError, OptionError, OutputError
+from hemorrhage_tf.core.errors import ModelError, OptionError, OutputError
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
-from hemorrhage_tf.datasets.slice_index import build_slice_index
+from hemorrhage_tf.exporters.export_card import write_export_card
+from hemorrhage_tf.exporters.reference_slices import (
+    BATCH_SIZE,
+    CALIBRATION,
+    VERIFICATION,
+    VERIFICATION_PHANTOMS,
+    ReferenceSlices,
+    calibration_images,
+    select_slices,
+)
 from hemorrhage_tf.exporters.saved_model import write_saved_model
-from hemorrhage_tf.exporters.settings import MIN_CALIBRATION_SLICES, ExportSettings
+from hemorrhage_tf.exporters.settings import ExportSettings
 from hemorrhage_tf.exporters.tflite import convert
 from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
-from hemorrhage_tf.exporters.verify import TOLERANCES, Verification, check, compare
-from hemorrhage_tf.imaging.readers import SliceRef, content_hash, is_display_image, read_slice
-from hemorrhage_tf.inference.loading import is_embedded, load, load_classifier
+from hemorrhage_tf.exporters.verify import TOLERANCES, Tolerance, Verification, check, compare
+from hemorrhage_tf.imaging.readers import SliceRef, is_display_image
+from hemorrhage_tf.inference.forms import SAVED_MODEL, TFLITE, is_embedded
+from hemorrhage_tf.inference.keras_model import load_classifier
+from hemorrhage_tf.inference.loading import load
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
-from hemorrhage_tf.models.run_files import CONFIG_FILE, SPLIT_FILE, is_run_folder
 from hemorrhage_tf.pipeline.datasets import input_batches
 from hemorrhage_tf.pipeline.model_input import ModelInput
-from hemorrhage_tf.reports import content
-from hemorrhage_tf.reports.model_card import JSON_FILE, MARKDOWN_FILE
-from hemorrhage_tf.synthesis import phantom_set
-from hemorrhage_tf.training.features.cache_location import cache_folder
+from hemorrhage_tf.reports.run_card import write_embedded_card
 
 DESCRIPTION = (
     "P(intracranial hemorrhage) of a head-CT slice. Research software, not a medical device."
 )
-_BATCH_SIZE = 32
-# Of the phantoms that the embedded model is verified and calibrated on: seeds that neither its
-# training nor a user is likely to have taken.
-PHANTOM_SEEDS = {"test": 910_100, "train": 910_064}
-VERIFIED_PHANTOMS = 100
 
 
 @dataclass(frozen=True)
 class Export:
-    """A verified export.
+    """A verified export, the result of `export`.
 
     Attributes:
         path: the `.tflite` file or SavedModel folder.
-        form: "saved_model", or "tflite" with what was quantized, say "tflite int8".
-        size_bytes: of the file, or of all files in the folder.
-        verifications: how it compares with the model that it was made from, by signature.
+        form: "saved_model", or "tflite" with the quantization, such as "tflite int8".
+        size_bytes: size of the file, or of all files in the folder, in bytes.
+        verifications: comparison with the trained model, by signature.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> export = htf.export("runs/first", "runs/first.tflite", quiet=True)
+        >>> export.form
+        'tflite none'
+        >>> export.verifications["serving_default"].changed
+        0
     """
 
     path: Path
@@ -61,113 +69,159 @@ class Export:
     verifications: dict[str, Verification]
 
 
+def target_form(target: str | Path) -> str:
+    """Return the form of an export, which the ending of the target's name decides.
+
+    Returns:
+        "tflite" for a name that ends with `.tflite`, "saved_model" for one without an ending or
+        with a final `/`.
+
+    Raises:
+        OptionError: another ending.
+    """
+    name = os.fspath(target)
+    ending = Path(name).suffix.lower()
+    if not ending or name.endswith(("/", os.sep)):
+        return SAVED_MODEL
+    if ending == ".tflite":
+        return TFLITE
+    raise OptionError(
+        f"{name}: the ending {ending} is not a form of export. Pass a name with .tflite for a "
+        "TFLite file, or a name without an ending, or with a / at its end, for a SavedModel folder"
+    )
+
+
 def export(
     source: Path,
-    target: Path,
+    target: str | Path,
     settings: ExportSettings,
     progress: Progress,
     verify: str | Path | Manifest | None = None,
     representative: str | Path | Manifest | None = None,
 ) -> Export:
-    """Exports a trained model; see `hemorrhage_tf.api.export`."""
-    as_tflite = target.suffix.lower() == ".tflite"
-    if not as_tflite and settings.quantize != "none":
+    """Export a trained model; the public face is `verbs.export.export`.
+
+    Args:
+        source: a run folder, its `.keras` file, or "phantomnet".
+        target: see `target_form`. It must not exist.
+        settings: the settings of the export.
+        progress: receives progress.
+        verify: labeled slices to compare on; None for the test slices of the run, or phantoms.
+        representative: labeled slices to calibrate int8 on; None for the training slices of the
+            run, or other phantoms.
+
+    Raises:
+        ModelError: the source is not a model, or the exported one differs too much from it.
+        OptionError: settings that do not fit the target or the model.
+        DataError: the slices are missing, changed or too few.
+        OutputError: the target exists or is not writable.
+    """
+    form, target = target_form(target), Path(target)
+    if form == SAVED_MODEL and settings.quantize != "none":
         raise OptionError(
             f"--quantize {settings.quantize}: a SavedModel is not quantized. "
-            "Name a target that ends in .tflite"
+            "Pass a target that ends with .tflite"
         )
     if target.exists():
-        raise OutputError(f"{target}: exists. Name another target, or remove it first.")
+        raise OutputError(f"{target}: already exists. Pass another target, or remove it first.")
     with progress.stage(f"Loading {source}"):
         metadata, classifier = load_classifier(source)
-    slices, labels = _slices(
-        source, "test", VERIFIED_PHANTOMS, verify, "--verify", progress, metadata
+    slices = select_slices(
+        source, metadata.model_input, VERIFICATION, verify, VERIFICATION_PHANTOMS, progress
     )
-    before = _keras_probabilities(classifier, slices, metadata.model_input, progress)
-
+    trained = _TrainedModel(
+        classifier,
+        metadata,
+        slices,
+        _predict(classifier, slices.refs, metadata.model_input, progress),
+    )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror})") from None
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror}). Pass another target"
+        ) from None
     try:
-        draft = beside / target.name
-        if as_tflite:
-            calibration: list[np.ndarray] = []
-            if settings.quantize == "int8":
-                count = settings.calibration_slices
-                chosen, _ = _slices(
-                    *(source, "train", count, representative, "--representative", progress),
-                    metadata,
-                )
-                calibration = _calibration(chosen, metadata.model_input, settings)
-            with progress.stage("Converting"):
-                model = convert(
-                    classifier,
-                    metadata.image_size,
-                    settings.quantize,
-                    settings.input_type,
-                    settings.cam,
-                    settings.batch,
-                    calibration,
-                )
-            _refuse_foreign_operators(model)
-            found = _finish_tflite(draft, model, metadata, settings, slices, labels, before)
-            form = f"tflite {settings.quantize}"
+        draft = partial / target.name
+        if form == TFLITE:
+            images = _images_to_calibrate_on(source, trained, settings, representative, progress)
+            verifications = _write_tflite(draft, trained, settings, images, progress)
+            name = f"{TFLITE} {settings.quantize}"
         else:
-            with progress.stage("Writing the SavedModel"):
-                write_saved_model(classifier, draft, metadata, settings.input_type)
-            found = _finish_saved_model(draft, metadata, settings, slices, labels, before, progress)
-            form = "saved_model"
+            verifications = _write_saved_model(draft, trained, settings, progress)
+            name = SAVED_MODEL
         size = sum(path.stat().st_size for path in [draft, *draft.rglob("*")] if path.is_file())
-        with tempfile.TemporaryDirectory() as folder:
-            cards = source
-            if is_embedded(source):
-                cards = Path(folder)
-                on = "phantoms that it was not trained on" if verify is None else "slices"
-                content.write_embedded_card(cards, metadata, labels, before, on)
-            _write_cards(cards, draft, _description(form.split()[0], settings, found))
-        for card in beside.glob("*.model_card.*"):  # of a file, which has no room for them
+        described = _description(form, settings, verifications)
+        _write_card(source, draft, trained, described, is_default=verify is None)
+        for card in partial.glob("*.model_card.*"):  # a file has no room for its card
             card.rename(target.parent / card.name)
         draft.rename(target)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"{target}: cannot be written ({reason}). Nothing was left.") from None
+        raise OutputError(
+            f"{target}: cannot be written ({reason}). Nothing was left. Pass another target"
+        ) from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return Export(target, form, size, found)
+        shutil.rmtree(partial, ignore_errors=True)
+    return Export(target, name, size, verifications)
 
 
-def _write_cards(source: Path, draft: Path, export: dict[str, Any]) -> None:
-    """Gives an export the model card at the source, with what the export's verification found.
+@dataclass(frozen=True)
+class _TrainedModel:
+    """The model to export, with the probabilities that an export must reproduce."""
 
-    It lies in a SavedModel folder, or beside a file under the file's name.
-    """
-    folder, prefix = (draft, "") if draft.is_dir() else (draft.parent, f"{draft.stem}.")
-    cards = [source / name for name in (MARKDOWN_FILE, JSON_FILE)]
-    if not all(card.is_file() for card in cards):
-        return
-    values = {**json.loads(cards[1].read_text(encoding="utf-8")), "export": export}
-    (folder / f"{prefix}{JSON_FILE}").write_text(
-        json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-    )
-    lines = [
-        cards[0].read_text(encoding="utf-8").rstrip(),
-        f"\n## Export\n\nForm: {export['form']}, quantize {export['quantize']}, input "
-        f"{export['input_type']}. Compared with the trained model:\n",
-        "| signature | slices | largest difference of probability | changed decisions |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {name} | {one['slices']} | {one['largest_difference']:.1e} | {one['changed']} |"
-        for name, one in export["verification"].items()
-    ]
-    text = "\n".join(lines) + "\n"
-    (folder / f"{prefix}{MARKDOWN_FILE}").write_text(text, encoding="utf-8")
+    classifier: Any
+    metadata: ModelMetadata
+    slices: ReferenceSlices
+    probabilities: np.ndarray  # float32 (n,)
+
+    def compare(self, exported: np.ndarray, chosen: Any = slice(None)) -> Verification:
+        """Compare with the probabilities of an exported model, on all or on chosen slices."""
+        labels = self.slices.labels[chosen]
+        return compare(self.probabilities[chosen], exported, labels, self.metadata.threshold)
 
 
-def _finish_tflite(draft, model, metadata, settings, slices, labels, before):
-    """Verifies a draft and writes it once more with the figures inside."""
+def _predict(
+    classifier: Any, refs: Sequence[SliceRef], model_input: ModelInput, progress: Progress
+) -> np.ndarray:
+    import tensorflow as tf
+
+    forward = tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
+    probabilities = []
+    with progress.track("Predicting with the trained model", len(refs)) as advance:
+        for images in input_batches(refs, model_input, BATCH_SIZE):
+            probabilities.append(forward(tf.constant(images)).numpy()[:, 0])
+            advance(len(images))
+    return np.concatenate(probabilities)
+
+
+def _images_to_calibrate_on(
+    source: Path,
+    trained: _TrainedModel,
+    settings: ExportSettings,
+    representative: str | Path | Manifest | None,
+    progress: Progress,
+) -> list[np.ndarray]:
+    if settings.quantize != "int8":
+        return []
+    count, model_input = settings.calibration_slices, trained.metadata.model_input
+    slices = select_slices(source, model_input, CALIBRATION, representative, count, progress)
+    return calibration_images(slices.refs, model_input, count)
+
+
+def _write_tflite(
+    draft: Path,
+    trained: _TrainedModel,
+    settings: ExportSettings,
+    calibration: Sequence[np.ndarray],
+    progress: Progress,
+) -> dict[str, Verification]:
+    """Write and verify a TFLite file, then write it again with the verification inside."""
+    metadata = trained.metadata
+    with progress.stage("Converting"):
+        model = convert(trained.classifier, metadata.image_size, settings, calibration)
+    _reject_custom_operators(model)
 
     def write(values: ModelMetadata) -> None:
         draft.write_bytes(
@@ -177,136 +231,82 @@ def _finish_tflite(draft, model, metadata, settings, slices, labels, before):
         )
 
     write(metadata)
-    exported = load(draft)
-    after = exported.probabilities(slices)
-    found = {"serving_default": compare(before, after, labels, metadata.threshold)}
-    del exported
+    verification = trained.compare(load(draft).probabilities(trained.slices.refs))
     name = settings.quantize
-    check(found["serving_default"], f"tflite, --quantize {name}", _tolerance(name, settings))
-    write(replace(metadata, export=_description("tflite", settings, found)))
-    return found
+    check(verification, f"tflite, --quantize {name}", _tolerance(name, settings))
+    verifications = {"serving_default": verification}
+    write(replace(metadata, export=_description(TFLITE, settings, verifications)))
+    return verifications
 
 
-def _finish_saved_model(draft, metadata, settings, slices, labels, before, progress):
+def _write_saved_model(
+    draft: Path, trained: _TrainedModel, settings: ExportSettings, progress: Progress
+) -> dict[str, Verification]:
+    """Write a SavedModel folder and verify each of its signatures."""
     import tensorflow as tf
 
-    exported = load(draft)
-    after = exported.probabilities(slices, progress)
-    found = {"serving_default": compare(before, after, labels, metadata.threshold)}
-    check(found["serving_default"], "SavedModel", _tolerance("saved_model", settings))
-    # It takes encoded pictures; DICOM and NIfTI are read outside the graph.
-    pictures = [index for index, ref in enumerate(slices) if is_display_image(ref.path)]
-    if pictures and metadata.model_input.takes_display_images:
-        served = tf.saved_model.load(str(draft)).signatures["serve_bytes"]
-        after_bytes = [
-            served(image_bytes=tf.constant([slices[index].path.read_bytes()])) for index in pictures
+    metadata, refs = trained.metadata, trained.slices.refs
+    with progress.stage("Writing the SavedModel"):
+        write_saved_model(trained.classifier, draft, metadata, settings.input_type)
+    verification = trained.compare(load(draft).probabilities(refs, progress))
+    check(verification, "SavedModel", _tolerance(SAVED_MODEL, settings))
+    verifications = {"serving_default": verification}
+    # This signature decodes PNG and JPEG only; DICOM and NIfTI are read outside of the graph.
+    images = [index for index, ref in enumerate(refs) if is_display_image(ref.path)]
+    if images and metadata.model_input.takes_display_images:
+        serve = tf.saved_model.load(str(draft)).signatures["serve_bytes"]
+        outputs = [
+            serve(image_bytes=tf.constant([refs[index].path.read_bytes()])) for index in images
         ]
-        after = np.array([answer["probability"].numpy()[0, 0] for answer in after_bytes])
-        found["serve_bytes"] = compare(
-            before[pictures], after, labels[pictures], metadata.threshold
-        )
-        check(found["serve_bytes"], "SavedModel, serve_bytes", TOLERANCES["serve_bytes"])
-    write_metadata(draft, replace(metadata, export=_description("saved_model", settings, found)))
-    return found
+        probabilities = np.array([output["probability"].numpy()[0, 0] for output in outputs])
+        verifications["serve_bytes"] = trained.compare(probabilities, images)
+        check(verifications["serve_bytes"], "SavedModel, serve_bytes", TOLERANCES["serve_bytes"])
+    described = _description(SAVED_MODEL, settings, verifications)
+    write_metadata(draft, replace(metadata, export=described))
+    return verifications
 
 
-def _tolerance(name: str, settings: ExportSettings):
+def _tolerance(name: str, settings: ExportSettings) -> Tolerance:
     tolerance = TOLERANCES[name]
     if settings.input_type == "uint8" and tolerance.probability is not None:
-        # Pixels are rounded on the way in, which moves a probability more than a float format does.
+        # Rounding pixels changes probabilities more than a float format does.
         return replace(tolerance, probability=max(tolerance.probability, 2e-2), changed=0.01)
     return tolerance
 
 
-def _description(form: str, settings: ExportSettings, found) -> dict[str, Any]:
+def _description(
+    form: str, settings: ExportSettings, verifications: dict[str, Verification]
+) -> dict[str, Any]:
     return {
         "form": form,
         "quantize": settings.quantize,
         "input_type": settings.input_type,
-        "verification": {name: figures.to_dict() for name, figures in found.items()},
+        "verification": {name: each.to_dict() for name, each in verifications.items()},
     }
 
 
-def _refuse_foreign_operators(model: bytes) -> None:
-    foreign = sorted(name for name in operator_names(model) if name.startswith("custom:"))
-    if foreign:
+def _reject_custom_operators(model: bytes) -> None:
+    custom = sorted(name for name in operator_names(model) if name.startswith("custom:"))
+    if custom:
         raise ModelError(
             f"the converted model needs operators that no device has built in: "
-            f"{', '.join(foreign)}. Nothing was written. Choose another --backbone."
+            f"{', '.join(custom)}. Nothing was written. Train with another --backbone."
         )
 
 
-def _keras_probabilities(classifier, slices, model_input, progress) -> np.ndarray:
-    import tensorflow as tf
-
-    forward = tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
-    found = []
-    with progress.track("Predicting with the trained model", len(slices)) as advance:
-        for images in input_batches(slices, model_input, _BATCH_SIZE):
-            found.append(forward(tf.constant(images)).numpy()[:, 0])
-            advance(len(images))
-    return np.concatenate(found)
-
-
-def _slices(
-    source: Path,
-    part: str,
-    phantoms: int,
-    data: str | Path | Manifest | None,
-    option: str,
-    progress: Progress,
-    metadata: ModelMetadata,
-) -> tuple[list[SliceRef], np.ndarray]:
-    """Gives slices and labels: of the data where given, else of a part of the model's own slices.
-
-    Those of a run are in its `split.csv`; those of the embedded model are drawn.
-    """
-    if data is not None:
-        slices = build_slice_index(read_manifest(data, progress=progress), progress)
-        if not metadata.model_input.takes_display_images and not slices.is_hounsfield.all():
-            raise OptionError(
-                f"{option} {data}: holds pictures, and the model takes Hounsfield units through "
-                f"{', '.join(metadata.window)}. Name DICOM or NIfTI"
+def _write_card(
+    source: Path, draft: Path, trained: _TrainedModel, described: dict[str, Any], is_default: bool
+) -> None:
+    """Write the model card of an export; that of the embedded model is created first."""
+    with tempfile.TemporaryDirectory() as folder:
+        cards = source
+        if is_embedded(source):
+            cards = Path(folder)
+            write_embedded_card(
+                cards,
+                trained.metadata,
+                trained.slices.labels,
+                trained.probabilities,
+                "phantoms that it was not trained on" if is_default else "slices",
             )
-        return slices.refs, slices.labels
-    if is_embedded(source):
-        with progress.stage("Drawing phantoms"):
-            folder = phantom_set(cache_folder() / "phantoms", phantoms, PHANTOM_SEEDS[part])
-        manifest = read_manifest(folder)
-        return [record.ref for record in manifest.records], manifest.labels
-    if not is_run_folder(source):
-        raise OptionError(f"{source}: not a run folder, so name the slices with {option} DATA")
-    rows = list(csv.DictReader((source / SPLIT_FILE).read_text(encoding="utf-8").splitlines()))
-    # After a cross-validation the model was trained on all, and all were held out once.
-    chosen = [row for row in rows if row["part"] == part] or rows
-    root = json.loads((source / CONFIG_FILE).read_text(encoding="utf-8"))["data"]["root"]
-    if root is None:
-        raise DataError(
-            f"{source}: does not say where its slices are, since their folder names a patient. "
-            f"Name slices with {option} DATA"
-        )
-    refs = [
-        SliceRef(Path(root) / row["path"], int(row["frame"]) if row["frame"] else None)
-        for row in chosen
-    ]
-    for ref, row in zip(refs, chosen, strict=True):
-        if not ref.path.is_file() or content_hash(read_slice(ref)) != row["content_hash"]:
-            raise DataError(
-                f"{ref}: the run's slice is gone, was changed, or its name was kept out of the "
-                f"run. Name slices with {option} DATA"
-            )
-    return refs, np.array([int(row["label"]) for row in chosen])
-
-
-def _calibration(
-    slices: Sequence[SliceRef], model_input: ModelInput, settings: ExportSettings
-) -> list[np.ndarray]:
-    """Reads evenly spaced slices, so that both classes and all sources have their share."""
-    if len(slices) < MIN_CALIBRATION_SLICES:
-        raise DataError(
-            f"int8 needs at least {MIN_CALIBRATION_SLICES} slices to calibrate on. Received: "
-            f"{len(slices)}. Name more with --representative DATA"
-        )
-    count = min(len(slices), settings.calibration_slices)
-    chosen = [slices[index] for index in np.linspace(0, len(slices) - 1, count).astype(int)]
-    return [image for batch in input_batches(chosen, model_input, _BATCH_SIZE) for image in batch]
+        write_export_card(cards, draft, described)

@@ -1,10 +1,12 @@
-"""The head crop in a TensorFlow graph: `data/crop_head.py` step by step, for pictures.
+"""The head crop in a TensorFlow graph: the steps of `imaging/head_crop.py` for display images.
 
-What decides anything is integer arithmetic there and here, so that both cut the same pixels. Only
-pictures are cut in a graph: `serve_bytes` takes encoded PNG and JPEG.
+All decisions are made in integer arithmetic in both, so that both return the same pixels. Only
+display images are cropped in a graph, because `serve_bytes` decodes PNG and JPEG only.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from hemorrhage_tf.imaging.head_crop import (
     BRIGHT_PER_MILLE,
@@ -12,20 +14,20 @@ from hemorrhage_tf.imaging.head_crop import (
     GRID,
     MARGIN,
     MIN_DEPTH,
-    MOST_SIXTEENTHS,
-    PICTURE_OPENING,
-    PICTURE_RIM,
+    MAX_FILL_SIXTEENTHS,
+    DISPLAY_OPENING,
+    DISPLAY_RIM,
     SIDEWAYS_SIXTEENTHS,
     TISSUE_SIXTEENTHS,
 )
 
 
-def crop_head(pixels, upright: bool):
-    """Does what `imaging.head_crop.crop_head` does.
+def crop_head(pixels: Any, upright: bool) -> Any:
+    """Crop a display image to its head, like `imaging.head_crop.crop_head`.
 
     Args:
         pixels: uint8 `(height, width, 3)`.
-        upright: turn a sideways head upright.
+        upright: whether to turn a sideways head upright.
 
     Returns:
         uint8 `(side, side, 3)`.
@@ -38,16 +40,16 @@ def crop_head(pixels, upright: bool):
     cells, cell = _cells(tissue)
     head = _thickest(_filled(cells))
 
-    def whole():
+    def whole_image() -> Any:
         side = tf.maximum(height, width)
-        everything = tf.ones_like(head)
-        return (height - side) // 2, (width - side) // 2, side, everything, 0
+        all_cells = tf.ones_like(head)
+        return (height - side) // 2, (width - side) // 2, side, all_cells, 0
 
-    def found():
+    def around_head() -> Any:
         spread = tf.repeat(tf.repeat(head, cell, axis=0), cell, axis=1)[:height, :width]
-        shown = spread & tissue
-        top, bottom = _ends(tf.reduce_any(shown, axis=1))
-        left, right = _ends(tf.reduce_any(shown, axis=0))
+        visible = spread & tissue
+        top, bottom = _ends(tf.reduce_any(visible, axis=1))
+        left, right = _ends(tf.reduce_any(visible, axis=0))
         longer = tf.maximum(bottom - top, right - left)
         side = longer + 2 * (longer * MARGIN // 64)
         turns = 0
@@ -55,13 +57,13 @@ def crop_head(pixels, upright: bool):
             sideways = 16 * (right - left) > SIDEWAYS_SIXTEENTHS * (bottom - top)
             turns = tf.where(sideways, _turns(head), 0)
         rim = head
-        for _ in range(PICTURE_RIM):
+        for _ in range(DISPLAY_RIM):
             rim = _dilated(rim)
         return (top + bottom - side) // 2, (left + right - side) // 2, side, rim, turns
 
     count = tf.reduce_sum(tf.cast(head, tf.int32))
-    is_found = (count > 0) & (16 * count <= MOST_SIXTEENTHS * tf.size(head))
-    top, left, side, head, turns = tf.cond(is_found, found, whole)
+    is_found = (count > 0) & (16 * count <= MAX_FILL_SIXTEENTHS * tf.size(head))
+    top, left, side, head, turns = tf.cond(is_found, around_head, whole_image)
     mask = tf.repeat(tf.repeat(head, cell, axis=0), cell, axis=1)[:height, :width, tf.newaxis]
     pixels = tf.where(mask, pixels, tf.zeros_like(pixels))
     before = tf.maximum(tf.stack([-top, -left]), 0)
@@ -72,7 +74,7 @@ def crop_head(pixels, upright: bool):
     return tf.image.rot90(square, turns) if upright else square
 
 
-def _tissue_level(gray):
+def _tissue_level(gray: Any) -> Any:
     import tensorflow as tf
 
     size = tf.cast(tf.size(gray), tf.int64)
@@ -85,7 +87,7 @@ def _tissue_level(gray):
     return dark + (bright - dark) * TISSUE_SIXTEENTHS // 16
 
 
-def _cells(tissue):
+def _cells(tissue: Any) -> Any:
     import tensorflow as tf
 
     height, width = tf.shape(tissue)[0], tf.shape(tissue)[1]
@@ -98,13 +100,13 @@ def _cells(tissue):
     return 2 * tf.reduce_sum(blocks, axis=[1, 3]) >= heights[:, tf.newaxis] * widths, cell
 
 
-def _filled(cells):
+def _filled(cells: Any) -> Any:
     import tensorflow as tf
 
     free = tf.pad(~cells, [[1, 1], [1, 1]], constant_values=True)
     outside = tf.pad(tf.zeros_like(cells), [[1, 1], [1, 1]], constant_values=True)
 
-    def grow(outside, _):
+    def grow(outside: Any, _: Any) -> Any:
         grown = (_pooled(outside, 3, 1) | _pooled(outside, 1, 3)) & free
         return grown, tf.reduce_any(grown != outside)
 
@@ -115,7 +117,7 @@ def _filled(cells):
     return ~outside[1:-1, 1:-1]
 
 
-def _thickest(cells):
+def _thickest(cells: Any) -> Any:
     import tensorflow as tf
 
     unknown = tf.TensorShape([None, None])
@@ -126,15 +128,15 @@ def _thickest(cells):
         shape_invariants=[unknown, unknown],
     )
     deepest = tf.reduce_max(depth)
-    opening = tf.minimum(PICTURE_OPENING, deepest - 1)
+    opening = tf.minimum(DISPLAY_OPENING, deepest - 1)
     core = depth > opening
-    # The first in raster order, as NumPy's argmax has it.
+    # The first in raster order, like NumPy's argmax.
     flat = tf.reshape(depth, [-1])
     places = tf.range(tf.size(flat))
     seed = tf.reduce_min(tf.where(flat == deepest, places, tf.size(flat)))
     body = tf.reshape(places == seed, tf.shape(depth))
 
-    def grow(body, _):
+    def grow(body: Any, _: Any) -> Any:
         grown = _dilated(body) & core
         return grown, tf.reduce_any(grown != body)
 
@@ -153,7 +155,7 @@ def _thickest(cells):
     return body & (deepest >= MIN_DEPTH)
 
 
-def _turns(head):
+def _turns(head: Any) -> Any:
     import tensorflow as tf
 
     begin, end = _ends(tf.reduce_any(head, axis=0))
@@ -164,25 +166,25 @@ def _turns(head):
     return tf.where(first > second, 1, 3)
 
 
-def _dilated(cells):
+def _dilated(cells: Any) -> Any:
     return _pooled(cells, 3, 3)
 
 
-def _eroded(cells):
+def _eroded(cells: Any) -> Any:
     import tensorflow as tf
 
     return ~_dilated(tf.pad(~cells, [[1, 1], [1, 1]], constant_values=True))[1:-1, 1:-1]
 
 
-def _pooled(cells, rows: int, columns: int):
+def _pooled(cells: Any, rows: int, columns: int) -> Any:
     import tensorflow as tf
 
     values = tf.cast(cells, tf.float32)[tf.newaxis, :, :, tf.newaxis]
     return tf.nn.max_pool2d(values, (rows, columns), 1, "SAME")[0, :, :, 0] > 0
 
 
-def _ends(flags):
-    """Gives the first index that is True, and the one after the last; at least one is."""
+def _ends(flags: Any) -> Any:
+    """Return the first index that is True, and the one after the last; at least one is True."""
     import tensorflow as tf
 
     places = tf.cast(tf.where(flags)[:, 0], tf.int32)

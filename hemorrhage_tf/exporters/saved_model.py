@@ -1,4 +1,4 @@
-"""SavedModel: one folder with two signatures, every weight in it once, and the metadata beside.
+"""SavedModel: one folder with up to two signatures, each weight once, and the metadata.
 
 Keras' own `export` writes every weight twice; a `tf.Module` that holds the variables once does not.
 """
@@ -6,6 +6,7 @@ Keras' own `export` writes every weight twice; a `tf.Module` that holds the vari
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hemorrhage_tf.exporters.head_crop_graph import crop_head
 from hemorrhage_tf.models.classifier import with_class_activation_map
@@ -14,20 +15,19 @@ from hemorrhage_tf.pipeline.model_input import ModelInput
 
 
 def write_saved_model(
-    classifier, folder: Path, metadata: ModelMetadata, input_type: str = "float32"
+    classifier: Any, folder: Path, metadata: ModelMetadata, input_type: str = "float32"
 ) -> None:
-    """Writes a SavedModel.
+    """Write a SavedModel.
 
-    Its signatures are `serving_default` (`image`: `(batch, size, size, 3)` in [0, 255]) and
-    `serve_bytes` (`image_bytes`: strings, encoded PNG or JPEG), which a model whose channels are
-    windows of their own does not have. Both give `probability`
-    `(batch, 1)` and `cam` `(batch, height, width)`.
+    Its signatures are `serving_default` (`image`: `(batch, size, size, 3)` in [0, 255]) and, unless
+    each channel is a window of its own, `serve_bytes` (`image_bytes`: strings `(batch,)`, encoded
+    PNG or JPEG). Both output `probability` `(batch, 1)` and `cam` `(batch, height, width)`.
 
     Args:
         classifier: the Keras model, from pixels to probability.
-        folder: where to; must not exist.
-        metadata: written beside as JSON.
-        input_type: "float32" or "uint8", of `image`. Default "float32".
+        folder: the target, which must not exist.
+        metadata: written into the folder as JSON.
+        input_type: "float32" or "uint8", type of `image`. Default "float32".
     """
     import tensorflow as tf
 
@@ -37,7 +37,7 @@ def write_saved_model(
     image_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
     @tf.function(input_signature=[image_bytes])
-    def serve_bytes(image_bytes):
+    def serve_bytes(image_bytes: Any) -> Any:
         images = tf.map_fn(
             lambda content: decode_to_model_input(content, metadata.model_input),
             image_bytes,
@@ -46,7 +46,7 @@ def write_saved_model(
         return module.forward(images)
 
     @tf.function(input_signature=[image])
-    def serve(image):
+    def serve(image: Any) -> Any:
         return module.forward(tf.cast(image, tf.float32))
 
     signatures = {"serving_default": serve}
@@ -56,50 +56,51 @@ def write_saved_model(
     write_metadata(folder, metadata)
 
 
-def served_module(classifier):
-    """Wraps a classifier in a `tf.Module` that holds each of its variables once.
+def served_module(classifier: Any) -> Any:
+    """Wrap a classifier in a `tf.Module` that holds each of its variables once.
 
     Args:
         classifier: the Keras model, from pixels to probability.
 
     Returns:
-        A module whose `forward` takes float32 images and gives `probability` and `cam`.
+        A module whose `forward` takes float32 images `(batch, size, size, 3)` and returns
+        `probability` and `cam`.
     """
     import tensorflow as tf
 
     explained = with_class_activation_map(classifier)
 
     class Served(tf.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.weights = [weight.value for weight in explained.weights]
 
-        def forward(self, images):
+        def forward(self, images: Any) -> Any:
             return explained(images, training=False)
 
     return Served()
 
 
-def decode_to_model_input(content, model_input: ModelInput):
-    """Decodes one picture in the graph and brings it to the model, as `read_slice` and that do.
+def decode_to_model_input(content: Any, model_input: ModelInput) -> Any:
+    """Decode a display image in the graph and preprocess it, like `read_slice` and `ModelInput`.
 
     Args:
         content: scalar string tensor, an encoded PNG or JPEG.
-        model_input: what it is brought to.
+        model_input: the preprocessing.
 
     Returns:
         float32 `(size, size, 3)` in [0, 255].
     """
     import tensorflow as tf
 
-    def decode_jpeg():
-        # The decoder's default is allowed to be a faster, less exact one.
+    def decode_jpeg() -> Any:
+        # By default TensorFlow may choose a faster, less exact method.
         return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
 
-    def decode_png():
+    def decode_png() -> Any:
         rgba = tf.cast(tf.io.decode_png(content, channels=4), tf.int32)
-        # TensorFlow leaves gray of 1, 2 or 4 bits in its own range. Depth and color type (0 is
-        # gray) stand in the header: PNG specification, section 11.2.1.
+        # TensorFlow does not scale gray of 1, 2 or 4 bits to [0, 255]. The header holds depth and
+        # color type (0 is gray): PNG specification, section 11.2.1.
         header = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8), tf.int32)
         depth, color = header[0], header[1]
         scale = tf.where((color == 0) & (depth < 8), 255 // (2 ** tf.minimum(depth, 8) - 1), 1)

@@ -1,4 +1,4 @@
-"""The options of an export: one frozen object that checks itself. No TensorFlow here."""
+"""The settings of an export. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ MIN_CALIBRATION_SLICES = 8
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What form an export takes.
+    """Settings of an export.
 
     Attributes:
-        quantize: "none", "float16", "dynamic" or "int8"; of TFLite only.
-        input_type: "float32" or "uint8", of the input `image`.
-        cam: whether a TFLite file gives the class activation map too; a SavedModel always does.
-        batch: "static" for batches of one or "dynamic"; of TFLite only.
-        calibration_slices: how many slices int8 is calibrated on, at most.
+        quantize: "none", "float16" (weights), "dynamic" (int8 weights, activations quantized at run
+            time) or "int8" (weights and activations); TFLite only. Default "none".
+        input_type: "float32" or "uint8", type of the input `image`. Default "float32".
+        cam: whether a TFLite file has the class activation map as an output; a SavedModel always
+            has. Default False.
+        batch: "static" for batches of one slice or "dynamic"; TFLite only. Default "static".
+        calibration_slices: maximum number of slices to calibrate int8 on. Default 64.
+
+    Raises:
+        OptionError: a value that is not accepted.
     """
 
     quantize: str = "none"
@@ -32,16 +37,16 @@ class ExportSettings:
     calibration_slices: int = DEFAULT_CALIBRATION_SLICES
 
     def __post_init__(self) -> None:
-        """Checks every value."""
+        """Check every value."""
         for option, value, accepted in (
             ("--quantize", self.quantize, QUANTIZATIONS),
             ("--input-type", self.input_type, INPUT_TYPES),
             ("--batch", self.batch, BATCHES),
         ):
             if value not in accepted:
-                raise OptionError(f"{option} {value}: accepted are {', '.join(accepted)}")
+                raise OptionError(f"{option} {value}: not accepted. Pass {', '.join(accepted)}")
         if self.calibration_slices < MIN_CALIBRATION_SLICES:
             raise OptionError(
-                f"--calibration-slices {self.calibration_slices}: accepted is "
+                f"--calibration-slices {self.calibration_slices}: too few. Pass "
                 f"{MIN_CALIBRATION_SLICES} or more"
             )

@@ -1,8 +1,9 @@
-"""Metadata inside a TFLite file, in the standard form, and what else its bytes tell.
+"""Metadata inside a TFLite file in the standard form, and the names of its operators.
 
 The standard form has two parts, which tflite-support, Netron and Android Studio read: a flatbuffer
 of `metadata_schema.fbs` in a buffer of the model, which describes the tensors and names files; and
-these files, as a ZIP archive behind the model. No conversion here, and no TensorFlow.
+these files, as a ZIP archive after the model. Conversion is the business of `tflite`; TensorFlow is
+not imported here.
 
 Reference:
     https://www.tensorflow.org/lite/models/convert/metadata
@@ -26,14 +27,14 @@ LABELS_FILE = "labels.txt"
 _MODEL_IDENTIFIER = b"TFL3"
 _METADATA_IDENTIFIER = b"M001"
 _METADATA_NAME = b"TFLITE_METADATA"
-# The first version of the schema has every field that is written here.
+# The first version of the schema has all fields that are written here.
 _MIN_PARSER_VERSION = "1.0.0"
 # `force_align` of a buffer's data in TFLite's schema: kernels may load whole SIMD registers.
 _ALIGNMENT = 16
 
 
-# Numbers of the fields in metadata_schema.fbs, which are their places in the file. A field of a
-# union takes two, the first of which says which member follows.
+# Field numbers of metadata_schema.fbs. A union takes two fields; the first holds the type of the
+# second.
 class _Model:
     NAME, DESCRIPTION, VERSION, SUBGRAPHS = 0, 1, 2, 3
     LICENSE, FILES, MIN_PARSER_VERSION = 5, 6, 7
@@ -75,18 +76,18 @@ class _File:
     DESCRIPTIONS = 1
 
 
-_FEATURE = {_Content.PROPERTIES_TYPE: _Content.FEATURE, _Content.PROPERTIES: {}}
+_FEATURE: dict[int, Any] = {_Content.PROPERTIES_TYPE: _Content.FEATURE, _Content.PROPERTIES: {}}
 
-_INPUTS = {
+_INPUTS: dict[str, dict[int, Any]] = {
     "image": {
         _Tensor.NAME: "image",
-        _Tensor.DESCRIPTION: "Head-CT slice, RGB, with pixels as they are, in [0, 255].",
+        _Tensor.DESCRIPTION: "Head-CT slice, RGB, raw pixels in [0, 255].",
         _Tensor.CONTENT: {
             _Content.PROPERTIES_TYPE: _Content.IMAGE,
             _Content.PROPERTIES: {_ImageProperties.COLOR_SPACE: _ImageProperties.RGB},
         },
-        # Said even though it changes nothing, since the model normalizes inside: TensorFlow's Task
-        # Library refuses a float input without it.
+        # The identity, because the model normalizes inside. TensorFlow's Task Library rejects a
+        # float input without it.
         _Tensor.PROCESS_UNITS: [
             {
                 _ProcessUnit.OPTIONS_TYPE: _ProcessUnit.NORMALIZATION,
@@ -97,7 +98,7 @@ _INPUTS = {
     }
 }
 
-_OUTPUTS = {
+_OUTPUTS: dict[str, dict[int, Any]] = {
     "probability": {
         _Tensor.NAME: "probability",
         _Tensor.DESCRIPTION: "Probability of intracranial hemorrhage, in [0, 1].",
@@ -106,18 +107,18 @@ _OUTPUTS = {
         _Tensor.FILES: [
             {
                 _File.NAME: LABELS_FILE,
-                _File.DESCRIPTION: "What a probability near 0, and one near 1, stands for.",
-                # Neither type of label file fits two labels of one probability, and both make
-                # generated code wrong. TENSOR_VALUE_LABELS takes a value for the index of a label:
-                # 0.97 would be cut to 0 and shown as "normal". TENSOR_AXIS_LABELS wants a label
-                # for each element of the axis, which has one. So, a file for people.
+                _File.DESCRIPTION: "Labels for a probability near 0 and for one near 1.",
+                # Neither type of label file fits two labels of one probability; both produce wrong
+                # generated code. TENSOR_VALUE_LABELS uses a value as the index of a label: 0.97
+                # would be truncated to 0, "normal". TENSOR_AXIS_LABELS needs a label for each
+                # element of the axis, which has one. So the file is a description.
                 _File.TYPE: _File.DESCRIPTIONS,
             }
         ],
     },
     "cam": {
         _Tensor.NAME: "cam",
-        _Tensor.DESCRIPTION: "Class activation map: what speaks for hemorrhage where, in logits.",
+        _Tensor.DESCRIPTION: "Class activation map: evidence for hemorrhage, in logits.",
         _Tensor.CONTENT: _FEATURE,
     },
 }
@@ -126,19 +127,19 @@ _OUTPUTS = {
 def add_metadata(
     model: bytes, *, values: dict[str, Any], labels: Sequence[str], description: str
 ) -> bytes:
-    """Puts labels and metadata into a TFLite model.
+    """Add labels and metadata to a TFLite model.
 
-    Metadata that the model already carries is replaced. Same arguments, same bytes.
+    Existing metadata is replaced. The same arguments result in the same bytes.
 
     Args:
-        model: with an input `image` and outputs `probability` and, if there is one, `cam`, named
-            by its signature.
-        values: for `hemorrhage_tf.json`, as `ModelMetadata.to_dict()` gives them.
-        labels: for `labels.txt`, the names of 0 and 1.
-        description: of the model, a sentence for people.
+        model: a model whose signature names the input `image` and the outputs `probability` and,
+            optionally, `cam`.
+        values: content of `hemorrhage_tf.json`, from `ModelMetadata.to_dict()`.
+        labels: content of `labels.txt`, the names of 0 and 1.
+        description: a sentence that describes the model.
 
     Returns:
-        The model with metadata. It computes what it did before.
+        The model with metadata. Its outputs are unchanged.
 
     Raises:
         ModelError: not a TFLite model, or one with other inputs and outputs.
@@ -148,7 +149,7 @@ def add_metadata(
 
     _check_identifier(model)
     tree = schema.ModelT.InitFromPackedBuf(model)
-    _fetch_what_lies_behind(tree, model)
+    _move_data_inside(tree, model)
     packed = _pack_metadata(
         {
             _Model.NAME: "hemorrhage_tf",
@@ -177,9 +178,9 @@ def add_metadata(
         tree.buffers.append(buffer)
 
     content = io.BytesIO(_pack_model(tree, len(model) + len(packed)))
-    # Opened to append, the archive counts its offsets from the start of the model. Nothing is
-    # compressed, since the C++ and Java readers refuse what is. A ZipInfo made from a name alone
-    # carries no time of day, so that the same model gives the same bytes.
+    # In append mode the archive's offsets count from the start of the model. Nothing is compressed,
+    # because the C++ and Java readers reject compressed members. A ZipInfo with a name alone has no
+    # modification time, so that the same model results in the same bytes.
     with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
         for name, text in (
             (LABELS_FILE, "".join(f"{label}\n" for label in labels)),
@@ -190,14 +191,14 @@ def add_metadata(
 
 
 def operator_names(model: bytes) -> set[str]:
-    """Lists the operators that a TFLite model needs.
+    """Return the names of the operators in a TFLite model.
 
     Args:
         model: a TFLite model.
 
     Returns:
-        Names of builtin operators, say `CONV_2D`, and of others as `custom:NAME`, say
-        `custom:FlexErf` for one that would need TensorFlow on the device.
+        Names of builtin operators, such as `CONV_2D`, and of others as `custom:NAME`, such as
+        `custom:FlexErf` for an operator that needs TensorFlow on the device.
 
     Raises:
         ModelError: not a TFLite model.
@@ -212,7 +213,7 @@ def operator_names(model: bytes) -> set[str]:
     names = set()
     for index in range(root.OperatorCodesLength()):
         operator = root.OperatorCodes(index)
-        # Codes above 127 do not fit the first field, which older files have alone.
+        # Older files have only the deprecated field, which cannot hold codes above 127.
         code = max(operator.BuiltinCode(), operator.DeprecatedBuiltinCode())
         if code == schema.BuiltinOperator.CUSTOM:
             names.add(f"custom:{(operator.CustomCode() or b'').decode()}")
@@ -222,15 +223,16 @@ def operator_names(model: bytes) -> set[str]:
 
 
 def _check_identifier(model: bytes) -> None:
-    found = bytes(model[4:8])
-    if found != _MODEL_IDENTIFIER:
+    identifier = bytes(model[4:8])
+    if identifier != _MODEL_IDENTIFIER:
         raise ModelError(
-            f"not a TFLite model: bytes 4 to 8 must be {_MODEL_IDENTIFIER!r}. Received: {found!r}"
+            f"bytes 4 to 8 are {identifier!r}: a TFLite model has {_MODEL_IDENTIFIER!r} there. "
+            "Pass a TFLite model"
         )
 
 
-def _fetch_what_lies_behind(tree, model: bytes) -> None:
-    """Brings inside what lies behind the flatbuffer, where packing would lose it.
+def _move_data_inside(tree: Any, model: bytes) -> None:
+    """Move data that is stored after the flatbuffer into it, because packing would lose it.
 
     litert-quantizer writes weights there, at offsets from the start of the file.
     """
@@ -238,7 +240,7 @@ def _fetch_what_lies_behind(tree, model: bytes) -> None:
 
     content = np.frombuffer(model, np.uint8)
     for buffer in tree.buffers:
-        # 1 is a placeholder of the converter, and no offset.
+        # 1 is a placeholder of the converter, not an offset.
         if buffer.offset > 1:
             end = buffer.offset + buffer.size
             buffer.data = content[buffer.offset : end] if buffer.size else None
@@ -251,24 +253,25 @@ def _fetch_what_lies_behind(tree, model: bytes) -> None:
             operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
 
 
-def _describe_tensors(tree) -> dict[int, Any]:
-    """Describes inputs and outputs in the order of the model's tensors, not of the signature."""
+def _describe_tensors(tree: Any) -> dict[int, Any]:
+    """Describe inputs and outputs in the order of the model's tensors, not of the signature."""
     main = tree.subgraphs[0]
     signatures = [each for each in tree.signatureDefs or [] if each.subgraphIndex == 0]
 
-    def describe(kind: str, tensors, known: dict[str, dict]) -> list[dict]:
-        names = {
+    def describe(kind: str, tensors: Any, known: dict[str, dict[int, Any]]) -> list[dict[int, Any]]:
+        named = {
             tensor.tensorIndex: tensor.name.decode()
             for signature in signatures
             for tensor in getattr(signature, kind) or []
         }
-        found = [names.get(index) for index in tensors]
-        if not set(found) <= set(known):
+        names = [named.get(index, "") for index in tensors]
+        if not set(names) <= set(known):
             raise ModelError(
-                f"the {kind} must be named {' and '.join(known)} by the model's signature. "
-                f"Received: {', '.join(name or 'one without a name' for name in found)}"
+                f"{kind} {', '.join(name or 'without a name' for name in names)}: the model's "
+                f"signature must name them {' and '.join(known)}. Pass a model that hemorrhage-tf "
+                "converted"
             )
-        return [known[name] for name in found]
+        return [known[name] for name in names]
 
     return {
         _Subgraph.INPUTS: describe("inputs", main.inputs, _INPUTS),
@@ -284,11 +287,10 @@ def _pack_metadata(values: dict[int, Any]) -> bytes:
     return bytes(builder.Output())
 
 
-def _pack(builder, value: dict[int, Any] | list | str) -> int:
-    """Packs a table (by field number), a vector of tables or of floats, or a string.
+def _pack(builder: Any, value: dict[int, Any] | list[Any] | str) -> int:
+    """Pack a table (by field number), a vector of tables or of floats, or a string.
 
-    A number in a table is an enum, of one byte. What a table refers to is packed before it, as a
-    flatbuffer wants.
+    A number in a table is an enum of one byte. Values that a table refers to must be packed first.
     """
     import numpy as np
 
@@ -297,9 +299,9 @@ def _pack(builder, value: dict[int, Any] | list | str) -> int:
     if isinstance(value, list) and isinstance(value[0], float):
         return builder.CreateNumpyVector(np.array(value, np.float32))
     if isinstance(value, list):
-        offsets = [_pack(builder, each) for each in value]
-        builder.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
+        members = [_pack(builder, each) for each in value]
+        builder.StartVector(4, len(members), 4)
+        for offset in reversed(members):
             builder.PrependUOffsetTRelative(offset)
         return builder.EndVector()
     numbers = {field: each for field, each in value.items() if isinstance(each, int)}
@@ -313,21 +315,21 @@ def _pack(builder, value: dict[int, Any] | list | str) -> int:
 
 
 class _AlignedBuffer:
-    """A `BufferT` that packs its data aligned; the generated Python code leaves that out."""
+    """A `BufferT` that packs its data aligned, which the generated Python code does not."""
 
-    def __init__(self, buffer) -> None:
+    def __init__(self, buffer: Any) -> None:
         self._buffer = buffer
 
-    def Pack(self, builder) -> int:
+    def Pack(self, builder: Any) -> int:
         if self._buffer.data is not None:
             builder.Prep(_ALIGNMENT, len(self._buffer.data))
         return self._buffer.Pack(builder)
 
 
-def _pack_model(tree, size: int) -> bytearray:
+def _pack_model(tree: Any, size: int) -> bytearray:
     import flatbuffers
 
-    # A builder that is too small doubles, and copies all weights each time.
+    # A builder that is too small doubles its buffer and copies all weights each time.
     builder = flatbuffers.Builder(size + 2 * _ALIGNMENT * len(tree.buffers) + 2**16)
     tree.buffers = [_AlignedBuffer(buffer) for buffer in tree.buffers]
     builder.Finish(tree.Pack(builder), _MODEL_IDENTIFIER)

@@ -1,4 +1,4 @@
-"""Verification: an exported model beside the one that it was made from, on the same slices."""
+"""Verification: an exported model compared with the trained one on the same slices."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import ModelError
-from hemorrhage_tf.evaluation.intervals import delong_variance
+from hemorrhage_tf.evaluation.areas import delong_variance
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What an exported model may differ by.
+    """The accepted difference between an exported model and the trained one.
 
     Attributes:
         probability: largest absolute difference of probability, or None for any.
-        changed: share of the slices whose decision may change; of few slices, one.
-        roc_auc: how far the area under the ROC curve may move, or None for any; of few slices, as
-            far as a few pairs of them that change places.
+        changed: share of the slices whose decision may change, rounded up to a whole slice.
+            Default 0.
+        roc_auc: largest change of the area under the ROC curve, or None for any; for few slices at
+            least the effect of a few pairs that change their order. Default None.
     """
 
     probability: float | None
@@ -28,8 +29,7 @@ class Tolerance:
     roc_auc: float | None = None
 
 
-# On the real slices float32 differs by at most 4e-6; a backbone with random weights, whose features
-# are ill-conditioned, by 2e-5.
+# Well above the differences that float32 rounding causes, see docs/decisions.md.
 TOLERANCES = {
     "saved_model": Tolerance(1e-4),
     "serve_bytes": Tolerance(1e-3),
@@ -39,22 +39,22 @@ TOLERANCES = {
     "int8": Tolerance(None, changed=0.01, roc_auc=0.005),
 }
 
-
-_PAIRS = 4  # of one slice with and one without hemorrhage; 0.01 of the area for 20 and 20
+# Pairs of a slice with and one without hemorrhage that may change their order in any case.
+_PAIRS = 4
 
 
 @dataclass(frozen=True)
 class Verification:
-    """How an exported model compares with the one that it was made from.
+    """Comparison of an exported model with the trained one.
 
     Attributes:
-        slices: how many both predicted.
-        hemorrhage: how many of them are labeled so.
+        slices: number of slices.
+        hemorrhage: number of slices with the label hemorrhage.
         largest_difference: largest absolute difference of probability.
         mean_difference: mean absolute difference of probability.
-        changed: slices whose decision is another one.
-        roc_auc: of the exported model, or None where the labels are of one class or unknown.
-        roc_auc_before: of the model that it was made from.
+        changed: number of slices whose decision changes.
+        roc_auc: of the exported model, or None if all labels are the same.
+        roc_auc_before: of the trained model, or None if all labels are the same.
     """
 
     slices: int
@@ -66,20 +66,20 @@ class Verification:
     roc_auc_before: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 def compare(
     before: np.ndarray, after: np.ndarray, labels: np.ndarray, threshold: float
 ) -> Verification:
-    """Compares two models' probabilities of the same slices.
+    """Compare the probabilities of two models for the same slices.
 
     Args:
-        before: `(n,)`, of the model that was exported.
-        after: `(n,)`, of the exported one.
+        before: `(n,)` in [0, 1], of the trained model.
+        after: `(n,)` in [0, 1], of the exported model.
         labels: `(n,)`, 0 or 1.
-        threshold: probabilities at or above it count as hemorrhage.
+        threshold: a slice with at least this probability counts as hemorrhage.
     """
     both = 0 < int(labels.sum()) < len(labels)
     difference = np.abs(after.astype(np.float64) - before)
@@ -95,30 +95,39 @@ def compare(
 
 
 def check(verification: Verification, name: str, tolerance: Tolerance) -> None:
-    """Raises a ModelError where an exported model differs by more than it may."""
-    found = []
+    """Check that an exported model differs from the trained one by no more than a tolerance.
+
+    Args:
+        verification: the comparison.
+        name: the form of the exported model, for the message.
+        tolerance: the accepted difference.
+
+    Raises:
+        ModelError: it differs more; the message lists how.
+    """
+    failures = []
     if not math.isfinite(verification.largest_difference):
-        found.append("a probability is not a number")
+        failures.append("a probability is not a number")
     elif tolerance.probability is not None and (
         verification.largest_difference > tolerance.probability
     ):
-        found.append(
+        failures.append(
             f"a probability differs by {verification.largest_difference:.2g}, more than "
             f"{tolerance.probability:g}"
         )
     allowed = math.ceil(tolerance.changed * verification.slices)
     if verification.changed > allowed:
-        found.append(f"{verification.changed} decisions change, more than {allowed}")
-    if tolerance.roc_auc is not None and verification.roc_auc is not None:
-        moved = abs(verification.roc_auc - verification.roc_auc_before)
+        failures.append(f"{verification.changed} decisions change, more than {allowed}")
+    before, after = verification.roc_auc_before, verification.roc_auc
+    if tolerance.roc_auc is not None and before is not None and after is not None:
+        change = abs(after - before)
         pairs = verification.hemorrhage * (verification.slices - verification.hemorrhage)
         bound = max(tolerance.roc_auc, _PAIRS / pairs)
-        if moved > bound + 1e-9:
-            found.append(f"the ROC AUC moves by {moved:.4f}, more than {bound:.4f}")
-    if found:
+        if change > bound + 1e-9:
+            failures.append(f"the ROC AUC changes by {change:.4f}, more than {bound:.4f}")
+    if failures:
         raise ModelError(
-            f"the exported model ({name}) does not answer as the trained one does on "
-            f"{verification.slices} slices: {'; '.join(found)}. Nothing was written. A milder "
-            "--quantize differs less, and so does int8 calibrated on more slices "
-            "(--calibration-slices)."
+            f"the exported model ({name}) differs too much from the trained one on "
+            f"{verification.slices} slices: {'; '.join(failures)}. Nothing was written. Pass a "
+            "milder --quantize, or calibrate int8 on more slices (--calibration-slices)."
         )

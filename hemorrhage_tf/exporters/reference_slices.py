@@ -1,0 +1,152 @@
+"""The slices that an export is verified and calibrated on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hemorrhage_tf.core.errors import DataError, OptionError
+from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.datasets.manifest import read_manifest
+from hemorrhage_tf.datasets.records import Manifest
+from hemorrhage_tf.datasets.slice_index import build_slice_index
+from hemorrhage_tf.exporters.settings import MIN_CALIBRATION_SLICES
+from hemorrhage_tf.imaging.readers import SliceRef, content_hash, read_slice
+from hemorrhage_tf.inference.forms import is_embedded
+from hemorrhage_tf.models.run_files import CONFIG_FILE, SPLIT_FILE, is_run_folder
+from hemorrhage_tf.pipeline.datasets import input_batches
+from hemorrhage_tf.pipeline.model_input import ModelInput
+from hemorrhage_tf.synthesis.phantom_sets import phantom_set
+from hemorrhage_tf.training.features.cache_location import cache_folder
+
+BATCH_SIZE = 32
+VERIFICATION_PHANTOMS = 100
+
+
+@dataclass(frozen=True)
+class SliceSource:
+    """One of the two places where an export needs slices.
+
+    Attributes:
+        option: the option that names other slices.
+        part: the part of a run's split that serves by default.
+        phantom_seed: random seed of the embedded model's phantoms, distinct from the seeds of its
+            training and from those that users are likely to choose.
+    """
+
+    option: str
+    part: str
+    phantom_seed: int
+
+
+VERIFICATION = SliceSource("--verify", "test", 910_100)
+CALIBRATION = SliceSource("--representative", "train", 910_064)
+
+
+@dataclass(frozen=True)
+class ReferenceSlices:
+    """Slices with labels.
+
+    Attributes:
+        refs: `n` slices.
+        labels: `(n,)`, 0 or 1.
+    """
+
+    refs: Sequence[SliceRef]
+    labels: np.ndarray
+
+
+def select_slices(
+    model: Path,
+    model_input: ModelInput,
+    source: SliceSource,
+    data: str | Path | Manifest | None,
+    phantoms: int,
+    progress: Progress,
+) -> ReferenceSlices:
+    """Select the slices to verify or calibrate an export on.
+
+    Args:
+        model: the model to export: a run folder, a `.keras` file or "phantomnet".
+        model_input: its preprocessing.
+        source: `VERIFICATION` or `CALIBRATION`.
+        data: labeled slices; None for a part of the run's own slices, or for phantoms if the
+            embedded model is exported.
+        phantoms: number of phantoms.
+        progress: receives progress.
+
+    Raises:
+        OptionError: the slices do not suit the model, or there are none by default.
+        DataError: the run's slices are no longer available.
+    """
+    if data is not None:
+        index = build_slice_index(read_manifest(data, progress=progress), progress)
+        if not model_input.takes_display_images and not index.is_hounsfield.all():
+            raise OptionError(
+                f"{source.option} {data}: contains display images, and the model needs Hounsfield "
+                f"units for its windows {', '.join(model_input.window or ())}. Pass DICOM or NIfTI"
+            )
+        return ReferenceSlices(index.refs, index.labels)
+    if is_embedded(model):
+        with progress.stage("Drawing phantoms"):
+            folder = phantom_set(cache_folder() / "phantoms", phantoms, source.phantom_seed)
+        manifest = read_manifest(folder)
+        return ReferenceSlices([record.ref for record in manifest.records], manifest.labels)
+    if not is_run_folder(model):
+        raise OptionError(f"{model}: not a run folder. Name the slices with {source.option} DATA")
+    return _slices_of_run(model, source)
+
+
+def _slices_of_run(folder: Path, source: SliceSource) -> ReferenceSlices:
+    """Return the slices of a part of a run's split, after checking that they are unchanged."""
+    rows = list(csv.DictReader((folder / SPLIT_FILE).read_text(encoding="utf-8").splitlines()))
+    # After cross-validation there is no such part: every slice was both trained on and held out.
+    chosen = [row for row in rows if row["part"] == source.part] or rows
+    root = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["data"]["root"]
+    if root is None:
+        raise DataError(
+            f"{folder}: the location of its slices was not recorded, because their folder names a "
+            f"patient. Name slices with {source.option} DATA"
+        )
+    refs = [
+        SliceRef(Path(root) / row["path"], int(row["frame"]) if row["frame"] else None)
+        for row in chosen
+    ]
+    for ref, row in zip(refs, chosen, strict=True):
+        if not ref.path.is_file() or content_hash(read_slice(ref)) != row["content_hash"]:
+            raise DataError(
+                f"{ref}: this slice of the run is missing or changed, or its name was withheld "
+                f"from the run. Name slices with {source.option} DATA"
+            )
+    return ReferenceSlices(refs, np.array([int(row["label"]) for row in chosen]))
+
+
+def calibration_images(
+    refs: Sequence[SliceRef], model_input: ModelInput, count: int
+) -> list[np.ndarray]:
+    """Read evenly spaced slices, so that all classes and sources are represented.
+
+    Args:
+        refs: the slices to choose from.
+        model_input: the preprocessing of the model.
+        count: maximum number of slices.
+
+    Returns:
+        float32 `(size, size, 3)` in [0, 255] for each slice.
+
+    Raises:
+        DataError: too few slices.
+    """
+    if len(refs) < MIN_CALIBRATION_SLICES:
+        raise DataError(
+            f"{len(refs)} slices to calibrate on: int8 needs at least {MIN_CALIBRATION_SLICES}. "
+            f"Name more with {CALIBRATION.option} DATA"
+        )
+    places = np.linspace(0, len(refs) - 1, min(len(refs), count)).astype(int)
+    chosen = [refs[index] for index in places]
+    return [image for batch in input_batches(chosen, model_input, BATCH_SIZE) for image in batch]
