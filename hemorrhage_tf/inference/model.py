@@ -1,144 +1,122 @@
-"""One interface over every form of a trained model: run folder, `.keras`, SavedModel, `.tflite`.
-
-The embedded model is one of them, by name: its TFLite file needs no TensorFlow to predict.
-"""
+"""The base class of every form of a trained model, and its prediction of files and scans."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.errors import ModelError, OptionError, OutputError
+from hemorrhage_tf.core.errors import DataError, ModelError, OptionError, Problem
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.datasets.slice_index import index_unlabeled_slices
+from hemorrhage_tf.datasets.series import expand_paths, list_slices
+from hemorrhage_tf.datasets.slice_index import raise_or_skip_invalid
 from hemorrhage_tf.evaluation.calibration import log_odds
-from hemorrhage_tf.imaging.readers import SliceRef, read_slice
+from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW, parse_windows
-from hemorrhage_tf.inference.overlay import draw_overlay
-from hemorrhage_tf.inference.predictions import Prediction, ScanPrediction, SlicePrediction
+from hemorrhage_tf.inference.overlay import OverlayFolder
+from hemorrhage_tf.inference.predictions import (
+    Prediction,
+    ScanPrediction,
+    SlicePrediction,
+    predict_scans,
+)
+from hemorrhage_tf.inference.slice_stream import stream_slices
 from hemorrhage_tf.models.metadata import ModelMetadata
 from hemorrhage_tf.models.run_files import is_run_folder, training_hashes, training_profile
-from hemorrhage_tf.models.scan_score import mean_of_highest
 from hemorrhage_tf.pipeline.datasets import input_batches
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
 BATCH_SIZE = 32
 
 
-# Axes of a batch of slices, and of their maps: the slice itself, and its three tta.
-_FLIPS = ((), (2,), (1,), (1, 2))
-
-
-# From float32 `(n, size, size, 3)` to probabilities `(n,)` and class activation maps `(n, h, w)`.
-Explained = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-class Model:
-    """A trained classifier of any form, ready to predict.
+class Model(ABC):
+    """A trained model of any form, ready to predict; `load` returns one.
 
     Args:
-        path: where it was loaded from.
-        metadata: what it carries.
-        run: from float32 `(n, size, size, 3)` in [0, 255] to float32 probabilities `(n,)`.
-        explain: makes the function that gives the class activation maps `(n, h, w)` too, or None
-            where the model has none. Default None.
-        kept: what must live as long as the model does. Default None.
-        classifier: the Keras model, where there is one. Default None.
-        tta: whether `run` and the maps are means over the tta of a slice. Default False.
-        is_embedded: whether it is the one that comes with the package. Default False.
+        path: Where it was loaded from.
+        metadata: Labels, input, thresholds and provenance.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> model = htf.load("runs/first")
+        >>> model.metadata.image_size
+        32
+        >>> prediction = model.predict("slice.png")
+        >>> prediction[0].is_hemorrhage == (prediction[0].probability >= model.threshold)
+        True
     """
 
-    def __init__(
-        self,
-        path: Path,
-        metadata: ModelMetadata,
-        run: Callable[[np.ndarray], np.ndarray],
-        explain: Callable[[], Explained] | None = None,
-        kept: Any = None,
-        classifier: Any = None,
-        tta: bool = False,
-        is_embedded: bool = False,
-    ) -> None:
+    is_embedded = False
+    has_cam = False  # whether it provides class activation maps
+    uses_tta = False  # whether it averages over test-time augmentation
+
+    def __init__(self, path: Path, metadata: ModelMetadata) -> None:
         self.path = path
         self.metadata = metadata
-        self._run = run
-        self._explain = explain
-        self._kept = kept
-        self._classifier = classifier
-        self.tta = tta
-        self.is_embedded = is_embedded
 
-    @property
-    def has_cam(self) -> bool:
-        """Whether it gives class activation maps."""
-        return self._explain is not None
-
-    @property
-    def threshold(self) -> float:
-        """Probabilities at or above it count as hemorrhage."""
-        return self.metadata.threshold
-
-    @property
-    def scan_threshold(self) -> float:
-        """Scans of which the mean of the three highest is at or above it count as hemorrhage."""
-        chosen = self.metadata.scan_threshold
-        return self.threshold if chosen is None else chosen
-
+    @abstractmethod
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Predicts model input.
+        """Predict model input.
 
         Args:
             images: float32 `(n, size, size, 3)`, RGB, in [0, 255].
 
         Returns:
-            float32 `(n,)` in [0, 1].
+            float32 `(n,)`, P(hemorrhage) in [0, 1].
         """
-        return self._run(images)
 
-    def with_tta(self) -> Model:
-        """Gives the same model asked four times: of a slice, its mirror images and both together.
+    def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict model input, with class activation maps.
 
-        The logits are averaged; so are the class activation maps, turned back, so that the mean of
-        a map stays the mean of the logits. It takes four times as long.
+        Args:
+            images: float32 `(n, size, size, 3)`, RGB, in [0, 255].
+
+        Returns:
+            float32 `(n,)`, P(hemorrhage); and float32 `(n, h, w)`, the maps: the mean of a map is
+            the logit of its slice.
+
+        Raises:
+            ModelError: The model provides no class activation map.
         """
-        if self.tta:
-            return self
-
-        def run(images: np.ndarray) -> np.ndarray:
-            return _mean_probability([self._run(_flip(images, axes)) for axes in _FLIPS])
-
-        def explain() -> Explained:
-            explained = self._explain()
-
-            def flipped(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-                found = [explained(_flip(images, axes)) for axes in _FLIPS]
-                maps = [_flip(cam, axes) for (_, cam), axes in zip(found, _FLIPS, strict=True)]
-                return _mean_probability([each for each, _ in found]), np.mean(maps, axis=0)
-
-            return flipped
-
-        return Model(
-            *(self.path, self.metadata, run, explain if self.has_cam else None),
-            kept=self._kept,
-            classifier=self._classifier,
-            tta=True,
-            is_embedded=self.is_embedded,
+        raise ModelError(
+            f"{self.path}: this model provides no class activation map. Export it with --cam, or "
+            "pass the run folder"
         )
 
-    def training_hashes(self) -> set[str]:
-        """Content hashes of the slices it was trained on; empty where only a file is known."""
-        return training_hashes(self.path) if self._is_run else set()
-
-    def training_profile(self) -> dict[str, Any] | None:
-        """How the slices that it was trained on look; None where only a file is known."""
-        return training_profile(self.path) if self._is_run else None
+    @property
+    def threshold(self) -> float:
+        """The threshold for slices: a probability that reaches it counts as hemorrhage."""
+        return self.metadata.threshold
 
     @property
-    def _is_run(self) -> bool:
+    def scan_threshold(self) -> float:
+        """The threshold for scans, on the mean of the three highest probabilities."""
+        chosen = self.metadata.scan_threshold
+        return self.threshold if chosen is None else chosen
+
+    def with_tta(self) -> Model:
+        """Return the model with test-time augmentation.
+
+        Logits are averaged over each slice and its three flips, and so are the class activation
+        maps after they are flipped back. Prediction takes four times as long.
+        """
+        return FlipAveragedModel(self)
+
+    def training_hashes(self) -> set[str]:
+        """Return the content hashes of the training slices; empty if they are unknown."""
+        return training_hashes(self.path) if self._is_run_folder else set()
+
+    def training_profile(self) -> dict[str, Any] | None:
+        """Return the summary of the training slices' appearance; None if it is unknown."""
+        return training_profile(self.path) if self._is_run_folder else None
+
+    @property
+    def _is_run_folder(self) -> bool:
         return not self.is_embedded and is_run_folder(self.path)
 
     def input_for(
@@ -147,73 +125,68 @@ class Model:
         window: str | Sequence[str] | None = None,
         progress: Progress | None = None,
     ) -> ModelInput:
-        """Says what slices are brought to, and refuses what the model was not trained for.
+        """Return the conversion of slices to model input, and reject slices that do not fit.
 
         Args:
-            is_hounsfield: bool `(n,)`: which slices are in HU; the others are pictures.
-            window: the window that the user asks for, or None for the model's.
-            progress: where a note goes, or None for nowhere.
+            is_hounsfield: bool `(n,)`, which slices are in HU; the others are display images.
+            window: The requested window, or None for the model's.
+            progress: Prints a note where the window is not the model's own. Defaults to None.
 
         Returns:
-            The model's own, with a window for Hounsfield units.
+            The model's own input, with a window for Hounsfield units.
 
         Raises:
-            OptionError: another window than the model's, a window for pictures, or pictures where
-                every channel is a window of its own.
+            OptionError: Another window than the model's, a window for display images, or display
+                images for a model whose channels are different windows.
         """
-        trained = self.metadata.window
-        asked = None if window is None else parse_windows(window)
-        if asked and trained and asked != trained:
+        model_input = self._input_through(window)
+        images = f"{int((~is_hounsfield).sum())} of {len(is_hounsfield)} slices are display images"
+        if window is not None and not is_hounsfield.all():
             raise OptionError(
-                f"--window {','.join(asked)}: this model was trained with {','.join(trained)} and "
-                "knows no other. Leave --window out, or train one with it"
+                f"--window {','.join(parse_windows(window))}: {images}, which already have a "
+                "window. Only Hounsfield units (DICOM, NIfTI) take one. Leave out --window or the "
+                "display images"
             )
-        if asked and not is_hounsfield.all():
+        if not self.metadata.model_input.takes_display_images and not is_hounsfield.all():
             raise OptionError(
-                f"--window {','.join(asked)}: {int((~is_hounsfield).sum())} of "
-                f"{len(is_hounsfield)} slices are pictures, which were windowed already; only "
-                "Hounsfield units (DICOM, NIfTI) can be. Leave --window or the pictures out"
+                f"{self.path}: this model takes Hounsfield units through the windows "
+                f"{', '.join(self.metadata.window or ())}, one for each channel, and {images}. "
+                "Pass DICOM or NIfTI files"
             )
-        model_input = self.metadata.model_input
-        if not model_input.takes_display_images and not is_hounsfield.all():
-            raise OptionError(
-                f"this model takes Hounsfield units through {', '.join(trained)}, one a channel, "
-                f"and {int((~is_hounsfield).sum())} of {len(is_hounsfield)} slices are pictures. "
-                "Give DICOM or NIfTI"
+        if self.metadata.window is not None or not is_hounsfield.any():
+            return model_input if window is not None else self.metadata.model_input
+        if progress is not None:
+            progress.note(
+                "This model was trained on display images. Hounsfield units are shown to it "
+                f"through the window {','.join(model_input.window or ())}."
             )
-        if trained is None and is_hounsfield.any():
-            asked = asked or DEFAULT_WINDOW
-            if progress is not None:
-                progress.note(
-                    "The model was trained on pictures: Hounsfield units are shown to it through "
-                    f"the window {','.join(asked)}."
-                )
-            model_input = replace(model_input, window=asked)
         return model_input
+
+    def _input_through(self, window: str | Sequence[str] | None) -> ModelInput:
+        """Return the model's input, with a window for Hounsfield units in any case."""
+        trained = self.metadata.window
+        requested = None if window is None else parse_windows(window)
+        if requested and trained and requested != trained:
+            raise OptionError(
+                f"--window {','.join(requested)}: this model was trained with "
+                f"{','.join(trained)} and accepts no other window. Leave out --window, or train a "
+                "model with it"
+            )
+        return replace(self.metadata.model_input, window=trained or requested or DEFAULT_WINDOW)
 
     def standardized(
         self, slices: Sequence[SliceRef | Path], model_input: ModelInput | None = None
     ) -> np.ndarray | None:
-        """Gives the features of slices as the head sees them, standardized as in training.
+        """Return the standardized features of slices, as the dense head receives them.
 
         Args:
-            slices: where they are; they are known to be readable.
-            model_input: from `input_for`; None for the model's own.
+            slices: Where the slices are; they must be readable.
+            model_input: From `input_for`; None for the model's own.
 
         Returns:
-            float32 `(n, width)`; None for a form that does not give them.
+            float32 `(n, width)`; None for a form that does not expose features.
         """
-        if self._classifier is None:
-            return None
-        import keras
-        import tensorflow as tf
-
-        classifier = self._classifier
-        to_features = keras.Model(classifier.input, classifier.get_layer("standardization").output)
-        forward = tf.function(lambda images: to_features(images, training=False))
-        model_input = model_input or self.metadata.model_input
-        batches = input_batches(slices, model_input, BATCH_SIZE)
-        return np.concatenate([forward(tf.constant(images)).numpy() for images in batches])
+        return None
 
     def probabilities(
         self,
@@ -221,178 +194,192 @@ class Model:
         progress: Progress | None = None,
         model_input: ModelInput | None = None,
     ) -> np.ndarray:
-        """Predicts slices that are known to be readable.
+        """Predict slices that are known to be readable.
 
         Args:
-            slices: where they are.
-            progress: where progress goes, or None for nowhere.
-            model_input: from `input_for`; None for the model's own.
+            slices: Where the slices are.
+            progress: Shows the progress. Defaults to None, for no output.
+            model_input: From `input_for`; None for the model's own.
 
         Returns:
-            float32 `(n,)` in [0, 1].
+            float32 `(n,)`, P(hemorrhage) in [0, 1].
         """
         progress = progress or Progress(quiet=True)
         model_input = model_input or self.metadata.model_input
-        found = []
+        batches = []
         with progress.track("Predicting", len(slices)) as advance:
             for images in input_batches(slices, model_input, BATCH_SIZE):
-                found.append(self.run(images))
+                batches.append(self.run(images))
                 advance(len(images))
-        return np.concatenate(found) if found else np.empty(0, np.float32)
+        return np.concatenate(batches) if batches else np.empty(0, np.float32)
 
-    def explained(
+    def probabilities_with_cams(
         self,
         slices: Sequence[SliceRef | Path],
         progress: Progress | None = None,
         model_input: ModelInput | None = None,
     ) -> Iterator[tuple[float, np.ndarray]]:
-        """Predicts slices one batch after the other, with the class activation map of each.
+        """Predict slices that are known to be readable, with class activation maps.
 
         Args:
-            slices: where they are; they are known to be readable.
-            progress: where progress goes, or None for nowhere.
-            model_input: from `input_for`; None for the model's own.
+            slices: Where the slices are.
+            progress: Shows the progress. Defaults to None, for no output.
+            model_input: From `input_for`; None for the model's own.
 
         Yields:
             P(hemorrhage), and the map, float32 `(h, w)`, whose mean is the logit.
 
         Raises:
-            ModelError: the model gives no map.
+            ModelError: The model provides no class activation map.
         """
-        if self._explain is None:
-            raise ModelError(
-                f"{self.path}: gives no class activation map. Export it with --cam, or name the "
-                "run folder"
-            )
         progress = progress or Progress(quiet=True)
         model_input = model_input or self.metadata.model_input
-        run = self._explain()
         with progress.track("Predicting", len(slices)) as advance:
             for images in input_batches(slices, model_input, BATCH_SIZE):
-                yield from zip(*run(images), strict=True)
+                yield from zip(*self.run_with_cam(images), strict=True)
                 advance(len(images))
 
     def predict(
         self,
         images: str | Path | Iterable[str | Path],
-        skip_invalid: bool = False,
-        progress: Progress | None = None,
+        *,
         window: str | Sequence[str] | None = None,
         cam: str | Path | None = None,
         tta: bool = False,
+        skip_invalid: bool = False,
+        progress: Progress | None = None,
     ) -> Prediction:
-        """Predicts files, folders and globs.
+        """Predict files, folders and globs. Each file is read once.
 
         Args:
-            images: one of them, or several.
-            skip_invalid: go on without files that cannot be read. Default False.
-            progress: where progress and notes go, or None for nowhere.
-            window: for Hounsfield units; None for the model's.
-            cam: a folder to write overlays of the class activation map to, or None for none.
-            tta: average over the tta of each slice, see `with_tta`. Default False.
+            images: PNG, JPEG, DICOM or NIfTI files, folders or globs, one or several.
+            window: Window for Hounsfield units; None for the model's.
+            cam: Folder to write overlays of the class activation map to. Defaults to None.
+            tta: Average over each slice and its flips; see `with_tta`. Defaults to False.
+            skip_invalid: Continue without files that cannot be read. Defaults to False.
+            progress: Shows progress and notes. Defaults to None, for no output.
 
         Returns:
-            A finding for each slice, in the order given, and one for each scan.
+            A prediction for each slice, in the order given, and for each scan.
 
         Raises:
-            DataError: files that cannot be read, all in one message; or nothing to predict.
-            OptionError: a window that does not fit the model or the slices.
-            OutputError: an overlay cannot be written.
+            DataError: Files cannot be read, all listed in one message; or no slice is left.
+            OptionError: The window does not fit the model or the slices.
+            OutputError: An overlay cannot be written.
         """
-        if tta and not self.tta:
-            return self.with_tta().predict(images, skip_invalid, progress, window, cam)
+        if tta and not self.uses_tta:
+            return self.with_tta().predict(
+                images, window=window, cam=cam, skip_invalid=skip_invalid, progress=progress
+            )
+        if cam is not None and not self.has_cam:
+            self.run_with_cam(np.empty((0, 0, 0, 3), np.float32))  # raises the error that says so
         progress = progress or Progress(quiet=True)
-        found = index_unlabeled_slices(images, progress, skip_invalid)
-        model_input = self.input_for(found.is_hounsfield, window, progress)
-        overlays: list[str | None] = [None] * len(found)
-        if cam is None:
-            probabilities = self.probabilities(found.slices, progress, model_input)
-        else:
-            folder = Path(cam)
-            overlays = _overlay_paths(folder, found.slices)
-            probabilities = np.empty(len(found), np.float32)
-            explained = self.explained(found.slices, progress, model_input)
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                for index, (probability, weights) in enumerate(explained):
-                    probabilities[index] = probability
-                    pixels = read_slice(found.slices[index])
-                    draw_overlay(pixels, weights, model_input).save(overlays[index], "PNG")
-            except OSError as error:
-                raise OutputError(
-                    f"--cam {folder}: cannot be written ({error.strerror or error})"
-                ) from None
-        findings = tuple(
-            SlicePrediction(
-                *(str(ref), float(probability), bool(probability >= self.threshold)),
-                *(scan, at, warning),
-            )
-            for ref, probability, scan, at, warning in zip(
-                found.slices, probabilities, found.scans, overlays, found.warnings, strict=True
-            )
+        paths = [images] if isinstance(images, str | Path) else images
+        listing = list_slices(expand_paths(paths), progress)
+        model_input = self._input_through(window)
+        problems = list(listing.problems)
+        warnings = list(listing.input_warnings)
+        scan_names = {index: scan.name for scan in listing.scans for index in scan.members}
+        predictions: list[SlicePrediction] = []
+        is_hounsfield: list[bool] = []
+        with ExitStack() as stack:
+            overlays = None
+            if cam is not None:
+                overlays = stack.enter_context(OverlayFolder(Path(cam), listing.slices))
+            advance = stack.enter_context(progress.track("Predicting", len(listing.slices)))
+            for batch in stream_slices(listing.slices, model_input, BATCH_SIZE):
+                advance(batch.size)
+                problems += batch.problems
+                names = [str(listing.slices[one.index]) for one in batch.valid]
+                warnings += [
+                    Problem(name, one.warning)
+                    for name, one in zip(names, batch.valid, strict=True)
+                    if one.warning
+                ]
+                is_hounsfield += [one.is_hounsfield for one in batch.valid]
+                if not batch.valid or (problems and not skip_invalid):
+                    continue  # the remaining files are still checked, for one complete message
+                inputs = np.stack([one.image for one in batch.valid])
+                if overlays is None:
+                    probabilities = self.run(inputs)
+                else:
+                    probabilities, cams = self.run_with_cam(inputs)
+                    for one, weights in zip(batch.valid, cams, strict=True):
+                        overlays.write(one.index, one.pixels, weights, model_input)
+                predictions += [
+                    SlicePrediction(
+                        path=name,
+                        probability=float(probability),
+                        is_hemorrhage=bool(probability >= self.threshold),
+                        scan=scan_names.get(one.index),
+                        cam=None if overlays is None else overlays.path(one.index),
+                        warning=one.warning,
+                    )
+                    for name, one, probability in zip(
+                        names, batch.valid, probabilities, strict=True
+                    )
+                ]
+            raise_or_skip_invalid(problems, progress, skip_invalid, warnings)
+            if not is_hounsfield:
+                raise DataError("no slice is left to predict. Pass at least one readable file")
+            self.input_for(np.array(is_hounsfield), window, progress)
+        values = np.array([one.probability for one in predictions], np.float32)
+        return Prediction(
+            tuple(predictions), self.predict_scans([p.scan for p in predictions], values)
         )
-        return Prediction(findings, self.scan_predictions(found.scans, probabilities))
 
-    def scan_predictions(
+    def predict_scans(
         self, scans: Sequence[str | None], probabilities: np.ndarray
     ) -> tuple[ScanPrediction, ...]:
-        """Adds up the slices of each scan.
-
-        Args:
-            scans: the scan of each slice, or None.
-            probabilities: `(n,)`, of each slice.
-
-        Returns:
-            A finding for each scan, in the order in which they first occur.
-        """
-        members: dict[str, list[int]] = {}
-        for index, scan in enumerate(scans):
-            if scan is not None:
-                members.setdefault(scan, []).append(index)
-        found = []
-        for scan, indices in members.items():
-            values = probabilities[indices]
-            top = np.float32(mean_of_highest(values))
-            found.append(
-                ScanPrediction(
-                    scan,
-                    len(indices),
-                    int((values >= self.threshold).sum()),
-                    float(values.max()),
-                    float(top),
-                    self.scan_threshold,
-                    bool(top >= self.scan_threshold),
-                )
-            )
-        return tuple(found)
+        """Combine the probabilities of slices into predictions for scans; see `predict_scans`."""
+        return predict_scans(
+            scans, probabilities, threshold=self.threshold, scan_threshold=self.scan_threshold
+        )
 
 
-def _overlay_paths(folder: Path, slices: Sequence[SliceRef]) -> list[str]:
-    """Names overlays after their slices; slices of one name in two folders are numbered."""
-    names: dict[str, None] = {}
-    for ref in slices:
-        stem = ref.path.name if ref.frame is None else f"{ref.path.name}.{ref.frame:04d}"
-        name, number = f"{stem}.cam.png", 1
-        while name in names:
-            number += 1
-            name = f"{stem}.{number}.cam.png"
-        names[name] = None
-    return [str(folder / name) for name in names]
+class FlipAveragedModel(Model):
+    """A model with test-time augmentation: the mean over each slice and its three flips.
+
+    Args:
+        model: The model that predicts each of them.
+    """
+
+    uses_tta = True
+    _AXES: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))  # of a batch, and of its maps
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model.path, model.metadata)
+        self._model = model
+        self.is_embedded = model.is_embedded
+        self.has_cam = model.has_cam
+
+    def with_tta(self) -> Model:
+        """Return this model: the flips of the flips are the same four images."""
+        return self
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Predict each image and its flips, and average the logits; see `Model.run`."""
+        return _mean_probability([self._model.run(_flip(images, axes)) for axes in self._AXES])
+
+    def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Average logits and maps; the mean of a map stays the mean of the logits."""
+        results = [self._model.run_with_cam(_flip(images, axes)) for axes in self._AXES]
+        maps = [_flip(cams, axes) for (_, cams), axes in zip(results, self._AXES, strict=True)]
+        return _mean_probability([one for one, _ in results]), np.mean(maps, axis=0)
+
+    def standardized(
+        self, slices: Sequence[SliceRef | Path], model_input: ModelInput | None = None
+    ) -> np.ndarray | None:
+        """Return the standardized features of the slices themselves, without flips."""
+        return self._model.standardized(slices, model_input)
 
 
 def _flip(batch: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    # Runtimes below Python take no negative strides.
+    # Native runtimes do not accept negative strides.
     return np.ascontiguousarray(np.flip(batch, axes)) if axes else batch
 
 
 def _mean_probability(probabilities: Sequence[np.ndarray]) -> np.ndarray:
-    """Averages logits, of which none is taken for infinite, and gives the probability of that."""
-    mean = np.mean([log_odds(each) for each in probabilities], axis=0)
+    """Average finite logits, and return the probability of the mean."""
+    mean = np.mean([log_odds(one) for one in probabilities], axis=0)
     return (1 / (1 + np.exp(-mean))).astype(np.float32)
-
-
-def cast_images(images: np.ndarray, dtype: str) -> np.ndarray:
-    """Brings float32 images in [0, 255] to the type of a model's input; uint8 is rounded."""
-    if dtype == "uint8":
-        return np.rint(images).clip(0, 255).astype(np.uint8)
-    return images.astype(np.float32)

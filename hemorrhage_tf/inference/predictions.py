@@ -1,23 +1,27 @@
-"""What a model predicts: one result for each slice and for each scan."""
+"""The results of a prediction: one for each slice, one for each scan."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+from hemorrhage_tf.models.scan_score import mean_of_highest
 
 
 @dataclass(frozen=True)
 class SlicePrediction:
-    """What a model says of one slice.
+    """A model's prediction for one slice.
 
     Attributes:
-        path: the file, with `#` and the number of the slice behind it where it holds several.
+        path: The file; `FILE#N` for slice N of a file that holds several.
         probability: P(hemorrhage), in [0, 1].
-        is_hemorrhage: whether it is at or above the model's threshold.
-        scan: the volume or series that the slice is of, or None.
-        cam: the overlay that was written for it, or None.
-        warning: what makes it look like something else than a head CT, a clause; or None.
+        is_hemorrhage: Whether the probability reaches the model's threshold.
+        scan: The scan that the slice belongs to, or None.
+        cam: Path of the overlay with the class activation map, or None.
+        warning: Why the slice does not look like a head CT, or None.
     """
 
     path: str
@@ -27,19 +31,30 @@ class SlicePrediction:
     cam: str | None = None
     warning: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; `cam` only where an overlay was written."""
+        values = {
+            "path": self.path,
+            "probability": round(self.probability, 6),
+            "hemorrhage": int(self.is_hemorrhage),
+            "scan": self.scan,
+            "warning": self.warning,
+        }
+        return values if self.cam is None else {**values, "cam": self.cam}
+
 
 @dataclass(frozen=True)
 class ScanPrediction:
-    """What a model says of one volume or series.
+    """A model's prediction for one scan.
 
     Attributes:
-        scan: the file or folder.
-        slices: how many slices it has.
-        flagged: how many of them are at or above the model's threshold.
-        highest: the highest probability of a slice.
-        mean_of_highest: the mean of the three highest, which a single odd slice moves less.
-        threshold: the model's for scans.
-        is_hemorrhage: whether that mean is at or above it.
+        scan: The file or folder of the scan.
+        slices: Number of slices.
+        flagged: Number of slices whose probability reaches the slice threshold.
+        highest: Highest probability of a slice.
+        mean_of_highest: Mean of the three highest probabilities, the score of the scan.
+        threshold: The model's threshold for scans.
+        is_hemorrhage: Whether the score reaches it.
     """
 
     scan: str
@@ -50,51 +65,93 @@ class ScanPrediction:
     threshold: float
     is_hemorrhage: bool
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "scan": self.scan,
+            "slices": self.slices,
+            "flagged": self.flagged,
+            "highest": round(self.highest, 6),
+            "mean_of_top_3": round(self.mean_of_highest, 6),
+            "threshold": round(self.threshold, 6),
+            "hemorrhage": int(self.is_hemorrhage),
+        }
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """Findings, to be gone through like a list, and what they add up to for whole scans.
+    """The predictions for some slices, and for the scans that they belong to.
+
+    Iterating and indexing go over the slices.
 
     Attributes:
-        findings: one for each slice; those of a scan follow each other, from the neck up.
-        scans: one for each volume and series of more than one slice.
+        slices: One for each slice; those of a scan follow each other, from the neck to the vertex.
+        scans: One for each series or volume of more than one slice.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> prediction = htf.predict("series", quiet=True)
+        >>> len(prediction), prediction.scans[0].slices
+        (5, 5)
+        >>> 0 <= prediction[0].probability <= 1
+        True
     """
 
-    findings: tuple[SlicePrediction, ...]
+    slices: tuple[SlicePrediction, ...]
     scans: tuple[ScanPrediction, ...]
 
     def to_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """Gives plain values for JSON: `slices` and `scans`."""
-        slices = [
-            {
-                "path": finding.path,
-                "probability": round(finding.probability, 6),
-                "hemorrhage": int(finding.is_hemorrhage),
-                "scan": finding.scan,
-                "warning": finding.warning,
-                **({} if finding.cam is None else {"cam": finding.cam}),
-            }
-            for finding in self.findings
-        ]
-        scans = [
-            {
-                "scan": found.scan,
-                "slices": found.slices,
-                "flagged": found.flagged,
-                "highest": round(found.highest, 6),
-                "mean_of_top_3": round(found.mean_of_highest, 6),
-                "threshold": round(found.threshold, 6),
-                "hemorrhage": int(found.is_hemorrhage),
-            }
-            for found in self.scans
-        ]
-        return {"slices": slices, "scans": scans}
+        """Return plain values for JSON: `slices` and `scans`."""
+        return {
+            "slices": [one.to_dict() for one in self.slices],
+            "scans": [one.to_dict() for one in self.scans],
+        }
 
     def __len__(self) -> int:
-        return len(self.findings)
+        return len(self.slices)
 
     def __iter__(self) -> Iterator[SlicePrediction]:
-        return iter(self.findings)
+        return iter(self.slices)
 
     def __getitem__(self, index: int) -> SlicePrediction:
-        return self.findings[index]
+        return self.slices[index]
+
+
+def predict_scans(
+    scans: Sequence[str | None],
+    probabilities: np.ndarray,
+    *,
+    threshold: float,
+    scan_threshold: float,
+) -> tuple[ScanPrediction, ...]:
+    """Combine the predictions of slices into one for each scan.
+
+    Args:
+        scans: `(n,)`, the scan of each slice, or None.
+        probabilities: `(n,)`, P(hemorrhage) of each slice.
+        threshold: The model's threshold for slices.
+        scan_threshold: The model's threshold for scans.
+
+    Returns:
+        One prediction for each scan, in the order in which the scans first occur.
+    """
+    members: dict[str, list[int]] = {}
+    for index, scan in enumerate(scans):
+        if scan is not None:
+            members.setdefault(scan, []).append(index)
+    predictions = []
+    for scan, indices in members.items():
+        values = probabilities[indices]
+        score = np.float32(mean_of_highest(values))
+        predictions.append(
+            ScanPrediction(
+                scan=scan,
+                slices=len(indices),
+                flagged=int((values >= threshold).sum()),
+                highest=float(values.max()),
+                mean_of_highest=float(score),
+                threshold=scan_threshold,
+                is_hemorrhage=bool(score >= scan_threshold),
+            )
+        )
+    return tuple(predictions)

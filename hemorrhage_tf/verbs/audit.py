@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The verb `audit`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hemorrhage_tf.auditing.audit_result import Audit
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
-from hemorrhage_tf.reports.html_report import write_audit
+from hemorrhage_tf.reports.html_report import write_audit_page
+from hemorrhage_tf.verbs.arguments import check_data
 
 
 def audit(
@@ -20,26 +21,31 @@ def audit(
     html: str | Path | None = None,
     quiet: bool = False,
 ) -> Audit:
-    """Finds what is wrong with labeled slices, and what tells the classes apart beside anatomy.
+    """Check labeled slices for errors, duplicates and shortcut features.
 
-    Bad files, duplicates and contradicting labels are findings here, not errors.
+    Unreadable files, duplicates and contradicting labels are results here, not errors.
 
     Args:
-        data: labeled slices, as `fit` takes them.
-        positive: the class name that means hemorrhage, where it is not a known one.
-        target: the column to take as label, where there are several.
-        html: a page to write for someone who would rather look than read; None for none.
-        quiet: print no progress. Default False.
+        data: Labeled slices, as `fit` accepts them.
+        positive: Name of the positive class, where it is not a known one.
+        target: Column to use as label, where there are several.
+        html: HTML file to write the audit to. Defaults to None.
+        quiet: Print no progress. Defaults to False.
 
     Returns:
         The audit.
 
     Raises:
-        HemorrhageError: there is no data there, or its layout is none of the accepted ones.
+        DataError: There is no data at that path, or its layout is not known.
+        OutputError: The HTML file cannot be written.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> htf.audit("head_ct", quiet=True).slices
+        24
     """
-    progress = Progress(quiet=quiet)
-    manifest = read_manifest(data, positive, target, progress=progress)
-    found = auditor.audit(manifest, progress)
+    manifest = read_manifest(check_data(data), positive, target, progress=Progress(quiet=quiet))
+    result = auditor.audit(manifest, Progress(quiet=quiet))
     if html is not None:
-        write_audit(html, manifest.root.name or "slices", found.to_dict())
-    return found
+        write_audit_page(html, manifest.root.name or "slices", result.to_dict())
+    return result

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The verb `benchmark`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,29 @@ def benchmark(
     rounds: int = 30,
     quiet: bool = False,
 ) -> list[Measurement]:
-    """Measures models side by side, each in a process of its own.
+    """Measure models side by side, each in its own process.
 
     Args:
-        models: run folders, `.keras` files, SavedModel folders, `.tflite` files and "phantomnet",
+        models: Run folders, `.keras` files, SavedModel folders, `.tflite` files, or "phantomnet",
             the embedded model.
-        images: slices to measure on: files, folders or globs; None for phantoms.
-        threads: threads that each runs with. Default 1.
-        batch_size: slices in a batch, for the throughput. Default 32.
-        rounds: slices that the latency is taken from. Default 30.
-        quiet: print no progress. Default False.
+        images: Slices to measure with: files, folders or globs. None for phantoms.
+        threads: Threads that each model runs with. Defaults to 1.
+        batch_size: Slices in a batch, for the throughput. Defaults to 32.
+        rounds: Number of single slices that the latency is measured on. Defaults to 30.
+        quiet: Print no progress. Defaults to False.
 
     Returns:
-        A measurement for each model; the first is what the others are compared with.
+        A measurement of each model. Probabilities are compared with those of the first.
+
+    Raises:
+        ModelError: There is no model at a path, or it is damaged.
+        OptionError: A number is out of range.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> for one in htf.benchmark("phantomnet", rounds=3, quiet=True):
+        ...     print(one.path, one.format)
+        phantomnet embedded
     """
     paths = [models] if isinstance(models, str | Path) else list(models)
     if isinstance(images, str | Path):

@@ -1,39 +1,40 @@
-"""TODO docstring."""
+"""The verb `evaluate`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.auditing import audit as auditor
-from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.auditing.audit import audit_slices
+from hemorrhage_tf.auditing.audit_result import best_shortcut_metric
 from hemorrhage_tf.core.progress import Progress, verb_progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
 from hemorrhage_tf.evaluation import dataset_shift
 from hemorrhage_tf.evaluation.comparison import compare
-from hemorrhage_tf.evaluation.dataset_shift import FEATURE_DISTANCE
 from hemorrhage_tf.evaluation.metrics import binary_metrics, check_prevalence
-from hemorrhage_tf.inference.loading import model_form
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.predictions import SlicePrediction
+from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
 from hemorrhage_tf.models.scan_score import mean_of_highest
-from hemorrhage_tf.reports import content
-from hemorrhage_tf.training.tensorboard import FIGURES
-from hemorrhage_tf.verbs.model_argument import _loaded
-from hemorrhage_tf.verbs.results import Evaluation, Run
+from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS
+from hemorrhage_tf.verbs.arguments import ModelArgument, check_data, model_name, resolve_model
+from hemorrhage_tf.verbs.results import Evaluation
 
-PROFILED_SLICES = 64  # slices, at most, whose features are compared with the training's
+PROFILED_SLICES = 64  # at most so many slices have their features compared with the training's
 
 
+# A verb takes each option of its command as a keyword.
 def evaluate(
-    model: str | Path | Model | Run | Manifest | None = None,
-    data: str | Path | Manifest | None = None,
+    data: str | Path | Manifest,
     *,
-    against: str | Path | Model | Run | None = None,
+    model: ModelArgument = EMBEDDED_MODEL,
+    against: ModelArgument | None = None,
     positive: str | None = None,
     target: str | None = None,
     window: str | Sequence[str] | None = None,
@@ -44,32 +45,44 @@ def evaluate(
     log_json: str | Path | None = None,
     quiet: bool = False,
 ) -> Evaluation:
-    """Computes a model's figures on labeled slices, each with its interval.
+    """Compute a model's metrics on labeled slices, each with its interval.
 
-    It warns where slices were trained on, and where they look unlike those that were, so that a
-    figure is read for what it is. `evaluate(data)` evaluates the embedded model.
+    Warns where slices were trained on, and where they look different from the training slices.
 
     Args:
-        model: a model of any form (see `load`), what `load` or `fit` gave, or None for the embedded
-            one. Where it is the only one of the two that is given, it is the data.
-        data: labeled slices, as `fit` takes them.
-        against: a second model to compare with on the same slices, or None.
-        positive: the class name that means hemorrhage, where it is not a known one.
-        target: the column to take as label, where there are several.
-        window: for Hounsfield units; None for the model's.
-        prevalence: share of slices with hemorrhage where the model is to be used, in (0, 1).
-        report: an HTML file to write for someone who would rather look than read; None for none.
-        tta: average each slice's logit over its tta, which takes four times as long. Default
+        data: Labeled slices, as `fit` accepts them.
+        model: A model of any form, see `load`; or the result of `load` or `fit`. Defaults to
+            "phantomnet", the embedded model.
+        against: A second model to compare with on the same slices. Defaults to None.
+        positive: Name of the positive class, where it is not a known one.
+        target: Column to use as label, where there are several.
+        window: Window for Hounsfield units; None for the model's.
+        prevalence: Prevalence of hemorrhage where the model will be used, in (0, 1): predictive
+            values are computed for it, too.
+        report: HTML file to write a report to. Defaults to None.
+        tta: Average over each slice and its flips, which takes four times as long. Defaults to
             False.
-        skip_invalid: go on without files and rows that cannot be used. Default False.
-        log_json: a file to append what happens to, an object of JSON a line, see
-            `event_log.EventLog`; None for none.
-        quiet: print no progress and no notes. Default False.
+        skip_invalid: Continue without files and rows that cannot be used. Defaults to False.
+        log_json: File to append events to as JSON Lines; see `core.event_log.EventLog`.
+        quiet: Print no progress and no notes. Defaults to False.
 
     Returns:
-        The evaluation. Where labels are of whole scans, so are its metrics: a scan counts with the
-        mean of its three highest probabilities.
+        The evaluation. Where labels belong to whole scans, its metrics count scans; the score of a
+        scan is the mean of its three highest probabilities.
+
+    Raises:
+        DataError: Files or labels cannot be used, all listed in one message.
+        ModelError: There is no model at that path, or it is damaged.
+        OptionError: An option does not fit the model or the slices.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> evaluation = htf.evaluate("head_ct", model="runs/first", quiet=True)
+        >>> sorted(evaluation.metrics["roc_auc"])
+        ['estimate', 'high', 'low', 'n']
     """
+    data = check_data(data)
+    check_prevalence(prevalence)
     options = {
         "positive": positive,
         "target": target,
@@ -79,143 +92,214 @@ def evaluate(
         "skip_invalid": skip_invalid,
     }
     with verb_progress("evaluate", options, log_json, quiet) as progress:
-        found = _evaluate(model, data, progress, against=against, report=report, **options)
-        figures = {name: found.metrics[name] for name in FIGURES}
-        progress.event("result", report=found.report, figures=figures, level=found.level)
-    return found
-
-
-def _evaluate(
-    model: str | Path | Model | Run | Manifest | None,
-    data: str | Path | Manifest | None,
-    progress: Progress,
-    *,
-    against: str | Path | Model | Run | None,
-    positive: str | None,
-    target: str | None,
-    window: str | Sequence[str] | None,
-    prevalence: float | None,
-    report: str | Path | None,
-    tta: bool,
-    skip_invalid: bool,
-) -> Evaluation:
-    if data is None:
-        model, data = None, model
-    if isinstance(data, Model | Run) or (
-        isinstance(data, str | Path) and model_form(data) is not None
-    ):
-        named = data if isinstance(data, str | Path) else data.path
-        raise OptionError(f"{named}: a model, where labeled slices belong. Name DATA behind it")
-    if data is None:
-        raise OptionError("no labeled slices are named. Name DATA, as fit takes it")
-    check_prevalence(prevalence)
-    manifest = read_manifest(data, positive, target, progress=progress)
-    slices = build_slice_index(manifest, progress, skip_invalid)
-    loaded = _loaded(model, progress, tta)
-    probabilities = _probabilities(loaded, slices, window, progress)
-    trained_on = loaded.training_hashes()
-    overlap = sum(key in trained_on for key in slices.hashes)
-    warnings = []
-    if overlap:
-        warnings.append(
-            f"{overlap} of the {len(slices)} slices were trained on, so these figures flatter the "
-            "model; the run's own metrics.json has the honest ones"
+        manifest = read_manifest(data, positive, target, progress=progress)
+        slices = build_slice_index(manifest, progress, skip_invalid)
+        evaluator = _Evaluator(slices, window, prevalence, progress)
+        loaded = resolve_model(model, progress, tta)
+        evaluation = evaluator.evaluate(
+            loaded, None if against is None else resolve_model(against, progress, tta)
         )
-    unlike = _unlike(loaded, slices, window)
-    if unlike:
-        warnings.append(f"these slices look unlike the training's: {'; '.join(unlike)}")
-    for warning in warnings:
-        progress.warn(warning)
-    findings = tuple(
-        SlicePrediction(
-            name, float(probability), bool(probability >= loaded.threshold), warning=warning
+        if report is not None:
+            names = (model_name(loaded), "" if against is None else model_name(against))
+            evaluator.write_report(Path(report), loaded, evaluation, names)
+        progress.event(
+            "result",
+            summary=evaluation.summary,
+            metrics={name: evaluation.metrics[name] for name in HEADLINE_METRICS},
+            level=evaluation.level,
         )
-        for name, probability, warning in zip(
-            slices.names, probabilities, slices.warnings, strict=True
+    return evaluation
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What the metrics count: slices, or scans where labels belong to scans.
+
+    Attributes:
+        level: "slice" or "scan".
+        labels: int64 `(n,)`, 0 or 1.
+        patients: `(n,)`, the patient of each, or None where no patient is known.
+        members: The indices of each scan's slices; None where slices are counted.
+    """
+
+    level: str
+    labels: np.ndarray
+    patients: np.ndarray | None
+    members: list[list[int]] | None
+
+    @classmethod
+    def of(cls, slices: SliceIndex) -> _Units:
+        patients = slices.patient_groups
+        if slices.manifest.level == "slice":
+            return cls("slice", slices.labels, patients, None)
+        by_scan: dict[str, list[int]] = {}
+        names = slices.names
+        for index, record in enumerate(slices.manifest.records):
+            by_scan.setdefault(record.scan or names[index], []).append(index)
+        members = list(by_scan.values())
+        labels = slices.labels
+        return cls(
+            level="scan",
+            labels=np.array([labels[indices].max() for indices in members]),
+            patients=None if patients is None else np.array([patients[i[0]] for i in members]),
+            members=members,
         )
-    )
-    labels, counted, groups = _counted(slices, probabilities)
-    by_scan = manifest.level == "scan"
-    threshold = loaded.scan_threshold if by_scan else loaded.threshold
-    alone = sum(record.scan is None for record in manifest.records)
-    if by_scan and alone and loaded.scan_threshold != loaded.threshold:
-        warnings.append(
-            f"{alone} of the {len(labels)} scans are single slices; they are judged by the "
-            f"threshold of scans ({loaded.scan_threshold:.3g}), which was not chosen for them "
-            f"(that of slices: {loaded.threshold:.3g})"
+
+    def scores(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the score of each unit from the probabilities of the slices."""
+        if self.members is None:
+            return probabilities
+        scores = [mean_of_highest(probabilities[indices]) for indices in self.members]
+        return np.array(scores, np.float32)
+
+    def threshold(self, model: Model) -> float:
+        """Return the threshold that applies to the scores."""
+        return model.threshold if self.level == "slice" else model.scan_threshold
+
+
+class _Evaluator:
+    """Evaluates models on one set of slices.
+
+    Args:
+        slices: The labeled slices.
+        window: The requested window, or None.
+        prevalence: For predictive values, or None.
+        progress: Shows progress, notes and warnings.
+    """
+
+    def __init__(
+        self,
+        slices: SliceIndex,
+        window: str | Sequence[str] | None,
+        prevalence: float | None,
+        progress: Progress,
+    ) -> None:
+        self._slices = slices
+        self._window = window
+        self._prevalence = prevalence
+        self._progress = progress
+        self._units = _Units.of(slices)
+
+    def evaluate(self, model: Model, against: Model | None) -> Evaluation:
+        slices, units = self._slices, self._units
+        probabilities = self._probabilities(model)
+        trained_on = model.training_hashes()
+        overlap = sum(key in trained_on for key in slices.hashes)
+        scores, threshold = units.scores(probabilities), units.threshold(model)
+        metrics = binary_metrics(
+            units.labels,
+            [scores],
+            threshold,
+            groups=units.patients,
+            prevalence=self._prevalence,
         )
-        progress.warn(warnings[-1])
-    metrics = binary_metrics(labels, [counted], threshold, groups=groups, prevalence=prevalence)
-    metrics["warnings"] = warnings
-    unit = "scans" if by_scan else "slices"
-    metrics["evaluated_on"] = f"{len(labels)} {unit}" + (", each with its tta" if tta else "")
-    comparison = None
-    if against is not None:
-        other = _loaded(against, progress, tta)
-        second = _counted(slices, _probabilities(other, slices, window, progress))[1]
-        thresholds = (threshold, other.scan_threshold if by_scan else other.threshold)
-        comparison = compare(labels, counted, second, thresholds, groups=groups)
-    if report is not None:
-        audited = auditor.audit_scanned(slices, progress)
-        if audited.best_shortcut is not None:
-            best = audited.best_shortcut
-            metrics["best_shortcut"] = {"name": best.name, "roc_auc": best.roc_auc.to_dict()}
-        names = [
-            str(one.path if isinstance(one, Run | Model) else one) for one in (loaded, against)
-        ]
-        content.write_evaluation_report(
-            Path(report),
-            f"{names[0]} on {slices.manifest.root.name or 'slices'}",
-            loaded,
-            loaded.input_for(slices.is_hounsfield, window),
-            slices,
-            probabilities,
-            (labels, counted, groups),
-            metrics,
-            comparison,
-            (names[0], names[1]),
-            audited,
-            progress,
+        metrics["warnings"] = self._warnings(model, overlap)
+        unit = "scans" if units.level == "scan" else "slices"
+        augmented = ", with test-time augmentation" if model.uses_tta else ""
+        metrics["evaluated_on"] = f"{len(units.labels)} {unit}{augmented}"
+        comparison = None
+        if against is not None:
+            comparison = compare(
+                units.labels,
+                scores,
+                units.scores(self._probabilities(against)),
+                (threshold, units.threshold(against)),
+                groups=units.patients,
+            )
+        predictions = tuple(
+            SlicePrediction(
+                path=name,
+                probability=float(probability),
+                is_hemorrhage=bool(probability >= model.threshold),
+                warning=warning,
+            )
+            for name, probability, warning in zip(
+                slices.names, probabilities, slices.warnings, strict=True
+            )
         )
-    return Evaluation(metrics, findings, slices.labels, manifest.level, overlap, comparison)
+        return Evaluation(
+            metrics=metrics,
+            predictions=predictions,
+            labels=slices.labels,
+            level=units.level,
+            seen_in_training=overlap,
+            comparison=comparison,
+        )
+
+    def write_report(
+        self, path: Path, model: Model, evaluation: Evaluation, names: tuple[str, str]
+    ) -> None:
+        from hemorrhage_tf.reports.evaluation_report import (
+            EvaluationContent,
+            write_evaluation_report,
+        )
+
+        slices, units = self._slices, self._units
+        audit = audit_slices(slices, self._progress)
+        probabilities = np.array([one.probability for one in evaluation.predictions], np.float32)
+        content = EvaluationContent(
+            title=f"{names[0]} on {slices.manifest.root.name or 'slices'}",
+            model=model,
+            model_input=model.input_for(slices.is_hounsfield, self._window),
+            slices=slices,
+            slice_probabilities=probabilities,
+            labels=units.labels,
+            probabilities=units.scores(probabilities),
+            patients=units.patients,
+            metrics={**evaluation.metrics, **_shortcut(audit)},
+            audit=audit,
+            comparison=evaluation.comparison,
+            model_names=names,
+        )
+        write_evaluation_report(path, content, self._progress)
+
+    def _probabilities(self, model: Model) -> np.ndarray:
+        model_input = model.input_for(self._slices.is_hounsfield, self._window, self._progress)
+        return model.probabilities(self._slices.refs, self._progress, model_input)
+
+    def _warnings(self, model: Model, overlap: int) -> list[str]:
+        slices, units = self._slices, self._units
+        warnings = []
+        if overlap:
+            warnings.append(
+                f"{overlap} of the {len(slices)} slices were trained on, so these metrics are "
+                "optimistic. The metrics.json of the run has the out-of-fold metrics"
+            )
+        differences = self._differences_from_training(model)
+        if differences:
+            warnings.append(
+                f"these slices look different from the training slices: {'; '.join(differences)}"
+            )
+        single = sum(record.scan is None for record in slices.manifest.records)
+        if units.level == "scan" and single and model.scan_threshold != model.threshold:
+            warnings.append(
+                f"{single} of the {len(units.labels)} scans are single slices. The threshold for "
+                f"scans ({model.scan_threshold:.3g}) applies to them, which was not chosen for "
+                f"single slices (their threshold is {model.threshold:.3g})"
+            )
+        for warning in warnings:
+            self._progress.warn(warning)
+        return warnings
+
+    def _differences_from_training(self, model: Model) -> list[str]:
+        """Describe how the slices differ from the training slices, where these are known."""
+        training = model.training_profile()
+        if training is None:
+            return []
+        slices = self._slices
+        profile = dataset_shift.profile_slices(slices, np.arange(len(slices)))
+        if dataset_shift.FEATURE_DISTANCE in training["quantiles"]:
+            count = min(len(slices), PROFILED_SLICES)
+            chosen = np.linspace(0, len(slices) - 1, count).astype(int)
+            model_input = model.input_for(slices.is_hounsfield, self._window)
+            features = model.standardized([slices.refs[index] for index in chosen], model_input)
+            if features is not None:
+                distances = dataset_shift.root_mean_square(features)
+                values = {dataset_shift.FEATURE_DISTANCE: distances}
+                profile["quantiles"] |= dataset_shift.profile(values, 0.0)["quantiles"]
+        return dataset_shift.differences(training, profile)
 
 
-def _probabilities(
-    loaded: Model, slices: SliceIndex, window: str | Sequence[str] | None, progress: Progress
-) -> np.ndarray:
-    model_input = loaded.input_for(slices.is_hounsfield, window, progress)
-    return loaded.probabilities(slices.refs, progress, model_input)
-
-
-def _counted(
-    slices: SliceIndex, probabilities: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Gives labels, figures and patients of what is counted: slices, or scans."""
-    patients = slices.patient_groups
-    if slices.manifest.level == "slice":
-        return slices.labels, probabilities, patients
-    members: dict[str, list[int]] = {}
-    names, of_slices = slices.names, slices.labels
-    for index, record in enumerate(slices.manifest.records):
-        members.setdefault(record.scan or names[index], []).append(index)
-    labels = np.array([of_slices[indices].max() for indices in members.values()])
-    figures = [mean_of_highest(probabilities[indices]) for indices in members.values()]
-    if patients is not None:
-        patients = np.array([patients[indices[0]] for indices in members.values()])
-    return labels, np.array(figures, np.float32), patients
-
-
-def _unlike(loaded: Model, slices: SliceIndex, window: str | Sequence[str] | None) -> list[str]:
-    """Says in what slices look unlike those of the model's run, where that is known."""
-    training = loaded.training_profile()
-    if training is None:
-        return []
-    look = dataset_shift.profile_slices(slices, np.arange(len(slices)))
-    if FEATURE_DISTANCE in training["quantiles"]:
-        chosen = np.linspace(0, len(slices) - 1, min(len(slices), PROFILED_SLICES)).astype(int)
-        model_input = loaded.input_for(slices.is_hounsfield, window)
-        found = loaded.standardized([slices.refs[index] for index in chosen], model_input)
-        if found is not None:
-            distances = {FEATURE_DISTANCE: dataset_shift.root_mean_square(found)}
-            look["quantiles"] |= dataset_shift.profile(distances, 0.0)["quantiles"]
-    return dataset_shift.differences(training, look)
+def _shortcut(audit: Any) -> dict[str, Any]:
+    metric = best_shortcut_metric(audit)
+    return {} if metric is None else {"best_shortcut": metric}

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The verb `export`."""
 
 from __future__ import annotations
 
@@ -23,23 +23,35 @@ def export(
     quiet: bool = False,
     **settings: Any,
 ) -> Export:
-    """Exports a trained model to a TFLite file or a SavedModel folder, and verifies it.
+    """Export a trained model to a TFLite file or a SavedModel folder, and verify it.
 
-    The exported model is run with its own runtime beside the trained one, on slices that were held
-    out; where it does not answer the same, nothing is written.
+    The exported model is run in its own runtime and compared with the trained model on held-out
+    slices. If they disagree, nothing is written.
 
     Args:
-        model: a run folder, its `.keras` file, what `fit` gave, or "phantomnet", the embedded one.
-        target: `*.tflite` for a TFLite file, anything else for a SavedModel folder.
-        verify: labeled slices to compare on; None for those that the run tested on, or of the
-            embedded model for phantoms that it has not seen.
-        representative: labeled slices to calibrate int8 on; None for those the run trained on, or
-            for other phantoms.
-        quiet: print no progress and no notes. Default False.
-        **settings: see `exporters.options.ExportSettings`.
+        model: A run folder, its `.keras` file, the result of `fit`, or "phantomnet", the embedded
+            model.
+        target: `NAME.tflite` for a TFLite file; a name without an ending for a SavedModel folder.
+        verify: Labeled slices to compare on. None for the test slices of the run, or for new
+            phantoms where the model is the embedded one.
+        representative: Labeled slices to calibrate int8 on. None for the training slices of the
+            run, or for new phantoms.
+        quiet: Print no progress and no notes. Defaults to False.
+        **settings: See `exporters.settings.ExportSettings`.
 
     Returns:
-        The export, with the figures of its verification.
+        The export, with the result of its verification.
+
+    Raises:
+        ModelError: There is no model at that path, or the export disagrees with it.
+        OptionError: An option is not accepted, or the ending of `target` is unknown.
+        OutputError: The target cannot be written.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> export = htf.export("runs/first", "first.tflite", quiet=True)
+        >>> export.form, export.path.name
+        ('tflite none', 'first.tflite')
     """
     try:
         chosen = ExportSettings(**settings)
@@ -47,5 +59,6 @@ def export(
         accepted = ", ".join(ExportSettings.__dataclass_fields__)
         raise OptionError(f"unknown setting ({error}). Accepted: {accepted}") from None
     source = model.path if isinstance(model, Run) else Path(model)
-    progress = Progress(quiet=quiet)
-    return exporter.export(source, Path(target), chosen, progress, verify, representative)
+    return exporter.export(
+        source, target, chosen, Progress(quiet=quiet), verify=verify, representative=representative
+    )

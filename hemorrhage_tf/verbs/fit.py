@@ -25,31 +25,25 @@ from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
 from hemorrhage_tf.evaluation.metrics import check_prevalence
 from hemorrhage_tf.models import run_files
-from hemorrhage_tf.models.backbone_options import join_values
-from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, fingerprint, join_hashes
+from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, fingerprint
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
 from hemorrhage_tf.pipeline.model_input import ModelInput, window_for
-from hemorrhage_tf.reports import content
+from hemorrhage_tf.reports.run_card import write_run_card
 from hemorrhage_tf.synthesis import phantom_set
 from hemorrhage_tf.training import checkpoint, run_folder
-from hemorrhage_tf.training.cross_validation import (
-    _check_operating_point,
-    _metrics,
-    _train,
-    _training_look,
-)
+from hemorrhage_tf.training.context import FitContext
+from hemorrhage_tf.training.cross_validation import train_folds
 from hemorrhage_tf.training.distributed.cluster import join_cluster
 from hemorrhage_tf.training.distributed.cluster_spec import read_cluster
 from hemorrhage_tf.training.distributed.single_process import SINGLE, SingleProcess
 from hemorrhage_tf.training.features import cache_limits
 from hemorrhage_tf.training.features.cache_location import cache_folder
 from hemorrhage_tf.training.features.cache_location import cache_limit as cache_limit_of
-from hemorrhage_tf.training.features.extraction import build_source
-from hemorrhage_tf.training.folds import Fold, make_plan
+from hemorrhage_tf.training.features.source import build_source
+from hemorrhage_tf.training.folds import Fold, make_folds
 from hemorrhage_tf.training.settings import FitSettings
-from hemorrhage_tf.training.strategy import resolve_precision, resolve_strategy
-from hemorrhage_tf.training.tensorboard import FIGURES, TrainingWatch
-from hemorrhage_tf.training.trainer import Trainer, strategy_of_backbones
+from hemorrhage_tf.training.strategy import resolve_strategy
+from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS, TensorBoardLog
 from hemorrhage_tf.verbs.results import Run
 
 PHANTOM_COUNT = 200
@@ -102,7 +96,7 @@ def fit(
         log_json: a file to append what happens to, an object of JSON a line, see
             `event_log.EventLog`; None for none.
         tensorboard: a folder of TensorBoard's to write curves and figures to while it trains, see
-            `training.tensorboard.TrainingWatch`; None for none.
+            `training.tensorboard.TensorBoardLog`; None for none.
         quiet: print no progress and no notes. Default False.
         **settings: see `training.settings.FitSettings`.
 
@@ -121,7 +115,7 @@ def fit(
     if resume is None:
         run = Path(out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S"))
     else:
-        run = checkpoint.run_of(Path(resume))
+        run = checkpoint.run_folder_of(Path(resume))
         finished = _finished(run)
         if finished is None:
             asked = _asked_before(run, asked, out)
@@ -136,14 +130,14 @@ def fit(
         else:
             progress.note(f"{run} is finished; nothing was left to do.")
             found = finished
-        figures = {name: found.metrics[name] for name in FIGURES}
-        progress.event("result", path=str(run), report=found.report, figures=figures)
+        figures = {name: found.metrics[name] for name in HEADLINE_METRICS}
+        progress.event("result", path=str(run), report=found.report, metrics=figures)
     return found
 
 
 def _check_beside(run: Path, log_json: str | Path | None, tensorboard: str | Path | None) -> None:
     """Refuses to write into the run folder what is written before the run is."""
-    places = run.resolve(), checkpoint.folder_of(run).resolve()
+    places = run.resolve(), checkpoint.checkpoint_folder(run).resolve()
     for option, given, path in (
         ("--log-json", log_json, Path(log_json or "")),
         ("--tensorboard", tensorboard, Path(tensorboard or "", run.name)),
@@ -226,11 +220,10 @@ def _fit(
         data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed, progress)
     else:
         chosen = _settings(settings)
-    _check_operating_point(chosen)  # before slices are read, which may take long
     cluster: SingleProcess = SINGLE
     if chosen.strategy == "multiworker":
         cluster = _joined_cluster(out, out_is_named, cache_at, chosen, progress)
-    watch = TrainingWatch(tensorboard if cluster.is_chief else None, out.name, progress, resumed)
+    watch = TensorBoardLog(tensorboard if cluster.is_chief else None, out.name, progress, resumed)
     manifest = read_manifest(data, asked.positive, asked.target, asked.anonymize, progress)
     # Of phantoms, how some of them look is nothing to warn of.
     slices = build_slice_index(
@@ -238,14 +231,14 @@ def _fit(
     )
     model_input = _model_input(slices, chosen)
     _warn_of_scan_labels(manifest, progress)
-    plan = make_plan(slices, chosen, progress)
+    plan = make_folds(slices, chosen, progress)
     identity = _identity(slices, chosen, asked)
     cluster.require_agreement({name: json.dumps(value) for name, value in identity.items()})
-    with checkpoint.Checkpoint(out, progress) as state:
+    with checkpoint.FitCheckpoint(out, progress) as state:
         anew = asked.overwrite and not resumed
-        state.begin(asked.to_dict(manifest.root_is_named), identity, cluster.is_chief, anew)
+        state.open(asked.to_dict(manifest.root_is_named), identity, cluster.is_chief, anew)
         set_stop_message(f"Stopped. Go on with: hemorrhage-tf fit --resume {out}")
-        with cluster.explained():
+        with cluster.explain_worker_loss():
             run = _train_and_write(
                 *(asked, slices, plan, chosen, model_input),
                 *(out, cache_at, cluster, state, watch, progress, begin),
@@ -285,13 +278,13 @@ def _train_and_write(
     out: Path,
     cache_at: Path,
     cluster: SingleProcess,
-    state: checkpoint.Checkpoint,
-    watch: TrainingWatch,
+    state: checkpoint.FitCheckpoint,
+    watch: TensorBoardLog,
     progress: Progress,
     begin: float,
 ) -> Run:
     """Does the long part of a fit."""
-    audited = auditor.audit_scanned(slices, progress, chosen.seed) if asked.audit else None
+    audited = auditor.audit_slices(slices, progress, chosen.seed) if asked.audit else None
     if audited is None:
         _note_duplicates(slices, progress)
     else:
@@ -300,24 +293,18 @@ def _train_and_write(
 
     with progress.stage("Importing TensorFlow"):
         import_tensorflow()
-    watch.settings(chosen.to_dict())
     if cluster is SINGLE:  # its devices are asked for only now that TensorFlow is imported
         cluster = SingleProcess(resolve_strategy(chosen.strategy))
-    scope = strategy_of_backbones(chosen, cluster).scope()
-    with progress.stage(f"Building {chosen.backbone}"), scope:
-        sources = [build_source(each, model_input, chosen.seed) for each in chosen.backbones]
-    policies = [resolve_precision(chosen.mixed_precision, source.spec) for source in sources]
-    precision = join_values(
-        {source.spec.name: policy for source, policy in zip(sources, policies, strict=True)}
+    context = FitContext(
+        slices=slices,
+        settings=chosen,
+        model_input=model_input,
+        cluster=cluster,
+        progress=progress,
+        cache_folder=cache_at,
     )
-    cluster.require_agreement({"precision of the features": precision})
-    trainer = Trainer(slices, chosen, sources, policies, cluster, progress, cache_at)
-    trainer.prepare(
-        np.arange(len(slices)) if chosen.folds else plan[0].train,
-        np.concatenate([fold.test for fold in plan]),
-    )
-    result = _train(trainer, slices, plan, chosen, progress, state, watch)
-    metrics = _metrics(slices, plan, result, chosen, asked.prevalence)
+    result = train_folds(context, plan, state, watch, asked.prevalence)
+    metrics = result.metrics
     if audited is not None and audited.best_shortcut is not None:
         best = audited.best_shortcut
         metrics["best_shortcut"] = {"name": best.name, "roc_auc": best.roc_auc.to_dict()}
@@ -327,13 +314,13 @@ def _train_and_write(
         window=model_input.window,
         crop_head=model_input.crop_head,
         upright=model_input.upright,
-        threshold=result.point.threshold,
-        operating_point=result.point.criterion,
+        threshold=result.operating_point.threshold,
+        operating_point=result.operating_point.criterion,
         temperature=result.temperature,
         backbone=chosen.backbone,
         feature_layer=chosen.feature_layer,
         pooling=chosen.pooling,
-        weights_hash=join_hashes({source.spec.name: source.weights_hash for source in sources}),
+        weights_hash=result.weights_hash,
         data_hash=slices.data_hash,
         versions=versions(),
     )
@@ -342,21 +329,19 @@ def _train_and_write(
         "head_solver": chosen.head_solver,
         "data": _data_config(slices),
         "model": metadata.to_dict(),
-        "training_feature_precision": precision,
-        "training_profile": _training_look(slices, plan, trainer, chosen),
+        "training_feature_precision": result.precision,
+        "training_profile": result.training_profile,
         "replicas": cluster.strategy.num_replicas_in_sync,
         "id": state.id,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     if not cluster.is_chief:
         return Run(out, config, metrics, cluster.index)
-    writing = run_folder.writing(out, asked.overwrite, state.folder)
+    writing = run_folder.atomic_run_folder(out, asked.overwrite, state.folder)
     with progress.stage(f"Writing {out}"), writing as beside:
-        trainer.classifier().save(beside / run_files.MODEL_FILE)
+        result.build_classifier().save(beside / run_files.MODEL_FILE)
         write_metadata(beside / run_files.MODEL_FILE, metadata)
-        run_folder.write_tables(
-            beside, slices, plan, result.probabilities, result.histories, result.decisions
-        )
+        run_folder.write_tables(beside, slices, result.folds, result.final_history)
         if audited is not None:
             if slices.manifest.is_anonymous and any(
                 record.scan for record in slices.manifest.records
@@ -365,7 +350,7 @@ def _train_and_write(
                 audited = replace(audited, problems=())
             run_folder.write_json(beside / run_files.AUDIT_FILE, audited.to_dict())
         run_folder.write_json(beside / run_files.METRICS_FILE, metrics)
-        content.write_run_card(beside, out.name, metadata, config, metrics, audited)
+        write_run_card(beside, out.name, metadata, config, metrics, audited)
         config["seconds"] = round(time.monotonic() - begin, 1)
         run_folder.write_json(beside / run_files.CONFIG_FILE, config)
     watch.finish(metrics, progress.seconds)
@@ -393,14 +378,14 @@ def _identity(slices: SliceIndex, settings: FitSettings, asked: _Asked) -> dict[
 
 def _asked_before(run: Path, given: _Asked, out: str | Path | None) -> _Asked:
     """Gives what an checkpoint fit was asked for; what is given besides has to be the same."""
-    request = checkpoint.read_request(run)
+    request = checkpoint.read_checkpoint_header(run)
     if request is None:
         raise OptionError(
-            f"--resume {run}: there is no {checkpoint.folder_of(run)} to go on with. A fit that "
+            f"--resume {run}: there is no {checkpoint.checkpoint_folder(run)} to go on with. A fit that "
             "was stopped leaves one beside its run folder; begin one with hemorrhage-tf fit DATA "
             f"--out {run}"
         )
-    asked = request["asked"]
+    asked = request.options
     is_drawn = asked.pop("is_drawn")
     before = asked["settings"]
     differing = [
@@ -438,11 +423,11 @@ def _finished(run: Path) -> Run | None:
     if not run_files.is_run_folder(run):
         return None
     config = json.loads((run / run_files.CONFIG_FILE).read_text(encoding="utf-8"))
-    request = checkpoint.read_request(run)
+    request = checkpoint.read_checkpoint_header(run)
     if request is not None:
-        if request["id"] != config.get("id"):
+        if request.id != config.get("id"):
             return None  # it was to replace this run
-        shutil.rmtree(checkpoint.folder_of(run), ignore_errors=True)
+        shutil.rmtree(checkpoint.checkpoint_folder(run), ignore_errors=True)
     metrics = json.loads((run / run_files.METRICS_FILE).read_text(encoding="utf-8"))
     return Run(run, config, metrics)
 

@@ -1,11 +1,12 @@
-"""TODO docstring."""
+"""The verb `phantoms`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.synthesis import DEFAULT_SIZE, write_phantoms
+from hemorrhage_tf.synthesis.draw import DEFAULT_SIZE
+from hemorrhage_tf.synthesis.phantom_sets import write_phantoms
 
 
 def phantoms(
@@ -18,20 +19,38 @@ def phantoms(
     workers: int = 1,
     quiet: bool = False,
 ) -> Path:
-    """Writes synthetic head-CT slices with masks of the blood and a manifest that `fit` takes.
+    """Write synthetic head-CT slices, masks of their hemorrhages, and a manifest for `fit`.
 
     Args:
-        folder: to write; must not be there yet.
-        count: of slices; every second one has a hemorrhage. Default 100.
-        seed: the same seed gives the same bytes. Default 0.
-        form: "png", "dicom" or "nifti". Default "png".
-        size: side of a slice in pixels, 64 to 512; a picture is scaled and cropped afterward.
-            Default 512.
-        workers: processes that draw; a script that asks for several has to start them below
-            `if __name__ == "__main__":`. Default 1.
-        quiet: print no progress. Default False.
+        folder: Folder to write; it must not exist.
+        count: Number of slices; every second one has a hemorrhage. Defaults to 100.
+        seed: Random seed. The same seed writes the same bytes. Defaults to 0.
+        form: "png", "dicom" or "nifti". Defaults to "png".
+        size: Side of a slice in pixels, 64 to 512; a PNG is then scaled and cropped. Defaults to
+            512.
+        workers: Processes that draw. A script that asks for several must start them below
+            `if __name__ == "__main__":`. Defaults to 1.
+        quiet: Print no progress. Defaults to False.
 
     Returns:
-        The folder, see `data.phantoms.write_phantoms`.
+        The folder, with `manifest.csv`, `slices/` and `masks/`.
+
+    Raises:
+        OptionError: A number is out of range, or the form is unknown.
+        OutputError: The folder exists, or cannot be written.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> folder = htf.phantoms("synthetic", count=2, seed=7, size=64, quiet=True)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['manifest.csv', 'masks', 'slices']
     """
-    return write_phantoms(folder, count, seed, form, size, Progress(quiet=quiet), workers)
+    return write_phantoms(
+        folder,
+        count,
+        seed=seed,
+        form=form,
+        size=size,
+        progress=Progress(quiet=quiet),
+        workers=workers,
+    )

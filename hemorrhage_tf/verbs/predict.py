@@ -1,52 +1,58 @@
-"""TODO docstring."""
+"""The verb `predict`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.inference.loading import model_and_images
-from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.predictions import Prediction
-from hemorrhage_tf.verbs.model_argument import _loaded
-from hemorrhage_tf.verbs.results import Run
+from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
+from hemorrhage_tf.verbs.arguments import ModelArgument, check_images, resolve_model
 
 
+# A verb takes each option of its command as a keyword.
 def predict(
-    model: str | Path | Model | Run | Iterable[str | Path] | None = None,
-    images: str | Path | Iterable[str | Path] | None = None,
+    images: str | Path | Iterable[str | Path],
     *,
+    model: ModelArgument = EMBEDDED_MODEL,
     window: str | Sequence[str] | None = None,
     cam: str | Path | None = None,
     tta: bool = False,
     skip_invalid: bool = False,
     quiet: bool = False,
 ) -> Prediction:
-    """Predicts slices, and the volumes and series that they are of.
+    """Predict slices, and the scans that they belong to.
 
-    `predict("a.png")` takes the embedded model, and imports no TensorFlow.
+    The embedded model imports no TensorFlow.
 
     Args:
-        model: a model of any form (see `load`), what `load` or `fit` gave, or None for the embedded
-            one. Where it is the only one of the two that is given, it is the images.
         images: PNG, JPEG, DICOM or NIfTI files, folders or globs, one or several.
-        window: for Hounsfield units; None for the model's.
-        cam: a folder to write overlays of the class activation map to; None for none.
-        tta: average each slice's logit over its tta, which takes four times as long. Default
+        model: A model of any form, see `load`; or the result of `load` or `fit`. Defaults to
+            "phantomnet", the embedded model.
+        window: Window for Hounsfield units: a name, "CENTER/WIDTH", or three. None for the model's.
+        cam: Folder to write overlays of the class activation map to. Defaults to None.
+        tta: Average over each slice and its flips, which takes four times as long. Defaults to
             False.
-        skip_invalid: go on without files that cannot be read. Default False.
-        quiet: print no progress and no notes. Default False.
+        skip_invalid: Continue without files that cannot be read. Defaults to False.
+        quiet: Print no progress and no notes. Defaults to False.
 
     Returns:
-        A finding for each slice, to be gone through like a list; and in `scans` one for each
-        volume and series.
+        A prediction for each slice, which iterates like a list; and in `scans` one for each scan.
+
+    Raises:
+        DataError: Files cannot be read, all listed in one message.
+        ModelError: There is no model at that path, or it is damaged.
+        OptionError: An option does not fit the model or the slices.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> for one in htf.predict("slice.png", quiet=True):
+        ...     print(one.path, 0 <= one.probability <= 1)
+        slice.png True
     """
-    if images is None:
-        if isinstance(model, Model | Run):
-            raise OptionError(f"{model.path}: a model, and no images. Name images behind it")
-        named = [model] if isinstance(model, str | Path) else list(model or ())
-        model, images = model_and_images(named)
+    paths = check_images(images)
     progress = Progress(quiet=quiet)
-    return _loaded(model, progress, tta).predict(images, skip_invalid, progress, window, cam)
+    return resolve_model(model, progress, tta).predict(
+        paths, window=window, cam=cam, skip_invalid=skip_invalid, progress=progress
+    )

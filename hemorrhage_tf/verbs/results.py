@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The results of `fit` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ class Run:
     """A finished fit.
 
     Attributes:
-        path: the run folder.
-        config: what is in its `config.json`: settings, data, versions, times.
-        metrics: what is in its `metrics.json`, see `evaluation.metrics.binary_metrics`.
-        worker: which of several workers this is; the run folder is written by worker 0, the chief.
+        path: The run folder.
+        config: Content of its `config.json`: settings, data, versions, times.
+        metrics: Content of its `metrics.json`; see `evaluation.metrics.binary_metrics`.
+        worker: Number of this worker among several; worker 0 writes the run folder.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> run = htf.fit("head_ct", backbone="tiny", image_size=32, out="runs/second", quiet=True)
+        >>> run.path.name, run.metrics["n"]
+        ('second', 6)
+        >>> run.model().predict("slice.png")[0].path
+        'slice.png'
     """
 
     path: Path
@@ -31,36 +39,42 @@ class Run:
     worker: int = 0
 
     @property
-    def report(self) -> str:
-        """The main figures in one line, with their intervals."""
+    def summary(self) -> str:
+        """The main metrics in one line, with their intervals."""
         return summary(self.metrics)
 
     def model(self) -> Model:
-        """Loads the trained model."""
+        """Load the trained model."""
         return load(self.path)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's figures on labeled slices.
+    """A model's metrics on labeled slices.
 
     Attributes:
-        metrics: see `evaluation.metrics.binary_metrics`.
-        findings: one for each slice, in the manifest's order.
-        labels: `(n,)`, 0 or 1.
-        level: what the figures count: "slice", or "scan" where the labels are of whole scans.
-        seen_in_training: how many of the slices the run trained on, by their pixels.
-        comparison: with a second model, see `evaluation.comparison.compare`; or None.
+        metrics: See `evaluation.metrics.binary_metrics`.
+        predictions: One for each slice, in the order of the manifest.
+        labels: int64 `(n,)` of the slices, 0 or 1.
+        level: What the metrics count: "slice"; or "scan" where labels belong to whole scans.
+        seen_in_training: Number of these slices that the model was trained on.
+        comparison: Comparison with a second model, see `evaluation.comparison.compare`; or None.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> evaluation = htf.evaluate("head_ct", model="runs/first", quiet=True)
+        >>> evaluation.level, len(evaluation.predictions)
+        ('slice', 24)
     """
 
     metrics: dict[str, Any]
-    findings: tuple[SlicePrediction, ...]
+    predictions: tuple[SlicePrediction, ...]
     labels: np.ndarray
     level: str
     seen_in_training: int
     comparison: dict[str, Any] | None = None
 
     @property
-    def report(self) -> str:
-        """The main figures in one line, with their intervals."""
+    def summary(self) -> str:
+        """The main metrics in one line, with their intervals."""
         return summary(self.metrics)

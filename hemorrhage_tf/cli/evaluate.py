@@ -1,0 +1,62 @@
+"""`hemorrhage-tf evaluate`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from hemorrhage_tf.cli import options
+from hemorrhage_tf.cli.options import examples
+
+
+@click.command(
+    short_help="Compute the metrics of a model on labeled slices or scans.",
+    epilog=examples(
+        "hemorrhage-tf evaluate head_ct --tta",
+        "hemorrhage-tf evaluate other_hospital --model runs/first --report report.html",
+        "hemorrhage-tf evaluate head_ct --model runs/first --json",
+        "hemorrhage-tf evaluate head_ct --model runs/first --against runs/second",
+        "hemorrhage-tf evaluate head_ct --against runs/first --prevalence 0.1",
+    ),
+)
+@click.argument("data", type=click.Path())
+@options.model
+@click.option(
+    "--against", metavar="MODEL", help="Compare with this second model on the same slices."
+)
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Write a report with images and curves to this HTML file.",
+)
+@options.tta
+@options.prevalence()
+@options.positive()
+@options.target()
+@options.window
+@options.skip_invalid()
+@options.log_json()
+@options.as_json
+def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
+    """Compute the metrics of a model on labeled DATA, each with its interval.
+
+    DATA is any data that fit accepts. Where labels belong to whole scans, the metrics count scans:
+    the score of a scan is the mean of its three highest probabilities, and the model's threshold
+    for scans applies.
+    """
+    import hemorrhage_tf as htf
+    from hemorrhage_tf.cli.tables import print_comparison, print_metrics
+
+    evaluation = htf.evaluate(data, model=model, **options)
+    if as_json:
+        metrics = {**evaluation.metrics, "comparison": evaluation.comparison}
+        click.echo(json.dumps(metrics, indent=2, sort_keys=True))
+        return
+    print_metrics(evaluation.metrics, f"{model} on {data}")
+    if options["report"]:
+        click.echo(f"Report: {options['report']}")
+    if evaluation.comparison is not None:
+        print_comparison(evaluation.comparison, model, options["against"])

@@ -1,0 +1,82 @@
+"""`hemorrhage-tf export`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hemorrhage_tf.cli.options import examples
+from hemorrhage_tf.exporters.settings import (
+    BATCHES,
+    DEFAULT_CALIBRATION_SLICES,
+    INPUT_TYPES,
+    QUANTIZATIONS,
+)
+from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
+
+
+@click.command(
+    short_help="Export a model to TFLite or SavedModel, and verify it.",
+    epilog=examples(
+        "hemorrhage-tf export runs/first saved_models/first.tflite --quantize int8",
+        "hemorrhage-tf export runs/first saved_models/hemorrhage/1",
+        "hemorrhage-tf export phantomnet saved_models/phantomnet.tflite --quantize int8 --cam",
+    ),
+)
+@click.argument("model", type=click.Path())
+@click.argument("target", type=click.Path())
+@click.option(
+    "--quantize",
+    type=click.Choice(QUANTIZATIONS),
+    default="none",
+    show_default=True,
+    help="Quantization of a TFLite file. float16, dynamic: weights only; int8: activations, too.",
+)
+@click.option(
+    "--input-type",
+    type=click.Choice(INPUT_TYPES),
+    default="float32",
+    show_default=True,
+    help="Type of the input pixels in [0, 255].",
+)
+@click.option("--cam", is_flag=True, help="Add the class activation map as an output (TFLite).")
+@click.option(
+    "--batch",
+    type=click.Choice(BATCHES),
+    default="static",
+    show_default=True,
+    help="Accept single slices (static) or batches of any size (dynamic; TFLite).",
+)
+@click.option(
+    "--verify",
+    metavar="DATA",
+    type=click.Path(),
+    help=f"Verify on these slices.  [default: the run's test slices; phantoms for "
+    f"{EMBEDDED_MODEL}]",
+)
+@click.option(
+    "--representative",
+    metavar="DATA",
+    type=click.Path(),
+    help="Calibrate int8 on these slices.  [default: the run's training slices; phantoms for "
+    f"{EMBEDDED_MODEL}]",
+)
+@click.option(
+    "--calibration-slices",
+    metavar="COUNT",
+    type=int,
+    default=DEFAULT_CALIBRATION_SLICES,
+    show_default=True,
+    help="Calibrate int8 on at most so many slices.",
+)
+def export(model: str, target: str, **options: Any) -> None:
+    """Export MODEL to TARGET, and verify it before it is written.
+
+    MODEL is a run folder, its .keras file, or phantomnet (the embedded model). TARGET is a .tflite
+    file, or a name without an ending for a SavedModel folder.
+    """
+    import hemorrhage_tf as htf
+    from hemorrhage_tf.cli.tables import print_export
+
+    print_export(htf.export(model, target, **options))

@@ -1,0 +1,58 @@
+"""`hemorrhage-tf predict`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from typing import Any
+
+import click
+
+from hemorrhage_tf.cli import options
+from hemorrhage_tf.cli.options import examples
+
+
+@click.command(
+    short_help="Predict slices and scans.",
+    epilog=examples(
+        "hemorrhage-tf predict slice.png",
+        "hemorrhage-tf predict series/ volume.nii.gz --cam overlays",
+        "hemorrhage-tf predict slices/ 'more/*.jpg' --model runs/first --csv > predictions.csv",
+        "hemorrhage-tf predict series/ --tta",
+    ),
+)
+@click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGES...")
+@options.model
+@click.option(
+    "--cam",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Write overlays of the class activation map to this folder.",
+)
+@options.tta
+@options.window
+@options.skip_invalid()
+@options.as_json
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV of the slices only.")
+def predict(images: tuple[str, ...], as_json: bool, as_csv: bool, **options: Any) -> None:
+    """Predict IMAGES: PNG, JPEG, DICOM or NIfTI files, folders or globs.
+
+    The slices of a series or volume are sorted from the neck to the vertex, and the scan gets its
+    own line. A slice that does not look like a head CT gets a warning.
+    """
+    import hemorrhage_tf as htf
+    from hemorrhage_tf.cli.tables import print_prediction
+
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other. Pass one of them.")
+    prediction = htf.predict(images, **options)
+    if as_json:
+        click.echo(json.dumps(prediction.to_dict(), indent=2))
+    elif as_csv:
+        rows = prediction.to_dict()["slices"]
+        writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        print_prediction(prediction)

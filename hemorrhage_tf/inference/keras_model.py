@@ -1,0 +1,118 @@
+"""A model of a run folder or a `.keras` file, run by Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hemorrhage_tf.core.errors import ModelError
+from hemorrhage_tf.core.native_output import import_tensorflow
+from hemorrhage_tf.imaging.readers import SliceRef
+from hemorrhage_tf.inference.forms import FORMS, is_embedded
+from hemorrhage_tf.inference.model import BATCH_SIZE, Model
+from hemorrhage_tf.models.classifier import with_class_activation_map
+from hemorrhage_tf.models.embedded_model import build_embedded_classifier
+from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
+from hemorrhage_tf.models.run_files import MODEL_FILE
+from hemorrhage_tf.pipeline.datasets import input_batches
+from hemorrhage_tf.pipeline.model_input import ModelInput
+
+
+class KerasModel(Model):
+    """A Keras classifier.
+
+    Args:
+        path: The run folder or the `.keras` file.
+        metadata: What the file carries.
+        classifier: The Keras model, from `image` to `probability`.
+    """
+
+    has_cam = True
+
+    def __init__(self, path: Path, metadata: ModelMetadata, classifier: Any) -> None:
+        super().__init__(path, metadata)
+        self._classifier = classifier
+
+    @cached_property
+    def _forward(self) -> Any:
+        import tensorflow as tf
+
+        classifier = self._classifier
+        return tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
+
+    @cached_property
+    def _forward_with_cam(self) -> Any:
+        import tensorflow as tf
+
+        model = with_class_activation_map(self._classifier)
+        return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Predict model input; see `Model.run`."""
+        import tensorflow as tf
+
+        return self._forward(tf.constant(images)).numpy()[:, 0]
+
+    def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict model input with class activation maps; see `Model.run_with_cam`."""
+        import tensorflow as tf
+
+        outputs = self._forward_with_cam(tf.constant(images))
+        return outputs["probability"].numpy()[:, 0], outputs["cam"].numpy()
+
+    def standardized(
+        self, slices: Sequence[SliceRef | Path], model_input: ModelInput | None = None
+    ) -> np.ndarray | None:
+        """Return the standardized features of slices; see `Model.standardized`."""
+        import keras
+        import tensorflow as tf
+
+        classifier = self._classifier
+        to_features = keras.Model(classifier.input, classifier.get_layer("standardization").output)
+        forward = tf.function(lambda images: to_features(images, training=False))
+        batches = input_batches(slices, model_input or self.metadata.model_input, BATCH_SIZE)
+        return np.concatenate([forward(tf.constant(images)).numpy() for images in batches])
+
+
+def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
+    """Load the Keras model of a run folder, a `.keras` file or the embedded model.
+
+    Args:
+        path: The run folder, the file, or `phantomnet`.
+
+    Returns:
+        The metadata, and the Keras model from `image` to `probability`.
+
+    Raises:
+        ModelError: There is no model, or it is not a complete Keras model of this package.
+    """
+    if is_embedded(path):
+        import_tensorflow()
+        return build_embedded_classifier()
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(f"{path}: there is no model. Accepted: {FORMS}")
+    if file.suffix.lower() != ".keras":
+        raise ModelError(f"{path}: not a known form of a model. Accepted: {FORMS}")
+    metadata = read_metadata(file)
+    import_tensorflow()
+    import keras
+
+    try:
+        classifier = keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{file}: the file is damaged and cannot be loaded ({error}). Copy it again, or train "
+            "the model again"
+        ) from None
+    expected = (None, metadata.image_size, metadata.image_size, 3)
+    if tuple(classifier.input_shape) != expected or tuple(classifier.output_shape) != (None, 1):
+        raise ModelError(
+            f"{file}: expected a model from {expected} to (None, 1). Received: from "
+            f"{classifier.input_shape} to {classifier.output_shape}. Pass a model of hemorrhage-tf"
+        )
+    return metadata, classifier

@@ -1,0 +1,53 @@
+"""A model exported as a SavedModel folder, run by TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hemorrhage_tf.core.errors import ModelError
+from hemorrhage_tf.core.native_output import import_tensorflow
+from hemorrhage_tf.inference.input_types import cast_images
+from hemorrhage_tf.inference.model import Model
+from hemorrhage_tf.models.metadata import read_metadata
+
+
+class SavedModel(Model):
+    """An exported SavedModel folder.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ModelError: The folder is damaged, or hemorrhage-tf did not write it.
+    """
+
+    has_cam = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, read_metadata(path))
+        import_tensorflow()
+        import tensorflow as tf
+
+        try:
+            self._loaded = tf.saved_model.load(str(path))  # the signature does not keep it alive
+            self._serve: Any = self._loaded.signatures["serving_default"]
+            self._dtype: str = self._serve.structured_input_signature[1]["image"].dtype.name
+        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+            raise ModelError(
+                f"{path}: the folder is damaged and cannot be loaded ({error}). Export the model "
+                "again"
+            ) from None
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Predict model input; see `Model.run`."""
+        return self.run_with_cam(images)[0]
+
+    def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict model input with class activation maps; see `Model.run_with_cam`."""
+        import tensorflow as tf
+
+        outputs = self._serve(image=tf.constant(cast_images(images, self._dtype)))
+        return outputs["probability"].numpy()[:, 0], outputs["cam"].numpy()

@@ -1,0 +1,82 @@
+"""Arguments that several verbs share: a model in any form, images, labeled data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.datasets.records import Manifest
+from hemorrhage_tf.inference.forms import model_form
+from hemorrhage_tf.inference.loading import load
+from hemorrhage_tf.inference.model import Model
+from hemorrhage_tf.verbs.results import Run
+
+ModelArgument = str | Path | Model | Run
+
+
+def resolve_model(model: ModelArgument, progress: Progress, tta: bool = False) -> Model:
+    """Load a model in any form, and note where it is the embedded one.
+
+    Args:
+        model: A path, "phantomnet", a loaded model, or a run.
+        progress: Shows the progress and the note.
+        tta: Return it with test-time augmentation. Defaults to False.
+    """
+    if not isinstance(model, Model):
+        path = model.path if isinstance(model, Run) else model
+        with progress.stage(f"Loading {path}"):
+            model = load(path)
+    if model.is_embedded:
+        progress.note(
+            "Model: PhantomNet, trained on synthetic phantoms alone. Research software, not a "
+            "medical device."
+        )
+    return model.with_tta() if tta else model
+
+
+def model_name(model: ModelArgument) -> str:
+    """Return the name of a model in outputs: its path."""
+    return str(model.path if isinstance(model, Run | Model) else model)
+
+
+def check_images(
+    images: str | Path | Iterable[str | Path] | Model | Run,
+) -> list[str | Path]:
+    """Return images as a list, and reject a model in their place.
+
+    Raises:
+        OptionError: No images, or a model among them.
+    """
+    paths: list[str | Path]
+    if isinstance(images, Model | Run):
+        paths = [images.path]
+    else:
+        paths = [images] if isinstance(images, str | Path) else list(images)
+    if not paths:
+        raise OptionError("no images were passed. Pass files, folders or globs")
+    for path in paths:
+        if model_form(path) is not None:
+            raise OptionError(
+                f"{path}: this is a model, not an image. Pass it as --model {path}, and the images "
+                "as IMAGES"
+            )
+    return paths
+
+
+def check_data(data: str | Path | Manifest | Model | Run) -> str | Path | Manifest:
+    """Return labeled data, and reject a model in its place.
+
+    Raises:
+        OptionError: It is a model.
+    """
+    is_model = isinstance(data, Model | Run)
+    if is_model or (isinstance(data, str | Path) and model_form(data) is not None):
+        path = data.path if isinstance(data, Model | Run) else data
+        raise OptionError(
+            f"{path}: this is a model, not labeled data. Pass it as --model {path}, and the "
+            "labeled slices as DATA"
+        )
+    assert not isinstance(data, Model | Run)
+    return data
