@@ -59,10 +59,10 @@ def run_fit(told: Path, arguments: list[str]) -> None:
 
     train = Trainer.train
 
-    def timed(self, part, *others):
+    def timed(self, task):
         if not told.exists():
             table = self._features
-            places, _ = table.places(part.train)
+            places, _ = table.places(task.train)
             order = window_order(len(places), np.random.default_rng(0))
             zeros, ones = (np.full(table.width, value, np.float32) for value in (0, 1))
             shuffled = feature_dataset(table, places[order], zeros, ones).batch(32)
@@ -78,7 +78,7 @@ def run_fit(told: Path, arguments: list[str]) -> None:
                 "row width": table.width,
             }
             told.write_text(json.dumps(rates))
-        return train(self, part, *others)
+        return train(self, task)
 
     Trainer.train = timed
     main(arguments)

@@ -73,7 +73,7 @@ def work(data: Path, out: Path, cache: Path, began: Path) -> None:
 
     # Many shards and many states, so that there is much to be torn.
     extraction._FLUSH_SECONDS = 0.02
-    checkpoint._KEEP_SECONDS = 0.0
+    checkpoint.SAVE_SECONDS = 0.0
     append = cache.FeatureCache.append
 
     def logged(self, keys, rows):
@@ -85,7 +85,7 @@ def work(data: Path, out: Path, cache: Path, began: Path) -> None:
     cache.FeatureCache.append = logged
     status = 1
     try:
-        if checkpoint.read_request(out) is not None:
+        if checkpoint.read_checkpoint_header(out) is not None:
             fit.fit(resume=out, cache=cache, quiet=True)
         else:
             fit.fit(data, out=out, overwrite=True, cache=cache, quiet=True, **SETTINGS)

@@ -75,7 +75,7 @@ def measure(folder: Path) -> dict[str, float]:
     from hemorrhage_tf.core.progress import Progress
     from hemorrhage_tf.datasets.manifest import read_manifest
     from hemorrhage_tf.datasets.slice_index import build_slice_index
-    from hemorrhage_tf.training.folds import make_plan
+    from hemorrhage_tf.training.folds import FoldResult, make_folds
     from hemorrhage_tf.training.run_folder import write_tables
     from hemorrhage_tf.training.settings import FitSettings
 
@@ -96,13 +96,15 @@ def measure(folder: Path) -> dict[str, float]:
     with stage("scan"):
         slices = build_slice_index(manifest, progress)
     with stage("5 folds"):
-        plan = make_plan(slices, FitSettings(folds=5), progress)
+        folds = make_folds(slices, FitSettings(folds=5), progress)
     with stage("one split"):
-        make_plan(slices, FitSettings(), progress)
+        make_folds(slices, FitSettings(), progress)
     with stage("tables"), tempfile.TemporaryDirectory() as out:
-        probabilities = [np.full(len(fold.test), 0.5, np.float32) for fold in plan]
-        decisions = [each >= 0.5 for each in probabilities]
-        write_tables(Path(out), slices, plan, probabilities, [], decisions)
+        results = [
+            FoldResult(fold, np.full(len(fold.test), 0.5), np.ones(len(fold.test), bool), [])
+            for fold in folds
+        ]
+        write_tables(Path(out), slices, results)
     found["slices"] = len(slices)
     found["near pairs"] = len(slices.near_pairs)
     found["groups"] = int(slices.groups.max()) + 1

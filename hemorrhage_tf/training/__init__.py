@@ -1,1 +1,1 @@
-"""Training: settings, device strategy, cached backbone features, the loop, the run folder."""
+"""Training: settings, folds, the head solver, the loop, the trainer, and writing a run folder."""

@@ -1,10 +1,9 @@
-"""What a fit keeps on disk while it works, so that a killed one is gone on with.
+"""The checkpoint of a fit on disk, from which a stopped fit is resumed.
 
-Beside the run folder to be, `runs/first`, lies `runs/first.checkpoint` until the run is written:
-`fit.json` says what was asked for and of which slices, `trainings/` holds what each finished
-training gave, and `epochs/` the state after a training's last whole epoch. Everything is written
-beside and renamed; what is damaged all the same is left out and done again. Computed features lie
-in the feature cache.
+While `runs/first` is being computed, `runs/first.checkpoint` holds `fit.json`, the options of the
+fit and what must not change; `trainings/`, the results of finished trainings; and `epochs/`, the
+state after the last whole epoch of the others. Files are written atomically, and a damaged one is
+computed again. Features are in the feature cache instead.
 """
 
 from __future__ import annotations
@@ -17,124 +16,188 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.atomic_files import write_atomically
+from hemorrhage_tf.core.atomic_files import describe_os_error, write_atomically
 from hemorrhage_tf.core.errors import HemorrhageError, OptionError, OutputError
 from hemorrhage_tf.core.progress import Progress
 
 SUFFIX = ".checkpoint"
-_FIT = "fit.json"
+SAVE_SECONDS = 5.0  # least time between two saved states of a stage
+
+_HEADER = "fit.json"
 _LOCK = ".lock"
-_KEEP_SECONDS = 5.0  # between two states of a training that are kept
+_FOLDERS = ("trainings", "epochs")
 
 
-def folder_of(run: Path) -> Path:
-    """Gives the folder of what is checkpoint of a run."""
+def checkpoint_folder(run: Path) -> Path:
+    """Return the checkpoint folder of a run folder; a checkpoint folder is returned as it is."""
     return run if run.name.endswith(SUFFIX) else run.with_name(run.name + SUFFIX)
 
 
-def run_of(named: Path) -> Path:
-    """Gives the run folder to be, also where its checkpoint folder is named."""
-    return named.with_name(named.name.removesuffix(SUFFIX))
+def run_folder_of(path: Path) -> Path:
+    """Return the run folder of a checkpoint folder; a run folder is returned as it is."""
+    return path.with_name(path.name.removesuffix(SUFFIX))
 
 
-def read_request(run: Path) -> dict[str, Any] | None:
-    """Reads what the checkpoint fit of a run was asked for, or None where there is none.
+@dataclass(frozen=True)
+class CheckpointHeader:
+    """The content of `fit.json`.
+
+    Attributes:
+        id: random identifier of the fit, which is also in the `config.json` of its run.
+        options: the options of the fit, plain values.
+        identity: values that determine the result: settings, slices, versions.
+    """
+
+    id: str
+    options: dict[str, Any]
+    identity: dict[str, Any]
+
+
+def read_checkpoint_header(run: Path) -> CheckpointHeader | None:
+    """Read the header of a run's checkpoint, or return None if there is no checkpoint.
+
+    Args:
+        run: the run folder, or its checkpoint folder.
 
     Raises:
-        OutputError: there is one that cannot be read.
+        OutputError: the header cannot be read.
     """
-    path = folder_of(run) / _FIT
+    path = checkpoint_folder(run) / _HEADER
     if not path.is_file():
         return None
     try:
-        request = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(request, dict) or not {"id", "asked", "identity"} <= request.keys():
-            raise ValueError("it lacks entries")
-    except (OSError, ValueError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return CheckpointHeader(values["id"], values["options"], values["identity"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
-            f"{path}: cannot be read ({error}), so the fit cannot be gone on with. Remove "
-            f"{path.parent} and start it anew; features in the cache are used again"
+            f"{path}: cannot be read ({error}), so the fit cannot be resumed. Remove "
+            f"{path.parent} and start the fit again; cached features are used again"
         ) from None
-    return request
 
 
-class Checkpoint:
-    """The folder of an checkpoint fit, held by this process alone.
+class FitCheckpoint:
+    """The checkpoint folder of one fit, locked by this process. A context manager.
 
     Args:
-        run: the run folder to be.
-        progress: where a full disk is told.
+        run: the run folder to create.
+        progress: receives warnings.
+
+    Attributes:
+        run: the run folder to create.
+        folder: the checkpoint folder.
+        id: random identifier of the fit.
     """
 
     def __init__(self, run: Path, progress: Progress) -> None:
         self.run = run
-        self.folder = folder_of(run)
-        self._progress = progress
-        self._held = ExitStack()
-        self._is_told = False
-        self._is_held = False
-        self._writes = True
+        self.folder = checkpoint_folder(run)
         self.id = uuid.uuid4().hex
+        self._progress = progress
+        self._lock = ExitStack()
+        self._is_locked = False
+        self._writes = True
+        self._has_warned = False
 
-    def begin(
+    def open(
         self,
-        asked: Mapping[str, Any],
+        options: Mapping[str, Any],
         identity: Mapping[str, Any],
         writes: bool = True,
-        anew: bool = False,
+        restart: bool = False,
     ) -> None:
-        """Begins, or goes on with what is there.
+        """Create the checkpoint, or continue from an existing one.
 
         Args:
-            asked: the arguments of the fit, plain values.
-            identity: what has to be the same for the result to be the same: settings, slices,
-                versions.
-            writes: whether this process writes here; of several workers only the chief does.
-                Default True.
-            anew: leave out what is there. Default False.
+            options: the options of the fit, plain values.
+            identity: values that must not change between start and resumption.
+            writes: whether this process writes the checkpoint; with several workers only the chief
+                does. Default True.
+            restart: discard an existing checkpoint. Default False.
 
         Raises:
-            OptionError: it was begun with something else; the message says what differs.
-            OutputError: it cannot be written, or another process works on it.
+            OptionError: the fit was started with a different identity; the message lists the
+                differences.
+            OutputError: the folder cannot be written, or another process uses it.
         """
         self._writes = writes
-        request = None if anew else read_request(self.run)
-        if request is not None:
-            self._check(request["identity"], json.loads(json.dumps(identity)))
-            self.id = request["id"]
+        header = None if restart else read_checkpoint_header(self.run)
+        if header is not None:
+            self._check_identity(header.identity, json.loads(json.dumps(identity)))
+            self.id = header.id
         if not writes:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._hold()
-            if anew:
-                for name in ("trainings", "epochs"):
+            self._acquire_lock()
+            for name in _FOLDERS:
+                if restart:
                     shutil.rmtree(self.folder / name, ignore_errors=True)
-            for name in ("trainings", "epochs"):
                 (self.folder / name).mkdir(exist_ok=True)
             for leftover in list(self.folder.rglob("*.part")):
                 with suppress(OSError):
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            if request is None:
-                value = {"id": self.id, "asked": dict(asked), "identity": dict(identity)}
-                content = json.dumps(value, indent=2, sort_keys=True).encode()
-                write_atomically(self.folder / _FIT, lambda file: file.write(content))
+            if header is None:
+                values = {"id": self.id, "options": dict(options), "identity": dict(identity)}
+                content = json.dumps(values, indent=2, sort_keys=True).encode()
+                write_atomically(self.folder / _HEADER, lambda file: file.write(content))
         except OSError as error:
             raise OutputError(
-                f"{self.folder}: cannot be written ({error.strerror or error}). Make room, or "
+                f"{self.folder}: cannot be written ({describe_os_error(error)}). Make room, or "
                 "name another run folder with --out"
             ) from None
 
-    def _hold(self) -> None:
+    def finished_training(self, training: str) -> dict[str, Any] | None:
+        """Return the result of a finished training, see `save_training`; or None."""
+        return self._read(self.folder / "trainings" / f"{training}.npz")
+
+    def save_training(self, training: str, values: Mapping[str, Any]) -> None:
+        """Save the result of a training, arrays and plain values, and remove its epochs."""
+        if self._writes:
+            self._write(self.folder / "trainings" / f"{training}.npz", values)
+            for path in (self.folder / "epochs").glob(f"{training}.*"):
+                with suppress(OSError):
+                    path.unlink()
+
+    def epoch_checkpoint(self, training: str, stage: str) -> EpochCheckpoint:
+        """Return the storage for the epochs of a training's stage."""
+        path = self.folder / "epochs" / f"{training}.{stage}.npz"
+        return EpochCheckpoint(
+            read=lambda: self._read(path),
+            write=(lambda values: self._write(path, values)) if self._writes else None,
+        )
+
+    def remove(self) -> None:
+        """Remove the folder, after the run folder is written."""
+        if self._writes:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock, so that another process can resume the fit."""
+        self._lock.close()
+
+    def __enter__(self) -> FitCheckpoint:
+        """Return the checkpoint itself."""
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """Release the lock, and remove an empty checkpoint if a user's mistake ended the fit."""
+        if kind is not None and issubclass(kind, HemorrhageError) and self._is_locked:
+            if not any(any((self.folder / name).glob("*")) for name in _FOLDERS):
+                shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
+
+    def _acquire_lock(self) -> None:
         import portalocker
 
         lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        self._held.callback(os.close, lock)
+        self._lock.callback(os.close, lock)
         try:
             portalocker.lock(lock, portalocker.LOCK_EX | portalocker.LOCK_NB)
         except portalocker.exceptions.LockException:
@@ -142,103 +205,74 @@ class Checkpoint:
                 f"{self.folder}: another process works on this run. Wait for it, or name another "
                 "folder with --out"
             ) from None
-        self._is_held = True
+        self._is_locked = True
 
-    def _check(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        differing = [
-            f"  {name}: {_short(before.get(name))} before, {_short(now.get(name))} now"
+    def _check_identity(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        differences = [
+            f"  {name}: {_shorten(before.get(name))} before, {_shorten(now.get(name))} now"
             for name in sorted({*before, *now})
             if before.get(name) != now.get(name)
         ]
-        if differing:
+        if differences:
             raise OptionError(
-                f"{self.folder}: was begun with something else, and would not end as it would "
-                "have:\n"
-                + "\n".join(differing)
-                + "\nBring that back, or begin anew with --overwrite or another --out"
+                f"{self.folder}: was started with different settings; the result would differ:\n"
+                + "\n".join(differences)
+                + "\nRestore them, or start again with --overwrite or another --out"
             )
 
-    def done(self, training: str) -> dict[str, Any] | None:
-        """Gives what a finished training gave, see `finish`; or None."""
-        return self._read(self.folder / "trainings" / f"{training}.npz")
-
-    def finish(self, training: str, values: Mapping[str, Any]) -> None:
-        """Keeps what a training gave, arrays and plain values."""
-        if self._writes:
-            self._keep(self.folder / "trainings" / f"{training}.npz", values)
-            for path in (self.folder / "epochs").glob(f"{training}.*"):
-                with suppress(OSError):
-                    path.unlink()
-
-    def epoch_checkpoint(self, training: str, stage: str) -> EpochCheckpoint:
-        """Makes what keeps the epochs of a training's stage."""
-        return EpochCheckpoint(self, self.folder / "epochs" / f"{training}.{stage}.npz")
-
-    def remove(self) -> None:
-        """Removes the folder, once the run is written."""
-        if self._writes:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self.close()
-
-    def close(self) -> None:
-        """Lets another process go on."""
-        self._held.close()
-
-    def __enter__(self) -> Checkpoint:
-        return self
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        """Lets another process go on; where a mistake ended the fit at once, nothing is left."""
-        if kind is not None and issubclass(kind, HemorrhageError) and self._is_held:
-            kept = [*self.folder.glob("trainings/*"), *self.folder.glob("epochs/*")]
-            if not kept:
-                shutil.rmtree(self.folder, ignore_errors=True)
-        self.close()
-
-    def _keep(self, path: Path, values: Mapping[str, Any]) -> None:
+    def _write(self, path: Path, values: Mapping[str, Any]) -> None:
         try:
-            write_atomically(path, lambda file: file.write(_packed(values)))
+            write_atomically(path, lambda file: file.write(pack(values)))
         except OSError as error:
-            if not self._is_told:
-                self._is_told = True
+            if not self._has_warned:
+                self._has_warned = True
                 self._progress.warn(
-                    f"{self.folder} cannot be written ({error.strerror or error}); the fit goes "
-                    "on, and where it is stopped it can only be gone on with from what is there"
+                    f"{self.folder} cannot be written ({describe_os_error(error)}). The fit "
+                    "continues; if it is stopped, it resumes from what was saved before"
                 )
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
-            return _unpacked(path.read_bytes())
+            return unpack(path.read_bytes())
         except FileNotFoundError:
             return None
-        except Exception:  # what a flipped bit makes zipfile raise is anybody's guess
-            self._progress.warn(f"{path} is damaged; what it held is done again")
+        except Exception:  # a flipped bit can make zipfile raise almost anything
+            self._progress.warn(f"{path} is damaged; its content is computed again")
             return None
 
 
 class EpochCheckpoint:
-    """Keeps the state after a stage's last whole epoch; see `loop.EpochStore`."""
+    """Storage for the state after a stage's last whole epoch; see `loop.EpochStore`.
 
-    def __init__(self, checkpoint: Checkpoint, path: Path) -> None:
-        self._unfinished = checkpoint
-        self._path = path
-        self._kept_at = time.monotonic()
+    Args:
+        read: reads the stored state, or returns None.
+        write: writes a state; None on workers that write nothing.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], dict[str, Any] | None],
+        write: Callable[[Mapping[str, Any]], None] | None,
+    ) -> None:
+        self._read = read
+        self._write = write
+        self._saved_at = time.monotonic()
 
     def restore(self) -> dict[str, Any] | None:
-        """Gives the state that was kept last, or None."""
-        return self._unfinished._read(self._path)
+        """Return the state saved last, or None."""
+        return self._read()
 
-    def keep(self, state: Callable[[], dict[str, Any]], last: bool) -> None:
-        """Keeps a state, every few seconds and after the last epoch."""
-        due = last or time.monotonic() - self._kept_at > _KEEP_SECONDS
-        if due and self._unfinished._writes:
-            self._unfinished._keep(self._path, state())
-            self._kept_at = time.monotonic()
+    def save(self, state: Callable[[], dict[str, Any]], last: bool) -> None:
+        """Save a state, at most every few seconds and after the last epoch."""
+        is_due = last or time.monotonic() - self._saved_at > SAVE_SECONDS
+        if is_due and self._write is not None:
+            self._write(state())
+            self._saved_at = time.monotonic()
 
 
-def _packed(values: Mapping[str, Any]) -> bytes:
-    """Packs arrays, lists of arrays and plain values into the bytes of an NPZ file."""
-    arrays: dict[str, np.ndarray] = {}
+def pack(values: Mapping[str, Any]) -> bytes:
+    """Pack arrays, lists of arrays and plain values into the bytes of an NPZ file."""
+    arrays: dict[str, Any] = {}
     plain: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, np.ndarray):
@@ -254,7 +288,8 @@ def _packed(values: Mapping[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def _unpacked(content: bytes) -> dict[str, Any]:
+def unpack(content: bytes) -> dict[str, Any]:
+    """Unpack the bytes of `pack`."""
     with np.load(io.BytesIO(content), allow_pickle=False) as packed:
         plain = json.loads(packed["plain"].tobytes())
         values: dict[str, Any] = {}
@@ -270,6 +305,6 @@ def _unpacked(content: bytes) -> dict[str, Any]:
     return values
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

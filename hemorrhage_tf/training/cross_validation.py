@@ -1,276 +1,344 @@
-"""Train every fold, choose temperature and operating point out of fold, and compute the metrics."""
+"""All trainings of a fit: the folds, their calibration, and the model to save."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.errors import DataError, OptionError
-from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.datasets import splits
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.evaluation import dataset_shift
-from hemorrhage_tf.evaluation.calibration import apply_temperature
 from hemorrhage_tf.evaluation.cross_fitting import CrossFit, cross_fit
-from hemorrhage_tf.evaluation.dataset_shift import FEATURE_DISTANCE
-from hemorrhage_tf.evaluation.metrics import binary_metrics
 from hemorrhage_tf.evaluation.operating_point import OperatingPoint, choose, parse_operating_point
+from hemorrhage_tf.evaluation.temperature import apply_temperature
 from hemorrhage_tf.pipeline.datasets import explained_read_errors
-from hemorrhage_tf.training import checkpoint
-from hemorrhage_tf.training.folds import Fold
+from hemorrhage_tf.training.checkpoint import FitCheckpoint
+from hemorrhage_tf.training.context import FitContext
+from hemorrhage_tf.training.feature_sources import build_feature_sources
+from hemorrhage_tf.training.fold_metrics import fold_metrics
+from hemorrhage_tf.training.folds import Fold, FoldResult
 from hemorrhage_tf.training.head_solver import HeadWeights
-from hemorrhage_tf.training.loop import Epoch
+from hemorrhage_tf.training.loop import Epoch, TrainingHooks
 from hemorrhage_tf.training.settings import FitSettings
-from hemorrhage_tf.training.tensorboard import TrainingWatch
-from hemorrhage_tf.training.trainer import Trainer, make_part
+from hemorrhage_tf.training.tensorboard import TensorBoardLog
+from hemorrhage_tf.training.trainer import Trainer, hold_out_validation
 
 INNER_FOLDS = 5  # of the training part of a single split, for temperature and operating point
 
+_NO_SLICES = np.array([], np.int64)
+
 
 @dataclass(frozen=True)
-class _Result:
-    """What the trainings of a plan gave, fold by fold."""
+class FitResult:
+    """The result of a fit, before it is written.
 
-    probabilities: list[np.ndarray]
-    decisions: list[np.ndarray]
-    histories: list[list[Epoch]]
-    point: OperatingPoint
-    temperature: float
-
-
-def _train(
-    trainer: Trainer,
-    slices: SliceIndex,
-    plan: list[Fold],
-    settings: FitSettings,
-    progress: Progress,
-    state: checkpoint.Checkpoint,
-    watch: TrainingWatch,
-) -> _Result:
-    """Trains every fold, and on all slices last where there are several.
-
-    What an earlier process has finished is taken from it.
-
-    Temperature and operating point come from out-of-fold predictions: of a cross-validation those
-    of the other folds, of a single split those of a cross-validation of its training part.
+    Attributes:
+        folds: the result of each fold.
+        final_history: history of the training on all slices that follows a cross-validation; empty
+            for a single split.
+        operating_point: the operating point of the saved model.
+        temperature: the temperature of the saved model, already part of its weights; 1 without
+            calibration.
+        metrics: the metrics of the folds, for `metrics.json`.
+        training_profile: properties of the training slices, see `evaluation.dataset_shift`.
+        precision: the Keras dtype policies of features used only in training.
+        weights_hash: hash of the backbones' initial weights.
+        build_classifier: returns the Keras model to save.
     """
-    raw: list[np.ndarray] = []
-    histories: list[list[Epoch]] = []
-    inner = _inner_folds(slices, plan, settings, progress)
-    trainings = len(plan) + (len(plan) > 1) + len(inner)
-    advancing = progress.track("Training", trainings * trainer.epochs)
-    with explained_read_errors(), advancing as advance:
-        held_out = np.zeros(len(slices))
 
-        def train(
-            name: str, title: str, chosen: np.ndarray, test: np.ndarray, number: int = 0
-        ) -> tuple[np.ndarray, list[Epoch]]:
-            return _train_once(
-                *(trainer, slices, settings, state, watch, advance),
-                *(name, title, chosen, test, number),
-            )
+    folds: list[FoldResult]
+    final_history: list[Epoch]
+    operating_point: OperatingPoint
+    temperature: float
+    metrics: dict[str, Any]
+    training_profile: dict[str, Any]
+    precision: str
+    weights_hash: str
+    build_classifier: Callable[[], Any]
 
-        for number, (chosen, test) in enumerate(inner):
-            title = f"calibration {number + 1}"
-            held_out[test] = train(f"inner-{number + 1}", title, chosen, test, number)[0]
-        for number, fold in enumerate(plan):
-            name = f"repeat-{fold.repeat}-fold-{fold.number}"
-            title = _training_name(fold, plan)
-            found, history = train(name, title, fold.train, fold.test, number)
-            raw.append(found)
-            histories.append(history)
-        if len(plan) > 1:
-            nothing = np.array([], np.int64)
-            _, history = train("all", "all slices", np.arange(len(slices)), nothing)
-            histories.append(history)
 
-    fit = _cross_fit(slices, plan, raw, inner, held_out, settings)
+def train_folds(
+    context: FitContext,
+    folds: Sequence[Fold],
+    checkpoint: FitCheckpoint,
+    tensorboard: TensorBoardLog,
+    prevalence: float | None = None,
+) -> FitResult:
+    """Train every fold, and then on all slices if there are several folds.
+
+    Temperature and operating point come from out-of-fold predictions: in a cross-validation those
+    of the other folds, for a single split those of a cross-validation of its training part.
+
+    Args:
+        context: the surroundings of the fit.
+        folds: one for a single split, or those of a cross-validation.
+        checkpoint: stores finished trainings, and provides those that an earlier process finished.
+        tensorboard: receives the settings and each epoch.
+        prevalence: share of slices with hemorrhage, in (0, 1), for further predictive values.
+            Default None.
+
+    Returns:
+        The result.
+
+    Raises:
+        HemorrhageError: a backbone is not available, a slice cannot be read, the data do not
+            suffice for the operating point, or workers differ.
+    """
+    slices, settings = context.slices, context.settings
+    tensorboard.write_settings(settings.to_dict())
+    feature_sources = build_feature_sources(context)
+    trainer = Trainer(context, feature_sources)
+    is_cross_validation = len(folds) > 1
+    trained_on = np.arange(len(slices)) if is_cross_validation else folds[0].train
+    trainer.prepare(trained_on, np.concatenate([fold.test for fold in folds]))
+
+    trainings = _Trainings(context, trainer, checkpoint, tensorboard)
+    trainings.run(folds)
+    fit = trainings.cross_fit(folds)
     if fit.temperature != 1:
-        trainer.temper(fit.temperature)
+        trainer.apply_temperature(fit.temperature)
     if fit.point.note:
-        progress.warn(f"--operating-point {settings.operating_point}: {fit.point.note}")
-    if len(plan) > 1:
-        probabilities = [fit.probabilities[fold.repeat - 1][fold.test] for fold in plan]
-        decisions = [fit.decisions[fold.repeat - 1][fold.test] for fold in plan]
+        context.progress.warn(f"--operating-point {settings.operating_point}: {fit.point.note}")
+    if is_cross_validation:
+        results = [
+            FoldResult(
+                fold=fold,
+                probabilities=fit.probabilities[fold.repeat - 1][fold.test],
+                decisions=fit.decisions[fold.repeat - 1][fold.test],
+                history=history,
+            )
+            for fold, history in zip(folds, trainings.histories, strict=True)
+        ]
     else:
-        probabilities = [apply_temperature(raw[0], fit.temperature)]
-        decisions = [probabilities[0] >= fit.point.threshold]
-    return _Result(probabilities, decisions, histories, fit.point, fit.temperature)
-
-
-def _train_once(
-    trainer: Trainer,
-    slices: SliceIndex,
-    settings: FitSettings,
-    state: checkpoint.Checkpoint,
-    watch: TrainingWatch,
-    advance: Callable[[int], None],
-    name: str,
-    title: str,
-    chosen: np.ndarray,
-    test: np.ndarray,
-    number: int,
-) -> tuple[np.ndarray, list[Epoch]]:
-    """Trains one head, or takes what it gave from an earlier process that finished it."""
-    before = state.done(name)
-    if before is not None:
-        trainer.head = HeadWeights(
-            *(before[each] for each in ("mean", "variance", "kernel", "bias"))
-        )
-        advance(trainer.epochs)
-        return before["probabilities"], before["history"]
-    part = make_part(slices, chosen, settings, settings.seed + number)
-    on_epoch = watch.training(title)
-    keep = partial(state.epoch_checkpoint, name)
-    found, history = trainer.train(part, test, advance, keep, on_epoch)
-    # Fine-tuned weights lie in the state after the last epoch, and are brought back from there.
-    if not settings.fine_tune_epochs or name.startswith(("inner", "repeat")):
-        head = trainer.head
-        state.finish(
-            name,
-            {
-                **{"mean": head.mean, "variance": head.variance},
-                **{"kernel": head.kernel, "bias": head.bias},
-                **{"probabilities": found, "history": history},
-            },
-        )
-    return found, history
-
-
-def _training_name(fold: Fold, plan: list[Fold]) -> str:
-    if len(plan) == 1:
-        return "training part"
-    repeats = max(each.repeat for each in plan)
-    return f"repeat {fold.repeat} fold {fold.number}" if repeats > 1 else f"fold {fold.number}"
-
-
-def _inner_folds(
-    slices: SliceIndex, plan: list[Fold], settings: FitSettings, progress: Progress
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Deals the training part of a single split into folds, where that is wanted and quick."""
-    kind, _ = parse_operating_point(settings.operating_point)
-    wanted = settings.calibration != "none" or kind != "threshold"
-    if len(plan) > 1 or not wanted or not settings.trains_quickly:
-        return []
-    train = plan[0].train
-    try:
-        dealt = splits.folds(slices.labels[train], slices.groups[train], INNER_FOLDS, settings.seed)
-    except DataError as error:
-        if kind != "threshold":
-            raise
-        progress.note(f"Probabilities are not calibrated: {error}")
-        return []
-    return [(train[inner], train[test]) for inner, test in dealt]
-
-
-def _cross_fit(
-    slices: SliceIndex,
-    plan: list[Fold],
-    raw: list[np.ndarray],
-    inner: list[tuple[np.ndarray, np.ndarray]],
-    held_out: np.ndarray,
-    settings: FitSettings,
-) -> CrossFit:
-    calibrate = settings.calibration == "temperature"
-    labels, patients = slices.labels, slices.patient_groups
-    if len(plan) > 1:
-        repeats = np.zeros((settings.repeats, len(slices)))
-        numbers = np.zeros((settings.repeats, len(slices)), np.int64)
-        for fold, found in zip(plan, raw, strict=True):
-            repeats[fold.repeat - 1, fold.test] = found
-            numbers[fold.repeat - 1, fold.test] = fold.number
-        calibrate &= settings.trains_quickly
-        return cross_fit(
-            labels, list(repeats), list(numbers), settings.operating_point, calibrate, patients
-        )
-    train = plan[0].train
-    if not inner:  # only a fixed threshold needs no predictions to be chosen on
-        point = choose(labels[plan[0].test], raw[0], settings.operating_point)
-        unseen = {"n_positive": 0, "n_negative": 0, "sensitivity": None, "specificity": None}
-        return CrossFit(1.0, replace(point, **unseen), [], [])
-    numbers = np.zeros(len(slices), np.int64)
-    for number, (_, test) in enumerate(inner):
-        numbers[test] = number
-    return cross_fit(
-        labels[train],
-        [held_out[train]],
-        [numbers[train]],
-        settings.operating_point,
-        calibrate,
-        None if patients is None else patients[train],
+        probabilities = apply_temperature(trainings.probabilities[0], fit.temperature)
+        decisions = probabilities >= fit.point.threshold
+        results = [FoldResult(folds[0], probabilities, decisions, trainings.histories[0])]
+    return FitResult(
+        folds=results,
+        final_history=trainings.final_history,
+        operating_point=fit.point,
+        temperature=fit.temperature,
+        metrics=fold_metrics(
+            context,
+            results,
+            operating_point=fit.point,
+            temperature=fit.temperature,
+            prevalence=prevalence,
+        ),
+        training_profile=_training_profile(slices, trained_on, trainer, settings),
+        precision=feature_sources.precision,
+        weights_hash=feature_sources.weights_hash,
+        build_classifier=trainer.build_classifier,
     )
 
 
-def _training_look(
-    slices: SliceIndex, plan: list[Fold], trainer: Trainer, settings: FitSettings
-) -> dict[str, Any]:
-    """Sums up what the saved model was trained on, for `evaluate` to compare with."""
-    trained_on = np.arange(len(slices)) if len(plan) > 1 else plan[0].train
-    look = dataset_shift.profile_slices(slices, trained_on)
-    if not settings.fine_tune_epochs:
-        found = [dataset_shift.root_mean_square(rows) for rows in trainer.standardized(trained_on)]
-        distances = np.concatenate(found)
-        look["quantiles"] |= dataset_shift.profile({FEATURE_DISTANCE: distances}, 0.0)["quantiles"]
-    return look
+class _Trainings:
+    """The trainings of a fit, one after another.
 
+    Args:
+        context: the surroundings of the fit.
+        trainer: trains one head.
+        checkpoint: stores finished trainings.
+        tensorboard: receives each epoch.
 
-def _check_operating_point(settings: FitSettings) -> None:
-    kind, _ = parse_operating_point(settings.operating_point)
-    if kind != "threshold" and not settings.folds and not settings.trains_quickly:
-        raise OptionError(
-            f"--operating-point {settings.operating_point}: is chosen on out-of-fold predictions, "
-            "which a single split with fine-tuning or without the feature cache does not have. Add "
-            "--folds 5, or give threshold=0.5"
+    Attributes:
+        probabilities: uncalibrated probabilities of each fold's test slices.
+        histories: the history of each fold.
+        final_history: the history of the training on all slices, or empty.
+    """
+
+    def __init__(
+        self,
+        context: FitContext,
+        trainer: Trainer,
+        checkpoint: FitCheckpoint,
+        tensorboard: TensorBoardLog,
+    ) -> None:
+        self._context = context
+        self._trainer = trainer
+        self._checkpoint = checkpoint
+        self._tensorboard = tensorboard
+        self._advance: Callable[[int], None] = lambda epochs: None
+        self._inner_folds: list[Fold] = []
+        self._inner_probabilities: list[np.ndarray] = []
+        self.probabilities: list[np.ndarray] = []
+        self.histories: list[list[Epoch]] = []
+        self.final_history: list[Epoch] = []
+
+    def run(self, folds: Sequence[Fold]) -> None:
+        """Train inner folds, folds, and at last the model to save."""
+        is_cross_validation = len(folds) > 1
+        if not is_cross_validation:
+            self._inner_folds = _make_inner_folds(self._context, folds[0])
+        count = len(folds) + is_cross_validation + len(self._inner_folds)
+        track = self._context.progress.track("Training", count * self._trainer.epochs)
+        with explained_read_errors(), track as self._advance:
+            for index, fold in enumerate(self._inner_folds):
+                probabilities, _ = self._train(
+                    f"inner-{fold.number}", f"calibration {fold.number}", fold, index
+                )
+                self._inner_probabilities.append(probabilities)
+            for index, fold in enumerate(folds):
+                probabilities, history = self._train(
+                    f"repeat-{fold.repeat}-fold-{fold.number}",
+                    _fold_title(fold, folds),
+                    fold,
+                    index,
+                    is_saved=not is_cross_validation,
+                )
+                self.probabilities.append(probabilities)
+                self.histories.append(history)
+            if is_cross_validation:
+                everything = Fold(0, 0, np.arange(len(self._context.slices)), _NO_SLICES)
+                _, self.final_history = self._train("all", "all slices", everything, is_saved=True)
+
+    def _train(
+        self, name: str, title: str, fold: Fold, index: int = 0, is_saved: bool = False
+    ) -> tuple[np.ndarray, list[Epoch]]:
+        """Train one head, or take the result of an earlier process.
+
+        Args:
+            name: the training's name in the checkpoint.
+            title: its name in TensorBoard.
+            fold: the slices.
+            index: added to the seed.
+            is_saved: whether the saved model comes from this training.
+
+        Returns:
+            Probabilities of the test slices, and the history.
+        """
+        settings = self._context.settings
+        finished = self._checkpoint.finished_training(name)
+        if finished is not None:
+            self._trainer.head = HeadWeights(
+                mean=finished["mean"],
+                variance=finished["variance"],
+                kernel=finished["kernel"],
+                bias=finished["bias"],
+            )
+            self._advance(self._trainer.epochs)
+            return finished["probabilities"], finished["history"]
+        task = replace(
+            hold_out_validation(self._context.slices, fold.train, settings, settings.seed + index),
+            test=fold.test,
+            hooks=TrainingHooks(
+                advance=self._advance,
+                epoch_store=lambda stage: self._checkpoint.epoch_checkpoint(name, stage),
+                on_epoch=self._tensorboard.start_training(title),
+            ),
         )
+        probabilities, history = self._trainer.train(task)
+        # Fine-tuned weights of the saved model are restored from its last epoch instead.
+        if not (is_saved and settings.fine_tune_epochs):
+            head = self._trainer.head
+            self._checkpoint.save_training(
+                name,
+                {
+                    **{"mean": head.mean, "variance": head.variance},
+                    **{"kernel": head.kernel, "bias": head.bias},
+                    **{"probabilities": probabilities, "history": history},
+                },
+            )
+        return probabilities, history
+
+    def cross_fit(self, folds: Sequence[Fold]) -> CrossFit:
+        """Fit temperature and operating point on out-of-fold predictions."""
+        slices, settings = self._context.slices, self._context.settings
+        calibrate = settings.calibration == "temperature" and settings.trains_quickly
+        if len(folds) > 1:
+            return _cross_fit_folds(
+                self._context, folds, self.probabilities, np.arange(len(slices)), calibrate
+            )
+        if self._inner_folds:
+            return _cross_fit_folds(
+                self._context,
+                self._inner_folds,
+                self._inner_probabilities,
+                folds[0].train,
+                calibrate,
+            )
+        # A fixed threshold needs no predictions; the point was chosen on none.
+        labels = slices.labels[folds[0].test]
+        point = choose(labels, self.probabilities[0], settings.operating_point)
+        point = replace(point, n_positive=0, n_negative=0, sensitivity=None, specificity=None)
+        return CrossFit(1.0, point, [], [])
 
 
-def _metrics(
-    slices: SliceIndex,
-    plan: list[Fold],
-    result: _Result,
-    settings: FitSettings,
-    prevalence: float | None,
-) -> dict[str, Any]:
+def _cross_fit_folds(
+    context: FitContext,
+    folds: Sequence[Fold],
+    probabilities: Sequence[np.ndarray],
+    tested: np.ndarray,
+    calibrate: bool,
+) -> CrossFit:
+    """Fit temperature and operating point on the folds' predictions.
+
+    Args:
+        context: the surroundings of the fit.
+        folds: the folds of a cross-validation.
+        probabilities: of each fold's test slices.
+        tested: indices of the slices that the folds test, once a repeat.
+        calibrate: whether to fit a temperature.
+    """
+    slices = context.slices
+    repeats = max(fold.repeat for fold in folds)
+    out_of_fold = np.zeros((repeats, len(slices)))
+    numbers = np.zeros((repeats, len(slices)), np.int64)
+    for fold, of_fold in zip(folds, probabilities, strict=True):
+        out_of_fold[fold.repeat - 1, fold.test] = of_fold
+        numbers[fold.repeat - 1, fold.test] = fold.number
     patients = slices.patient_groups
-    threshold = result.point.threshold
-    if not settings.folds:
-        test = plan[0].test
-        figures = {
-            "evaluated_on": f"the test part, {len(test)} of {len(slices)} slices",
-            **binary_metrics(
-                slices.labels[test],
-                result.probabilities,
-                threshold,
-                groups=None if patients is None else patients[test],
-                prevalence=prevalence,
-                seed=settings.seed,
-            ),
-        }
-    else:
-        repeats = np.full((settings.repeats, len(slices)), np.nan)
-        decisions = np.zeros((settings.repeats, len(slices)), bool)
-        for fold, found, called in zip(plan, result.probabilities, result.decisions, strict=True):
-            repeats[fold.repeat - 1, fold.test] = found
-            decisions[fold.repeat - 1, fold.test] = called
-        times = f", {settings.repeats} times" if settings.repeats > 1 else ""
-        on = f"all {len(slices)} slices, out of fold ({settings.folds} folds{times})"
-        figures = {
-            "evaluated_on": on,
-            **binary_metrics(
-                slices.labels,
-                list(repeats),
-                threshold,
-                decisions=list(decisions),
-                groups=patients,
-                prevalence=prevalence,
-                seed=settings.seed,
-            ),
-        }
-    figures["operating_point"] = result.point.to_dict()
-    figures["temperature"] = result.temperature
-    figures["leaks"] = [leak for fold in plan for leak in fold.leaks]
-    return figures
+    return cross_fit(
+        slices.labels[tested],
+        list(out_of_fold[:, tested]),
+        list(numbers[:, tested]),
+        context.settings.operating_point,
+        calibrate,
+        None if patients is None else patients[tested],
+    )
+
+
+def _make_inner_folds(context: FitContext, fold: Fold) -> list[Fold]:
+    """Split a training part into folds, if they are needed and quick to train."""
+    slices, settings = context.slices, context.settings
+    kind, _ = parse_operating_point(settings.operating_point)
+    is_needed = settings.calibration != "none" or kind != "threshold"
+    if not is_needed or not settings.trains_quickly:
+        return []
+    labels, groups = slices.labels[fold.train], slices.groups[fold.train]
+    try:
+        inner = splits.folds(labels, groups, INNER_FOLDS, settings.seed)
+    except DataError as error:
+        if kind != "threshold":
+            raise
+        context.progress.note(f"Probabilities are not calibrated: {error}")
+        return []
+    return [
+        Fold(1, number + 1, fold.train[train], fold.train[test])
+        for number, (train, test) in enumerate(inner)
+    ]
+
+
+def _fold_title(fold: Fold, folds: Sequence[Fold]) -> str:
+    if len(folds) == 1:
+        return "training part"
+    repeats = max(each.repeat for each in folds)
+    return f"repeat {fold.repeat} fold {fold.number}" if repeats > 1 else f"fold {fold.number}"
+
+
+def _training_profile(
+    slices: SliceIndex, trained_on: np.ndarray, trainer: Trainer, settings: FitSettings
+) -> dict[str, Any]:
+    """Summarize the slices that the saved model was trained on, for `evaluate` to compare with."""
+    profile = dataset_shift.profile_slices(slices, trained_on)
+    if not settings.fine_tune_epochs:
+        distances = np.concatenate(
+            [dataset_shift.root_mean_square(rows) for rows in trainer.standardized(trained_on)]
+        )
+        of_features = dataset_shift.profile({dataset_shift.FEATURE_DISTANCE: distances}, 0.0)
+        profile["quantiles"] |= of_features["quantiles"]
+    return profile

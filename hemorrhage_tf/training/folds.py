@@ -1,4 +1,4 @@
-"""The plan of a fit: which slices each training trains on and which it is tested on."""
+"""The folds of a fit: which slices each training uses, and which slices test it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from hemorrhage_tf.core.errors import DataError, OptionError, Problem
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import splits
 from hemorrhage_tf.datasets.slice_index import SliceIndex
+from hemorrhage_tf.training.loop import Epoch
 from hemorrhage_tf.training.settings import FitSettings
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One training and its test part.
+    """A training part and its test part.
 
     Attributes:
         repeat: number of the repeat, from 1.
         number: number of the fold within the repeat, from 1.
-        train: sorted indices of what is trained on.
-        test: sorted indices of what is tested on.
-        leaks: what stands on both sides of a split of the user's own that was let pass.
+        train: sorted indices of the training slices.
+        test: sorted indices of the test slices.
+        leaks: descriptions of slices on both sides of a split column, with `--allow-leak`.
     """
 
     repeat: int
@@ -32,31 +33,49 @@ class Fold:
     leaks: tuple[str, ...] = ()
 
 
-def make_plan(slices: SliceIndex, settings: FitSettings, progress: Progress) -> list[Fold]:
-    """Splits the slices as the settings or the manifest say.
+@dataclass(frozen=True)
+class FoldResult:
+    """The result of one fold.
+
+    Attributes:
+        fold: the fold.
+        probabilities: `(n,)` in [0, 1], of the fold's test slices, calibrated out of fold.
+        decisions: bool `(n,)`, whether a test slice is predicted hemorrhage at a threshold chosen
+            out of fold.
+        history: rows of the training history, see `loop.Loop.train`.
+    """
+
+    fold: Fold
+    probabilities: np.ndarray
+    decisions: np.ndarray
+    history: list[Epoch]
+
+
+def make_folds(slices: SliceIndex, settings: FitSettings, progress: Progress) -> list[Fold]:
+    """Split the slices as the settings or the manifest's split column say.
 
     Args:
-        slices: all of them.
-        settings: of the fit.
-        progress: where near-duplicates across the user's own split are told.
+        slices: the slices.
+        settings: the settings of the fit.
+        progress: receives a warning if near-duplicates are on both sides of a split column.
 
     Returns:
         One fold for a single split, or repeats * folds of them.
 
     Raises:
-        DataError: one class only, too few groups, or a split of the user's own that leaks.
-        OptionError: folds asked for where the manifest has a split of its own.
+        DataError: only one class, too few groups, or a split column that leaks.
+        OptionError: folds together with a split column.
     """
     labels, groups = slices.labels, slices.groups
     splits.check_classes(labels)
-    given = np.array([record.split or "" for record in slices.manifest.records])
-    if given[0]:
+    column = np.array([record.split or "" for record in slices.manifest.records])
+    if column[0]:
         if settings.folds:
             raise OptionError(
                 f"--folds {settings.folds}: the manifest has a split column of its own. "
                 "Leave out one of them."
             )
-        return [_given_split(slices, given, progress, settings.allow_leak)]
+        return [_fold_of_column(slices, column, progress, settings.allow_leak)]
     if not settings.folds:
         train, test = splits.holdout(labels, groups, settings.test_fraction, settings.seed)
         return [Fold(1, 1, train, test)]
@@ -73,48 +92,58 @@ def _repeat_seed(seed: int, repeat: int) -> int:
     return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
 
 
-def _given_split(
-    slices: SliceIndex, given: np.ndarray, progress: Progress, allow_leak: bool
+def _fold_of_column(
+    slices: SliceIndex, column: np.ndarray, progress: Progress, allow_leak: bool
 ) -> Fold:
-    train, test = np.flatnonzero(given == "train"), np.flatnonzero(given == "test")
+    train, test = np.flatnonzero(column == "train"), np.flatnonzero(column == "test")
     for part, name in ((train, "train"), (test, "test")):
         if len(np.unique(slices.labels[part])) < 2:
             raise DataError(
-                f"the split column must give both classes to both parts. Received: {len(part)} "
-                f"slices for {name}, {int(slices.labels[part].sum())} of them with hemorrhage"
+                "the split column must have slices of both classes in both parts. Received: "
+                f"{len(part)} slices for {name}, {int(slices.labels[part].sum())} of them with "
+                "hemorrhage. Change the column, or remove it."
             )
-    names = slices.names
-    problems = [
-        Problem(names[j], f"the same picture as {names[i]}, which is on the other side")
-        for i, j in slices.exact_pairs
-        if given[i] != given[j]
-    ]
-    side: dict[str, tuple[str, str]] = {}
-    for record, name, part in zip(slices.manifest.records, names, given, strict=True):
-        if record.patient is not None:
-            first_part, first_name = side.setdefault(record.patient, (part, name))
-            if first_part != part:
-                problems.append(
-                    Problem(name, f"of the same patient as {first_name}, on the other side")
-                )
-    if problems and not allow_leak:
+    leaks = _find_leaks(slices, column)
+    if leaks and not allow_leak:
         raise DataError.of_problems(
-            "the split column puts what belongs together on both sides:",
-            problems,
-            "Move each to one side, or leave the split column out. To go on all the same: "
-            "--allow-leak, and then every report says so.",
+            "the split column puts related slices on both sides:",
+            leaks,
+            "Move each to one side, or remove the split column. Pass --allow-leak to continue "
+            "anyway; the reports then mention it.",
         )
-    if problems:
+    if leaks:
         progress.warn(
-            f"{len(problems)} slices stand on one side of the split column and their patient or "
-            "twin on the other (--allow-leak): the figures flatter the model"
+            f"{len(leaks)} slices are on one side of the split column while their patient or "
+            "duplicate is on the other (--allow-leak): the metrics are optimistic"
         )
-    near = [f"{names[i]} and {names[j]}" for i, j, _ in slices.near_pairs if given[i] != given[j]]
+    names = slices.names
+    near = [f"{names[i]} and {names[j]}" for i, j, _ in slices.near_pairs if column[i] != column[j]]
     if near:
         progress.warn(
-            f"{len(near)} pairs of near-duplicates stand on both sides of the split column, so "
-            "the figures may flatter the model",
+            f"{len(near)} pairs of near-duplicates are on both sides of the split column, so the "
+            "metrics may be optimistic",
             f": {', '.join(near[:5])}",
         )
-    leaks = tuple(f"{problem.path}: {problem.reason}" for problem in problems)
-    return Fold(1, 1, train, test, leaks)
+    return Fold(1, 1, train, test, tuple(f"{leak.path}: {leak.reason}" for leak in leaks))
+
+
+def _find_leaks(slices: SliceIndex, column: np.ndarray) -> list[Problem]:
+    """Find exact duplicates and patients on both sides of the split column.
+
+    The reasons are also written to `metrics.json`, so their wording is part of its format.
+    """
+    names = slices.names
+    leaks = [
+        Problem(names[j], f"the same picture as {names[i]}, which is on the other side")
+        for i, j in slices.exact_pairs
+        if column[i] != column[j]
+    ]
+    first_of_patient: dict[str, tuple[str, str]] = {}
+    for record, name, part in zip(slices.manifest.records, names, column, strict=True):
+        if record.patient is not None:
+            first_part, first_name = first_of_patient.setdefault(record.patient, (part, name))
+            if first_part != part:
+                leaks.append(
+                    Problem(name, f"of the same patient as {first_name}, on the other side")
+                )
+    return leaks

@@ -1,4 +1,4 @@
-"""Solve for the dense head on standardized features: L-BFGS to the optimum."""
+"""The dense head on standardized features: its weights, and L-BFGS to the optimum."""
 
 from __future__ import annotations
 
@@ -8,37 +8,30 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from hemorrhage_tf.models.classifier import (
-    standardize,
-)
+from hemorrhage_tf.models.classifier import standardize
 from hemorrhage_tf.training.distributed.single_process import SINGLE
-from hemorrhage_tf.training.features.table import (
-    FeatureChunks,
-)
+from hemorrhage_tf.training.features.table import FeatureChunks
 
-MAX_ITERATIONS = 1000  # of L-BFGS; on the Kaggle set it takes 60 to 80
+MAX_ITERATIONS = 1000  # of L-BFGS; it usually takes fewer than 100
 
-
-# The largest entry of the gradient where L-BFGS stops. On the Kaggle set probabilities are then
-# within 1e-5 of the optimum's; scikit-learn's own 1e-4 left them 0.02 away.
+# The largest entry of the gradient at which L-BFGS stops. scikit-learn's 1e-4 leaves probabilities
+# visibly away from the optimum, see docs/decisions.md.
 _GRADIENT_TOLERANCE = 1e-8
 
-
-Chunks = np.ndarray | FeatureChunks
-
-
-# Features that hardly vary are not blown up by standardizing: their variance counts as at least
-# this share of the mean variance.
+# The least variance to divide by, as a share of the mean variance, so that features that hardly
+# vary are not amplified.
 _VARIANCE_FLOOR = 1e-6
+
+Features = np.ndarray | FeatureChunks
 
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """A trained standardization and dense unit.
+    """The weights of a trained head: standardization and dense unit.
 
     Attributes:
         mean: float32 `(width,)`, of the pooled training features.
-        variance: float32 `(width,)`.
+        variance: float32 `(width,)`, of the pooled training features.
         kernel: float32 `(width, 1)`.
         bias: float32 `(1,)`.
     """
@@ -49,7 +42,7 @@ class HeadWeights:
     bias: np.ndarray
 
     def probabilities(self, pooled: np.ndarray) -> np.ndarray:
-        """Applies standardization, dense unit and sigmoid.
+        """Apply standardization, dense unit and sigmoid.
 
         Args:
             pooled: `(n, width)` pooled features.
@@ -62,11 +55,12 @@ class HeadWeights:
 
 
 def class_weight(labels: np.ndarray, kind: str) -> np.ndarray:
-    """Weighs samples so that both classes weigh the same.
+    """Compute a weight for each sample.
 
     Args:
         labels: `(n,)`, 0 or 1.
-        kind: "balanced": n / (2 * count of the sample's class), as scikit-learn has it; or "none".
+        kind: "balanced": n / (2 * count of the sample's class), as in scikit-learn, so that both
+            classes have the same total weight; or "none".
 
     Returns:
         float32 `(n,)`.
@@ -77,8 +71,8 @@ def class_weight(labels: np.ndarray, kind: str) -> np.ndarray:
     return (len(labels) / (2.0 * np.maximum(counts, 1)))[labels].astype(np.float32)
 
 
-def feature_statistics(features: Chunks) -> tuple[np.ndarray, np.ndarray]:
-    """Gives mean and floored variance of `(n, width)` features, float32 `(width,)` each."""
+def feature_statistics(features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Compute mean and floored variance of `(n, width)` features, float32 `(width,)` each."""
     count = features.shape[0]
     mean = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in _chunks_of(features)) / count
     variance = sum(np.square(chunk - mean).sum(axis=0) for chunk in _chunks_of(features)) / count
@@ -88,15 +82,15 @@ def feature_statistics(features: Chunks) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Solution:
-    """A logistic regression's optimum.
+    """The optimum of a logistic regression.
 
     Attributes:
         kernel: float32 `(width, 1)`.
         bias: float32 `(1,)`.
-        loss: mean weighted loss on what was trained on, without the penalty.
-        accuracy: share of it on the right side.
-        iterations: how many it took.
-        converged: False where the iterations ran out.
+        loss: mean weighted training loss, without the penalty.
+        accuracy: training accuracy at a probability of 0.5.
+        iterations: number of iterations.
+        converged: False if the iterations ran out.
     """
 
     kernel: np.ndarray
@@ -108,24 +102,24 @@ class Solution:
 
 
 def solve_head(
-    inputs: Chunks,
+    inputs: Features,
     labels: np.ndarray,
     weights: np.ndarray,
     l2: float,
     all_sum: Callable[[np.ndarray], np.ndarray] = SINGLE.all_sum,
 ) -> Solution:
-    """Finds the one minimum of mean(weights * loss) + l2 / 2 * |kernel|^2 by L-BFGS.
+    """Minimize mean(weights * loss) + l2 / 2 * |kernel|^2 by L-BFGS.
 
     The loss and its gradient are summed chunk by chunk, so that the features need not fit in
-    memory. The settings of the search are those of scikit-learn's `LogisticRegression`.
+    memory. Line search and tolerance of the loss are those of scikit-learn's `LogisticRegression`.
 
     Args:
         inputs: `(n, width)` standardized features, or their chunks.
-        labels: `(n,)`, 0 or 1, both of them present.
-        weights: `(n,)`, of the samples; with a mean of one.
+        labels: `(n,)`, 0 or 1; both must occur.
+        weights: `(n,)` sample weights, with a mean of one.
         l2: strength of the penalty, which leaves the bias out.
-        all_sum: sums an array over the workers that each have a part of the samples, and gives all
-            of them the same. Default for one process that has all.
+        all_sum: sums an array over the workers, each of which has a part of the samples, and
+            returns the same to all of them. Default for one process.
 
     Returns:
         The solution; the same bytes each time, and on any number of cores or replicas.
@@ -133,36 +127,12 @@ def solve_head(
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
 
-    width = inputs.shape[1]
-    total = all_sum(np.array([weights.sum(dtype=np.float64)]))[0]
-
-    def forward(parameters: np.ndarray) -> Iterator[tuple[np.ndarray, slice, np.ndarray]]:
-        begin = 0
-        for chunk in _chunks_of(inputs):
-            exact = chunk.astype(np.float64, copy=False)
-            part = slice(begin, begin + len(chunk))
-            begin += len(chunk)
-            yield exact, part, exact @ parameters[:-1] + parameters[-1]
-
-    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        sums = np.zeros(width + 2)  # of the gradient and the loss
-        for exact, part, logits in forward(parameters):
-            signs = weights[part].astype(np.float64)
-            sums[-1] += signs @ _losses(logits, labels[part])
-            pulls = signs * (expit(logits) - labels[part])
-            sums[:width] += pulls @ exact
-            sums[width] += pulls.sum()
-        sums = all_sum(sums) / total
-        kernel = parameters[:-1]
-        sums[:width] += l2 * kernel
-        return float(sums[-1] + 0.5 * l2 * (kernel @ kernel)), sums[:-1]
-
-    # In float32 the line search stops short of the optimum. A second thread has next to nothing to
-    # do: on two busy cores it made 0.2 seconds into 4.
+    problem = _Problem(inputs, labels, weights, l2, all_sum)
+    # The matrix products are too small to gain from a second thread.
     with threadpool_limits(1, "blas"):
-        found = minimize(
-            objective,
-            np.zeros(width + 1),
+        optimum = minimize(
+            problem.objective,
+            np.zeros(inputs.shape[1] + 1),
             method="L-BFGS-B",
             jac=True,
             options={
@@ -172,27 +142,70 @@ def solve_head(
                 "ftol": 64 * np.finfo(float).eps,
             },
         )
+        loss, accuracy = problem.evaluate(optimum.x)
+    return Solution(
+        kernel=optimum.x[:-1, np.newaxis].astype(np.float32),
+        bias=optimum.x[-1:].astype(np.float32),
+        loss=loss,
+        accuracy=accuracy,
+        iterations=int(optimum.nit),
+        converged=optimum.status != 1,
+    )
+
+
+@dataclass
+class _Problem:
+    """A penalized logistic regression; see `solve_head`."""
+
+    inputs: Features
+    labels: np.ndarray
+    weights: np.ndarray
+    l2: float
+    all_sum: Callable[[np.ndarray], np.ndarray]
+
+    def __post_init__(self) -> None:
+        self._total = self.all_sum(np.array([self.weights.sum(dtype=np.float64)]))[0]
+
+    def objective(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute loss and gradient at kernel and bias, float64 `(width + 1,)`."""
+        width = self.inputs.shape[1]
+        sums = np.zeros(width + 2)  # of the gradient and the loss
+        for chunk, rows, logits in self._forward(parameters):
+            weights = self.weights[rows].astype(np.float64)
+            sums[-1] += weights @ _losses(logits, self.labels[rows])
+            residuals = weights * (expit(logits) - self.labels[rows])
+            sums[:width] += residuals @ chunk
+            sums[width] += residuals.sum()
+        sums = self.all_sum(sums) / self._total
+        kernel = parameters[:-1]
+        sums[:width] += self.l2 * kernel
+        return float(sums[-1] + 0.5 * self.l2 * (kernel @ kernel)), sums[:-1]
+
+    def evaluate(self, parameters: np.ndarray) -> tuple[float, float]:
+        """Compute mean weighted loss, without the penalty, and accuracy."""
         sums = np.zeros(3)
-        for _, part, logits in forward(found.x):
+        for _, rows, logits in self._forward(parameters):
             sums += (
-                float((weights[part] * _losses(logits, labels[part])).sum()),
-                float(((logits > 0) == (labels[part] > 0.5)).sum()),
+                float((self.weights[rows] * _losses(logits, self.labels[rows])).sum()),
+                float(((logits > 0) == (self.labels[rows] > 0.5)).sum()),
                 len(logits),
             )
-        loss, right, count = all_sum(sums)
-    return Solution(
-        found.x[:-1, np.newaxis].astype(np.float32),
-        found.x[-1:].astype(np.float32),
-        float(loss / count),
-        float(right / count),
-        int(found.nit),
-        found.status != 1,
-    )
+        loss, right, count = self.all_sum(sums)
+        return float(loss / count), float(right / count)
+
+    def _forward(self, parameters: np.ndarray) -> Iterator[tuple[np.ndarray, slice, np.ndarray]]:
+        """Yield each chunk, its rows and its logits; in float64, as the line search needs it."""
+        begin = 0
+        for chunk in _chunks_of(self.inputs):
+            exact = chunk.astype(np.float64, copy=False)
+            rows = slice(begin, begin + len(chunk))
+            begin += len(chunk)
+            yield exact, rows, exact @ parameters[:-1] + parameters[-1]
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.logaddexp(0.0, logits) - labels * logits
 
 
-def _chunks_of(features: Chunks) -> Iterable[np.ndarray]:
+def _chunks_of(features: Features) -> Iterable[np.ndarray]:
     return [features] if isinstance(features, np.ndarray) else features

@@ -1,8 +1,8 @@
-"""The training loop: one model, one optimizer, any strategy. What to train on comes from outside.
+"""The training loop: one model, one optimizer, any strategy. The samples come from outside.
 
 A custom loop with `strategy.run` instead of Keras' `fit`: each sample's loss is divided by the size
-of the global batch that it is in before the batch is dealt out, and gradients are summed over the
-replicas. So a last batch that does not divide evenly weighs the same on any number of devices.
+of its global batch before the batch is distributed, and gradients are summed over the replicas. So
+an incomplete last batch weighs the same on any number of devices.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import numpy as np
 from hemorrhage_tf.training.distributed.single_process import SINGLE, SampleShard, SingleProcess
 
 Epoch = dict[str, Any]
+DatasetOf = Callable[[np.ndarray], Any]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What one pass of the loop goes over.
+    """The samples of one pass.
 
     Attributes:
-        dataset: `tf.data.Dataset` of `(inputs, (labels, weights, shares))`; see `batches`.
-        count: samples in it, of all workers.
-        shard: how the single samples are dealt to this worker's replicas, of several workers; or
-            None where the dataset's batches are dealt to the replicas of one.
+        dataset: `tf.data.Dataset` of `(inputs, (labels, weights, shares))`, see `batches`: batched
+            for one process, single samples for one of several workers.
+        count: number of samples, over all workers.
+        shard: this worker's part of the samples; None for one process.
     """
 
     dataset: Any
@@ -36,101 +37,153 @@ class Samples:
 
 
 class EpochStore(Protocol):
-    """Keeps the state of a training from one process to the next."""
+    """Storage for the state of a stage, so that another process can resume it."""
 
     def restore(self) -> dict[str, Any] | None:
-        """Gives what was kept last, or None."""
+        """Return the state saved last, or None."""
 
-    def keep(self, state: Callable[[], dict[str, Any]], last: bool) -> None:
-        """Keeps a state of plain values and lists of arrays; asks for it only when it is time."""
+    def save(self, state: Callable[[], dict[str, Any]], last: bool) -> None:
+        """Save a state of plain values and lists of arrays.
+
+        Args:
+            state: computes the state; called only if it is saved.
+            last: whether the stage has ended, so that the state must be saved.
+        """
+
+
+def no_advance(epochs: int) -> None:
+    """Ignore progress."""
+
+
+def no_epoch_store(stage: str) -> EpochStore | None:
+    """Store no epochs."""
+    return None
+
+
+@dataclass(frozen=True)
+class TrainingHooks:
+    """Callbacks that follow a training.
+
+    Attributes:
+        advance: called with the number of epochs just done or skipped.
+        epoch_store: returns the storage of a stage, "head" or "fine-tune"; or None.
+        on_epoch: called with each row of the history as soon as it is known; or None.
+    """
+
+    advance: Callable[[int], None] = no_advance
+    epoch_store: Callable[[str], EpochStore | None] = no_epoch_store
+    on_epoch: Callable[[Epoch], None] | None = None
+
+    def record(self, row: Epoch) -> None:
+        """Pass on a row of the history."""
+        if self.on_epoch is not None:
+            self.on_epoch(row)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a training: what to train on, and for how long.
+
+    Attributes:
+        name: its name in the history, "head" or "fine-tune".
+        epochs: maximum number of epochs.
+        training: returns the samples of an epoch, counted from 0.
+        validation: the validation samples, or None.
+        patience: epochs without a lower validation loss before stopping; 0 for never.
+    """
+
+    name: str
+    epochs: int
+    training: Callable[[int], Samples]
+    validation: Samples | None = None
+    patience: int = 0
 
 
 def batches(
-    inputs_of: Callable[[np.ndarray], Any],
+    dataset_of: DatasetOf,
     labels: np.ndarray,
     weights: np.ndarray,
     batch_size: int,
     cluster: SingleProcess = SINGLE,
 ) -> Samples:
-    """Batches inputs with labels, weights, and each sample's share of its global batch.
+    """Batch inputs with labels, weights, and each sample's share of its global batch.
 
     Args:
-        inputs_of: makes a `tf.data.Dataset` of single inputs from the numbers of the samples.
+        dataset_of: makes a `tf.data.Dataset` of single inputs from the positions of samples.
         labels: `(n,)`, 0 or 1.
         weights: `(n,)`.
-        batch_size: the global one.
-        cluster: the workers. Each makes its own part of each global batch; what is missing for
-            parts of one size is filled up with samples that weigh nothing. Default one process.
+        batch_size: size of a global batch.
+        cluster: the workers. Each makes its own part of each global batch, padded to equal sizes
+            with samples of weight 0. Default one process.
 
     Returns:
-        Samples whose last batch may be smaller. A share is one over the batch's true size.
+        The samples. The last batch may be smaller. A share is one over the true size of the batch.
     """
     import tensorflow as tf
 
     count = len(labels)
     if cluster.count > 1:
-        return _dealt(inputs_of, labels, weights, batch_size, cluster)
-    sizes = np.full(count, min(batch_size, count))
-    if count % batch_size:
-        sizes[-(count % batch_size) :] = count % batch_size
+        shard = cluster.shard_samples(count, batch_size)
+        positions, shares = shard.positions, shard.shares
+        # What pads a batch has a share of 0, and must not count in the loss either.
+        weights = np.where(shares > 0, weights[positions], 0)
+    else:
+        shard, positions = None, np.arange(count)
+        sizes = np.full(count, min(batch_size, count))
+        if count % batch_size:
+            sizes[-(count % batch_size) :] = count % batch_size
+        shares = (1.0 / sizes).astype(np.float32)
     targets = tf.data.Dataset.from_tensor_slices(
-        (labels.astype(np.float32), weights.astype(np.float32), (1.0 / sizes).astype(np.float32))
+        (labels[positions].astype(np.float32), weights.astype(np.float32), shares)
     )
-    dataset = tf.data.Dataset.zip((inputs_of(np.arange(count)), targets))
-    return Samples(dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE), count)
-
-
-def _dealt(inputs_of, labels, weights, batch_size: int, cluster) -> Samples:
-    """Makes a worker's part of each global batch; what fills it up weighs nothing."""
-    import tensorflow as tf
-
-    shard = cluster.shard_samples(len(labels), batch_size)
-    chosen, shares = shard.positions, shard.shares
-    weighed = np.where(shares > 0, weights[chosen], 0).astype(np.float32)
-    targets = tf.data.Dataset.from_tensor_slices(
-        (labels[chosen].astype(np.float32), weighed, shares)
-    )
-    return Samples(tf.data.Dataset.zip((inputs_of(chosen), targets)), len(labels), shard)
+    dataset = tf.data.Dataset.zip((dataset_of(positions), targets))
+    if shard is None:
+        dataset = dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return Samples(dataset, count, shard)
 
 
 def whole_pass(dataset: Iterable[Any], samples: int, batch_size: int) -> Iterator[Any]:
-    """Gives the batches of a dataset of known length without asking for one beyond the last.
+    """Yield the batches of a dataset of known length, without asking for one beyond the last.
 
-    Beside other workers TensorFlow waits ten seconds before it says that a dataset has ended.
+    With several workers TensorFlow waits ten seconds before it reports the end of a dataset.
 
     Args:
-        dataset: of batches.
-        samples: how many there are in all.
-        batch_size: of each batch; the last may be smaller.
+        dataset: batches.
+        samples: total number of samples.
+        batch_size: size of each batch; the last may be smaller.
     """
     return islice(dataset, -(-samples // batch_size))
 
 
 class Loop:
-    """Trains the trainable variables of a model; can be rewound and run again.
+    """A loop over the trainable variables of a model; can be rewound and run again.
 
     Args:
         model: from inputs to logits `(batch, 1)`, built in the strategy's scope.
         learning_rate: of Adam.
-        strategy: the devices.
+        strategy: the `tf.distribute.Strategy`.
+
+    Attributes:
+        model: the model.
     """
 
-    def __init__(self, model, learning_rate: float, strategy) -> None:
+    def __init__(self, model: Any, learning_rate: float, strategy: Any) -> None:
         import keras
         import tensorflow as tf
 
+        self.model = model
         self._strategy = strategy
         self._trainable = model.trainable_variables
         with strategy.scope():
             optimizer = keras.optimizers.Adam(learning_rate)
             optimizer.build(self._trainable)
-        # The state of dropout's random numbers is a variable of the model, but none of its weights.
+        # Dropout's random state is a variable of the model, but not one of its weights.
         weights = {id(variable) for variable in model.weights}
         seeds = [variable for variable in model.variables if id(variable) not in weights]
-        self._state = [*self._trainable, *optimizer.variables, *seeds]
-        self._start = [variable.numpy() for variable in self._state]
+        self._variables = [*self._trainable, *optimizer.variables, *seeds]
+        self._initial = [variable.numpy() for variable in self._variables]
 
-        def forward(batch, training: bool):
+        def forward(batch: Any, training: bool) -> tuple[Any, Any]:
             inputs, (labels, weights, shares) = batch
             logits = tf.cast(model(inputs, training=training), tf.float32)[:, 0]
             losses = weights * tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
@@ -138,18 +191,18 @@ class Loop:
             sums = tf.stack([tf.reduce_sum(losses), tf.reduce_sum(right)])
             return tf.reduce_sum(losses * shares), sums
 
-        def train_replica(*batch):
+        def train_replica(*batch: Any) -> Any:
             with tf.GradientTape() as tape:
                 loss, sums = forward(batch, training=True)
             # Keras sums the gradients over the replicas before it applies them.
             optimizer.apply(tape.gradient(loss, self._trainable), self._trainable)
             return sums
 
-        def test_replica(*batch):
+        def test_replica(*batch: Any) -> Any:
             return forward(batch, training=False)[1]
 
-        def one_pass(replica_step):
-            def run(dataset):
+        def one_pass(replica_step: Callable[..., Any]) -> Any:
+            def run(dataset: Any) -> Any:
                 totals = tf.zeros(2)
                 for batch in dataset:
                     sums = strategy.run(replica_step, args=batch)
@@ -162,52 +215,39 @@ class Loop:
         self._test_pass = one_pass(test_replica)
 
     def rewind(self) -> None:
-        """Puts weights and optimizer back to where they were when the loop was made."""
-        for variable, value in zip(self._state, self._start, strict=True):
-            variable.assign(value)
+        """Reset weights, optimizer and random state to those at the creation of the loop."""
+        _assign(self._variables, self._initial)
 
-    def train(
-        self,
-        stage: str,
-        epochs: int,
-        training: Callable[[int], Samples],
-        validation: Samples | None,
-        patience: int,
-        advance: Callable[[int], None],
-        epoch_checkpoint: EpochStore | None = None,
-        on_epoch: Callable[[Epoch], None] | None = None,
-    ) -> list[Epoch]:
-        """Trains, and puts the best weights back where it watches a validation part.
+    def train(self, stage: Stage, hooks: TrainingHooks = TrainingHooks()) -> list[Epoch]:
+        """Train, and restore the best weights if there are validation samples.
 
         Args:
-            stage: what the history calls this training.
-            epochs: how many, at most.
-            training: gives the samples of an epoch, counted from 0.
-            validation: the samples to validate on, or None.
-            patience: epochs without a lower validation loss before stopping; 0 for never.
-            advance: called with the number of epochs just done or left out.
-            epoch_checkpoint: what keeps the state after each epoch and gives the last one back; or None.
-            on_epoch: called with each epoch's row of the history as soon as it is over, or None.
+            stage: what to train on, and for how long.
+            hooks: what follows the training. A stored state of the stage is resumed. Default none.
 
         Returns:
-            For each epoch its stage, its number from 1, loss and accuracy, and validation_loss and
-            validation_accuracy where there is a validation part.
+            For each epoch its stage, its number from 1, loss and accuracy, and with validation
+            samples validation_loss and validation_accuracy.
         """
         history: list[Epoch] = []
         best_loss, best_epoch, best = np.inf, 0, None
         stopped = False
-        kept = epoch_checkpoint.restore() if epoch_checkpoint is not None else None
-        if kept is not None:
-            for variable, value in zip(self._state, kept["state"], strict=True):
-                variable.assign(value)
-            history, best_epoch, stopped = kept["history"], kept["best_epoch"], kept["stopped"]
-            best_loss = np.inf if kept["best_loss"] is None else kept["best_loss"]
-            best = kept["best"] or None
-            advance(epochs if stopped else len(history))
+        store = hooks.epoch_store(stage.name)
+        stored = None if store is None else store.restore()
+        if stored is not None:
+            _assign(self._variables, stored["state"])
+            history, best_epoch, stopped = (
+                stored["history"],
+                stored["best_epoch"],
+                stored["stopped"],
+            )
+            best_loss = np.inf if stored["best_loss"] is None else stored["best_loss"]
+            best = stored["best"] or None
+            hooks.advance(stage.epochs if stopped else len(history))
 
         def state() -> dict[str, Any]:
             return {
-                "state": [variable.numpy() for variable in self._state],
+                "state": [variable.numpy() for variable in self._variables],
                 "history": history,
                 "best": best or [],
                 "best_epoch": best_epoch,
@@ -215,34 +255,38 @@ class Loop:
                 "stopped": stopped,
             }
 
-        for epoch in range(len(history), 0 if stopped else epochs):
-            row: Epoch = {"stage": stage, "epoch": epoch + 1}
-            row["loss"], row["accuracy"] = self._means(self._train_pass, training(epoch))
+        for epoch in range(len(history), 0 if stopped else stage.epochs):
+            row: Epoch = {"stage": stage.name, "epoch": epoch + 1}
+            row["loss"], row["accuracy"] = self._means(self._train_pass, stage.training(epoch))
             history.append(row)
-            if validation is not None:
-                loss, accuracy = self._means(self._test_pass, validation)
+            if stage.validation is not None:
+                loss, accuracy = self._means(self._test_pass, stage.validation)
                 row["validation_loss"], row["validation_accuracy"] = loss, accuracy
                 if loss < best_loss:
                     best_loss, best_epoch = loss, epoch
                     best = [variable.numpy() for variable in self._trainable]
-                stopped = bool(patience) and epoch - best_epoch >= patience
-            if epoch_checkpoint is not None:
-                epoch_checkpoint.keep(state, stopped or epoch + 1 == epochs)
-            if on_epoch is not None:
-                on_epoch(row)
-            advance(epochs - epoch if stopped else 1)
+                stopped = bool(stage.patience) and epoch - best_epoch >= stage.patience
+            if store is not None:
+                store.save(state, stopped or epoch + 1 == stage.epochs)
+            hooks.record(row)
+            hooks.advance(stage.epochs - epoch if stopped else 1)
             if stopped:
                 break
         if best is not None:
-            for variable, value in zip(self._trainable, best, strict=True):
-                variable.assign(value)
+            _assign(self._trainable, best)
         return history
 
-    def _means(self, one_pass, samples: Samples) -> tuple[float, float]:
+    def _means(self, one_pass: Any, samples: Samples) -> tuple[float, float]:
+        """Run a pass and return mean loss and accuracy over the samples."""
         if samples.shard is not None:
-            dealt = samples.shard.distribute(self._strategy, samples.dataset)
+            dataset = samples.shard.distribute(self._strategy, samples.dataset)
         else:
-            dealt = self._strategy.experimental_distribute_dataset(samples.dataset)
-        totals = one_pass(dealt)
+            dataset = self._strategy.experimental_distribute_dataset(samples.dataset)
+        totals = one_pass(dataset)
         loss, accuracy = (np.asarray(totals, np.float64) / samples.count).tolist()
         return loss, accuracy
+
+
+def _assign(variables: Iterable[Any], values: Iterable[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

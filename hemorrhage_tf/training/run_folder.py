@@ -1,12 +1,12 @@
-"""The run folder: how a result is written whole or not at all, and read back."""
+"""Writing a run folder: checks before the fit, and an atomic folder with JSON and CSV files.
+
+`models.run_files` has the file names, and reads a run folder.
+"""
 
 from __future__ import annotations
 
 import csv
-import errno
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,18 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from hemorrhage_tf.core.atomic_files import atomic_folder, describe_os_error
 from hemorrhage_tf.core.errors import OutputError
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.models.run_files import HISTORY_FILE, PREDICTIONS_FILE, SPLIT_FILE, is_run_folder
-from hemorrhage_tf.training.folds import Fold
+from hemorrhage_tf.training.folds import FoldResult
 from hemorrhage_tf.training.loop import Epoch
 
 SPLIT_COLUMNS = ("path", "frame", "content_hash", "label", "patient", "group", "part")
-
-
-PREDICTION_COLUMNS = (*("repeat", "fold", "path", "frame", "label", "probability", "hemorrhage"),)
-
-
+PREDICTION_COLUMNS = ("repeat", "fold", "path", "frame", "label", "probability", "hemorrhage")
 HISTORY_COLUMNS = (
     *("repeat", "fold", "stage", "epoch", "loss", "accuracy"),
     *("validation_loss", "validation_accuracy"),
@@ -34,21 +31,21 @@ HISTORY_COLUMNS = (
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Checks, before anything long begins, that a run can be written.
+    """Check before a fit that its run folder can be written.
 
     Args:
-        path: the run folder to be.
-        overwrite: whether an earlier run may be replaced.
+        path: the run folder to create.
+        overwrite: whether an existing run may be replaced.
 
     Raises:
         OutputError: the path exists and may not be replaced, or its parent cannot be written.
     """
     if path.exists() or path.is_symlink():
-        replaceable = path.is_dir() and (is_run_folder(path) or not any(path.iterdir()))
-        if not replaceable:
+        is_replaceable = path.is_dir() and (is_run_folder(path) or not any(path.iterdir()))
+        if not is_replaceable:
             raise OutputError(
-                f"--out {path}: exists and is no run folder, so it is not replaced even with "
-                "--overwrite. Name another folder."
+                f"--out {path}: exists and is not a run folder, so --overwrite does not replace "
+                "it. Name another folder."
             )
         if not overwrite:
             raise OutputError(
@@ -59,81 +56,55 @@ def check_output(path: Path, overwrite: bool) -> None:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
             pass
     except OSError as error:
-        raise OutputError(f"--out {path}: cannot be written ({_reason(error)})") from None
+        raise OutputError(
+            f"--out {path}: cannot be written ({describe_os_error(error)}). Make room, or name "
+            "another folder."
+        ) from None
 
 
 @contextmanager
-def writing(path: Path, overwrite: bool, within: Path | None = None) -> Iterator[Path]:
-    """Gives a temporary folder that becomes the path when all went well.
+def atomic_run_folder(path: Path, overwrite: bool, within: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary folder that becomes the run folder when the block succeeds.
 
     Args:
-        path: the folder to be.
-        overwrite: whether to replace a folder that is there.
-        within: a folder on the same disk for what is temporary; None for beside the path. What a
-            killed process leaves there goes with the folder.
+        path: the run folder to create.
+        overwrite: replace an existing folder.
+        within: a folder on the same disk for the temporary folder, see `atomic_folder`. Default
+            None.
 
     Yields:
         The temporary folder.
 
     Raises:
-        OutputError: the disk is full, or something else kept a file from being written; nothing
-            is left behind then, and what stood at the path still stands.
+        OutputError: a file cannot be written. Nothing is left behind, and an earlier run is kept.
     """
-    beside = None
     try:
-        place = within or path.parent
-        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=place))
-        # mkdtemp makes a private folder; the run gets what the user's own umask says.
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o777 & ~umask)
-        yield beside
-        for name in os.listdir(beside):
-            _sync(beside / name)
-        old = None
-        if path.exists():
-            if not overwrite:
-                raise OutputError(f"--out {path}: was made by another process meanwhile")
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=place))
-            os.rename(path, old / path.name)
-        try:
-            os.rename(beside, path)
-        except OSError:
-            if old is not None:
-                os.rename(old / path.name, path)
-                old.rmdir()
-            raise
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        with atomic_folder(path, overwrite, within) as folder:
+            yield folder
+    except FileExistsError:
+        raise OutputError(
+            f"--out {path}: was created by another process in the meantime. Move that folder away, "
+            f"and resume with --resume {path}."
+        ) from None
     except OSError as error:
         raise OutputError(
-            f"--out {path}: cannot be written ({_reason(error)}), and no run was left behind. Make "
-            f"room, and go on with --resume {path}: what was computed is kept."
+            f"--out {path}: cannot be written ({describe_os_error(error)}). No run was left "
+            f"behind. Make room, and resume with --resume {path}: finished trainings are kept."
         ) from None
-    finally:
-        if beside is not None and beside.exists():
-            shutil.rmtree(beside, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full"
-    return error.strerror or str(error)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes sorted, indented JSON; NaN and infinity are refused."""
+    """Write sorted, indented JSON.
+
+    Raises:
+        ValueError: the value holds NaN or infinity.
+    """
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Writes rows with a header; a column that a row lacks stays empty."""
+    """Write rows below a header; cells that a row lacks are empty."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
@@ -143,71 +114,75 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
 def write_tables(
     folder: Path,
     slices: SliceIndex,
-    plan: Sequence[Fold],
-    probabilities: Sequence[np.ndarray],
-    histories: Sequence[Sequence[Epoch]],
-    decisions: Sequence[np.ndarray],
+    results: Sequence[FoldResult],
+    final_history: Sequence[Epoch] = (),
 ) -> None:
-    """Writes `split.csv`, `predictions.csv` and `history.csv`.
+    """Write `split.csv`, `predictions.csv` and `history.csv`.
 
     Args:
-        folder: where to.
-        slices: all of them. Of patients a hash is written, unless the manifest is to name them.
-        plan: the folds.
-        probabilities: of each fold's test part.
-        histories: of each fold, and then of the training on all slices where there is one.
-        decisions: bool, of each fold's test part: what is called hemorrhage.
+        folder: the folder to write to.
+        slices: all slices. Patients are written as hashes, unless the manifest names them.
+        results: the result of each fold.
+        final_history: history of the training on all slices after a cross-validation. Default none.
     """
-    labels = slices.labels
-    repeats = max(fold.repeat for fold in plan)
-    trained_on_all = len(plan) > 1
-    tested_in = np.zeros((len(slices), repeats), np.int32)
-    for fold in plan:
-        tested_in[fold.test, fold.repeat - 1] = fold.number
-    repeat_columns = [f"repeat_{number + 1}" for number in range(repeats)]
-
-    def split_rows() -> Iterator[dict[str, Any]]:
-        of_each = zip(slices.hashes, slices.iter_patients(), slices.groups, strict=True)
-        for index, (content_hash, patient, group) in enumerate(of_each):
-            yield {
-                **slices.place(index),
-                "content_hash": content_hash,
-                "label": labels[index],
-                "patient": patient,
-                "group": group,
-                "part": "test" if tested_in[index, 0] and not trained_on_all else "train",
-                **(
-                    dict(zip(repeat_columns, tested_in[index], strict=True))
-                    if trained_on_all
-                    else {}
-                ),
-            }
-
-    def prediction_rows() -> Iterator[dict[str, Any]]:
-        for fold, found, calls in zip(plan, probabilities, decisions, strict=True):
-            for index, probability, called in zip(fold.test, found, calls, strict=True):
-                yield {
-                    "repeat": fold.repeat,
-                    "fold": fold.number,
-                    **slices.place(index),
-                    "label": labels[index],
-                    "probability": f"{probability:.7g}",
-                    "hemorrhage": int(called),
-                }
-
+    repeats = max(result.fold.repeat for result in results)
+    repeat_columns: list[str] = []
+    if len(results) > 1:
+        repeat_columns = [f"repeat_{number + 1}" for number in range(repeats)]
     write_csv(
         folder / SPLIT_FILE,
-        split_rows(),
-        [*SPLIT_COLUMNS, *(repeat_columns if trained_on_all else [])],
+        _split_rows(slices, results, repeat_columns),
+        [*SPLIT_COLUMNS, *repeat_columns],
     )
-    write_csv(folder / PREDICTIONS_FILE, prediction_rows(), PREDICTION_COLUMNS)
-    labels_of = [{"repeat": fold.repeat, "fold": fold.number} for fold in plan]
-    write_csv(
-        folder / HISTORY_FILE,
-        [
-            {**labels_of[number], **epoch} if number < len(plan) else {"fold": "all", **epoch}
-            for number, history in enumerate(histories)
-            for epoch in history
-        ],
-        HISTORY_COLUMNS,
-    )
+    write_csv(folder / PREDICTIONS_FILE, _prediction_rows(slices, results), PREDICTION_COLUMNS)
+    write_csv(folder / HISTORY_FILE, _history_rows(results, final_history), HISTORY_COLUMNS)
+
+
+def _split_rows(
+    slices: SliceIndex, results: Sequence[FoldResult], repeat_columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the part of each slice, and in a cross-validation its fold in each repeat."""
+    labels = slices.labels
+    tested_in = np.zeros((len(slices), max(result.fold.repeat for result in results)), np.int32)
+    for result in results:
+        tested_in[result.fold.test, result.fold.repeat - 1] = result.fold.number
+    keys = zip(slices.hashes, slices.iter_patients(), slices.groups, strict=True)
+    for index, (content_hash, patient, group) in enumerate(keys):
+        # After a cross-validation the saved model is trained on all slices.
+        is_test = tested_in[index, 0] and not repeat_columns
+        row = {
+            **slices.place(index),
+            "content_hash": content_hash,
+            "label": labels[index],
+            "patient": patient,
+            "group": group,
+            "part": "test" if is_test else "train",
+        }
+        if repeat_columns:
+            row |= dict(zip(repeat_columns, tested_in[index], strict=True))
+        yield row
+
+
+def _prediction_rows(slices: SliceIndex, results: Sequence[FoldResult]) -> Iterator[dict[str, Any]]:
+    labels = slices.labels
+    for result in results:
+        predictions = zip(result.fold.test, result.probabilities, result.decisions, strict=True)
+        for index, probability, is_hemorrhage in predictions:
+            yield {
+                "repeat": result.fold.repeat,
+                "fold": result.fold.number,
+                **slices.place(index),
+                "label": labels[index],
+                "probability": f"{probability:.7g}",
+                "hemorrhage": int(is_hemorrhage),
+            }
+
+
+def _history_rows(
+    results: Sequence[FoldResult], final_history: Sequence[Epoch]
+) -> Iterator[dict[str, Any]]:
+    for result in results:
+        for epoch in result.history:
+            yield {"repeat": result.fold.repeat, "fold": result.fold.number, **epoch}
+    for epoch in final_history:
+        yield {"fold": "all", **epoch}

@@ -1,4 +1,4 @@
-"""The settings of a fit: one frozen object that checks itself and is written into the run."""
+"""The settings of a fit, validated on creation and written into the run folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.evaluation.operating_point import parse_operating_point
 from hemorrhage_tf.imaging.windows import parse_windows
 from hemorrhage_tf.models.backbone_options import (
     BackboneOptions,
     backbone_specs,
-    join_values,
+    join_backbone_values,
     parse_backbone_options,
-    values_of_each,
+    values_by_backbone,
 )
 from hemorrhage_tf.models.classifier import check_pooling
 from hemorrhage_tf.pipeline.augmentation import DEFAULT_AUGMENTATIONS, parse_augmentations
@@ -24,8 +25,8 @@ SOLVERS = ("auto", "adam", "lbfgs")
 FEATURE_DTYPES = ("float32", "float16")
 CALIBRATIONS = ("temperature", "none")
 
-# Who sets one of these asks for passes over batches, so "auto" takes Adam.
-_OF_ADAM = (
+# Settings that only passes over batches can honor: changing one makes "auto" choose Adam.
+_ADAM_SETTINGS = (
     *("feature_cache", "dropout", "early_stopping"),
     *("epochs", "batch_size", "learning_rate"),
 )
@@ -33,57 +34,82 @@ _OF_ADAM = (
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Everything that decides what a fit gives, besides the slices themselves.
+    """Settings of a fit: all that determines its result, except for the slices themselves.
+
+    `fit` takes them as keyword arguments, and the command line as options of the same names. They
+    are validated on creation.
 
     Attributes:
-        backbone: a name of the registry, or several joined by `+`, whose features then stand side
-            by side.
-        weights: "imagenet", "embedded", "none", a weights file's path, or None for the backbone's
-            default. Of several backbones `NAME=WEIGHTS` with commas, see `models.choices`.
-        feature_layer: the backbone's last layer to keep, or None for all. Of several
-            `NAME=LAYER` with commas.
-        image_size: side of the model input in pixels, or None for the backbone's own. Of several
-            backbones each then sees its own, and the model input is the largest of them.
-        window: names of the window, or of three, that Hounsfield units are shown through, see
-            `data.windows`; None for the brain window.
-        crop_head: cut each slice to its head first, see `imaging.head_crop`.
-        upright: turn sideways heads upright.
-        pooling: "avg", "max" or "avg_max". Both together did best on the Kaggle set, and a small
-            hemorrhage shows in a maximum that an average drowns.
-        dropout: share of the pooled features dropped in training, in [0, 1).
-        augment: names of augmentations, see `data.augmentation`.
-        views: copies of each training slice, the slice itself among them.
-        feature_cache: compute backbone features once; False streams fresh augmentations.
-        feature_dtype: what the cache keeps of views that are only trained on: "float32", or
-            "float16" in half the room. What is evaluated is kept in float32 always.
-        test_fraction: share of the slices to test on, without folds.
-        folds: folds of the cross-validation; 0 for one split.
-        repeats: repeats of the cross-validation.
-        solver: of the head: "lbfgs", on cached features to convergence; "adam", in passes over
-            batches; or "auto", see `head_solver`. On the Kaggle set ten epochs of Adam end short of
-            the optimum: accuracy 0.921, where L-BFGS has 0.935 (grouped 5 folds, 5 times).
-        l2: strength of the L-BFGS head's penalty: the mean of the weighted losses, plus l2 / 2
-            times the squared length of the kernel, is minimized; the bias is free. Adam has none.
-            The default is scikit-learn's C = 0.1 for the Kaggle set's 640 training views.
-        epochs: passes over all views of the training slices, with Adam.
-        batch_size: the global one, over all replicas.
-        learning_rate: of Adam, for the head. Keras' own default: up to 0.01 nothing was gained on
-            the Kaggle set, and repeats of the cross-validation spread more.
-        class_weights: "balanced" or "none".
-        early_stopping: epochs without a better validation loss before stopping; 0 for never. A
-            fifth of the training part is then held out to validate on.
-        fine_tune_from: first backbone layer to unfreeze after the head is trained, or None. Of
-            several backbones `NAME=LAYER` with commas; the others stay frozen.
-        fine_tune_epochs: epochs of fine-tuning.
-        fine_tune_learning_rate: of Adam, for fine-tuning.
-        strategy: "auto", "mirrored", "multiworker" or "none".
-        mixed_precision: "auto", "off", "bfloat16" or "float16"; the saved model is float32 always.
-        calibration: "temperature": divide the logits by a temperature that is fitted on out-of-fold
-            predictions; or "none".
-        operating_point: how the threshold is chosen on out-of-fold predictions, see
-            `evaluation.operating_point`.
-        allow_leak: go on where a split of the manifest's own has a patient on both sides.
-        seed: of everything that is drawn.
+        backbone: str. Name of a backbone, or several names joined by `+`, whose features
+            are concatenated. Defaults to "resnet152".
+        weights: str or None. "imagenet", "embedded", "none" for random weights, or the path of a
+            weights file. With several backbones `NAME=WEIGHTS` pairs separated by commas. Defaults
+            to None, the backbone's default.
+        feature_layer: str or None. The layer whose output is the feature map. With several
+            backbones `NAME=LAYER` pairs separated by commas. Defaults to None, the last layer.
+        image_size: int or None. Side of the model input in pixels, 8 to 2048. Defaults to None:
+            each backbone sees its own size, and the model input is the largest of them.
+        window: tuple of str or None. One window for Hounsfield units, or three for the channels
+            red, green and blue: names of `hemorrhage_tf.WINDOWS`, or CENTER/WIDTH in HU. Defaults
+            to None, the brain window.
+        crop_head: bool. Crop each slice to the head. Defaults to True.
+        upright: bool. Rotate heads that lie sideways; needs `crop_head`. Defaults to False.
+        pooling: str, one of "avg", "max" or "avg_max". How the feature map is pooled. A small
+            hemorrhage shows in a maximum where an average hides it. Defaults to "avg_max".
+        dropout: float in [0, 1). Share of the pooled features dropped in training. Defaults to 0.0.
+        augment: tuple of str. Names of augmentations. Defaults to ("horizontal_flip",
+            "vertical_flip", "contrast").
+        views: int. Number of views per training slice, including the original. Defaults to 4.
+        feature_cache: bool. Compute backbone features once and cache them; False computes new
+            augmentations in every epoch. Defaults to True.
+        feature_dtype: str, "float32" or "float16". Storage dtype for features used only in
+            training; "float16" halves their size. Features used in evaluation are always stored in
+            float32. Defaults to "float32".
+        test_fraction: float in (0, 1). Share of the slices to test on, without folds. Defaults to
+            0.2.
+        folds: int. Number of cross-validation folds, 2 or more; 0 for a single split. Defaults to
+            0.
+        repeats: int. Number of repetitions of the cross-validation. Defaults to 1.
+        solver: str, one of "auto", "adam" or "lbfgs". Solver of the head: "lbfgs" runs on cached
+            features to convergence, "adam" in epochs over batches; "auto" is "lbfgs" unless a
+            setting needs Adam. Defaults to "auto".
+        l2: float. Strength of the L2 penalty with L-BFGS, which minimizes the mean weighted loss
+            plus l2 / 2 times the squared length of the kernel. Adam has no penalty. Defaults to
+            0.015625.
+        epochs: int. Number of epochs with Adam. Defaults to 10.
+        batch_size: int. Global batch size, over all replicas. Defaults to 32.
+        learning_rate: float. Learning rate of Adam for the head. Defaults to 0.001.
+        class_weights: str, "balanced" or "none". Class weighting. Defaults to "balanced".
+        early_stopping: int. Epochs without a lower validation loss before training stops; 0 for
+            never. A fifth of the training slices is held out for validation. Defaults to 0.
+        fine_tune_from: str or None. First backbone layer to unfreeze after the head is trained.
+            With several backbones `NAME=LAYER` pairs separated by commas; the others stay frozen.
+            Defaults to None.
+        fine_tune_epochs: int. Number of epochs of fine-tuning. Defaults to 0.
+        fine_tune_learning_rate: float. Learning rate of Adam for fine-tuning. Defaults to 1e-05.
+        strategy: str, one of "auto", "mirrored", "multiworker" or "none". Distribution over
+            devices. Defaults to "auto", all visible GPUs.
+        mixed_precision: str, one of "auto", "off", "bfloat16" or "float16". Precision in which the
+            frozen backbone computes features used only in training; the saved model is always
+            float32. Defaults to "auto".
+        calibration: str, "temperature" or "none". "temperature" divides the logits by a temperature
+            fitted on out-of-fold predictions. Defaults to "temperature".
+        operating_point: str. How the threshold is chosen on out-of-fold predictions: "youden",
+            "sensitivity=S", "specificity=S" or "threshold=T". Defaults to "threshold=0.5".
+        allow_leak: bool. Continue if a split column puts slices of one patient, or duplicates, on
+            both sides. Defaults to False.
+        seed: int. Random seed. Defaults to 0.
+
+    Raises:
+        HemorrhageError: A value that is not accepted, or values that exclude each other.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> settings = htf.FitSettings(backbone="tiny", folds=5, augment="contrast")
+        >>> settings.augment, settings.input_size, settings.head_solver
+        (('contrast',), 64, 'lbfgs')
+        >>> htf.FitSettings(**settings.to_dict()) == settings
+        True
     """
 
     backbone: str = "resnet152"
@@ -120,66 +146,26 @@ class FitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Fills in what depends on the backbone and checks every value."""
-        chosen = self.backbones
-        set_field = object.__setattr__  # the object is frozen for everybody else
-        set_field(self, "backbone", "+".join(each.spec.name for each in chosen))
-        set_field(self, "weights", join_values({each.spec.name: each.weights for each in chosen}))
-        layers = {each.spec.name: each.feature_layer for each in chosen}
-        set_field(self, "feature_layer", join_values(layers))
-        if len({each.image_size for each in chosen}) == 1:
-            # Where the sizes differ, one number would say that all backbones see that size.
-            set_field(self, "image_size", chosen[0].image_size)
-        if self.fine_tune_from:
-            specs = backbone_specs(self.backbone)
-            values_of_each("--fine-tune-from", self.fine_tune_from, specs)
+        """Fill in the backbone's defaults and validate every value."""
+        set_field = object.__setattr__  # the dataclass is frozen
+        backbones = self.backbones
+        set_field(self, "backbone", "+".join(each.spec.name for each in backbones))
+        weights = join_backbone_values({each.spec.name: each.weights for each in backbones})
+        set_field(self, "weights", weights)
+        layers = join_backbone_values({each.spec.name: each.feature_layer for each in backbones})
+        set_field(self, "feature_layer", layers)
+        if len({each.image_size for each in backbones}) == 1:
+            # With different sizes one number would mean that all backbones see that size.
+            set_field(self, "image_size", backbones[0].image_size)
         set_field(self, "augment", parse_augmentations(self.augment))
         if self.window is not None:
             set_field(self, "window", parse_windows(self.window))
-        if self.upright and not self.crop_head:
-            raise OptionError("--upright: needs the head crop, so not with --no-crop-head")
-        check_pooling(self.pooling)
-        _one_of("--strategy", self.strategy, STRATEGIES)
-        _one_of("--mixed-precision", self.mixed_precision, PRECISIONS)
-        _one_of("--class-weights", self.class_weights, CLASS_WEIGHTS)
-        _one_of("--feature-dtype", self.feature_dtype, FEATURE_DTYPES)
-        _one_of("--solver", self.solver, SOLVERS)
-        _one_of("--calibration", self.calibration, CALIBRATIONS)
-        _within("--image-size", self.input_size, 8, 2048)
-        _within("--views", self.views, 1, 1000)
-        _within("--repeats", self.repeats, 1, 1000)
-        _within("--epochs", self.epochs, 1, 100_000)
-        _within("--batch-size", self.batch_size, 1, 1_000_000)
-        _within("--early-stopping", self.early_stopping, 0, 100_000)
-        _within("--fine-tune-epochs", self.fine_tune_epochs, 0, 100_000)
-        _within("--seed", self.seed, 0, 2**31 - 1)
-        if not 0 <= self.dropout < 1:
-            raise OptionError(f"--dropout {self.dropout}: accepted is 0 to less than 1")
-        if not 0 < self.test_fraction < 1:
-            raise OptionError(f"--test-fraction {self.test_fraction}: accepted is between 0 and 1")
-        for name in ("l2", "learning_rate", "fine_tune_learning_rate"):
-            value = getattr(self, name)
-            if not 0 < value < float("inf"):
-                raise OptionError(
-                    f"--{name.replace('_', '-')} {value}: accepted is a number above 0"
-                )
-        if self.folds and self.folds < 2:
-            raise OptionError(f"--folds {self.folds}: accepted is 2 or more, or 0 for one split")
-        if self.repeats > 1 and not self.folds:
-            raise OptionError(
-                f"--repeats {self.repeats}: repeats are of a cross-validation; add --folds K"
-            )
-        if bool(self.fine_tune_from) != bool(self.fine_tune_epochs):
-            raise OptionError(
-                "--fine-tune-from LAYER and --fine-tune-epochs N go together. Received: "
-                f"{self.fine_tune_from} and {self.fine_tune_epochs}"
-            )
-        if self.solver == "lbfgs":
-            self._check_lbfgs()
+        self._check_values()
+        self._check_combinations()
 
     @property
     def backbones(self) -> tuple[BackboneOptions, ...]:
-        """What each backbone is given, in the order of their features."""
+        """The options of each backbone, in the order of their features."""
         return parse_backbone_options(
             self.backbone, self.weights, self.feature_layer, self.image_size
         )
@@ -191,24 +177,24 @@ class FitSettings:
 
     @property
     def head_solver(self) -> str:
-        """The head's solver, "lbfgs" or "adam".
+        """The solver of the head, "lbfgs" or "adam".
 
-        "auto" is "lbfgs", unless something is asked for that needs Adam or only means something to
-        it: no feature cache, dropout, early stopping, or epochs, batch size or learning rate other
-        than the defaults.
+        With `solver="auto"` it is "lbfgs", unless a setting is changed that needs Adam or has a
+        meaning only for Adam: the feature cache, dropout, early stopping, epochs, batch size or
+        learning rate.
         """
         if self.solver != "auto":
             return self.solver
-        changed = any(getattr(self, name) != getattr(FitSettings, name) for name in _OF_ADAM)
+        changed = any(getattr(self, name) != self.default(name) for name in _ADAM_SETTINGS)
         return "adam" if changed else "lbfgs"
 
     @property
     def trains_quickly(self) -> bool:
-        """Whether another head costs seconds, so that a part can be cross-validated too."""
+        """Whether one more head takes seconds, so that training slices can be cross-validated."""
         return self.feature_cache and not self.fine_tune_epochs
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives plain values that JSON holds and `FitSettings(**values)` takes back."""
+        """Return plain values for JSON, which `FitSettings(**values)` accepts."""
         values = asdict(self)
         values["augment"] = list(self.augment)
         values["window"] = None if self.window is None else list(self.window)
@@ -216,9 +202,70 @@ class FitSettings:
 
     @classmethod
     def default(cls, name: str) -> Any:
-        """Gives the default of a setting, or None where there is no such setting."""
+        """Return the default of a setting, or None if there is no such setting."""
         field = cls.__dataclass_fields__.get(name)
         return None if field is None else field.default
+
+    def _check_values(self) -> None:
+        check_pooling(self.pooling)
+        _check_choice("--strategy", self.strategy, STRATEGIES)
+        _check_choice("--mixed-precision", self.mixed_precision, PRECISIONS)
+        _check_choice("--class-weights", self.class_weights, CLASS_WEIGHTS)
+        _check_choice("--feature-dtype", self.feature_dtype, FEATURE_DTYPES)
+        _check_choice("--solver", self.solver, SOLVERS)
+        _check_choice("--calibration", self.calibration, CALIBRATIONS)
+        _check_range("--image-size", self.input_size, 8, 2048)
+        _check_range("--views", self.views, 1, 1000)
+        _check_range("--repeats", self.repeats, 1, 1000)
+        _check_range("--epochs", self.epochs, 1, 100_000)
+        _check_range("--batch-size", self.batch_size, 1, 1_000_000)
+        _check_range("--early-stopping", self.early_stopping, 0, 100_000)
+        _check_range("--fine-tune-epochs", self.fine_tune_epochs, 0, 100_000)
+        _check_range("--seed", self.seed, 0, 2**31 - 1)
+        if not 0 <= self.dropout < 1:
+            raise OptionError(
+                f"--dropout {self.dropout}: accepted are numbers from 0 to less than 1"
+            )
+        if not 0 < self.test_fraction < 1:
+            raise OptionError(
+                f"--test-fraction {self.test_fraction}: accepted are numbers between 0 and 1"
+            )
+        for name in ("l2", "learning_rate", "fine_tune_learning_rate"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                option = name.replace("_", "-")
+                raise OptionError(f"--{option} {value}: accepted are numbers above 0")
+        if self.folds and self.folds < 2:
+            raise OptionError(
+                f"--folds {self.folds}: accepted are 2 or more, or 0 for a single split"
+            )
+
+    def _check_combinations(self) -> None:
+        if self.upright and not self.crop_head:
+            raise OptionError(
+                "--upright needs the head crop. Received: --no-crop-head. Leave out one of them"
+            )
+        if self.repeats > 1 and not self.folds:
+            raise OptionError(
+                f"--repeats {self.repeats}: only a cross-validation can be repeated. Add --folds 5"
+            )
+        if self.fine_tune_from:
+            specs = backbone_specs(self.backbone)
+            values_by_backbone("--fine-tune-from", self.fine_tune_from, specs)
+        if bool(self.fine_tune_from) != bool(self.fine_tune_epochs):
+            raise OptionError(
+                "--fine-tune-from LAYER and --fine-tune-epochs N must be given together. Received: "
+                f"{self.fine_tune_from} and {self.fine_tune_epochs}"
+            )
+        if self.solver == "lbfgs":
+            self._check_lbfgs()
+        kind, _ = parse_operating_point(self.operating_point)
+        if kind != "threshold" and not self.folds and not self.trains_quickly:
+            raise OptionError(
+                f"--operating-point {self.operating_point}: is chosen on out-of-fold predictions, "
+                "which do not exist for a single split with fine-tuning or without the feature "
+                "cache. Add --folds 5, or pass --operating-point threshold=0.5"
+            )
 
     def _check_lbfgs(self) -> None:
         conflicts = {
@@ -229,17 +276,16 @@ class FitSettings:
         received = [option for option, conflicting in conflicts.items() if conflicting]
         if received:
             raise OptionError(
-                "--solver lbfgs: solves for the head on cached features, without dropout, to "
-                f"convergence. Received with it: {', '.join(received)}. Leave that out, or take "
-                "--solver adam"
+                "--solver lbfgs needs cached features, and has no dropout and no early stopping. "
+                f"Received: {', '.join(received)}. Leave that out, or pass --solver adam"
             )
 
 
-def _one_of(option: str, value: str, accepted: tuple[str, ...]) -> None:
+def _check_choice(option: str, value: str, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
         raise OptionError(f"{option} {value}: accepted are {', '.join(accepted)}")
 
 
-def _within(option: str, value: int, low: int, high: int) -> None:
+def _check_range(option: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise OptionError(f"{option} {value}: accepted is {low} to {high}")
+        raise OptionError(f"{option} {value}: accepted are {low} to {high}")

@@ -1,21 +1,25 @@
-"""Which devices train, and in which precision the frozen backbone runs."""
+"""The devices that train, and the precision in which a frozen backbone computes features."""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from hemorrhage_tf.models.backbones import BackboneSpec
 
+_CPUINFO = Path("/proc/cpuinfo")
+_POLICIES = {"off": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
-def resolve_strategy(name: str):
-    """Makes the distribution strategy.
+
+def resolve_strategy(name: str) -> Any:
+    """Return the distribution strategy of a setting.
 
     Args:
-        name: "auto": `MirroredStrategy` over all visible GPUs, and the default strategy where there
-            is none; "mirrored": the same, and over all logical CPU devices where there is no GPU;
-            "none": the default strategy. A `tf.distribute.Strategy` is returned as it is. What
-            "multiworker" trains with comes from `cluster.join_cluster`.
+        name: "auto": `MirroredStrategy` over all visible GPUs, or the default strategy without
+            GPUs. "mirrored": `MirroredStrategy` over all GPUs, or over all logical CPU devices
+            without GPUs. "none": the default strategy. A `tf.distribute.Strategy` is returned as it
+            is. "multiworker" is handled by `distributed.cluster.join_cluster` instead.
 
     Returns:
         A `tf.distribute.Strategy`.
@@ -28,45 +32,48 @@ def resolve_strategy(name: str):
     if name == "none" or (name == "auto" and not gpus):
         return tf.distribute.get_strategy()
     devices = gpus or tf.config.list_logical_devices("CPU")
-    return _mirrored(tuple(device.name for device in devices))
+    return _mirrored_strategy(tuple(device.name for device in devices))
 
 
 @functools.cache
-def _mirrored(devices: tuple[str, ...]):
-    """Makes one strategy for each set of devices: two in one process share collective keys."""
+def _mirrored_strategy(devices: tuple[str, ...]) -> Any:
+    """Create one strategy per set of devices; two in one process would share collective keys."""
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(list(devices))
 
 
-def resolve_precision(name: str, spec: BackboneSpec) -> str:
-    """Chooses the Keras dtype policy under which the frozen backbone computes features.
+def resolve_precision(name: str, spec: BackboneSpec, cpuinfo: Path = _CPUINFO) -> str:
+    """Choose the Keras dtype policy under which the frozen backbone computes features.
+
+    The choice depends on the hardware and not on a timing, so that it is the same in every run on
+    one machine.
 
     Args:
-        name: "auto": float16 on GPUs, bfloat16 on a CPU that has it where the registry says that
-            it is faster for this backbone; "off", "bfloat16" or "float16".
+        name: "auto": float16 on GPUs; bfloat16 on a CPU that has it in hardware, for backbones that
+            are faster with it. Otherwise "off", "bfloat16" or "float16".
         spec: the backbone.
+        cpuinfo: see `cpu_has_bfloat16`.
 
     Returns:
-        "float32", "mixed_bfloat16" or "mixed_float16". The answer depends on the hardware and not
-        on a timing, so that it is the same in every run on one machine.
+        "float32", "mixed_bfloat16" or "mixed_float16".
     """
     if name != "auto":
-        return {"off": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}[name]
+        return _POLICIES[name]
     import tensorflow as tf
 
     if tf.config.list_logical_devices("GPU"):
         return "mixed_float16"
-    if spec.bfloat16_is_faster and cpu_has_bfloat16():
+    if spec.bfloat16_is_faster and cpu_has_bfloat16(cpuinfo):
         return "mixed_bfloat16"
     return "float32"
 
 
-def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Says whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX).
+def cpu_has_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:
+    """Return whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX).
 
     Args:
-        cpuinfo: where Linux lists the CPU's flags. Elsewhere the answer is False.
+        cpuinfo: the file in which Linux lists the CPU's flags. Without it the answer is False.
     """
     try:
         text = cpuinfo.read_text()

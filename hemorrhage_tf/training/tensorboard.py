@@ -1,7 +1,7 @@
-"""What a fit writes for TensorBoard: curves while it trains, figures and times at its end.
+"""TensorBoard files of a fit: curves while it trains, metrics and times at its end.
 
-TensorFlow writes the files; to look at them takes `pip install tensorboard`, which the package does
-not need.
+TensorFlow writes the files. Viewing them needs `pip install tensorboard`, which is not a dependency
+of the package.
 """
 
 from __future__ import annotations
@@ -11,38 +11,47 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hemorrhage_tf.core.atomic_files import describe_os_error
 from hemorrhage_tf.core.errors import OutputError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.training.loop import Epoch
 
-FIGURES = (
+HEADLINE_METRICS = (
     *("accuracy", "sensitivity", "specificity", "ppv", "npv"),
     *("roc_auc", "pr_auc", "brier"),
 )
-_CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
-# Epochs of a cached head take milliseconds; a slower one is on the disk as soon as it is over.
-_FLUSH_MILLISECONDS = 2000
+# Epochs of a cached head take milliseconds; slower ones reach the disk as soon as they are over.
+FLUSH_MILLISECONDS = 2000
+
+_CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 _QUEUE = 1000
 
+# Values of TensorFlow's `DataClass`, by which TensorBoard tells curves from other data.
+_SCALAR, _TENSOR = 1, 2
 
-class TrainingWatch:
-    """Writes a fit's curves, figures and settings into a folder that TensorBoard shows.
 
-    Each fit has a folder of its own below that of TensorBoard, so that fits can be compared, and
-    each training in it one again, so that TensorBoard lays its curves over those of the others:
-    `DIR/first/fold 1` has `head/loss`, `head/accuracy` and, of a validation part,
-    `head/validation_loss` and `head/validation_accuracy`, by epoch; and the same of `fine-tune`.
-    `DIR/first` itself has the settings as a table, and in the end `figures/...`, the ends of their
-    intervals as `intervals/... low` and `high`, and `seconds/...` of each stage.
+class TensorBoardLog:
+    """A writer of a fit's curves, metrics and settings for TensorBoard.
 
-    A disk that takes no more is warned of once, and the fit goes on.
+    Each fit has a folder of its own, so that fits can be compared, and each training a folder in
+    it, so that TensorBoard overlays their curves: `DIR/first/fold 1` has the tags `head/loss` and
+    `head/accuracy`, and with validation slices `head/validation_loss` and
+    `head/validation_accuracy`, by epoch; the same under `fine-tune`. `DIR/first` has the settings
+    as a table, and after the fit `metrics/...`, the ends of the intervals as `intervals/... low`
+    and `high`, and `seconds/...` of each stage.
+
+    If the disk fills up, the fit continues after one warning.
 
     Args:
-        folder: TensorBoard's, which is made; None writes nothing at all.
-        name: of the fit. Where its folder is there, "NAME 2" is taken, or the next that is free.
-        progress: where the warning goes.
-        resumed: go on in the folder that an earlier part of this fit has written to. Default False.
+        folder: TensorBoard's log folder, which is created; None writes nothing at all.
+        name: name of the fit. If its folder exists, the first of "NAME 2", "NAME 3", ... that is
+            free.
+        progress: receives the warning.
+        resumed: continue in the last existing folder of the fit. Default False.
+
+    Attributes:
+        folder: the folder of the fit; None if nothing is written, or no longer.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -52,80 +61,79 @@ class TrainingWatch:
         self, folder: str | Path | None, name: str, progress: Progress, resumed: bool = False
     ) -> None:
         self._progress = progress
-        self._of_fit = None
-        self._of_training = None
+        self._fit_writer: Any = None
+        self._training_writer: Any = None
         self._training = ""
-        self.folder = None
+        self.folder: Path | None = None
         if folder is None:
             return
         try:
-            self.folder = _own_folder(Path(folder), name, resumed)
+            self.folder = _make_fit_folder(Path(folder), name, resumed)
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
             raise OutputError(
-                f"--tensorboard {folder}: cannot be written ({error.strerror or error}). Name a "
-                "folder that can be written to, or leave --tensorboard out"
+                f"--tensorboard {folder}: cannot be written ({describe_os_error(error)}). Name a "
+                "folder that can be written, or leave out --tensorboard"
             ) from None
 
-    def settings(self, values: Mapping[str, Any]) -> None:
-        """Writes settings as a table; imports TensorFlow, as all that follows does."""
+    def write_settings(self, values: Mapping[str, Any]) -> None:
+        """Write settings as a table. Imports TensorFlow, like the following methods."""
         lines = ["| setting | value |", "|---|---|"]
-        lines += [f"| {name} | {_cell(value)} |" for name, value in sorted(values.items())]
-        self._write(self._fit_writer, 0, texts={"settings": "\n".join(lines)})
+        lines += [f"| {name} | {_format_cell(value)} |" for name, value in sorted(values.items())]
+        self._write(self._open_fit, 0, texts={"settings": "\n".join(lines)})
 
-    def training(self, name: str) -> Callable[[Epoch], None]:
-        """Begins a training, and ends the one before.
+    def start_training(self, name: str) -> Callable[[Epoch], None]:
+        """Start a training, and finish the one before.
 
         Args:
-            name: what TensorBoard is to call it, say "fold 1".
+            name: the training's name in TensorBoard, such as "fold 1".
 
         Returns:
-            A function to call with each epoch's row, see `training.loop.Loop.train`, as soon as it
-            is over.
+            A function to call with each row of the history, see `loop.Loop.train`.
         """
-        self._close(self._of_training)
-        self._of_training, self._training = None, name
-        return self._epoch
+        self._close(self._training_writer)
+        self._training_writer, self._training = None, name
+        return self._write_epoch
 
     def finish(self, metrics: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
-        """Writes a fit's figures and times, and ends it.
+        """Write the metrics and times of the fit, and close all files.
 
         Args:
-            metrics: see `evaluation.metrics.binary_metrics`; a figure that is None is left out.
-            seconds: how long each stage took, by its name.
+            metrics: see `evaluation.metrics.binary_metrics`; metrics that are None are left out.
+            seconds: duration of each stage, by its name.
         """
-        known = {name: metrics[name] for name in FIGURES if metrics.get(name) is not None}
-        scalars = {f"figures/{name}": figure["estimate"] for name, figure in known.items()}
-        for name, figure in known.items():
-            scalars |= {f"intervals/{name} {end}": figure[end] for end in ("low", "high")}
+        known = {name: metrics[name] for name in HEADLINE_METRICS if metrics.get(name) is not None}
+        scalars = {f"metrics/{name}": metric["estimate"] for name, metric in known.items()}
+        for name, metric in known.items():
+            scalars |= {f"intervals/{name} {end}": metric[end] for end in ("low", "high")}
         scalars |= {f"seconds/{stage}": value for stage, value in seconds.items()}
-        self._write(self._fit_writer, 0, scalars)
+        self._write(self._open_fit, 0, scalars)
         self.close()
 
     def close(self) -> None:
-        """Writes out what is still held back."""
-        self._close(self._of_training)
-        self._close(self._of_fit)
-        self._of_training = self._of_fit = None
+        """Flush and close all files."""
+        self._close(self._training_writer)
+        self._close(self._fit_writer)
+        self._training_writer = self._fit_writer = None
 
-    def _epoch(self, row: Epoch) -> None:
+    def _write_epoch(self, row: Epoch) -> None:
         scalars = {f"{row['stage']}/{name}": row[name] for name in _CURVES if name in row}
-        self._write(self._training_writer, row["epoch"], scalars)
+        self._write(self._open_training, row["epoch"], scalars)
 
-    def _fit_writer(self):
-        if self._of_fit is None:
-            self._of_fit = _writer(self.folder)
-        return self._of_fit
+    def _open_fit(self, folder: Path) -> Any:
+        if self._fit_writer is None:
+            self._fit_writer = _create_writer(folder)
+        return self._fit_writer
 
-    def _training_writer(self):
-        if self._of_training is None:
-            self._of_training = _writer(self.folder / self._training)
-        return self._of_training
+    def _open_training(self, folder: Path) -> Any:
+        if self._training_writer is None:
+            self._training_writer = _create_writer(folder / self._training)
+        return self._training_writer
 
     def _write(
         self,
-        writer: Callable[[], Any],
+        open_writer: Callable[[Path], Any],
         step: int,
         scalars: Mapping[str, float] | None = None,
         texts: Mapping[str, str] | None = None,
@@ -134,14 +142,14 @@ class TrainingWatch:
             return
         import tensorflow as tf
 
-        def write(tag: str, value, plugin: str, kind: int) -> None:
-            # tf.summary.scalar and text are TensorBoard's own, which may not be installed.
+        def write(tag: str, value: Any, plugin: str, kind: int) -> None:
+            # tf.summary.scalar and tf.summary.text need TensorBoard, which may not be installed.
             metadata = tf.compat.v1.SummaryMetadata(data_class=kind)
             metadata.plugin_data.plugin_name = plugin
             tf.summary.write(tag, value, step, metadata)
 
         try:
-            with writer().as_default():
+            with open_writer(self.folder).as_default():
                 for tag, value in (scalars or {}).items():
                     write(tag, tf.constant(value, tf.float32), "scalars", _SCALAR)
                 for tag, text in (texts or {}).items():
@@ -149,7 +157,7 @@ class TrainingWatch:
         except (tf.errors.OpError, OSError) as error:
             self._give_up(error)
 
-    def _close(self, writer) -> None:
+    def _close(self, writer: Any) -> None:
         if writer is None or self.folder is None:
             return
         import tensorflow as tf
@@ -163,40 +171,36 @@ class TrainingWatch:
     def _give_up(self, error: Exception) -> None:
         reason = (getattr(error, "message", None) or str(error)).splitlines()[0]
         self._progress.warn(
-            f"--tensorboard {self.folder}: cannot be written ({reason}); the fit goes on, and "
-            "nothing more is written there"
+            f"--tensorboard {self.folder}: cannot be written ({reason}). The fit continues without "
+            "writing there"
         )
         self.folder = None
 
 
-# Of TensorFlow's `DataClass`: by it TensorBoard tells curves from the rest.
-_SCALAR, _TENSOR = 1, 2
-
-
-def _own_folder(folder: Path, name: str, resumed: bool) -> Path:
-    """Makes the first folder that is free, or gives a resumed fit the last that is not."""
+def _make_fit_folder(folder: Path, name: str, resumed: bool) -> Path:
+    """Create the first free folder of the name, or return the last existing one if resumed."""
     number, last = 1, None
     while True:
-        own = folder / (name if number == 1 else f"{name} {number}")
-        if resumed and last is not None and not own.exists():
+        path = folder / (name if number == 1 else f"{name} {number}")
+        if resumed and last is not None and not path.exists():
             return last
         try:
-            own.mkdir(parents=True)
-            return own
+            path.mkdir(parents=True)
+            return path
         except FileExistsError:
-            if not own.is_dir():
+            if not path.is_dir():
                 raise
-            number, last = number + 1, own
+            number, last = number + 1, path
 
 
-def _writer(folder: Path):
+def _create_writer(folder: Path) -> Any:
     import tensorflow as tf
 
     return tf.summary.create_file_writer(
-        str(folder), max_queue=_QUEUE, flush_millis=_FLUSH_MILLISECONDS
+        str(folder), max_queue=_QUEUE, flush_millis=FLUSH_MILLISECONDS
     )
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")

@@ -39,7 +39,6 @@ from hemorrhage_tf.training.distributed.single_process import SINGLE, SingleProc
 from hemorrhage_tf.training.features import cache_limits
 from hemorrhage_tf.training.features.cache_location import cache_folder
 from hemorrhage_tf.training.features.cache_location import cache_limit as cache_limit_of
-from hemorrhage_tf.training.features.source import build_source
 from hemorrhage_tf.training.folds import Fold, make_folds
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.strategy import resolve_strategy

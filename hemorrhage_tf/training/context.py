@@ -1,0 +1,33 @@
+"""What every part of a fit works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.datasets.slice_index import SliceIndex
+from hemorrhage_tf.pipeline.model_input import ModelInput
+from hemorrhage_tf.training.distributed.single_process import SingleProcess
+from hemorrhage_tf.training.settings import FitSettings
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """The surroundings of a fit.
+
+    Attributes:
+        slices: all slices, for training and for testing.
+        settings: the settings of the fit.
+        model_input: how slices become model inputs.
+        cluster: the workers that train together, or this process alone; and their devices.
+        progress: receives progress, notes and warnings.
+        cache_folder: the folder of the feature cache; unused with `feature_cache=False`.
+    """
+
+    slices: SliceIndex
+    settings: FitSettings
+    model_input: ModelInput
+    cluster: SingleProcess
+    progress: Progress
+    cache_folder: Path
