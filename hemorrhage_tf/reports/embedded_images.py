@@ -1,4 +1,4 @@
-"""Images as data URIs, small enough for one page."""
+"""Images as data URIs, reduced until all of them fit in one page."""
 
 from __future__ import annotations
 
@@ -10,52 +10,54 @@ from PIL import Image
 
 from hemorrhage_tf.core.errors import DataError
 
-PICTURE_BYTES = 4_200_000  # of all pictures as they stand in the page
+MAX_IMAGE_BYTES = 4_200_000  # total length of all data URIs of a page
+
+# Longest side in pixels and JPEG quality. The first pair that stays under the limit is used.
+_SIZES = ((192, 75), (160, 65), (128, 55), (96, 45), (64, 40))
 
 
-# Longest side and JPEG quality of the pictures, the first that stays under PICTURE_BYTES.
-_PICTURES = ((192, 75), (160, 65), (128, 55), (96, 45), (64, 40))
+def data_uris(images: Sequence[bytes]) -> list[str]:
+    """Convert images to small JPEGs that are part of the page itself.
 
-
-def data_uris(pictures: Sequence[bytes]) -> list[str]:
-    """Makes small JPEGs that stand in the page itself.
-
-    They are at most 192 pixels high and wide, and smaller where they would be many megabytes
-    together.
+    Each side is at most 192 pixels, and less if the images would exceed `MAX_IMAGE_BYTES` together.
 
     Args:
-        pictures: PNG or JPEG files.
+        images: contents of PNG or JPEG files.
 
     Returns:
-        A `data:` URI of each.
+        One `data:` URI per image.
 
     Raises:
-        DataError: bytes that are no PNG or JPEG.
+        DataError: if an image is not a PNG or JPEG.
     """
-    loaded = [_loaded(picture, index) for index, picture in enumerate(pictures)]
-    found: list[str] = []
-    for side, quality in _PICTURES:
-        found = [_data_uri(image, side, quality) for image in loaded]
-        if sum(map(len, found)) <= PICTURE_BYTES:
+    decoded = [_decode(content, index) for index, content in enumerate(images)]
+    uris: list[str] = []
+    for side, quality in _SIZES:
+        uris = [_data_uri(image, side, quality) for image in decoded]
+        if sum(map(len, uris)) <= MAX_IMAGE_BYTES:
             break
-    return found
+    return uris
 
 
-def _loaded(picture: bytes, index: int) -> Image.Image:
-    most = _PICTURES[0][0]
+def _decode(content: bytes, index: int) -> Image.Image:
+    largest = _SIZES[0][0]
     try:
-        with Image.open(io.BytesIO(picture), formats=("PNG", "JPEG")) as image:
-            grey = image.mode in ("1", "L")
-            if not grey:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as file:
+            image: Image.Image = file
+            is_gray = image.mode in ("1", "L")
+            if not is_gray:
                 # Alpha is composited on black, as the readers do.
                 layer = image.convert("RGBA")
                 black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
                 image = Image.alpha_composite(black, layer)
-            image = image.convert("L" if grey else "RGB")
-            image.thumbnail((most, most), Image.Resampling.LANCZOS)
+            image = image.convert("L" if is_gray else "RGB")
+            image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
             return image
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"picture {index} of the gallery is no PNG or JPEG ({error})") from None
+        raise DataError(
+            f"image {index} of the gallery: not a PNG or JPEG ({error}). Pass the content of a PNG "
+            "or JPEG file."
+        ) from None
 
 
 def _data_uri(image: Image.Image, side: int, quality: int) -> str:

@@ -1,6 +1,6 @@
-"""The model card: what a model is for, what was measured, and what a person has still to say.
+"""The model card: intended use, measured performance, and what a person still has to fill in.
 
-It names no slice, no file and no patient. The Markdown is written from the JSON, so that both hold
+It names no slice, no file and no patient. The Markdown is rendered from the JSON, so that both hold
 the same.
 """
 
@@ -11,176 +11,50 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hemorrhage_tf.core.atomic_files import write_text_atomically
 from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.reports.html_report import write_atomically
-from hemorrhage_tf.reports.number_formats import format_metric, format_number
+from hemorrhage_tf.reports.checklists import CHECKLIST_ITEMS, REFERENCES
+from hemorrhage_tf.reports.number_formats import NOT_AVAILABLE, format_metric, format_number
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 MARKDOWN_FILE, JSON_FILE = "model_card.md", "model_card.json"
-OPEN = "to be filled in by a person"
+OPEN = "to be completed by a person"
 
 INDEPENDENCE = {
     "same set": (
-        "Evaluated on slices of the same set that were held out; where no patients are named, "
-        "slices of one patient may stand on both sides. The figures say nothing of other patients, "
+        "Evaluated on held-out slices of the same data set. If patients are unknown, slices of one "
+        "patient may be on both sides of the split. The metrics say nothing about other patients, "
         "scanners or hospitals."
     ),
     "other patients": (
-        "Evaluated on patients that the model was not trained on, of the same source. The figures "
-        "say nothing of other scanners or hospitals."
+        "Evaluated on patients that the model was not trained on, from the same source. The "
+        "metrics say nothing about other scanners or hospitals."
     ),
     "other site": (
-        "Evaluated on slices of another site than the model was trained on. Further sites, "
-        "scanners and times may still differ."
+        "Evaluated on slices from a different site than the training data. Performance at other "
+        "sites, on other scanners and at other times may still differ."
     ),
 }
 
-INTENDED = (
-    "Research on finding intracranial hemorrhage in single axial head-CT slices: comparing "
+INTENDED_USE = (
+    "Research on detecting intracranial hemorrhage in single axial head CT slices: comparing "
     "methods, teaching, reproducing a published recipe."
 )
 OUT_OF_SCOPE = (
-    "Diagnosis, triage or any decision on a patient: this is research software, not a medical "
+    "Diagnosis, triage or any decision about a patient. This is research software, not a medical "
     "device.",
-    "Whole examinations: the model sees one slice, and a patient has many.",
-    "Kinds, places, sizes and ages of hemorrhage: the model tells only whether there is one.",
-    "Other modalities, other body parts, contrast-enhanced or postoperative CT.",
-    "Slices of other scanners, windows or hospitals than those evaluated, without testing first.",
+    "Whole examinations. The model sees one slice at a time; an examination has many.",
+    "Type, location, size and age of a hemorrhage. The model only predicts whether there is one.",
+    "Other modalities, other body parts, contrast-enhanced CT and postoperative CT.",
+    "Scanners, windows or hospitals other than those evaluated, unless tested first.",
 )
 
-# Each item: checklist, number or None where only section and topic are cited, section, topic, and
-# the key of what was recorded. Wording is ours; the checklists' own words hold.
-_CLAIM, _TRIPOD, _STARD = "CLAIM 2024", "TRIPOD+AI 2024", "STARD-AI 2025"
-REFERENCES = {
-    _CLAIM: "A. S. Tejani et al., Checklist for artificial intelligence in medical imaging "
-    "(CLAIM): 2024 update, Radiology: Artificial Intelligence (2024), doi 10.1148/ryai.240300",
-    _TRIPOD: "G. S. Collins et al., TRIPOD+AI statement, BMJ 385 (2024), e078378, "
-    "doi 10.1136/bmj-2023-078378",
-    _STARD: "V. Sounderajah et al., The STARD-AI reporting guideline, Nature Medicine (2025), "
-    "doi 10.1038/s41591-025-03953-8; cited by section and topic",
-}
-_ITEMS: tuple[tuple[str, str | None, str, str, str], ...] = (
-    (_CLAIM, "1", "Title", "identified as a study of AI", "kind"),
-    (_CLAIM, "2", "Abstract", "structured summary", "abstract"),
-    (_CLAIM, "3", "Introduction", "background, intended use and role", "intended_use"),
-    (_CLAIM, "4", "Introduction", "aims and hypotheses", "aims"),
-    (_CLAIM, "5", "Study design", "prospective or retrospective", "study_design"),
-    (_CLAIM, "6", "Study design", "goal of the study", "aims"),
-    (_CLAIM, "7", "Data", "sources", "data"),
-    (_CLAIM, "8", "Data", "inclusion and exclusion", "eligibility"),
-    (_CLAIM, "9", "Data", "preprocessing", "preprocessing"),
-    (_CLAIM, "10", "Data", "selection of subsets", "subsets"),
-    (_CLAIM, "11", "Data", "de-identification", "deidentification"),
-    (_CLAIM, "12", "Data", "missing data", "excluded"),
-    (_CLAIM, "13", "Data", "image acquisition", "acquisition"),
-    (_CLAIM, "14", "Reference standard", "how it was obtained", "reference_standard"),
-    (_CLAIM, "15", "Reference standard", "why it was chosen", "reference_standard"),
-    (_CLAIM, "16", "Reference standard", "who annotated", "annotators"),
-    (_CLAIM, "17", "Reference standard", "annotation of the test set", "annotators"),
-    (_CLAIM, "18", "Reference standard", "agreement of annotators", "annotators"),
-    (_CLAIM, "19", "Data partitions", "how slices were assigned", "split"),
-    (_CLAIM, "20", "Data partitions", "level at which parts are disjoint", "independence"),
-    (_CLAIM, "21", "Testing data", "intended sample size", "sample_size"),
-    (_CLAIM, "22", "Model", "detailed description", "model"),
-    (_CLAIM, "23", "Model", "software and versions", "versions"),
-    (_CLAIM, "24", "Model", "initialization of parameters", "weights"),
-    (_CLAIM, "25", "Training", "approach and settings", "training"),
-    (_CLAIM, "26", "Training", "how the final model was selected", "selection"),
-    (_CLAIM, "27", "Training", "ensembling", "ensembling"),
-    (_CLAIM, "28", "Evaluation", "metrics", "metrics"),
-    (_CLAIM, "29", "Evaluation", "uncertainty", "uncertainty"),
-    (_CLAIM, "30", "Evaluation", "robustness", "robustness"),
-    (_CLAIM, "31", "Evaluation", "explainability", "explainability"),
-    (_CLAIM, "32", "Evaluation", "internal data", "internal"),
-    (_CLAIM, "33", "Evaluation", "external data", "external"),
-    (_CLAIM, "34", "Evaluation", "trial registration", "registration"),
-    (_CLAIM, "35", "Results", "numbers included and excluded", "excluded"),
-    (_CLAIM, "36", "Results", "demographic and clinical characteristics", "demographics"),
-    (_CLAIM, "37", "Results", "performance and uncertainty", "performance"),
-    (_CLAIM, "38", "Results", "diagnostic performance and precision", "performance"),
-    (_CLAIM, "39", "Results", "failure analysis", "failures"),
-    (_CLAIM, "40", "Discussion", "limitations", "limits"),
-    (_CLAIM, "41", "Discussion", "implications for practice", "implications"),
-    (_CLAIM, "42", "Other", "protocol and technical details", "protocol"),
-    (_CLAIM, "43", "Other", "availability of software, model and data", "availability"),
-    (_CLAIM, "44", "Other", "funding", "funding"),
-    (_TRIPOD, "1", "Title", "development or evaluation, population, outcome", "kind"),
-    (_TRIPOD, "2", "Abstract", "TRIPOD+AI for abstracts", "abstract"),
-    (_TRIPOD, "3a-3b", "Introduction", "context, target population, use", "intended_use"),
-    (_TRIPOD, "3c", "Introduction", "known health inequalities", "inequalities"),
-    (_TRIPOD, "4", "Introduction", "objectives", "aims"),
-    (_TRIPOD, "5a", "Methods: data", "sources", "data"),
-    (_TRIPOD, "5b", "Methods: data", "dates", "dates"),
-    (_TRIPOD, "6a", "Methods: participants", "setting", "acquisition"),
-    (_TRIPOD, "6b", "Methods: participants", "eligibility", "eligibility"),
-    (_TRIPOD, "6c", "Methods: participants", "treatments", "treatments"),
-    (_TRIPOD, "7", "Methods: data preparation", "preprocessing", "preprocessing"),
-    (_TRIPOD, "8a-8c", "Methods: outcome", "definition and assessment", "reference_standard"),
-    (_TRIPOD, "9a-9c", "Methods: predictors", "what the model sees", "predictors"),
-    (_TRIPOD, "10", "Methods: sample size", "how it was arrived at", "sample_size"),
-    (_TRIPOD, "11", "Methods: missing data", "how it was handled", "excluded"),
-    (_TRIPOD, "12a", "Methods: analysis", "partition of the data", "split"),
-    (_TRIPOD, "12b-12c", "Methods: analysis", "predictors, kind of model, building", "training"),
-    (_TRIPOD, "12d", "Methods: analysis", "heterogeneity over clusters", "subgroups"),
-    (_TRIPOD, "12e", "Methods: analysis", "measures of performance", "metrics"),
-    (_TRIPOD, "12f", "Methods: analysis", "updating", "calibration"),
-    (_TRIPOD, "12g", "Methods: analysis", "how predictions are computed", "model"),
-    (_TRIPOD, "13", "Methods: class imbalance", "how it was handled", "imbalance"),
-    (_TRIPOD, "14", "Methods: fairness", "approaches", "fairness"),
-    (_TRIPOD, "15", "Methods: model output", "probability and threshold", "operating_point"),
-    (_TRIPOD, "16", "Methods", "differences between training and evaluation", "independence"),
-    (_TRIPOD, "17", "Methods: ethics", "approval and consent", "ethics"),
-    (_TRIPOD, "18a", "Open science", "funding", "funding"),
-    (_TRIPOD, "18b", "Open science", "conflicts of interest", "conflicts"),
-    (_TRIPOD, "18c", "Open science", "protocol", "protocol"),
-    (_TRIPOD, "18d", "Open science", "registration", "registration"),
-    (_TRIPOD, "18e-18f", "Open science", "data and code", "availability"),
-    (_TRIPOD, "19", "Patient and public involvement", "what there was", "involvement"),
-    (_TRIPOD, "20a-20c", "Results: participants", "flow and characteristics", "demographics"),
-    (_TRIPOD, "21", "Results: development", "numbers in each analysis", "counts"),
-    (_TRIPOD, "22", "Results: specification", "the full model", "model"),
-    (_TRIPOD, "23a", "Results: performance", "with intervals and subgroups", "performance"),
-    (_TRIPOD, "23b", "Results: performance", "heterogeneity", "subgroups"),
-    (_TRIPOD, "24", "Results: updating", "what it gave", "calibration"),
-    (_TRIPOD, "25", "Discussion", "interpretation, fairness", "implications"),
-    (_TRIPOD, "26", "Discussion", "limitations", "limits"),
-    (_TRIPOD, "27a-27c", "Discussion", "usability, poor input, next steps", "usability"),
-    (_STARD, None, "Title or abstract", "identified as AI diagnostic accuracy", "kind"),
-    (_STARD, None, "Introduction", "intended use and clinical role", "intended_use"),
-    (_STARD, None, "Introduction", "objectives and hypotheses", "aims"),
-    (_STARD, None, "Methods: design", "before or after the tests were done", "study_design"),
-    (_STARD, None, "Methods: ethics", "approval", "ethics"),
-    (_STARD, None, "Methods: participants", "eligibility, setting, dates", "eligibility"),
-    (_STARD, None, "Methods: data", "sources and collection", "data"),
-    (_STARD, None, "Methods: data", "annotation", "annotators"),
-    (_STARD, None, "Methods: data", "devices and acquisition", "acquisition"),
-    (_STARD, None, "Methods: data", "preprocessing", "preprocessing"),
-    (_STARD, None, "Methods: data", "partition of the data", "split"),
-    (_STARD, None, "Methods: index test", "model, version, input", "model"),
-    (_STARD, None, "Methods: index test", "development and training", "training"),
-    (_STARD, None, "Methods: index test", "positivity cut-off", "operating_point"),
-    (_STARD, None, "Methods: index test", "human use of the output", "usability"),
-    (_STARD, None, "Methods: reference standard", "definition and rationale", "reference_standard"),
-    (_STARD, None, "Methods: analysis", "measures of accuracy", "metrics"),
-    (_STARD, None, "Methods: analysis", "indeterminate and missing results", "excluded"),
-    (_STARD, None, "Methods: analysis", "bias and fairness", "fairness"),
-    (_STARD, None, "Methods: analysis", "sample size", "sample_size"),
-    (_STARD, None, "Results", "flow and characteristics of participants", "demographics"),
-    (_STARD, None, "Results", "how evaluation data differ from training", "independence"),
-    (_STARD, None, "Results", "cross tabulation with the reference", "confusion"),
-    (_STARD, None, "Results", "accuracy and its precision", "performance"),
-    (_STARD, None, "Results", "errors and failures", "failures"),
-    (_STARD, None, "Discussion", "limitations, generalizability", "limits"),
-    (_STARD, None, "Discussion", "implications for practice", "implications"),
-    (_STARD, None, "Other", "registration", "registration"),
-    (_STARD, None, "Other", "protocol", "protocol"),
-    (_STARD, None, "Other", "funding", "funding"),
-    (_STARD, None, "Other", "availability of data, code and model", "availability"),
-)
-
-_SHARES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
-_NAMES = {
+_PERCENTAGES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
+_METRIC_NAMES = {
     "accuracy": "accuracy",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
@@ -194,30 +68,30 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class CardContent:
-    """What a model card says.
+    """The content of a model card.
 
     Attributes:
-        name: the model's.
+        name: of the model.
         metrics: from `metrics.binary_metrics`.
         independence: of the evaluation from the training: "same set", "other patients" or
             "other site".
-        split: how slices were divided, in a sentence.
-        counts: how many slices, patients and the like; values are numbers.
-        sources: where the data come from; no paths and no names of patients.
-        model_rows: what describes the model: pairs of a name and a value.
-        training_rows: the same of its training.
-        preprocessing: how a file becomes the model's input, in a sentence; None where not known.
-        weights: where the backbone's first weights come from; None where not known.
+        split: how slices were divided, in one sentence without its period.
+        counts: numbers of slices, patients and so on, by name.
+        sources: origin of the data, without paths and names of patients.
+        model_rows: name and value of each property of the model.
+        training_rows: name and value of each property of the training.
+        preprocessing: how a file becomes model input, or None if unknown.
+        weights: origin of the backbone's initial weights, or None if unknown.
         operating_point: `OperatingPoint.to_dict()`, or None.
-        temperature: what the logits are divided by; None without one.
+        temperature: divisor of the logits, or None.
         audit: `Audit.to_dict()`, or None.
         robustness: from `robustness.robustness`, or None.
-        subgroups: rows as of the report, or None.
-        report: name of the report that lies beside the card; None without one.
-        limits: sentences on what the figures do not show.
-        warnings: what must not be missed, such as slices that were trained on.
-        versions: of the package and of what it ran on.
-        answers: what a person filled in, by the key that an open item names.
+        subgroups: rows as in the report, or None.
+        report: name of the HTML report next to the card, or None.
+        limits: sentences on what the metrics do not show.
+        warnings: what a reader must not miss, such as slices that the model was trained on.
+        versions: of the package and its main dependencies.
+        answers: answers of a person to open items, by the item's key.
     """
 
     name: str
@@ -244,112 +118,111 @@ class CardContent:
     def __post_init__(self) -> None:
         if self.independence not in INDEPENDENCE:
             raise DataError(
-                f"the level of independence must be one of {list(INDEPENDENCE)}. "
-                f"Received: {self.independence}"
+                f"independence {self.independence!r}: must be one of "
+                f"{', '.join(map(repr, INDEPENDENCE))}. Pass one of these."
             )
-        known = {item[-1] for item in _ITEMS}
-        unknown = sorted(self.answers.keys() - known)
+        keys = {item.key for item in CHECKLIST_ITEMS}
+        unknown = sorted(self.answers.keys() - keys)
         if unknown:
             raise DataError(
-                f"no item of the model card is called {', '.join(unknown)}. "
-                f"Accepted: {', '.join(sorted(known))}"
+                f"answers to {', '.join(unknown)}: the model card has no such item. "
+                f"Use these keys: {', '.join(sorted(keys))}."
             )
 
 
-def model_card(values: CardContent) -> tuple[str, dict[str, Any]]:
-    """Makes a model card.
+def model_card(content: CardContent) -> tuple[str, dict[str, Any]]:
+    """Render a model card.
 
     Args:
-        values: what it says.
+        content: of the card.
 
     Returns:
-        Markdown, and the same as plain values for JSON.
+        The Markdown, and the same as plain values for JSON.
 
     Reference:
         M. Mitchell et al., Model cards for model reporting, FAT* (2019), 220-229; and the
-        checklists in `REFERENCES`.
+        checklists in `checklists.REFERENCES`.
     """
-    card = _card(values)
+    card = _card_values(content)
     return _environment().get_template("model_card.md").render(card=card), card
 
 
-def write_model_card(folder: str | Path, values: CardContent) -> tuple[Path, Path]:
-    """Writes `model_card.md` and `model_card.json`.
+def write_model_card(folder: str | Path, content: CardContent) -> tuple[Path, Path]:
+    """Write `model_card.md` and `model_card.json`.
 
     Args:
-        folder: where to; files that are there are replaced.
-        values: what the card says.
+        folder: where the files are written. Existing files are replaced.
+        content: of the card.
 
     Returns:
         Both paths.
 
     Raises:
-        OutputError: one cannot be written.
+        OutputError: if a file cannot be written.
     """
-    markdown, card = model_card(values)
+    markdown, card = model_card(content)
     paths = Path(folder) / MARKDOWN_FILE, Path(folder) / JSON_FILE
-    write_atomically(paths[0], markdown)
-    write_atomically(paths[1], json.dumps(card, indent=2, allow_nan=False) + "\n")
+    write_text_atomically(paths[0], markdown)
+    write_text_atomically(paths[1], json.dumps(card, indent=2, allow_nan=False) + "\n")
     return paths
 
 
-def _environment() -> Any:
+def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    # Markdown, in which every value is escaped as it is written.
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("hemorrhage_tf.reports", "templates"),
         autoescape=False,
-        finalize=escape_markdown,
+        finalize=escape_markdown,  # every value is escaped where it is printed
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment
 
 
 def escape_markdown(value: Any) -> str:
-    """Makes a value stand in Markdown, also in a table, as the text that it is."""
+    """Return a value as Markdown that displays it literally, also within a table."""
     text = " ".join(str(value).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
-    # Inside a word an underscore is one.
+    # An underscore within a word is literal already.
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
 
 
-def _card(values: CardContent) -> dict[str, Any]:
-    recorded = {**_recorded(values), **values.answers}
+def _card_values(content: CardContent) -> dict[str, Any]:
+    """Return the card as plain values for JSON."""
+    recorded = {**_recorded(content), **content.answers}
     checklists = [
         {
-            "checklist": checklist,
-            "item": number,
-            "section": section,
-            "topic": topic,
-            "key": key,
-            "recorded": recorded.get(key),
+            "checklist": item.checklist,
+            "item": item.number,
+            "section": item.section,
+            "topic": item.topic,
+            "key": item.key,
+            "recorded": recorded.get(item.key),
         }
-        for checklist, number, section, topic, key in _ITEMS
+        for item in CHECKLIST_ITEMS
     ]
-    metrics = values.metrics
+    metrics = content.metrics
+    shortcuts = (content.audit or {}).get("shortcuts", ())
     return {
-        "name": values.name,
-        "intended_use": INTENDED,
+        "name": content.name,
+        "intended_use": INTENDED_USE,
         "out_of_scope": list(OUT_OF_SCOPE),
-        "warnings": list(values.warnings),
-        "model": [list(map(str, row)) for row in values.model_rows],
-        "training": [list(map(str, row)) for row in values.training_rows],
+        "warnings": list(content.warnings),
+        "model": [list(map(str, row)) for row in content.model_rows],
+        "training": [list(map(str, row)) for row in content.training_rows],
         "data": {
-            "counts": dict(values.counts),
-            "sources": list(values.sources),
-            "split": values.split,
-            "independence": values.independence,
-            "meaning": INDEPENDENCE[values.independence],
+            "counts": dict(content.counts),
+            "sources": list(content.sources),
+            "split": content.split,
+            "independence": content.independence,
+            "meaning": INDEPENDENCE[content.independence],
         },
         "evaluated_on": metrics.get("evaluated_on"),
-        "figures": [
-            {"name": name, "said": _said(metrics.get(key), key), "figure": metrics.get(key)}
-            for key, name in _NAMES.items()
+        "metrics": [
+            _metric_row(name, metrics.get(key), key) for key, name in _METRIC_NAMES.items()
         ],
         "confusion": dict(metrics["confusion"]),
         "n": metrics["n"],
@@ -358,19 +231,14 @@ def _card(values: CardContent) -> dict[str, Any]:
         "operating_point": recorded["operating_point"],
         "calibration": recorded["calibration"],
         "shortcuts": [
-            {
-                "name": each["name"],
-                "model": each["model"],
-                "said": _said(each["roc_auc"], "roc_auc"),
-                "figure": each["roc_auc"],
-            }
-            for each in (values.audit or {}).get("shortcuts", ())
+            {**_metric_row(each["name"], each["roc_auc"], "roc_auc"), "model": each["model"]}
+            for each in shortcuts
         ],
-        "audited": values.audit is not None,
-        "robustness": [dict(row) for row in values.robustness or ()],
-        "limits": [INDEPENDENCE[values.independence], *metrics["notes"], *values.limits],
-        "versions": dict(values.versions),
-        "report": values.report,
+        "audited": content.audit is not None,
+        "robustness": [dict(row) for row in content.robustness or ()],
+        "limits": [INDEPENDENCE[content.independence], *metrics["notes"], *content.limits],
+        "versions": dict(content.versions),
+        "report": content.report,
         "checklists": checklists,
         "open_items": list(
             dict.fromkeys(item["key"] for item in checklists if item["recorded"] is None)
@@ -380,94 +248,126 @@ def _card(values: CardContent) -> dict[str, Any]:
     }
 
 
-def _said(figure: Mapping[str, Any] | None, key: str) -> str:
-    return "cannot be had" if figure is None else format_metric(figure, key in _SHARES)
+def _metric_row(name: str, metric: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    return {"name": name, "text": _format(metric, key), "value": metric}
 
 
-def _rows_said(rows: Sequence[tuple[str, str]]) -> str | None:
+def _format(metric: Mapping[str, Any] | None, key: str) -> str:
+    return NOT_AVAILABLE if metric is None else format_metric(metric, key in _PERCENTAGES)
+
+
+def _join_rows(rows: Sequence[tuple[str, str]]) -> str | None:
     return "; ".join(f"{name}: {value}" for name, value in rows) or None
 
 
-def _recorded(values: CardContent) -> dict[str, str | None]:
-    """Says what software knows, by key; None and missing keys are for a person."""
-    metrics = values.metrics
-    audit = values.audit or {}
-    counts = ", ".join(f"{name} {count}" for name, count in values.counts.items())
-    report = values.report
+def _recorded(content: CardContent) -> dict[str, str | None]:
+    """Return the recorded answers by key; None and missing keys are left to a person."""
+    metrics = content.metrics
+    counts = ", ".join(f"{name}: {count}" for name, count in content.counts.items())
     table = metrics["confusion"]
-    rows = [row for row in values.robustness or () if row["n"]]
-    worst = max(rows, key=lambda row: row["changed_decisions"] / row["n"], default=None)
-    excluded = None
-    if audit:
-        excluded = (
-            f"{len(audit['problems'])} files or rows could not be used; "
-            f"{len(audit['pairs'])} pairs show the same picture"
-        )
     return {
-        "kind": "a deep-learning classifier of intracranial hemorrhage in head-CT slices",
-        "intended_use": INTENDED,
-        "data": "; ".join([*values.sources, counts]).strip("; ") or None,
+        "kind": "a deep-learning classifier of intracranial hemorrhage in head CT slices",
+        "intended_use": INTENDED_USE,
+        "data": "; ".join([*content.sources, counts]).strip("; ") or None,
         "counts": counts or None,
-        "excluded": excluded,
-        "preprocessing": values.preprocessing,
+        "excluded": _describe_exclusions(content.audit),
+        "preprocessing": content.preprocessing,
         "predictors": "the pixels of one slice, nothing else",
-        "split": values.split,
-        "independence": f"{values.independence}; see Data, above",
-        "model": _rows_said(values.model_rows),
-        "versions": _rows_said(list(values.versions.items())),
-        "weights": values.weights,
-        "training": _rows_said(values.training_rows),
+        "split": content.split,
+        "independence": f"{content.independence}; see Data, above",
+        "model": _join_rows(content.model_rows),
+        "versions": _join_rows(list(content.versions.items())),
+        "weights": content.weights,
+        "training": _join_rows(content.training_rows),
         "metrics": "accuracy, sensitivity, specificity, predictive values, ROC AUC, PR AUC, Brier "
         "score, calibration",
-        "uncertainty": f"95% intervals over {metrics['n_groups']} {metrics['intervals_of']}",
-        "robustness": "not tested"
-        if worst is None
-        else f"{len(rows)} changes of the slice; {worst['name']} turned the most decisions, "
-        f"{worst['changed_decisions']} of {worst['n']}",
-        "subgroups": f"{len(values.subgroups)} groups, in {report or 'no report'}"
-        if values.subgroups
-        else "not tested",
-        "explainability": f"class activation maps, in {report}" if report else None,
-        "failures": f"every wrong slice is shown in {report}" if report else None,
-        "internal": None
-        if values.independence == "other site"
-        else f"{metrics['n']} slices, {values.independence}",
-        "external": f"{metrics['n']} slices of another site"
-        if values.independence == "other site"
-        else "none: the model was not tested on data of another site",
-        "confusion": f"{table['true_positive']:g} found, {table['false_negative']:g} missed, "
-        f"{table['false_positive']:g} false alarms, {table['true_negative']:g} left alone",
-        "performance": "see Figures, above: "
+        "uncertainty": f"95% confidence intervals over {metrics['n_groups']} "
+        f"{metrics['intervals_of']}",
+        "robustness": _describe_robustness(content.robustness),
+        "confusion": f"{table['true_positive']:g} detected, {table['false_negative']:g} missed, "
+        f"{table['false_positive']:g} false alarms, {table['true_negative']:g} correctly normal",
+        "performance": "see Performance, above: "
         + "; ".join(
-            f"{_NAMES[key]} {_said(metrics.get(key), key)}"
+            f"{_METRIC_NAMES[key]} {_format(metrics.get(key), key)}"
             for key in ("accuracy", "sensitivity", "specificity", "roc_auc")
         ),
-        "operating_point": _operating_point(values),
-        "calibration": _calibration(values),
-        "limits": "see Limits, above",
+        "operating_point": _describe_operating_point(content),
+        "calibration": _describe_calibration(content),
+        "limits": "see Limitations, above",
+        **_recorded_in_report(content),
+        **_recorded_by_site(content),
     }
 
 
-def _operating_point(values: CardContent) -> str:
-    point = values.operating_point
-    at = f"probabilities of {values.metrics['threshold']:.4g} and more count as hemorrhage"
-    if point is None:
-        return at
-    chosen = point["chosen_on"]
+def _recorded_in_report(content: CardContent) -> dict[str, str | None]:
+    report = content.report
+    subgroups = "not tested"
+    if content.subgroups:
+        subgroups = f"{len(content.subgroups)} subgroups, in {report or 'no report'}"
+    return {
+        "subgroups": subgroups,
+        "explainability": f"class activation maps, in {report}" if report else None,
+        "failures": f"every misclassified slice is in {report}" if report else None,
+    }
+
+
+def _recorded_by_site(content: CardContent) -> dict[str, str | None]:
+    count, independence = content.metrics["n"], content.independence
+    if independence == "other site":
+        return {"internal": None, "external": f"{count} slices from another site"}
+    return {
+        "internal": f"{count} slices, {independence}",
+        "external": "none: the model was not tested on data from another site",
+    }
+
+
+def _describe_exclusions(audit: Mapping[str, Any] | None) -> str | None:
+    if not audit:
+        return None
     return (
-        f"{at}; chosen by {point['criterion']} on {chosen['n_positive']} slices with hemorrhage "
-        f"and {chosen['n_negative']} without" + (f" ({point['note']})" if point["note"] else "")
+        f"{len(audit['problems'])} files or rows could not be used; {len(audit['pairs'])} pairs of "
+        "duplicates or near-duplicates"
     )
 
 
-def _calibration(values: CardContent) -> str:
-    found = values.metrics["calibration"]
-    said = [
-        f"{name.replace('_', ' ')} {_said(found.get(name), name)}"
-        for name in ("slope", "intercept", "in_the_large")
+def _describe_robustness(rows: Sequence[Mapping[str, Any]] | None) -> str:
+    tested = [row for row in rows or () if row["n"]]
+    if not tested:
+        return "not tested"
+    worst = max(tested, key=lambda row: row["changed_decisions"] / row["n"])
+    return (
+        f"{len(tested)} alterations of the slice; {worst['name']} changed the most predictions, "
+        f"{worst['changed_decisions']} of {worst['n']}"
+    )
+
+
+def _describe_operating_point(content: CardContent) -> str:
+    point = content.operating_point
+    threshold = (
+        f"probabilities of {content.metrics['threshold']:.4g} or more are predicted hemorrhage"
+    )
+    if point is None:
+        return threshold
+    chosen = point["chosen_on"]
+    note = f" ({point['note']})" if point["note"] else ""
+    return (
+        f"{threshold}; chosen by the criterion {point['criterion']} on {chosen['n_positive']} "
+        f"slices with hemorrhage and {chosen['n_negative']} without{note}"
+    )
+
+
+def _describe_calibration(content: CardContent) -> str:
+    calibration = content.metrics["calibration"]
+    parts = [
+        f"{name} {_format(calibration.get(key), key)}"
+        for key, name in (
+            ("slope", "slope"),
+            ("intercept", "intercept"),
+            ("in_the_large", "in the large"),
+        )
     ]
-    temperature = values.temperature
-    said.append(
+    temperature = content.temperature
+    parts.append(
         "no temperature" if temperature is None else f"temperature {format_number(temperature)}"
     )
-    return "; ".join(said)
+    return "; ".join(parts)

@@ -7,47 +7,55 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# How numbers are said.
+NOT_AVAILABLE = "not available"
 
 
 def format_number(value: float | None) -> str:
-    """Says a number with three decimals."""
+    """Return a number with three decimals, or "-" if it is missing or not finite."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
-def format_share(value: float | None) -> str:
-    """Says a share of 1 in percent, with one decimal."""
+def format_percent(value: float | None) -> str:
+    """Return a fraction in [0, 1] as a percentage with one decimal, or "-" if it is missing."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.1%}"
 
 
 def format_change(value: float | None) -> str:
-    """Says a change, with its sign unless it rounds to none."""
+    """Return a change with its sign and three decimals, or "-" if it is missing."""
     if value is None:
         return "-"
     return "0.000" if round(value, 3) == 0 else f"{value:+.3f}"
 
 
 def format_p_value(value: float | None) -> str:
-    """Says a p-value."""
+    """Return a p-value with three decimals, "< 0.001" below that, or "-" if it is missing."""
     if value is None:
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def format_metric(figure: Mapping[str, Any] | None, percent: bool = False) -> str:
-    """Says a figure with its interval."""
-    if figure is None:
+def format_metric(metric: Mapping[str, Any] | None, percent: bool = False) -> str:
+    """Return a metric with its confidence interval: "0.800 (0.700 to 0.900)".
+
+    Args:
+        metric: `Interval.to_dict()`, or None.
+        percent: whether to print percentages. Default False.
+
+    Returns:
+        The text, or "-" if there is no metric.
+    """
+    if metric is None:
         return "-"
-    say = format_share if percent else format_number
-    return f"{say(figure['estimate'])} ({say(figure['low'])} to {say(figure['high'])})"
+    form = format_percent if percent else format_number
+    return f"{form(metric['estimate'])} ({form(metric['low'])} to {form(metric['high'])})"
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Lists every leaf of nested plain values, numbers as JSON writes them.
+    """List every leaf of nested plain values, with numbers as JSON writes them.
 
     Args:
-        value: dictionaries, lists, texts, numbers, booleans or None.
-        path: what stands before the names. Default nothing.
+        value: dictionaries, lists, strings, numbers, booleans or None.
+        path: prefix of the names. Default "".
 
     Yields:
         A path such as `calibration.reliability[0].n`, and the value as text.

@@ -1,0 +1,146 @@
+"""The model cards of a run and of the embedded model: gathers their content."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hemorrhage_tf.auditing.audit_result import Audit
+from hemorrhage_tf.evaluation.metrics import binary_metrics
+from hemorrhage_tf.models.backbone_options import join_backbone_values, split_backbone_values
+from hemorrhage_tf.models.embedded_model import read_embedded
+from hemorrhage_tf.models.metadata import ModelMetadata
+from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
+from hemorrhage_tf.reports.content import (
+    NOT_TESTED,
+    TRAINED_ON_PHANTOMS,
+    describe_model_input,
+    model_rows,
+)
+from hemorrhage_tf.reports.model_card import CardContent, write_model_card
+
+
+def write_run_card(
+    folder: Path,
+    name: str,
+    metadata: ModelMetadata,
+    config: dict[str, Any],
+    metrics: dict[str, Any],
+    audit: Audit | None,
+) -> None:
+    """Write the model card of a run.
+
+    Args:
+        folder: the run folder.
+        name: of the model.
+        metadata: of the model.
+        config: of the run, as in config.json.
+        metrics: of the run, as in metrics.json.
+        audit: of the run's slices, or None.
+
+    Raises:
+        OutputError: if a file cannot be written.
+    """
+    settings, data, leaks = config["settings"], config["data"], metrics["leaks"]
+    by_patient = data["patients"] > 0
+    counted = ("slices", "hemorrhage", "groups", "patients", "scans", "skipped")
+    leak_warning = f"{len(leaks)} slices are on both sides of the split."
+    content = CardContent(
+        name=name,
+        metrics=metrics,
+        independence="other patients" if by_patient and not leaks else "same set",
+        split=_describe_split(settings, data, metrics["n"]),
+        counts={key: data[key] for key in counted},
+        sources=(f"{data['layout']} layout, content hash {data['hash']}",),
+        model_rows=model_rows(metadata),
+        training_rows=[
+            ("head", config["head_solver"]),
+            ("augmentation", ", ".join(settings["augment"]) or "none"),
+            ("views", str(settings["views"])),
+            ("class weights", settings["class_weights"]),
+            ("random seed", str(settings["seed"])),
+        ],
+        preprocessing=describe_model_input(metadata.model_input),
+        weights=_describe_weights(settings),
+        operating_point=metrics["operating_point"],
+        temperature=metrics["temperature"],
+        audit=audit.to_dict() if audit is not None else None,
+        limits=NOT_TESTED,
+        warnings=[leak_warning] if leaks else [],
+        versions=metadata.versions,
+    )
+    write_model_card(folder, content)
+
+
+def _describe_split(settings: dict[str, Any], data: dict[str, Any], evaluated: int) -> str:
+    if settings["folds"]:
+        repeats = settings["repeats"]
+        split = (
+            f"{settings['folds']} stratified folds, "
+            f"{'once' if repeats == 1 else f'{repeats} times'}; the saved model is trained on all "
+            "slices"
+        )
+    else:
+        split = f"{evaluated} of {data['slices']} slices held out, stratified"
+    grouped = "Patients, duplicates" if data["patients"] > 0 else "Duplicates"
+    return f"{split}. {grouped} and near-duplicates stay on one side of the split"
+
+
+def _describe_weights(settings: dict[str, Any]) -> str | None:
+    """Return the origin of the backbones' initial weights, files without their folder."""
+    weights = split_backbone_values(settings["weights"], settings["backbone"])
+    return join_backbone_values({name: Path(str(value)).name for name, value in weights.items()})
+
+
+def write_embedded_card(
+    folder: Path,
+    metadata: ModelMetadata,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    verified_on: str,
+) -> None:
+    """Write the model card of the embedded model, with metrics from an export's verification.
+
+    Args:
+        folder: where the files are written.
+        metadata: of the model.
+        labels: `(n,)`, of the slices that the export was verified on.
+        probabilities: `(n,)`, of the same, from the model before its export.
+        verified_on: description of these slices.
+
+    Raises:
+        OutputError: if a file cannot be written.
+    """
+    pretraining = read_embedded().pretraining
+    metrics = binary_metrics(labels, [probabilities], metadata.threshold)
+    metrics["evaluated_on"] = f"{len(labels)} {verified_on}"
+    content = CardContent(
+        name=EMBEDDED_MODEL,
+        metrics=metrics,
+        independence="same set",
+        split="none: trained on synthetic phantoms, and on no slice of a patient",
+        sources=(f"synthetic phantoms from the package, content hash {metadata.data_hash}",),
+        model_rows=model_rows(metadata),
+        training_rows=[
+            (f"{kind}: {name}".replace("_", " "), _format_value(value))
+            # The packaged file stores its metrics as "figures".
+            for kind, key in (("setting", "settings"), ("metric", "figures"))
+            for name, value in pretraining.get(key, {}).items()
+        ],
+        preprocessing=describe_model_input(metadata.model_input),
+        weights="none: pretrained on synthetic phantoms from random weights",
+        temperature=metadata.temperature,
+        limits=(TRAINED_ON_PHANTOMS, *NOT_TESTED),
+        warnings=[TRAINED_ON_PHANTOMS],
+        versions=metadata.versions,
+    )
+    write_model_card(folder, content)
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
