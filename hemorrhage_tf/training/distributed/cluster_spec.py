@@ -1,4 +1,4 @@
-"""Which workers a cluster has and which of them this process is, read from `TF_CONFIG`."""
+"""The workers of a cluster and this process's place among them, read from `TF_CONFIG`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _QUOTED_LENGTH = 200
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """The workers of a cluster, and which of them this process is.
+    """The workers of a cluster, and this process's place among them.
 
     Attributes:
-        chiefs: the address of the one task of type "chief", or nothing.
-        workers: the addresses of the tasks of type "worker".
-        task_type: "chief" or "worker", of this process.
-        task_index: of this process among those of its type.
+        chiefs: The address of the task of type "chief"; empty if there is none.
+        workers: The addresses of the tasks of type "worker".
+        task_type: The type of this process, "chief" or "worker".
+        task_index: The index of this process among those of its type.
     """
 
     chiefs: tuple[str, ...]
@@ -42,91 +42,100 @@ class ClusterSpec:
 
     @property
     def count(self) -> int:
-        """How many workers there are, the chief among them."""
+        """Number of workers, including the chief."""
         return len(self.addresses)
 
     @property
     def index(self) -> int:
-        """This process's place in `addresses`."""
+        """The position of this process in `addresses`."""
         return self.task_index + (len(self.chiefs) if self.task_type == "worker" else 0)
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes the run: the chief does, or else worker 0."""
+        """Whether this process writes the run: the chief, or worker 0 if there is no chief."""
         return self.index == 0
 
     def name_of(self, index: int) -> str:
-        """Names a worker in a message, such as "worker 1 (10.0.0.2:2222)"."""
+        """Return the name of a worker for messages, such as "worker 1 (10.0.0.2:2222)"."""
         role = "the chief" if index == 0 else f"worker {index}"
         return f"{role} ({self.addresses[index]})"
 
 
 def read_cluster(environ: Mapping[str, str] = os.environ) -> ClusterSpec:
-    """Reads the cluster from `TF_CONFIG`, without TensorFlow.
+    """Read the cluster from `TF_CONFIG`, without importing TensorFlow.
 
     Args:
-        environ: where the variable is looked up; the process's environment by default.
-
-    Returns:
-        The cluster.
+        environ: The environment variables. Default: those of this process.
 
     Raises:
-        OptionError: the variable is absent, or does not describe a cluster and a task in it.
+        OptionError: The variable is not set, or does not describe a cluster and a task in it.
     """
     text = environ.get(VARIABLE, "")
     if not text.strip():
         raise OptionError(
-            f"--strategy multiworker: the variable {VARIABLE} is not set. It says which workers "
-            f"there are and which one this is, for example {VARIABLE}='{EXAMPLE}'. Set it for "
-            "each worker; examples/cluster does it on one machine, under Slurm and in Kubernetes"
+            f"--strategy multiworker: the variable {VARIABLE} is not set. It names all workers and "
+            f"this process's place among them, for example {VARIABLE}='{EXAMPLE}'. Set it for each "
+            "worker; examples/cluster does so on one machine, under Slurm and in Kubernetes."
         )
-
-    def refusal(reason: str) -> OptionError:
+    try:
+        return _parse_cluster(text)
+    except ValueError as error:
         quoted = text if len(text) <= _QUOTED_LENGTH else text[:_QUOTED_LENGTH] + "..."
-        return OptionError(
-            f"{VARIABLE}: {reason}. Received: {quoted}\nAccepted is, for example: {EXAMPLE}\n"
-            f"Correct the variable and start this worker again"
-        )
+        raise OptionError(
+            f"{VARIABLE}: {error}. Received: {quoted}\nA valid value is, for example: {EXAMPLE}\n"
+            "Correct the variable and start this worker again."
+        ) from None
 
+
+def _parse_cluster(text: str) -> ClusterSpec:
+    """Parse the value of `TF_CONFIG`; a ValueError names the rule that it breaks."""
     try:
         config = json.loads(text)
     except ValueError as error:
-        raise refusal(f"it is not JSON ({error})") from None
+        raise ValueError(f"it is not JSON ({error})") from None
     if not isinstance(config, dict):
-        raise refusal('it must be an object with "cluster" and "task"')
-    jobs = config.get("cluster")
-    if not isinstance(jobs, dict) or not jobs:
-        raise refusal('"cluster" must be an object with the addresses of "worker"')
-    other = sorted(set(jobs) - {"chief", "worker"})
-    if other:
-        raise refusal(f'tasks of type "{other[0]}" take no part; only "chief" and "worker" do')
-    for job, addresses in jobs.items():
-        if not isinstance(addresses, list):
-            raise refusal(f'"{job}" must be a list of addresses')
-        for address in addresses:
-            if not _is_address(address):
-                raise refusal(f'the address {json.dumps(address)} is not of the form "host:port"')
-    chiefs, workers = tuple(jobs.get("chief", ())), tuple(jobs.get("worker", ()))
-    if len(chiefs) > 1:
-        raise refusal(f'"chief" must have one address, not {len(chiefs)}')
-    addresses = chiefs + workers
-    if not addresses:
-        raise refusal('"cluster" has no address')
-    twice = [address for address in addresses if addresses.count(address) > 1]
-    if twice:
-        raise refusal(f"the address {twice[0]} is there twice")
+        raise ValueError('it must be an object with "cluster" and "task"')
+    chiefs, workers = _parse_addresses(config.get("cluster"))
     task = config.get("task")
     if not isinstance(task, dict):
-        raise refusal('"task" must be an object with "type" and "index"')
+        raise ValueError('"task" must be an object with "type" and "index"')
     task_type, index = task.get("type"), task.get("index")
     if task_type not in ("chief", "worker"):
-        raise refusal(f'the task\'s "type" is {json.dumps(task_type)}, not "chief" or "worker"')
+        raise ValueError(f'the task\'s "type" is {json.dumps(task_type)}, not "chief" or "worker"')
     members = chiefs if task_type == "chief" else workers
-    # Booleans are integers to Python, but no index.
+    # In Python a boolean is an integer, but it is no index.
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(members):
-        accepted = f"0 to {len(members) - 1}" if members else "none, for there is no such task"
-        raise refusal(f'the task\'s "index" is {json.dumps(index)}, not of {accepted}')
+        valid = f"0 to {len(members) - 1}" if members else "none, for there is no such task"
+        raise ValueError(f'the task\'s "index" is {json.dumps(index)}, not of {valid}')
     return ClusterSpec(chiefs, workers, task_type, index)
+
+
+def _parse_addresses(jobs: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if not isinstance(jobs, dict) or not jobs:
+        raise ValueError('"cluster" must be an object with the addresses of "worker"')
+    other = sorted(set(jobs) - {"chief", "worker"})
+    if other:
+        raise ValueError(
+            f'tasks of type "{other[0]}" are not supported; only "chief" and "worker" are'
+        )
+    for job, addresses in jobs.items():
+        if not isinstance(addresses, list):
+            raise ValueError(f'"{job}" must be a list of addresses')
+        for address in addresses:
+            if not _is_address(address):
+                raise ValueError(
+                    f'the address {json.dumps(address)} is not of the form "host:port"'
+                )
+    chiefs, workers = tuple(jobs.get("chief", ())), tuple(jobs.get("worker", ()))
+    if len(chiefs) > 1:
+        raise ValueError(f'"chief" must have one address, not {len(chiefs)}')
+    addresses = chiefs + workers
+    if not addresses:
+        raise ValueError('"cluster" has no address')
+    repeated = [address for address in addresses if addresses.count(address) > 1]
+    if repeated:
+        raise ValueError(f"the address {repeated[0]} is listed twice")
+    return chiefs, workers
 
 
 def _is_address(address: object) -> bool:

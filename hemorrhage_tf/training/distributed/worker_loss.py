@@ -1,25 +1,10 @@
-"""Recognize a lost worker in the errors that TensorFlow raises."""
+"""Recognize in TensorFlow's errors that a worker was lost."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-# What to do where workers differ, by what the name of the entry holds.
-_ADVICE = {
-    "data": "all workers must read the same slices",
-    "slices": "all workers must read the same slices",
-    "weights of": "all workers must have the same weights file",
-    "precision": "name one that all workers have with --mixed-precision",
-    "--": "all workers must be started with the same options",
-}
-
-
-_ADVICE_FOR_THE_REST = "install the same versions on all workers"
-
-
-# What TensorFlow's messages say where a worker is gone, whatever the error's class is: the class is
-# that of the first error on whichever worker had it.
-_MARKS_OF_LOSS = (
+# Parts of TensorFlow's messages about a lost worker. The class of the error is no sign: it is that
+# of the first error on whichever worker failed.
+_LOSS_MESSAGES = (
     "Collective ops is aborted by",
     "stopped sending heartbeats",
     "CoordinationService",
@@ -29,25 +14,29 @@ _MARKS_OF_LOSS = (
 )
 
 
-def _reason_of_loss(error: Exception) -> str | None:
-    """Says in a few words why a worker is gone; None where the error is about something else."""
+def loss_reason(error: Exception) -> str | None:
+    """Return in a few words why a worker was lost, or None if the error has another cause.
+
+    Args:
+        error: A `tf.errors.OpError`.
+    """
     import tensorflow as tf
 
-    classes = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+    loss_errors = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.DeadlineExceededError,
+    )
     message = str(error)
-    # Workers that ask each other for different things are a mistake of the program's, not a loss.
+    # Workers that send each other different requests are a bug, not a loss.
     if isinstance(error, tf.errors.InvalidArgumentError):
         return None
-    if not isinstance(error, classes) and not _any_in(message, _MARKS_OF_LOSS):
+    if not isinstance(error, loss_errors) and not any(each in message for each in _LOSS_MESSAGES):
         return None
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return "it ran out of memory"
     if "heartbeat" in message.lower():
-        return "it sends no heartbeat any more"
+        return "it stopped sending heartbeats"
     if "Socket closed" in message or "connect" in message.lower():
         return "its connection was closed"
     return type(error).__name__
-
-
-def _any_in(text: str, parts: Sequence[str]) -> bool:
-    return any(part in text for part in parts)

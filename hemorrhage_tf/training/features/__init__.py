@@ -1,1 +1,1 @@
-"""TODO."""
+"""Backbone features: computed once for each view of a slice, and cached on disk."""

@@ -1,13 +1,13 @@
-"""The feature cache on disk: what was computed once is found again, whole or not at all.
+"""The feature cache on disk: features that were computed once are read again, in complete shards.
 
-`CACHE/features/FINGERPRINT/` holds the features of one backbone as one set of settings computes
-them. A shard in it is an uncompressed NPZ file: `keys`, 16 bytes for each row, and `rows`, float32
-or float16, with the CRC-32 that the ZIP format gives each member. Rows are read through memory
-maps, so that features need not fit in memory. Shards are written beside and renamed; a damaged one
-is dropped, and what it held is computed again.
+`CACHE/features/FINGERPRINT/` holds the features of one backbone with one set of settings. Each
+shard is an uncompressed NPZ file with `keys`, 16 bytes for each row, and `rows`, float32 or
+float16; the ZIP format adds a CRC-32 to each. Rows are read through memory maps, so features may
+exceed the memory. Shards are written atomically. A damaged one is removed, and its features are
+computed again.
 
-Processes that use a folder hold a shared lock on it; what removes or merges shards takes the lock
-for itself, and leaves a folder alone that is in use. A lock ends with its process.
+Processes that use a folder hold a shared lock on it. Removing and merging shards requires an
+exclusive lock, so a folder in use is left alone. A lock ends with its process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,43 +25,34 @@ import numpy as np
 from hemorrhage_tf.core.atomic_files import write_atomically
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.training.features.cache_location import CACHE_VARIABLE
-from hemorrhage_tf.training.features.shards import _KEY, Block, read_shard
+from hemorrhage_tf.training.features.shards import KEY_DTYPE, Block, ShardBlock, read_shard
 
-# What a folder of features says of itself. A folder of another format has another fingerprint, so
-# that it is never read; `prune` removes it.
+# Part of the fingerprint, so that a folder of another format is never read; `prune` removes it.
 FORMAT = 2
 
-
 FEATURES = "features"
+ABOUT_FILE = "about.json"
+USED_FILE = ".used"
+_LOCK_FILE = ".lock"
 
-
-_ABOUT = "about.json"
-
-
-_LOCK = ".lock"
-
-
-_USED = ".used"
-
-
-_SMALL_SHARD = 8 * 2**20
-
-
-_MERGED_SHARD = 64 * 2**20
-
-
-_MANY_SHARDS = 16
+_SMALL_SHARD_BYTES = 8 * 2**20
+_MERGED_SHARD_BYTES = 64 * 2**20
+_MAX_SMALL_SHARDS = 16
 
 
 class FeatureCache:
-    """The features of one fingerprint on disk.
+    """The cached features of one fingerprint.
 
     Args:
-        folder: the cache folder, see `cache_folder`.
-        key: the fingerprint of what computes the features.
-        progress: where a damaged shard or a full disk is told.
-        about: what `cache info` shows of it, plain values.
-        dtype: what rows are kept as, float32 or float16. Default float32.
+        folder: The cache folder, see `cache_location.cache_folder`.
+        key: The fingerprint, see `FeatureSource.fingerprint`.
+        progress: Receives warnings of damaged shards and of a full disk.
+        about: Plain values that `hemorrhage-tf cache info` shows. Default none.
+        dtype: The storage dtype of the rows, "float32" or "float16". Default "float32".
+
+    Attributes:
+        folder: The folder of this fingerprint.
+        dtype: The storage dtype of the rows.
     """
 
     def __init__(
@@ -73,110 +64,110 @@ class FeatureCache:
         dtype: str = "float32",
     ) -> None:
         self.folder = folder / FEATURES / key
+        self.dtype = np.dtype(dtype)
         self._progress = progress
         self._about = {"format": FORMAT, "dtype": dtype, **(about or {})}
-        self.dtype = np.dtype(dtype)
-        self._writable = True
+        self._is_writable = True
         self._lock = ExitStack()
 
-    def open(self) -> list[tuple[np.ndarray, Block]]:
-        """Opens all shards; a damaged one is removed and told, many small ones are merged.
+    def open(self) -> list[tuple[np.ndarray, ShardBlock]]:
+        """Open all shards, remove damaged ones with a warning, and merge many small ones.
 
         Returns:
-            Keys and block of each shard.
+            The keys and the block of each shard.
         """
-        self._hold()
+        self._acquire_lock()
         shards = self._read_all()
-        small = [block for _, block in shards if block.path.stat().st_size < _SMALL_SHARD]
-        if len(small) > _MANY_SHARDS:
+        small = [block for _, block in shards if block.path.stat().st_size < _SMALL_SHARD_BYTES]
+        if len(small) > _MAX_SMALL_SHARDS:
             self._merge(small)
             shards = self._read_all()
         return shards
 
-    def _hold(self) -> None:
-        """Keeps the folder from being removed or merged by others while this process uses it."""
-        self.close()
-        if self.folder.is_dir():
-            # A cache that cannot be written to is not removed from either.
-            with suppress(OSError):
-                (self.folder / _USED).touch()
-            self._lock.enter_context(_locked(self.folder, shared=True))
-
     def close(self) -> None:
-        """Lets others remove the folder again."""
+        """Release the lock, so that others may remove or merge shards."""
         self._lock.close()
 
-    def _read_all(self) -> list[tuple[np.ndarray, Block]]:
+    def _acquire_lock(self) -> None:
+        self.close()
+        if self.folder.is_dir():
+            # In a read-only cache nothing can be removed, so it needs no time of the last use.
+            with suppress(OSError):
+                (self.folder / USED_FILE).touch()
+            self._lock.enter_context(lock_folder(self.folder, shared=True))
+
+    def _read_all(self) -> list[tuple[np.ndarray, ShardBlock]]:
         shards, damaged = [], 0
         for path in sorted(self.folder.glob("*.npz")):
             try:
                 shards.append(read_shard(path))
             except FileNotFoundError:
-                continue  # another process has merged it into one that is read as well
-            except Exception:  # what a flipped bit makes zipfile raise is anybody's guess
+                continue  # another process has merged it into a shard that is read as well
+            except Exception:  # a flipped bit can make zipfile raise almost anything
                 damaged += 1
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
         if damaged:
             self._progress.warn(
-                f"{damaged} damaged shards of the feature cache in {self.folder} are left out "
-                "and removed; their features are computed again"
+                f"{damaged} damaged shards of the feature cache in {self.folder} were removed; "
+                "their features are computed again"
             )
         return shards
 
-    def append(self, keys: Sequence[bytes], rows: np.ndarray) -> Block | None:
-        """Writes one shard; a disk that takes no more is told once, and the fit goes on without.
+    def append(self, keys: np.ndarray, rows: np.ndarray) -> Block | None:
+        """Write one shard. The first failed write is reported, and none is tried after it.
 
         Args:
-            keys: of each row, see `row_key`.
+            keys: The key of each row, `(n,)` of 16 bytes, see `shards.row_keys`.
             rows: float32 `(n, width)`.
 
         Returns:
-            The block of the shard, or None where it could not be written.
+            The block of the shard, or None if it could not be written.
         """
-        if not self._writable:
+        if not self._is_writable:
             return None
         try:
             if not self.folder.is_dir():
                 self.folder.mkdir(parents=True)
-                self._hold()
-            if not (self.folder / _ABOUT).exists():
+                self._acquire_lock()
+            if not (self.folder / ABOUT_FILE).exists():
                 content = json.dumps(self._about, sort_keys=True).encode()
-                write_atomically(self.folder / _ABOUT, lambda file: file.write(content))
+                write_atomically(self.folder / ABOUT_FILE, lambda file: file.write(content))
             path = self._write_shard(keys, rows.astype(self.dtype))
             return read_shard(path)[1]
         except OSError as error:
-            self._writable = False
+            self._is_writable = False
             self._progress.warn(
-                f"the feature cache cannot be written ({error}); the fit goes on, and the next "
-                f"one computes its features again. Name another place with --cache "
-                f"or ${CACHE_VARIABLE}"
+                f"the feature cache cannot be written ({error}). The fit continues, but the next "
+                "one computes these features again. Name another folder with --cache or "
+                f"${CACHE_VARIABLE}"
             )
             return None
 
-    def _write_shard(self, keys: Sequence[bytes], rows: np.ndarray) -> Path:
+    def _write_shard(self, keys: np.ndarray, rows: np.ndarray) -> Path:
         path = self.folder / f"{uuid.uuid4().hex}.npz"
-        flat = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY.itemsize)
-        write_atomically(path, lambda file: np.savez(file, keys=flat, rows=rows))
+        key_bytes = np.frombuffer(keys.tobytes(), np.uint8).reshape(-1, KEY_DTYPE.itemsize)
+        write_atomically(path, lambda file: np.savez(file, keys=key_bytes, rows=rows))
         return path
 
-    def _merge(self, blocks: Sequence[Block]) -> None:
-        """Writes small shards anew as fewer large ones, where no other process uses the folder."""
+    def _merge(self, blocks: Sequence[ShardBlock]) -> None:
+        """Merge small shards into larger ones, unless another process uses the folder."""
         self.close()
-        with suppress(OSError), _locked(self.folder, shared=False):
-            waiting: list[Block] = []
+        with suppress(OSError), lock_folder(self.folder, shared=False):
+            pending: list[ShardBlock] = []
             size = 0
-            for block in [*blocks, None]:
-                if block is None or size > _MERGED_SHARD:
-                    if len(waiting) > 1:
-                        self._write_merged(waiting)
-                    waiting, size = [], 0
-                if block is not None:
-                    waiting.append(block)
-                    size += block.path.stat().st_size
-        self._hold()
+            for block in blocks:
+                if size > _MERGED_SHARD_BYTES:
+                    self._merge_into_one(pending)
+                    pending, size = [], 0
+                pending.append(block)
+                size += block.path.stat().st_size
+            self._merge_into_one(pending)
+        self._acquire_lock()
 
-    def _write_merged(self, blocks: Sequence[Block]) -> None:
+    def _merge_into_one(self, blocks: Sequence[ShardBlock]) -> None:
+        if len(blocks) < 2:
+            return
         parts = [np.load(block.path, allow_pickle=False) for block in blocks]
         try:
             keys = np.concatenate([part["keys"] for part in parts])
@@ -184,28 +175,33 @@ class FeatureCache:
         finally:
             for part in parts:
                 part.close()
-        # Rows that are there twice, after a kill between writing and removing, do no harm.
-        self._write_shard([keys.tobytes()], rows)
+        # A kill before the removal leaves rows twice, which does no harm.
+        self._write_shard(keys, rows)
         for block in blocks:
             block.path.unlink(missing_ok=True)
 
 
 @contextmanager
-def _locked(folder: Path, shared: bool):
-    """Holds the lock of a folder, together with others or alone.
+def lock_folder(folder: Path, shared: bool) -> Iterator[None]:
+    """Lock the folder of a fingerprint.
+
+    Args:
+        folder: The folder.
+        shared: Share the lock with other processes that use the folder, instead of excluding them.
 
     Raises:
-        BlockingIOError: another process holds it, and it is wanted alone.
+        BlockingIOError: An exclusive lock was requested, and another process uses the folder.
+        OSError: An exclusive lock was requested, and the folder cannot be written.
     """
     import portalocker
 
-    path = folder / _LOCK
+    path = folder / _LOCK_FILE
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
         if not shared:
             raise
-        yield  # a folder that cannot be written to: nothing in it can be removed either
+        yield  # nothing can be removed from a read-only folder
         return
     try:
         kind = portalocker.LOCK_SH if shared else portalocker.LOCK_EX
@@ -214,7 +210,7 @@ def _locked(folder: Path, shared: bool):
         except portalocker.exceptions.LockException:
             if not shared:
                 raise BlockingIOError(f"{folder} is in use") from None
-            # Somebody merges or removes: wait for the end of it.
+            # Another process merges or removes shards; wait until it has finished.
             portalocker.lock(file, portalocker.LOCK_SH)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Summarize the feature cache, and remove what is over its limit."""
+"""Summarize the feature cache, and remove features that exceed its size limit."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.training.features.cache import (
-    _ABOUT,
-    _USED,
+    ABOUT_FILE,
     FEATURES,
     FORMAT,
-    _locked,
+    USED_FILE,
+    lock_folder,
 )
 
+# The prefix of a folder that is being removed.
 _DROPPED = ".dropped"
+
+_PHANTOMS = "phantoms"
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """The features of one fingerprint.
+    """The cached features of one fingerprint.
 
     Attributes:
-        about: what it says of itself: backbone, dtype, format and others; may be empty.
-        rows: views whose features it holds.
-        bytes: on disk.
-        used: when it was last used, seconds since 1970.
-        in_use: whether a process uses it now.
-        path: the folder.
+        about: Backbone, dtype, format and other settings; may be empty.
+        rows: Number of views whose features it holds.
+        bytes: Size on disk.
+        used: Time of the last use, in seconds since 1970.
+        in_use: Whether a process uses it now.
+        path: Its folder.
     """
 
     about: dict[str, Any]
@@ -48,19 +51,19 @@ class CacheEntry:
 
     @property
     def is_readable(self) -> bool:
-        """Whether this version can use it."""
+        """Whether this version of the package can use it."""
         return self.about.get("format") == FORMAT
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What the cache holds.
+    """A summary of the feature cache.
 
     Attributes:
-        folder: of the cache.
-        limit: in bytes, or None.
-        entries: the features of each fingerprint, the most recently used first.
-        other_bytes: of drawn phantoms and whatever else lies there.
+        folder: The folder of the cache.
+        limit: The size limit in bytes, or None for no limit.
+        entries: The features of each fingerprint, the most recently used first.
+        other_bytes: Size of everything else in the folder, such as drawn phantoms.
     """
 
     folder: Path
@@ -70,11 +73,11 @@ class CacheInfo:
 
     @property
     def bytes(self) -> int:
-        """Of all features."""
+        """Size of all features on disk."""
         return sum(entry.bytes for entry in self.entries)
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives plain values that JSON holds."""
+        """Return plain values that JSON can hold."""
         return {
             "folder": str(self.folder),
             "limit": self.limit,
@@ -95,46 +98,119 @@ class CacheInfo:
         }
 
 
+@dataclass(frozen=True)
+class PruneResult:
+    """The result of removing features from the cache.
+
+    Attributes:
+        removed: The entries that were removed.
+        bytes: The disk space that became free, including leftovers of killed processes.
+        kept_in_use: Entries that should have been removed but are in use.
+    """
+
+    removed: tuple[CacheEntry, ...]
+    bytes: int
+    kept_in_use: tuple[CacheEntry, ...]
+
+
 def inspect(folder: Path, limit: int | None) -> CacheInfo:
-    """Says what a cache holds; reads no features."""
+    """Return a summary of a cache, without reading features.
+
+    Args:
+        folder: The folder of the cache; it may be missing.
+        limit: The size limit in bytes, or None for no limit.
+    """
     parent = folder / FEATURES
     entries = []
     if parent.is_dir():
         for path in parent.iterdir():
             if path.is_dir() and not path.name.startswith("."):
-                entries.append(_entry(path))
+                entries.append(_read_entry(path))
     entries.sort(key=lambda entry: -entry.used)
-    others = 0
+    other_bytes = 0
     if folder.is_dir():
-        others = sum(_size(path) for path in folder.iterdir() if path.name != FEATURES)
-    return CacheInfo(folder, limit, tuple(entries), others)
+        other_bytes = sum(_size(path) for path in folder.iterdir() if path.name != FEATURES)
+    return CacheInfo(folder, limit, tuple(entries), other_bytes)
 
 
-def _entry(path: Path) -> CacheEntry:
+def prune(folder: Path, limit: int | None, older_than_days: float | None = None) -> PruneResult:
+    """Remove the least recently used features until the rest is within the limit.
+
+    Features of other formats and leftovers of killed processes are removed first. Features in use
+    are kept.
+
+    Args:
+        folder: The folder of the cache.
+        limit: The size limit in bytes, or None for no limit.
+        older_than_days: Also remove features that were not used for this many days. None for no
+            such limit. Default None.
+    """
+    removed, in_use, freed = [], [], 0
+    entries = inspect(folder, limit).entries
+    for entry in entries:
+        freed += _remove_leftovers(entry.path)
+    total = sum(entry.bytes for entry in entries)
+    oldest = 0.0 if older_than_days is None else time.time() - older_than_days * 86400
+    for entry in reversed(entries):
+        is_over_limit = limit is not None and total > limit
+        if not (is_over_limit or not entry.is_readable or entry.used < oldest):
+            continue
+        if _remove(entry):
+            removed.append(entry)
+            freed += entry.bytes
+            total -= entry.bytes
+        else:
+            in_use.append(entry)
+    with suppress(OSError):
+        for path in (folder / FEATURES).glob(f"{_DROPPED}*"):
+            freed += _size(path)
+            shutil.rmtree(path, ignore_errors=True)
+    return PruneResult(tuple(removed), freed, tuple(in_use))
+
+
+def clear(folder: Path) -> PruneResult:
+    """Remove all features that are not in use, and the phantoms that were drawn for fits.
+
+    Args:
+        folder: The folder of the cache.
+    """
+    entries = inspect(folder, None).entries
+    removed = [entry for entry in entries if _remove(entry)]
+    removed_paths = {entry.path for entry in removed}
+    freed = sum(entry.bytes for entry in removed)
+    phantoms = folder / _PHANTOMS
+    if phantoms.is_dir():
+        freed += _size(phantoms)
+        shutil.rmtree(phantoms, ignore_errors=True)
+    kept = tuple(entry for entry in entries if entry.path not in removed_paths)
+    return PruneResult(tuple(removed), freed, kept)
+
+
+def _read_entry(path: Path) -> CacheEntry:
     about: dict[str, Any] = {}
     with suppress(OSError, ValueError):
-        read = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
-        about = read if isinstance(read, dict) else {}
+        content = json.loads((path / ABOUT_FILE).read_text(encoding="utf-8"))
+        about = content if isinstance(content, dict) else {}
     rows = 0
     for shard in path.glob("*.npz"):
-        # A shard that cannot be read counts as empty; the next fit that needs it removes it.
+        # A damaged shard counts as empty; the next fit that needs it removes it.
         with suppress(Exception), zipfile.ZipFile(shard) as archive:
             with archive.open("rows.npy") as member:
                 np.lib.format.read_magic(member)
                 rows += np.lib.format.read_array_header_1_0(member)[0][0]
     used = 0.0
-    for name in (_USED, "."):
+    for name in (USED_FILE, "."):
         with suppress(OSError):
-            used = max(used, (path / name).stat().st_mtime)
+            used = (path / name).stat().st_mtime
             break
-    return CacheEntry(about, rows, _size(path), used, _in_use(path), path)
+    return CacheEntry(about, rows, _size(path), used, _is_in_use(path), path)
 
 
-def _in_use(path: Path) -> bool:
+def _is_in_use(path: Path) -> bool:
     if not os.access(path, os.W_OK):
         return False
     try:
-        with _locked(path, shared=False):
+        with lock_folder(path, shared=False):
             return False
     except BlockingIOError:
         return True
@@ -153,65 +229,13 @@ def _size(path: Path) -> int:
     return total
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """What was removed.
+def _remove(entry: CacheEntry) -> bool:
+    """Remove the features of one fingerprint, unless they are in use.
 
-    Attributes:
-        removed: the entries that are gone.
-        bytes: how much room that made, leftovers of killed processes among it.
-        kept_in_use: entries that should have gone, and are in use.
-    """
-
-    removed: tuple[CacheEntry, ...]
-    bytes: int
-    kept_in_use: tuple[CacheEntry, ...]
-
-
-def prune(folder: Path, limit: int | None, older_than_days: float | None = None) -> Pruned:
-    """Removes the features that were used longest ago until the rest is within the limit.
-
-    Features of other formats, and what killed processes left behind, go first. What a process uses
-    stays.
-
-    Args:
-        folder: of the cache.
-        limit: in bytes, or None for none.
-        older_than_days: remove what was not used for so long, too; None for no such limit.
-
-    Returns:
-        What was removed.
-    """
-    removed, in_use, room = [], [], 0
-    entries = inspect(folder, limit).entries  # the most recently used first
-    for entry in entries:
-        room += _remove_leftovers(entry.path)
-    total = sum(entry.bytes for entry in entries)
-    oldest = 0.0 if older_than_days is None else time.time() - older_than_days * 86400
-    for entry in reversed(entries):
-        surplus = limit is not None and total > limit
-        if not (surplus or not entry.is_readable or entry.used < oldest):
-            continue
-        if remove(entry):
-            removed.append(entry)
-            room += entry.bytes
-            total -= entry.bytes
-        else:
-            in_use.append(entry)
-    with suppress(OSError):
-        for path in (folder / FEATURES).glob(f"{_DROPPED}*"):
-            room += _size(path)
-            shutil.rmtree(path, ignore_errors=True)
-    return Pruned(tuple(removed), room, tuple(in_use))
-
-
-def remove(entry: CacheEntry) -> bool:
-    """Removes the features of one fingerprint, unless they are in use.
-
-    The folder is renamed first, so that a process that comes meanwhile sees all of it or nothing.
+    The folder is renamed first, so that another process never sees a part of it.
     """
     try:
-        with _locked(entry.path, shared=False):
+        with lock_folder(entry.path, shared=False):
             dropped = entry.path.with_name(f"{_DROPPED}-{uuid.uuid4().hex}")
             os.rename(entry.path, dropped)
     except OSError:
@@ -221,24 +245,11 @@ def remove(entry: CacheEntry) -> bool:
 
 
 def _remove_leftovers(path: Path) -> int:
-    """Removes what a killed process left half written, where nobody writes now."""
-    room = 0
-    with suppress(OSError), _locked(path, shared=False):
+    """Remove incomplete files of killed processes, unless the folder is in use."""
+    freed = 0
+    with suppress(OSError), lock_folder(path, shared=False):
         for partial in path.glob("*.part"):
             size = partial.stat().st_size
             partial.unlink()
-            room += size
-    return room
-
-
-def clear(folder: Path) -> Pruned:
-    """Removes all features that are not in use, and the phantoms that were drawn for fits."""
-    entries = inspect(folder, None).entries
-    removed = [entry for entry in entries if remove(entry)]
-    gone = {entry.path for entry in removed}
-    room = sum(entry.bytes for entry in removed)
-    phantoms = folder / "phantoms"
-    if phantoms.is_dir():
-        room += _size(phantoms)
-        shutil.rmtree(phantoms, ignore_errors=True)
-    return Pruned(tuple(removed), room, tuple(one for one in entries if one.path not in gone))
+            freed += size
+    return freed

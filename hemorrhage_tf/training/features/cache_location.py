@@ -9,24 +9,21 @@ from pathlib import Path
 from hemorrhage_tf.core.errors import OptionError
 
 CACHE_VARIABLE = "HEMORRHAGE_TF_CACHE"
-
-
 LIMIT_VARIABLE = "HEMORRHAGE_TF_CACHE_LIMIT"
-
-
 DEFAULT_LIMIT = "20GB"
-
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
-def cache_folder(given: str | Path | None = None) -> Path:
-    """Finds the cache: as given, else `$HEMORRHAGE_TF_CACHE`, else the system's own place.
+def cache_folder(folder: str | Path | None = None) -> Path:
+    """Return the folder of the feature cache.
 
-    The system's own place is `$XDG_CACHE_HOME/hemorrhage_tf` on Linux.
+    Args:
+        folder: The folder, or None for `$HEMORRHAGE_TF_CACHE`, or else the system's cache folder:
+            `$XDG_CACHE_HOME/hemorrhage_tf` on Linux. Default None.
     """
-    if given is not None:
-        return Path(given)
+    if folder is not None:
+        return Path(folder)
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE])
     import platformdirs
@@ -35,17 +32,17 @@ def cache_folder(given: str | Path | None = None) -> Path:
 
 
 def parse_size(text: str, option: str = "--cache-limit") -> int | None:
-    """Reads a size such as "20GB" or "500 MB".
+    """Parse a size such as "20GB" or "500 MB".
 
     Args:
-        text: a number with B, KB, MB, GB or TB (powers of ten); "none" for no limit.
-        option: what the error names.
+        text: A number with B, KB, MB, GB or TB (powers of ten), or "none" for no limit.
+        option: The option that an error names. Default "--cache-limit".
 
     Returns:
         Bytes, or None for no limit.
 
     Raises:
-        OptionError: it is something else.
+        OptionError: The text is not a size.
     """
     cleaned = str(text).strip().upper().replace(" ", "")
     if cleaned == "NONE":
@@ -58,12 +55,20 @@ def parse_size(text: str, option: str = "--cache-limit") -> int | None:
                 if 0 <= size < 1e18:
                     return int(size)
             break
-    raise OptionError(f"{option} {text}: accepted is a size such as 20GB or 500MB, or none")
+    raise OptionError(f"{option} {text}: is not a size. Pass one such as 20GB or 500MB, or none.")
 
 
-def cache_limit(given: str | None = None) -> int | None:
-    """Finds the size limit in bytes: as given, else `$HEMORRHAGE_TF_CACHE_LIMIT`, else 20 GB."""
-    if given is not None:
-        return parse_size(given)
-    named = os.environ.get(LIMIT_VARIABLE)
-    return parse_size(named, f"${LIMIT_VARIABLE}") if named else parse_size(DEFAULT_LIMIT)
+def cache_limit(limit: str | None = None) -> int | None:
+    """Return the size limit of the feature cache in bytes, or None for no limit.
+
+    Args:
+        limit: The limit, see `parse_size`; None for `$HEMORRHAGE_TF_CACHE_LIMIT`, or else 20 GB.
+            Default None.
+
+    Raises:
+        OptionError: The limit is not a size.
+    """
+    if limit is not None:
+        return parse_size(limit)
+    variable = os.environ.get(LIMIT_VARIABLE)
+    return parse_size(variable, f"${LIMIT_VARIABLE}") if variable else parse_size(DEFAULT_LIMIT)

@@ -1,16 +1,17 @@
-"""Backbone features: each (slice, view) passes through the frozen backbone once, ever.
+"""Compute backbone features: each view of a slice passes through a frozen backbone only once.
 
-What was computed lies in the feature cache, see `feature_cache`, and is read from there in parts,
-so that the features of all slices need not fit in memory.
+Computed features are stored in the feature cache and read from there in parts, so the features of
+all slices need not fit in memory.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,394 +19,263 @@ from hemorrhage_tf.core.errors import OutputError
 from hemorrhage_tf.core.formatting import format_duration, format_size
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.readers import SliceRef
-from hemorrhage_tf.models.backbone_options import BackboneOptions
-from hemorrhage_tf.models.backbones import (
-    BackboneSpec,
-    build_backbone,
-    fingerprint,
-    weights_hash,
-)
-from hemorrhage_tf.models.batch_norm_folding import fold_batch_normalization
-from hemorrhage_tf.models.classifier import Branch, build_feature_model
 from hemorrhage_tf.pipeline.augmentation import Augmentation
-from hemorrhage_tf.pipeline.datasets import explained_read_errors, view_dataset
-from hemorrhage_tf.pipeline.model_input import ModelInput
+from hemorrhage_tf.pipeline.datasets import translate_read_errors, view_dataset
 from hemorrhage_tf.training.distributed.single_process import SingleProcess
-from hemorrhage_tf.training.features.cache import FORMAT, FeatureCache
-from hemorrhage_tf.training.features.shards import Block, row_key, row_keys
+from hemorrhage_tf.training.features.cache import FeatureCache
+from hemorrhage_tf.training.features.rows import FeatureRows, RowIndex
+from hemorrhage_tf.training.features.shards import Block, row_keys
+from hemorrhage_tf.training.features.source import FeatureSource
 from hemorrhage_tf.training.loop import whole_pass
 
-# Slices that pass through the backbone together on each replica. Fixed, and the last batch is
-# padded to it, so that a feature does not depend on how many others were missing.
+# Batch size of each replica. It is constant, and the last batch is padded, so that a feature does
+# not depend on how many others are computed with it.
 BATCH_SIZE = 16
 
-_FLUSH_SECONDS = 5.0
+# Computed features are written to a shard after so many seconds or bytes.
+FLUSH_SECONDS = 5.0
 _FLUSH_BYTES = 64 * 2**20
-_LONG_SECONDS = 20.0  # a job that takes longer is told before it goes on
 
-
-class FeatureRows:
-    """The features of slices' views, wherever they lie.
-
-    It is gone through like a list: of each slice a float32 array `(its views, width)`.
-
-    Args:
-        counts: views of each slice.
-        width: features of a view.
-        blocks: where rows lie.
-        block_of: int32 `(views,)`, of all slices one after another: the block that each is in.
-        row_of: int32 `(views,)`: its row there.
-        cache: what keeps the shards from being removed or merged, as long as they are read; or
-            None.
-    """
-
-    def __init__(
-        self,
-        counts: np.ndarray,
-        width: int,
-        blocks: Sequence[Block],
-        block_of: np.ndarray,
-        row_of: np.ndarray,
-        cache: FeatureCache | None = None,
-    ) -> None:
-        self._cache = cache
-        self.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.width = width
-        self._blocks = blocks
-        self._block_of = block_of
-        self._row_of = row_of
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self.take(np.arange(self.offsets[index], self.offsets[index + 1]))
-
-    def take(self, places: np.ndarray) -> np.ndarray:
-        """Reads some of the rows.
-
-        Args:
-            places: int64 `(n,)`, counted over the views of all slices.
-
-        Returns:
-            float32 `(n, width)`.
-        """
-        out = np.empty((len(places), self.width), np.float32)
-        blocks, rows = self._block_of[places], self._row_of[places]
-        # In the order in which they lie on disk.
-        order = np.lexsort((rows, blocks))
-        ends = np.flatnonzero(np.diff(blocks[order])) + 1
-        for part in np.split(order, ends):
-            if len(part):
-                self._blocks[blocks[part[0]]].take(rows[part], out, part)
-        return out
+# A longer job is announced with its duration.
+_LONG_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class FeatureSource:
-    """What computes the features of one backbone, and what decides their values.
+class SliceViews:
+    """The views of slices whose features are needed.
 
     Attributes:
-        spec: the backbone's registry entry.
-        backbone: the float32 Keras model that the classifier is built around.
-        weights_hash: of its weights.
-        feature_layer: where it was cut, or None.
-        model_input: what slices are brought to; where it is of another size than the backbone's
-            input, the backbone sees it resized, as in the classifier.
-        policy: the Keras dtype policy to compute under.
+        slices: The slices, which are known to be readable.
+        hashes: The content hash of each slice.
+        views: The view numbers of each slice; their number may differ between slices.
+        augmentation: The augmentation that creates the views.
     """
 
-    spec: BackboneSpec
-    backbone: object
-    weights_hash: str
-    feature_layer: str | None
-    model_input: ModelInput
-    policy: str
+    slices: Sequence[SliceRef | Path]
+    hashes: Sequence[str]
+    views: Sequence[Sequence[int]]
+    augmentation: Augmentation
 
     @property
-    def branch(self) -> Branch:
-        """The backbone as a classifier takes it."""
-        return Branch(self.spec, self.backbone)
+    def counts(self) -> np.ndarray:
+        """Number of views of each slice, int64 `(slices,)`."""
+        return np.array([len(each) for each in self.views], np.int64)
 
-    @property
-    def width(self) -> int:
-        """How many features a view has, average and max pooled."""
-        return 2 * self.backbone.output_shape[-1]
+    def keys(self) -> np.ndarray:
+        """Return the key of each view, slice after slice, see `shards.row_keys`."""
+        return row_keys(
+            f"{content_hash}/{self.augmentation.view_key(view)}"
+            for content_hash, each in zip(self.hashes, self.views, strict=True)
+            for view in each
+        )
 
-    @property
-    def about(self) -> dict[str, object]:
-        """What the cache says of these features to whoever looks into it."""
-        return {
-            "backbone": self.spec.name,
-            "feature_layer": self.feature_layer,
-            "image_size": self.model_input.image_size,
-            "policy": self.policy,
-            "width": self.width,
-        }
+    def select_views(self, positions: np.ndarray) -> SliceViews:
+        """Return some of the views, in the order of the slices.
 
-    @property
-    def fingerprint(self) -> str:
-        """A hash of all that decides a feature's value besides the view's pixels."""
-        import tensorflow as tf
+        Args:
+            positions: Sorted int64 `(n,)`, counted over the views of all slices.
+        """
+        counts = self.counts
+        slice_of = np.repeat(np.arange(len(counts)), counts)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        selected: dict[int, list[int]] = {}
+        for position in positions.tolist():
+            index = int(slice_of[position])
+            selected.setdefault(index, []).append(self.views[index][position - int(starts[index])])
+        return SliceViews(
+            slices=[self.slices[index] for index in selected],
+            hashes=[self.hashes[index] for index in selected],
+            views=list(selected.values()),
+            augmentation=self.augmentation,
+        )
 
-        parts = {
-            "format": FORMAT,
-            "backbone": self.spec.name,
-            "normalization": self.spec.normalization,
-            "weights": self.weights_hash,
-            "feature_layer": self.feature_layer,
-            "policy": self.policy,
-            "model_input": self.model_input.key,
-            "tensorflow": tf.__version__,
-        }
-        # Where nothing is resized, a backbone shares its features with itself among others.
-        side = self.backbone.input_shape[1]
-        if side != self.model_input.image_size:
-            parts["resized_to"] = side
-        return fingerprint(parts)
-
-    def forward(self, strategy) -> Callable[[object], np.ndarray]:
-        """Makes the function from a distributed batch of images to an array of features."""
-        import tensorflow as tf
-
-        with strategy.scope():
-            folded = fold_batch_normalization(self.backbone, self.policy)
-            model = build_feature_model(
-                folded, self.spec.normalization, self.model_input.image_size
-            )
-
-        @tf.function(reduce_retracing=True)
-        def replica_features(images):
-            return strategy.run(lambda batch: model(batch, training=False), args=(images,))
-
-        def features(images) -> np.ndarray:
-            results = strategy.experimental_local_results(replica_features(images))
-            return np.concatenate([result.numpy() for result in results])
-
-        return features
-
-
-def build_source(chosen: BackboneOptions, model_input: ModelInput, seed: int) -> FeatureSource:
-    """Builds a backbone and what computes its features in float32.
-
-    Args:
-        chosen: the backbone.
-        model_input: what slices are brought to.
-        seed: of random weights.
-
-    Returns:
-        The source.
-
-    Raises:
-        HemorrhageError: see `build_backbone`.
-    """
-    backbone = build_backbone(
-        chosen.spec.name, chosen.weights, chosen.image_size, chosen.feature_layer, seed
-    )
-    return FeatureSource(
-        chosen.spec,
-        backbone,
-        weights_hash(backbone),
-        chosen.feature_layer,
-        model_input,
-        "float32",
-    )
+    def select_slices(self, indices: Sequence[int]) -> SliceViews:
+        """Return the views of some of the slices."""
+        return SliceViews(
+            slices=[self.slices[index] for index in indices],
+            hashes=[self.hashes[index] for index in indices],
+            views=[self.views[index] for index in indices],
+            augmentation=self.augmentation,
+        )
 
 
 def compute_features(
     source: FeatureSource,
-    slices: Sequence[SliceRef | Path],
-    hashes: Sequence[str],
-    views: Sequence[Sequence[int]],
-    augmentation: Augmentation,
+    views: SliceViews,
     cluster: SingleProcess,
     progress: Progress,
-    cache_at: Path | None,
+    cache_folder: Path | None,
     dtype: str = "float32",
 ) -> FeatureRows:
-    """Gives the features of slices, from the cache where it has them.
+    """Compute the features of views, or read them from the cache.
 
     Args:
-        source: what computes them.
-        slices: where they are; they are known to be readable.
-        hashes: content hash of each.
-        views: the view numbers that are wanted of each; may be of different lengths.
-        augmentation: what makes the views.
-        cluster: the workers, of which each computes its part into one cache; without a cache each
-            computes all.
-        progress: where progress goes.
-        cache_at: the cache folder, see `cache_folder`, or None to keep nothing.
-        dtype: what the cache keeps, "float32" or "float16". Default "float32".
+        source: The backbone.
+        views: The views.
+        cluster: The workers. Each computes its shard of the missing features and writes it to the
+            shared cache; without a cache each computes all features.
+        progress: Receives progress and warnings.
+        cache_folder: The folder of the feature cache, or None for no cache.
+        dtype: Storage dtype in the cache, "float32" or "float16". Default "float32".
 
     Returns:
-        Average and max pooled features, `2 * channels` of each view.
+        Average and max pooled features, `2 * channels` for each view.
 
     Raises:
-        HemorrhageError: a slice cannot be read any more, or another worker left features out.
+        HemorrhageError: A slice can no longer be read, or another worker could not write its
+            features.
     """
-    counts = np.array([len(each) for each in views], np.int64)
-    keys = row_keys(
-        f"{key}/{augmentation.view_key(view)}"
-        for key, each in zip(hashes, views, strict=True)
-        for view in each
-    )
+    keys = views.keys()
     unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    found = _Found(unique)
+    index = RowIndex(unique)
     cache = None
-    if cache_at is not None and len(keys):
+    if cache_folder is not None and len(keys):
         key = source.fingerprint if dtype == "float32" else f"{source.fingerprint}-{dtype}"
-        cache = FeatureCache(cache_at, key, progress, source.about, dtype)
-        found.add_all(cache.open())
-    slice_of = np.repeat(np.arange(len(counts)), counts)
-    # A picture that occurs twice is computed once.
-    missing = np.sort(first[found.block_of < 0])
+        cache = FeatureCache(cache_folder, key, progress, source.about, dtype)
+        index.add_all(cache.open())
+    # Views with equal pixels have equal keys, and are computed once.
+    missing = np.sort(first[index.block_of < 0])
     if len(missing):
-        begins = np.concatenate([[0], np.cumsum(counts)])
-        todo: dict[int, list[int]] = {}
-        for place in missing.tolist():
-            index = int(slice_of[place])
-            todo.setdefault(index, []).append(views[index][place - int(begins[index])])
-        items = list(todo.items())
-        mine = items if cache is None else [items[number] for number in cluster.part(len(items))]
-        strategy = cluster.local_strategy()
-        for names, block in _compute(
-            source, slices, hashes, mine, augmentation, strategy, progress, cache
-        ):
-            found.add(names, block)
-    if cluster.count > 1 and cache_at is not None:
+        selected = views.select_views(missing)
+        if cache is not None:
+            selected = selected.select_slices(cluster.part(len(selected.slices)))
+        index.add_all(_compute(source, selected, cluster.local_strategy(), progress, cache))
+    if cluster.count > 1 and cache_folder is not None:
         cluster.barrier()
         if cache is not None and len(missing):
-            found.add_all(cache.open())
-        found.check(source)
-    return FeatureRows(
-        *(counts, source.width, found.blocks),
-        *(found.block_of[inverse], found.row_of[inverse], cache),
-    )
+            index.add_all(cache.open())
+        _require_all(index, source)
+    return FeatureRows(views.counts, source.width, index, inverse, cache)
 
 
-class _Found:
-    """Where the wanted rows lie, as far as they are there.
+def _require_all(index: RowIndex, source: FeatureSource) -> None:
+    """Raise an error if another worker has not written its features."""
+    if index.missing:
+        raise OutputError(
+            f"{index.missing} of {len(index.block_of)} features of {source.spec.name} are missing "
+            "from the cache after every worker has computed its shard, because a worker could not "
+            "write there (see its messages). Make room, or name another shared folder with --cache."
+        )
+
+
+class _RowBuffer:
+    """Computed rows that are not yet in a shard.
 
     Args:
-        keys: sorted, of the wanted rows.
+        keys: The keys of all rows, in the order in which they are computed.
+        cache: The cache, or None to keep the rows in memory.
+
+    Attributes:
+        added: Number of rows that were added.
     """
 
-    def __init__(self, keys: np.ndarray) -> None:
+    def __init__(self, keys: np.ndarray, cache: FeatureCache | None) -> None:
+        self.added = 0
         self._keys = keys
-        self.blocks: list[Block] = []
-        self.block_of = np.full(len(keys), -1, np.int32)
-        self.row_of = np.zeros(len(keys), np.int32)
+        self._cache = cache
+        self._rows: list[np.ndarray] = []
+        self._flushed = 0
+        self._flushed_at = time.monotonic()
 
-    def add_all(self, shards: Sequence[tuple[np.ndarray, Block]]) -> None:
-        for keys, block in shards:
-            self.add(keys, block)
+    def add(self, rows: np.ndarray) -> int:
+        """Add a batch without its padding, and return its number of rows."""
+        count = min(len(rows), len(self._keys) - self.added)
+        self._rows.append(rows[:count])
+        self.added += count
+        return count
 
-    def add(self, keys: np.ndarray, block: Block) -> None:
-        """Adds what a block has of the wanted rows."""
-        if not len(self._keys):
+    @property
+    def is_full(self) -> bool:
+        """Whether the rows should be written now."""
+        return (
+            time.monotonic() - self._flushed_at > FLUSH_SECONDS
+            or sum(rows.nbytes for rows in self._rows) > _FLUSH_BYTES
+        )
+
+    def flush(self) -> Iterator[tuple[np.ndarray, Block]]:
+        """Write the rows to a shard; yield their keys and block unless there are none."""
+        self._flushed_at = time.monotonic()
+        if self.added == self._flushed:
             return
-        places = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
-        rows = np.flatnonzero(self._keys[places] == keys)
-        if len(rows):
-            self.block_of[places[rows]] = len(self.blocks)
-            self.row_of[places[rows]] = rows
-            self.blocks.append(block)
-
-    def check(self, source: FeatureSource) -> None:
-        """Raises an error where other processes have not computed what was theirs."""
-        missing = int((self.block_of < 0).sum())
-        if missing:
-            raise OutputError(
-                f"{missing} of {len(self._keys)} features of {source.spec.name} are not in the "
-                "cache, though every worker has computed its part: a worker could not write "
-                "there, see its messages. Make room, or name another shared folder with --cache"
-            )
+        keys, rows = self._keys[self._flushed : self.added], np.concatenate(self._rows)
+        self._flushed = self.added
+        self._rows.clear()
+        block = self._cache.append(keys, rows) if self._cache is not None else None
+        yield keys, block or Block(rows)
 
 
 def _compute(
-    source, slices, hashes, todo, augmentation, strategy, progress, cache
+    source: FeatureSource,
+    views: SliceViews,
+    strategy: Any,
+    progress: Progress,
+    cache: FeatureCache | None,
 ) -> Iterator[tuple[np.ndarray, Block]]:
-    """Computes features; gives keys and block of each part as soon as it is kept."""
-    import tensorflow as tf
-
-    if not todo:
+    """Compute features, and yield the keys and the block of each part once it is stored."""
+    keys = views.keys()
+    if not len(keys):
         return
-    keys = [
-        row_key(f"{hashes[index]}/{augmentation.view_key(view)}")
-        for index, each in todo
-        for view in each
-    ]
-    dataset = view_dataset(
-        [slices[index] for index, _ in todo],
-        [hashes[index] for index, _ in todo],
-        [each for _, each in todo],
-        source.model_input,
-        augmentation,
-    )
-    shape = (source.model_input.image_size, source.model_input.image_size, 3)
     batch_size = BATCH_SIZE * strategy.num_replicas_in_sync
-    padding = tf.data.Dataset.from_tensors(tf.zeros(shape)).repeat(-len(keys) % batch_size)
-    dataset = dataset.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(2)
+    dataset = _padded_batches(source, views, len(keys), batch_size)
     with progress.stage("Preparing the backbone"):
         forward = source.forward(strategy)
-
-    saved = done = 0
-    rows: list[np.ndarray] = []
-    saved_at = begin = time.monotonic()
-    first_seconds = 0.0
-
-    def save() -> tuple[np.ndarray, Block] | None:
-        nonlocal saved, saved_at
-        saved_at = time.monotonic()
-        if done == saved:
-            return None
-        names, stacked = keys[saved:done], np.concatenate(rows)[: done - saved]
-        saved = done
-        rows.clear()
-        block = cache.append(names, stacked) if cache is not None else None
-        return np.array(names, "S16"), block or Block(stacked)
-
+    buffer = _RowBuffer(keys, cache)
+    start = time.monotonic()
+    first_batch_seconds = 0.0
     description = f"Computing {source.spec.name} features"
     try:
-        with explained_read_errors(), progress.track(description, len(keys)) as advance:
-            dealt = strategy.experimental_distribute_dataset(dataset)
-            for images in whole_pass(dealt, len(keys), batch_size):
-                rows.append(forward(images))
-                count = min(batch_size, len(keys) - done)
-                done += count
-                advance(count)
-                now = time.monotonic()
-                if first_seconds == 0:
-                    first_seconds = now - begin  # the first batch traces the graph
-                elif done == 3 * batch_size:
-                    pace = (now - begin - first_seconds) / (2 * batch_size)
-                    _tell_plan(source, len(slices), len(keys), done, pace, cache, progress)
-                size = len(rows) * batch_size * source.width * 4
-                if now - saved_at > _FLUSH_SECONDS or size > _FLUSH_BYTES:
-                    part = save()
-                    if part is not None:
-                        yield part
+        with translate_read_errors(), progress.track(description, len(keys)) as advance:
+            batches = strategy.experimental_distribute_dataset(dataset)
+            for images in whole_pass(batches, len(keys), batch_size):
+                advance(buffer.add(forward(images)))
+                elapsed = time.monotonic() - start
+                if first_batch_seconds == 0:
+                    first_batch_seconds = elapsed  # the first batch also traces the graph
+                elif buffer.added == 3 * batch_size:
+                    rate = (elapsed - first_batch_seconds) / (2 * batch_size)
+                    left = len(keys) - buffer.added
+                    _announce_long_job(source, views, rate, left, cache, progress)
+                if buffer.is_full:
+                    yield from buffer.flush()
     except BaseException:
-        save()  # also when the user stops the fit: what was computed is kept
+        # When the user stops the fit, the computed features are stored as well.
+        list(buffer.flush())
         raise
-    part = save()
-    if part is not None:
-        yield part
+    yield from buffer.flush()
 
 
-def _tell_plan(source, slices, views, done, pace, cache, progress) -> None:
-    """Says before a long job what it will take, from the time of its first batches."""
-    seconds = (views - done) * pace
+def _padded_batches(source: FeatureSource, views: SliceViews, count: int, batch_size: int) -> Any:
+    """Return a dataset of full batches of model inputs, the last one padded with zeros."""
+    import tensorflow as tf
+
+    dataset = view_dataset(
+        views.slices, views.hashes, views.views, source.model_input, views.augmentation
+    )
+    shape = (source.model_input.image_size, source.model_input.image_size, 3)
+    padding = tf.data.Dataset.from_tensors(tf.zeros(shape)).repeat(-count % batch_size)
+    return dataset.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(2)
+
+
+def _announce_long_job(
+    source: FeatureSource,
+    views: SliceViews,
+    seconds_per_view: float,
+    views_left: int,
+    cache: FeatureCache | None,
+    progress: Progress,
+) -> None:
+    """Print the time, estimated from the first batches, and the disk space of a long job."""
+    seconds = views_left * seconds_per_view
     if seconds < _LONG_SECONDS:
         return
+    total = int(views.counts.sum())
     text = (
-        f"Plan: {slices:,} slices, {views:,} views to pass through {source.spec.name} once, "
-        f"{1000 * pace:.3g} ms each: about {format_duration(seconds)}"
+        f"Plan: {len(views.slices):,} slices, {total:,} views, each passes through "
+        f"{source.spec.name} once in {1000 * seconds_per_view:.3g} ms: about "
+        f"{format_duration(seconds)}"
     )
     if cache is not None:
-        needed = views * source.width * cache.dtype.itemsize
+        needed = total * source.width * cache.dtype.itemsize
         place = cache.folder
         while not place.exists():
             place = place.parent
@@ -413,7 +283,8 @@ def _tell_plan(source, slices, views, done, pace, cache, progress) -> None:
         text += f", and {format_size(needed)} in the cache ({format_size(free)} free)"
         if needed > free:
             progress.warn(
-                f"the features take {format_size(needed)}, and {place} has {format_size(free)} left. "
-                "Name another place with --cache, or halve it with --feature-dtype float16"
+                f"the features need {format_size(needed)}, and {place} has {format_size(free)} "
+                "free. Name another folder with --cache, or halve the size with --feature-dtype "
+                "float16"
             )
-    progress.note(f"{text}. It can be stopped and gone on with.")
+    progress.note(f"{text}. You can stop and resume this run.")

@@ -1,35 +1,38 @@
-"""The features of a fit as the head sees them, read in parts from wherever they lie."""
+"""The features of a fit as the classifier's head uses them, read in chunks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from hemorrhage_tf.models.classifier import select_pooled, standardize
-from hemorrhage_tf.training.features.extraction import FeatureRows
+from hemorrhage_tf.training.features.rows import FeatureRows
 
-# Standardized features of a training that are kept in memory; where there are more, they are read
-# again from the cache in every iteration or epoch.
+# Standardized features of a training that are kept in memory. More are read from the cache again in
+# every iteration or epoch.
 _IN_MEMORY_BYTES = 64 * 2**20
 _CHUNK_BYTES = 8 * 2**20
 
-# Rows are shuffled all together up to a window's number. Where there are more, pieces of
-# neighboring rows are shuffled, and then the rows of each window of pieces: reading stays near to
-# sequential.
+# Up to a window of rows is shuffled as a whole. Of more rows, pieces of neighboring rows are
+# shuffled, and then the rows of each window of pieces, so that reads stay nearly sequential.
 _WINDOW = 2**16
 _PIECE = 2**12
 
 
 class FeatureTable:
-    """What the head of a classifier gets of each slice's views.
+    """The features of the views of slices, one row for each view, slice after slice.
 
     Args:
-        views: int64 `(n,)`, of each slice.
-        sources: for each backbone, in the order in which the classifier has them, the features of
-            a slice's first views, and those of its others.
+        views: int64 `(slices,)`, the number of views of each slice.
+        sources: For each backbone, in the order of the classifier's branches: the features of a
+            slice's first views, and those of its remaining views.
         pooling: "avg", "max" or "avg_max".
+
+    Attributes:
+        width: Number of features of a row.
     """
 
     def __init__(
@@ -44,111 +47,145 @@ class FeatureTable:
         part = 2 if pooling != "avg_max" else 1
         self.width = sum(first.width // part for first, _ in sources)
 
-    def first(self, indices: np.ndarray) -> np.ndarray:
-        """Gives the places of the slices themselves, their view 0."""
+    def first_rows(self, indices: np.ndarray) -> np.ndarray:
+        """Return the rows of the original slices (view 0), int64 `(n,)`.
+
+        Args:
+            indices: Slice numbers, int64 `(n,)`.
+        """
         return self._offsets[indices]
 
-    def places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gives the places of all views of some slices, and the slice that each is of."""
-        begins = self._offsets[indices]
-        counts = self._offsets[np.asarray(indices) + 1] - begins
+    def view_rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of all views of slices.
+
+        Args:
+            indices: Slice numbers, int64 `(n,)`.
+
+        Returns:
+            The rows, int64 `(m,)`, and the slice number of each.
+        """
+        starts = self._offsets[indices]
+        counts = self._offsets[np.asarray(indices) + 1] - starts
         ends = np.cumsum(counts)
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
-        return np.repeat(begins, counts) + within, np.repeat(indices, counts)
+        return np.repeat(starts, counts) + within, np.repeat(indices, counts)
 
-    def take(self, places: np.ndarray) -> np.ndarray:
-        """Reads pooled features, float32 `(n, width)`, of backbones side by side."""
-        slices = np.searchsorted(self._offsets, places, side="right") - 1
-        views = places - self._offsets[slices]
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Read pooled features, those of several backbones side by side.
+
+        Args:
+            rows: int64 `(n,)`.
+
+        Returns:
+            float32 `(n, width)`.
+        """
+        slices = np.searchsorted(self._offsets, rows, side="right") - 1
+        views = rows - self._offsets[slices]
         parts = []
         for first, rest in self._sources:
-            exact = first.offsets[slices + 1] - first.offsets[slices]
-            is_first = views < exact
-            out = np.empty((len(places), first.width), np.float32)
+            first_count = first.offsets[slices + 1] - first.offsets[slices]
+            is_first = views < first_count
+            out = np.empty((len(rows), first.width), np.float32)
             out[is_first] = first.take((first.offsets[slices] + views)[is_first])
             if not is_first.all():
-                others = rest.offsets[slices] + views - exact
+                others = rest.offsets[slices] + views - first_count
                 out[~is_first] = rest.take(others[~is_first])
             parts.append(select_pooled(out, self._pooling))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 class FeatureChunks:
-    """Some rows of a table, chunk by chunk; can be gone through again.
+    """An iterable over rows of a table in chunks, which can be iterated repeatedly.
 
     Args:
-        table: where they are.
-        places: int64 `(n,)`, which.
-        standardized_by: mean and variance to standardize with, or None to give rows as they are.
+        table: The table.
+        rows: int64 `(n,)`, the rows.
+        standardized_by: Mean and variance for standardization, float32 `(width,)` each. None to
+            leave the features unchanged. Default None.
     """
 
     def __init__(
         self,
         table: FeatureTable,
-        places: np.ndarray,
+        rows: np.ndarray,
         standardized_by: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         self._table = table
-        self._places = places
-        self._by = standardized_by
-        self._rows = max(1, _CHUNK_BYTES // (8 * table.width))
-        self._kept: list[np.ndarray] | None = None
+        self._rows = rows
+        self._statistics = standardized_by
+        self._chunk_rows = _chunk_rows(table)
+        self._in_memory: list[np.ndarray] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows of all chunks, and width."""
-        return len(self._places), self._table.width
+        """Number of rows in all chunks, and width."""
+        return len(self._rows), self._table.width
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Gives `(n, width)` arrays: float32, or float64 where they are standardized."""
-        if self._kept is not None:
-            yield from self._kept
+        """Yield `(n, width)` arrays: float32, or float64 if they are standardized."""
+        if self._in_memory is not None:
+            yield from self._in_memory
             return
-        small = 8 * math.prod(self.shape) <= _IN_MEMORY_BYTES
-        kept = []
-        for begin in range(0, len(self._places), self._rows):
-            chunk = self._table.take(self._places[begin : begin + self._rows])
-            if self._by is not None:
-                chunk = standardize(chunk, *self._by).astype(np.float64)
-            if small:
-                kept.append(chunk)
+        fits_in_memory = 8 * math.prod(self.shape) <= _IN_MEMORY_BYTES
+        chunks = []
+        for start in range(0, len(self._rows), self._chunk_rows):
+            chunk = self._table.take(self._rows[start : start + self._chunk_rows])
+            if self._statistics is not None:
+                mean, variance = self._statistics
+                chunk = standardize(chunk, mean, variance).astype(np.float64)
+            if fits_in_memory:
+                chunks.append(chunk)
             yield chunk
-        if small:
-            self._kept = kept
+        if fits_in_memory:
+            self._in_memory = chunks
 
 
 def window_order(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Shuffles rows, so that neighbors on disk are read near to each other where there are many.
+    """Return a random order in which neighbors on disk are read close to each other.
 
     Args:
-        count: rows.
-        rng: where chance comes from.
+        count: Number of rows. Up to 65,536 rows are shuffled completely.
+        rng: The random generator.
 
     Returns:
-        int64 `(count,)`, a permutation.
+        A permutation, int64 `(count,)`.
     """
     if count <= _WINDOW:
         return rng.permutation(count)
-    begins = rng.permutation(-(-count // _PIECE)) * _PIECE
-    order = np.concatenate([np.arange(begin, min(begin + _PIECE, count)) for begin in begins])
-    for begin in range(0, count, _WINDOW):
-        rng.shuffle(order[begin : begin + _WINDOW])
+    starts = rng.permutation(-(-count // _PIECE)) * _PIECE
+    order = np.concatenate([np.arange(start, min(start + _PIECE, count)) for start in starts])
+    for start in range(0, count, _WINDOW):
+        rng.shuffle(order[start : start + _WINDOW])
     return order
 
 
 def feature_dataset(
-    table: FeatureTable, places: np.ndarray, mean: np.ndarray, variance: np.ndarray
-):
-    """Makes a dataset of standardized features, one row an element, in the order of the places."""
+    table: FeatureTable, rows: np.ndarray, mean: np.ndarray, variance: np.ndarray
+) -> Any:
+    """Return a dataset of standardized features, one row for each element.
+
+    Args:
+        table: The table.
+        rows: int64 `(n,)`, the rows in the order of the dataset.
+        mean: float32 `(width,)`.
+        variance: float32 `(width,)`.
+
+    Returns:
+        A `tf.data.Dataset` of float32 `(width,)`.
+    """
     import tensorflow as tf
 
-    rows = max(1, _CHUNK_BYTES // (8 * table.width))
-    if len(places) * table.width * 4 <= _IN_MEMORY_BYTES:
-        return tf.data.Dataset.from_tensor_slices(standardize(table.take(places), mean, variance))
+    if len(rows) * table.width * 4 <= _IN_MEMORY_BYTES:
+        return tf.data.Dataset.from_tensor_slices(standardize(table.take(rows), mean, variance))
+    chunk_rows = _chunk_rows(table)
 
     def chunks() -> Iterator[np.ndarray]:
-        for begin in range(0, len(places), rows):
-            yield standardize(table.take(places[begin : begin + rows]), mean, variance)
+        for start in range(0, len(rows), chunk_rows):
+            yield standardize(table.take(rows[start : start + chunk_rows]), mean, variance)
 
     signature = tf.TensorSpec((None, table.width), tf.float32)
     return tf.data.Dataset.from_generator(chunks, output_signature=signature).prefetch(1).unbatch()
+
+
+def _chunk_rows(table: FeatureTable) -> int:
+    return max(1, _CHUNK_BYTES // (8 * table.width))
