@@ -64,7 +64,7 @@ def write_slice(path: Path, hounsfield: np.ndarray, **tags) -> None:
 
 def draw_series(folder: Path) -> None:
     """Writes 32 slices of 512 x 512: phantoms in Hounsfield units."""
-    from hemorrhage_tf.synthesis import draw_phantom
+    from hemorrhage_tf.synthesis.draw import draw_phantom
 
     for index in range(32):
         hounsfield = draw_phantom(0, index).hounsfield

@@ -21,7 +21,7 @@ from hemorrhage_tf.inference.forms import is_embedded
 from hemorrhage_tf.models.run_files import CONFIG_FILE, SPLIT_FILE, is_run_folder
 from hemorrhage_tf.pipeline.datasets import input_batches
 from hemorrhage_tf.pipeline.model_input import ModelInput
-from hemorrhage_tf.synthesis.phantom_sets import phantom_set
+from hemorrhage_tf.synthesis.phantom_sets import cached_phantoms
 from hemorrhage_tf.training.features.cache_location import cache_folder
 
 BATCH_SIZE = 32
@@ -94,7 +94,7 @@ def select_slices(
         return ReferenceSlices(index.refs, index.labels)
     if is_embedded(model):
         with progress.stage("Drawing phantoms"):
-            folder = phantom_set(cache_folder() / "phantoms", phantoms, source.phantom_seed)
+            folder = cached_phantoms(cache_folder() / "phantoms", phantoms, source.phantom_seed)
         manifest = read_manifest(folder)
         return ReferenceSlices([record.ref for record in manifest.records], manifest.labels)
     if not is_run_folder(model):

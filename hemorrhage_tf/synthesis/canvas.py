@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-AIR = -1000.0
+AIR = -1000.0  # HU
+
+# How far a mass may move tissue inside the skull, in mm. Windows of inner shapes allow for it.
+_LARGEST_SHIFT = 16
+# Bicubic interpolation reduces the standard deviation of a random field; this restores it.
+_INTERPOLATION_GAIN = 1.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +21,33 @@ class Shape:
     """A soft-edged shape in a part of the canvas.
 
     Attributes:
-        window: rows and columns that hold it.
-        alpha: float32, of the window's shape: how much of each pixel it covers, in [0, 1].
+        window: rows and columns that contain the shape.
+        alpha: float32, of the window's shape: the share of each pixel it covers, in [0, 1].
     """
 
     window: tuple[slice, slice]
     alpha: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Roughness:
+    """An uneven outline.
+
+    Attributes:
+        amount: standard deviation of the outline, as a share of the radius.
+        rng: random generator that selects the outline.
+    """
+
+    amount: float
+    rng: np.random.Generator
+
+
 def step(depth: np.ndarray, width: float) -> np.ndarray:
-    """Gives the share of a pixel that lies inside an edge: a ramp instead of a jump.
+    """Return the share of a pixel that lies inside an edge: a ramp instead of a jump.
 
     Args:
-        depth: how far inside the edge, in mm; negative outside.
-        width: of the ramp, in mm.
+        depth: distance inside the edge, in mm; negative outside.
+        width: width of the ramp, in mm.
 
     Returns:
         float32 in [0, 1], 0.5 on the edge.
@@ -41,21 +60,21 @@ def step(depth: np.ndarray, width: float) -> np.ndarray:
 class Canvas:
     """A square of Hounsfield units, in the coordinates of a head.
 
-    x runs to the right of the picture and y down it, which is from anterior to posterior, both in
-    mm from the middle of the head.
+    x runs to the right of the image and y down, from anterior to posterior. Both are in mm from
+    the center of the head.
 
     Args:
         size: side, in pixels.
         field_of_view: side, in mm.
-        center: where the middle of the head lies, in mm from the middle of the canvas.
-        rotation: of the head, in radians.
-        rng: of the fields.
+        center: center of the head, in mm from the center of the canvas.
+        rotation: rotation of the head, in radians.
+        rng: random generator of the texture fields.
 
     Attributes:
-        hounsfield: float32 `(size, size)`, what is drawn; air at first.
-        x: float32 `(size, size)`.
-        y: float32 `(size, size)`.
-        inner_x: x in the coordinates of what is inside the skull, which a mass may have moved.
+        hounsfield: float32 `(size, size)`, in HU; air at first.
+        x: float32 `(size, size)`, in mm.
+        y: float32 `(size, size)`, in mm.
+        inner_x: float32 `(size, size)`: x of the tissue inside the skull, which a mass may move.
         pixel: side of a pixel, in mm.
         blur: width of an edge, in mm.
     """
@@ -78,15 +97,14 @@ class Canvas:
         self.y = np.float32(self._cos) * down - np.float32(self._sin) * across
         self.inner_x = self.x
         self.hounsfield = np.full((size, size), AIR, np.float32)
-        # What wobbles outlines; each shape takes a part of it from somewhere.
-        self._wobbles = {scale: self.field(scale, rng) for scale in (5.0, 12.0, 26.0)}
+        self._textures = {scale: self.field(scale, rng) for scale in (5.0, 12.0, 26.0)}
 
     def field(self, scale: float, rng: np.random.Generator) -> np.ndarray:
-        """Draws a smooth random field.
+        """Draw a smooth random field.
 
         Args:
-            scale: how far apart independent values are, in mm.
-            rng: where the values come from; the same whatever the canvas' size.
+            scale: distance between independent values, in mm.
+            rng: random generator; the same state gives the same field at any size of the canvas.
 
         Returns:
             float32 `(size, size)`, about normal with mean 0 and standard deviation 1.
@@ -94,14 +112,30 @@ class Canvas:
         count = max(4, round(self.size * self.pixel / scale))
         small = rng.standard_normal((count, count), np.float32)
         whole = Image.fromarray(small).resize((self.size, self.size), Image.Resampling.BICUBIC)
-        return np.asarray(whole) * np.float32(1.35)  # interpolation takes a quarter of it away
+        return np.asarray(whole) * np.float32(_INTERPOLATION_GAIN)
+
+    def texture(self, scale: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """Cut a random part out of a smooth field that all shapes of the canvas share.
+
+        Args:
+            scale: 5, 12 or 26 mm, see `field`.
+            shape: rows and columns of the part.
+            rng: random generator of its position.
+
+        Returns:
+            float32 of the given shape, about normal with mean 0 and standard deviation 1.
+        """
+        rows = rng.random() * (self.size - shape[0])
+        columns = rng.random() * (self.size - shape[1])
+        part = self._textures[scale][int(rows) :, int(columns) :]
+        return part[: shape[0], : shape[1]]
 
     def window(self, x: float, y: float, radius: float) -> tuple[slice, slice]:
-        """Gives rows and columns of the square around a point; at least one pixel of each."""
+        """Return rows and columns of the square around a point, at least one pixel of each."""
         moved = self._cos * x - self._sin * y, self._sin * x + self._cos * y
         slices = []
-        for place, offset in ((moved[1], self._center[1]), (moved[0], self._center[0])):
-            middle = (place + offset) / self.pixel + self.size / 2
+        for position, offset in ((moved[1], self._center[1]), (moved[0], self._center[0])):
+            middle = (position + offset) / self.pixel + self.size / 2
             reach = radius / self.pixel + 2
             low = min(max(int(middle - reach), 0), self.size - 1)
             slices.append(slice(low, max(min(int(middle + reach) + 1, self.size), low + 1)))
@@ -109,34 +143,30 @@ class Canvas:
 
     def ellipse(
         self,
-        x: float,
-        y: float,
-        radius_x: float,
-        radius_y: float,
+        center: tuple[float, float],
+        radii: Sequence[float] | np.ndarray,
         angle: float = 0.0,
-        wobble: float = 0.0,
+        roughness: Roughness | None = None,
         blur: float | None = None,
-        rng: np.random.Generator | None = None,
         inner: bool = True,
     ) -> Shape:
-        """Makes an ellipse.
+        """Return an ellipse.
 
         Args:
-            x: of its middle, in mm.
-            y: of its middle, in mm.
-            radius_x: in mm, before it is turned.
-            radius_y: in mm, before it is turned.
-            angle: that it is turned by, in radians. Default 0.
-            wobble: how uneven its outline is, as a share of the radius. Default 0.
-            blur: width of its edge, in mm; None for the canvas' own.
-            rng: where an uneven outline comes from.
-            inner: it moves with what is inside the skull. Default True.
+            center: x and y of its center, in mm.
+            radii: radii along x and y before the rotation, in mm.
+            angle: rotation, in radians. Default 0.
+            roughness: how uneven the outline is; None for a smooth one. Default None.
+            blur: width of the edge, in mm; None for the canvas' own. Default None.
+            inner: whether it moves with the tissue inside the skull. Default True.
         """
-        radius_x, radius_y = max(radius_x, 0.3), max(radius_y, 0.3)
+        x, y = center
+        radius_x, radius_y = (max(radius, 0.3) for radius in radii)
         blur = self.blur if blur is None else max(blur, self.blur)
-        # An outline reaches out no farther than this, however uneven.
-        least = max(1 - 1.6 * wobble, 0.4)
-        reach = max(radius_x, radius_y) / least + blur + (16 if inner else 0)
+        # An outline reaches no farther than this, however uneven it is.
+        amount = 0.0 if roughness is None else roughness.amount
+        least = max(1 - 1.6 * amount, 0.4)
+        reach = max(radius_x, radius_y) / least + blur + (_LARGEST_SHIFT if inner else 0)
         window = self.window(x, y, reach)
         across = (self.inner_x if inner else self.x)[window] - np.float32(x)
         down = self.y[window] - np.float32(y)
@@ -147,35 +177,37 @@ class Canvas:
         second *= second
         distance = np.sqrt(first + second)
         smaller = min(radius_x, radius_y)
-        if wobble and rng is not None:
+        if roughness is not None and amount:
             scale = 5.0 if smaller < 6 else 12.0 if smaller < 16 else 26.0
-            uneven = 1 + np.float32(wobble) * self.wobble(scale, distance.shape, rng)
+            uneven = 1 + np.float32(amount) * self.texture(scale, distance.shape, roughness.rng)
             distance *= np.maximum(uneven, np.float32(least))
         return Shape(window, step((1 - distance) * np.float32(smaller), blur))
 
-    def wobble(self, scale: float, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        """Takes a part of a smooth field from somewhere."""
-        rows = rng.random() * (self.size - shape[0])
-        columns = rng.random() * (self.size - shape[1])
-        part = self._wobbles[scale][int(rows) :, int(columns) :]
-        return part[: shape[0], : shape[1]]
-
     def line(
         self,
-        points: list[tuple[float, float]],
+        points: Sequence[tuple[float, float]],
         widths: float | tuple[float, float],
         inner: bool = True,
     ) -> Shape:
-        """Makes a line through points, of one width or of one that changes from end to end."""
+        """Return a line through points.
+
+        Args:
+            points: x and y of two or more points, in mm.
+            widths: the width, or the widths at both ends, in mm.
+            inner: whether it moves with the tissue inside the skull. Default True.
+        """
         first, last = (widths, widths) if isinstance(widths, int | float) else widths
         xs, ys = [p[0] for p in points], [p[1] for p in points]
-        middle = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
         reach = float(np.hypot(max(xs) - min(xs), max(ys) - min(ys))) / 2 + max(first, last)
-        window = self.window(*middle, reach + self.blur + (16 if inner else 0))
+        window = self.window(
+            (max(xs) + min(xs)) / 2,
+            (max(ys) + min(ys)) / 2,
+            reach + self.blur + (_LARGEST_SHIFT if inner else 0),
+        )
         x = (self.inner_x if inner else self.x)[window]
         y = self.y[window]
         parts = len(points) - 1
-        depth = None
+        depth = np.full(x.shape, -np.inf, np.float32)
         for number, ((x0, y0), (x1, y1)) in enumerate(zip(points, points[1:], strict=False)):
             length = (x1 - x0) ** 2 + (y1 - y0) ** 2 + 1e-6
             along = (x - np.float32(x0)) * np.float32((x1 - x0) / length)
@@ -183,19 +215,19 @@ class Canvas:
             np.clip(along, 0, 1, out=along)
             across = x - np.float32(x0) - along * np.float32(x1 - x0)
             down = y - np.float32(y0) - along * np.float32(y1 - y0)
-            wide = (along + np.float32(number)) * np.float32((last - first) / parts / 2)
-            found = wide + np.float32(first / 2) - np.sqrt(across * across + down * down)
-            depth = found if depth is None else np.maximum(depth, found)
-        # What is thinner than a pixel covers a part of it.
+            half_width = (along + np.float32(number)) * np.float32((last - first) / parts / 2)
+            half_width = half_width + np.float32(first / 2)
+            np.maximum(depth, half_width - np.sqrt(across * across + down * down), out=depth)
+        # A line thinner than a pixel covers only a part of it.
         return Shape(window, step(depth, self.blur) * min(1.0, max(first, last) / self.pixel))
 
     def paint(self, shape: Shape, value: float | np.ndarray, opacity: float = 1.0) -> None:
-        """Blends a value into what is there.
+        """Blend a value into the canvas.
 
         Args:
             shape: where.
             value: in HU: a number, or an array of the window's shape.
-            opacity: how much of it covers what is there, in [0, 1]. Default 1.
+            opacity: share of the value in the blend, in [0, 1]. Default 1.
         """
         part = self.hounsfield[shape.window]
         alpha = shape.alpha if opacity == 1 else shape.alpha * np.float32(opacity)
@@ -204,5 +236,5 @@ class Canvas:
         part += change
 
     def everywhere(self, alpha: np.ndarray) -> Shape:
-        """Makes a shape of a whole canvas' coverage."""
+        """Return a shape with the given coverage `(size, size)` of the whole canvas."""
         return Shape((slice(None), slice(None)), alpha)

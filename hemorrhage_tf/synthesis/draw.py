@@ -1,4 +1,4 @@
-"""Phantoms: head-CT slices in Hounsfield units that show nobody, with masks of what was drawn."""
+"""Draw phantoms: synthetic head-CT slices and scans in Hounsfield units, with masks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hemorrhage_tf.core.errors import OptionError
-from hemorrhage_tf.synthesis.anatomy import PhantomHead, draw_head
+from hemorrhage_tf.synthesis.anatomy import draw_head
 from hemorrhage_tf.synthesis.canvas import Canvas
+from hemorrhage_tf.synthesis.head import PhantomHead
 from hemorrhage_tf.synthesis.hemorrhage import (
     FOSSA_TOP,
     SUBTYPES,
@@ -21,39 +22,49 @@ from hemorrhage_tf.synthesis.hemorrhage import (
 from hemorrhage_tf.synthesis.mimics import draw_mimics
 from hemorrhage_tf.synthesis.scanner import draw_holder, scan_head
 
-# Raise it when the same seed would draw other slices.
+# Raise it with every change after which the same seed draws other phantoms.
 GENERATOR_VERSION = 6
 
-SMALLEST, LARGEST = 64, 512
+SMALLEST_SIZE, LARGEST_SIZE = 64, 512  # pixels
 DEFAULT_SIZE = 512
+HEAD_HEIGHT = 150.0  # mm from level 0 to level 1
 
-# How often a hemorrhage is planned anew where what was drawn could not be seen.
+# How often hemorrhages are planned again if one of them is not visible.
 _TRIES = 8
-
-# What is drawn, by the stream of random numbers that it is drawn from.
-_LEVEL, _HEAD, _MIMICS, _BLOOD, _HOLDER, _SCANNER, _TURN, _NOISE, _SCAN, _STREAKS = range(10)
-_Generator = Callable[[int], np.random.Generator]
-
-HEIGHT = 150.0  # mm from level 0 to level 1
-# Mimics and hemorrhages of a scan go through some of its slices.
-_MIMIC_REACH, _BLOOD_REACH = 20.0, (8.0, 35.0)  # mm; of blood up and down from its middle
 _SCAN_TRIES = 10  # for each subtype
+
+# A mimic, and the hemorrhage, of a scan extend over some of its slices.
+_MIMIC_EXTENT = 20.0  # mm
+_HEMORRHAGE_REACH = 8.0, 35.0  # mm up and down from its center
+
+# Streams of random numbers, one for each part of a phantom.
+_LEVEL, _HEAD, _MIMICS, _BLOOD, _HOLDER, _SCANNER, _TURN, _NOISE, _SCAN, _STREAKS = range(10)
+_Streams = Callable[[int], np.random.Generator]
 
 
 @dataclass(frozen=True, slots=True)
 class Phantom:
-    """A slice that shows nobody.
+    """A synthetic head-CT slice.
 
     Attributes:
-        hounsfield: float32 `(size, size)`, whole HU, as a scanner gives them.
-        blood: uint8 `(size, size)`: bit k is set where there is blood of `SUBTYPES[k]`.
-        bright: bool `(size, size)`: where something is bright and is no blood.
+        hounsfield: float32 `(size, size)`, whole HU, as a scanner stores them.
+        blood: uint8 `(size, size)`: bit k is set where there is blood of the k-th subtype:
+            intraparenchymal, intraventricular, subarachnoid, subdural, epidural.
+        bright: bool `(size, size)`: where a mimic is bright enough to resemble blood.
         label: 1 with a hemorrhage, 0 without.
-        subtypes: of the hemorrhages, in the order of `SUBTYPES`.
-        mimics: names of what else was drawn that is no hemorrhage.
+        subtypes: subtypes of the hemorrhages.
+        mimics: names of the mimics and artifacts.
         level: 0 at the skull base to 1 at the vertex.
         pixel: side of a pixel, in mm.
-        thickness: of the slice, in mm.
+        thickness: slice thickness, in mm.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> phantom = htf.draw_phantom(seed=0, index=1, size=128)
+        >>> phantom.hounsfield.shape, phantom.label
+        ((128, 128), 1)
+        >>> bool(phantom.mask().any())
+        True
     """
 
     hounsfield: np.ndarray
@@ -67,14 +78,12 @@ class Phantom:
     thickness: float
 
     def mask(self, subtype: str | None = None) -> np.ndarray:
-        """Gives where there is blood: bool `(size, size)`.
+        """Return where there is blood: bool `(size, size)`.
 
         Args:
-            subtype: one of `SUBTYPES`, or None for any.
+            subtype: name of a subtype, see `blood`; None for any. Default None.
         """
-        if subtype is None:
-            return self.blood > 0
-        return (self.blood >> SUBTYPES.index(subtype) & 1).astype(bool)
+        return (self.blood if subtype is None else blood_of(self.blood, subtype)) > 0
 
 
 def draw_phantom(
@@ -85,122 +94,191 @@ def draw_phantom(
     size: int = DEFAULT_SIZE,
     subtype: str | None = None,
 ) -> Phantom:
-    """Draws one slice.
+    """Draw one synthetic head-CT slice.
 
-    The same seed and index give the same head, scanner and mimics whatever the label, and at any
-    size the same anatomy; only the blood, and the room that it makes itself, differ.
+    The same seed and index give the same head, scanner and mimics for both labels, and the same
+    anatomy at any size. Only the blood and its mass effect differ.
 
     Args:
-        seed: of the set, 0 or more.
-        index: of the slice in the set, 0 or more.
+        seed: random seed of the set, 0 or more.
+        index: index of the slice in the set, 0 or more.
         label: 1 to draw a hemorrhage, 0 for none; None for 1 at odd indices. Default None.
         size: side of the slice in pixels, 64 to 512. Default 512.
-        subtype: one of `SUBTYPES` that there is to be; it decides the level, and needs label 1.
-            None for any. Default None.
+        subtype: subtype of a hemorrhage to draw, which also determines the level; requires label
+            1. One of "intraparenchymal", "intraventricular", "subarachnoid", "subdural" and
+            "epidural"; None for any. Default None.
 
     Returns:
         The phantom.
 
     Raises:
-        OptionError: a size, label, subtype, seed or index that is none of the accepted ones.
+        OptionError: size, label, subtype, seed or index is not accepted.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> phantom = htf.draw_phantom(seed=0, index=3, label=1, size=128, subtype="epidural")
+        >>> "epidural" in phantom.subtypes
+        True
     """
-    label = index % 2 if label is None and index >= 0 else label
-    _check(seed, index, label, size, subtype)
+    label = _check(seed, index, label, size, subtype)
 
-    def generator(stage: int) -> np.random.Generator:
-        return np.random.default_rng([GENERATOR_VERSION, seed, index, stage])
+    def streams(stream: int) -> np.random.Generator:
+        return np.random.default_rng([GENERATOR_VERSION, seed, index, stream])
 
-    placing = generator(_LEVEL)
-    # The base takes more to learn than what is above it.
-    level = placing.uniform(0.02, 1.0) if placing.random() < 0.85 else placing.uniform(0.02, 0.4)
+    rng = streams(_LEVEL)
+    # The skull base takes more to learn, so it is drawn more often.
+    level = rng.uniform(0.02, 1.0) if rng.random() < 0.85 else rng.uniform(0.02, 0.4)
     if subtype is not None:
-        level = level_for(subtype, placing)
-    drawn = _planned(generator, level, label, size, subtype)
-    return _scanned(generator, label, drawn or _largest(generator, level, size, subtype))
+        level = level_for(subtype, rng)
+    request = _SliceRequest(streams, level, label, size, subtype)
+    return _scan(request, _draw_contents(request) or _draw_visible_hemorrhage(request))
 
 
 def draw_phantom_scan(
     seed: int, index: int, label: int | None = None, *, size: int = DEFAULT_SIZE
 ) -> tuple[Phantom, ...]:
-    """Draws all slices of one head, a slice's thickness apart, from the skull base to the vertex.
+    """Draw all slices of one head, one slice thickness apart, from the skull base to the vertex.
 
-    Proportions of the head, scanner and holder are the same in all of them; a mimic, and the one
-    hemorrhage, goes through some that follow each other. It is largest in its middle.
+    Proportions of the head, scanner and holder are the same in all slices. A mimic extends over
+    some consecutive slices, and so does the only hemorrhage, which is largest in its middle.
 
     Args:
-        seed: of the set, 0 or more.
-        index: of the scan in the set, 0 or more.
+        seed: random seed of the set, 0 or more.
+        index: index of the scan in the set, 0 or more.
         label: 1 for a hemorrhage in some of the slices, 0 for none; None for 1 at odd indices.
             Default None.
         size: side of a slice in pixels, 64 to 512. Default 512.
 
     Returns:
-        The phantoms, 14 to 60 of them. The label of each says whether there is blood in it.
+        14 to 60 phantoms. The label of each tells whether that slice has blood.
 
     Raises:
-        OptionError: a size, label, seed or index that is none of the accepted ones.
+        OptionError: size, label, seed or index is not accepted.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> scan = htf.draw_phantom_scan(seed=0, index=1, size=64)
+        >>> len({phantom.thickness for phantom in scan})
+        1
+        >>> any(phantom.label for phantom in scan)
+        True
     """
-    label = index % 2 if label is None and index >= 0 else label
-    _check(seed, index, label, size, None)
+    label = _check(seed, index, label, size, None)
+    head = _ScanRequest.create(seed, index, size)
+    bleeding = _draw_scan_hemorrhage(head) if label else {}
+    slices = []
+    for number in range(len(head.levels)):
+        phantom = bleeding.get(number) or head.draw_slice(number, None)
+        assert phantom is not None  # a slice without a hemorrhage needs no tries
+        slices.append(phantom)
+    return tuple(slices)
 
-    def stream(*key: int) -> np.random.Generator:
-        return np.random.default_rng([GENERATOR_VERSION, seed, index, _SCAN, *key])
 
-    thickness = _placed(stream, 0.5, 0, SMALLEST, None, stream(_BLOOD))[2]
-    placing = stream(_LEVEL)
-    levels = np.arange(placing.uniform(0.0, 0.1), 1.0, thickness / HEIGHT)
-    subtypes = placing.permutation(SUBTYPES)
-
-    def generator_of(number: int) -> _Generator:
-        def generator(stage: int) -> np.random.Generator:
-            if stage == _MIMICS:
-                return stream(stage, int(number * thickness / _MIMIC_REACH))
-            return stream(stage, number) if stage == _NOISE else stream(stage)
-
-        return generator
-
-    def slice_at(number: int, plan: Plan | None) -> Phantom | None:
-        level, with_blood = float(levels[number]), int(plan is not None)
-        generator = generator_of(number)
-        drawn = _planned(generator, level, with_blood, size, None, plan)
-        return drawn and _scanned(generator, with_blood, drawn, stream(_STREAKS))
-
-    shown: dict[int, Phantom] = {}
-    for attempt in range(_SCAN_TRIES * len(SUBTYPES) if label else 0):
-        rng = stream(_BLOOD, attempt)
-        # Slit ventricles, for one, have no room for blood in any slice.
-        subtype = str(subtypes[attempt // _SCAN_TRIES])
-        middle, reach = level_for(subtype, rng), rng.uniform(*_BLOOD_REACH) / HEIGHT
-        side, extent = int(rng.choice((-1, 1))), float(rng.uniform(0.15, 1))
-        head = _placed(stream, middle, 0, SMALLEST, None, rng)[0]
-        draw_head(head)
-        deep = (0.5, 10.0) if subtype == "subarachnoid" else (5.0, 70.0)
-        place = head.random_place(rng, *deep)
-        if subtype == "intraparenchymal" and place is not None:
-            side = 1 if place[0] > 0 else -1  # what it pushes the midline away from
-        within = np.abs(levels - middle) <= reach
-        if subtype == "epidural":  # none goes through the tentorium
-            within &= (levels < FOSSA_TOP) == (middle < FOSSA_TOP)
-        for number in np.flatnonzero(within):
-            # As a ball is cut: all of it in the middle, little at its ends.
-            share = float(np.sqrt(1 - ((levels[number] - middle) / reach) ** 2))
-            found = slice_at(int(number), Plan(subtype, side, extent * share, place))
-            if found is not None:
-                shown[int(number)] = found
-        if shown:  # of what shows here and there, the longest part is the hemorrhage
-            numbers = np.array(list(shown))
-            runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
-            shown = {int(number): shown[number] for number in max(runs, key=len)}
-            break
-    if label and not shown:  # at least one in four of the tries shows something
-        raise AssertionError("no hemorrhage could be drawn")
-    slices = [shown.get(number) or slice_at(number, None) for number in range(len(levels))]
-    return tuple(each for each in slices if each is not None)
+def blood_of(blood: np.ndarray, subtype: str) -> np.ndarray:
+    """Return the pixels of one subtype in a map of bits; blood is where they are not 0."""
+    return blood & np.uint8(1 << SUBTYPES.index(subtype))
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """A head with all that is in it, before it is scanned; see `Phantom`."""
+class _SliceRequest:
+    """What to draw in a slice.
+
+    Attributes:
+        streams: returns the random generator of each part.
+        level: level of the slice.
+        label: 1 for a hemorrhage, 0 for none.
+        size: side in pixels.
+        subtype: subtype that is required; None for any.
+        plan: the only hemorrhage; None to plan some.
+    """
+
+    streams: _Streams
+    level: float
+    label: int
+    size: int
+    subtype: str | None = None
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _ScanRequest:
+    """One head, of which all slices are drawn.
+
+    Attributes:
+        stream: returns the random generator of a key.
+        size: side of a slice in pixels.
+        thickness: slice thickness, in mm.
+        levels: level of each slice.
+        subtypes: subtypes of the hemorrhage in the order in which they are tried.
+    """
+
+    stream: Callable[..., np.random.Generator]
+    size: int
+    thickness: float
+    levels: np.ndarray
+    subtypes: np.ndarray
+
+    @classmethod
+    def create(cls, seed: int, index: int, size: int) -> _ScanRequest:
+        """Draw the slice thickness and the levels of a scan."""
+
+        def stream(*key: int) -> np.random.Generator:
+            return np.random.default_rng([GENERATOR_VERSION, seed, index, _SCAN, *key])
+
+        thickness = _place_head(_SliceRequest(stream, 0.5, 0, SMALLEST_SIZE), stream(_BLOOD))[2]
+        rng = stream(_LEVEL)
+        levels = np.arange(rng.uniform(0.0, 0.1), 1.0, thickness / HEAD_HEIGHT)
+        return cls(stream, size, thickness, levels, rng.permutation(SUBTYPES))
+
+    def draw_slice(self, number: int, plan: Plan | None) -> Phantom | None:
+        """Draw one slice; return None if a planned hemorrhage would not be visible in it."""
+
+        def streams(stream: int) -> np.random.Generator:
+            if stream == _MIMICS:
+                return self.stream(stream, int(number * self.thickness / _MIMIC_EXTENT))
+            return self.stream(stream, number) if stream == _NOISE else self.stream(stream)
+
+        label = int(plan is not None)
+        request = _SliceRequest(streams, float(self.levels[number]), label, self.size, plan=plan)
+        contents = _draw_contents(request)
+        return None if contents is None else _scan(request, contents, self.stream(_STREAKS))
+
+
+def _draw_scan_hemorrhage(scan: _ScanRequest) -> dict[int, Phantom]:
+    """Draw the slices of a scan that show its hemorrhage, by their numbers."""
+    for attempt in range(_SCAN_TRIES * len(SUBTYPES)):
+        rng = scan.stream(_BLOOD, attempt)
+        # Some heads have no room for some subtypes: slit ventricles, for one.
+        subtype = str(scan.subtypes[attempt // _SCAN_TRIES])
+        middle, reach = level_for(subtype, rng), rng.uniform(*_HEMORRHAGE_REACH) / HEAD_HEIGHT
+        side, extent = int(rng.choice((-1, 1))), float(rng.uniform(0.15, 1))
+        head = _place_head(_SliceRequest(scan.stream, middle, 0, SMALLEST_SIZE), rng)[0]
+        draw_head(head)
+        shallowest, deepest = (0.5, 10.0) if subtype == "subarachnoid" else (5.0, 70.0)
+        place = head.random_place(rng, shallowest, deepest)
+        if subtype == "intraparenchymal" and place is not None:
+            side = 1 if place[0] > 0 else -1  # it pushes the midline to the other side
+        within = np.abs(scan.levels - middle) <= reach
+        if subtype == "epidural":  # it does not cross the tentorium
+            within &= (scan.levels < FOSSA_TOP) == (middle < FOSSA_TOP)
+        visible: dict[int, Phantom] = {}
+        for number in np.flatnonzero(within):
+            # Its cross sections are those of a ball.
+            share = float(np.sqrt(1 - ((scan.levels[number] - middle) / reach) ** 2))
+            phantom = scan.draw_slice(int(number), Plan(subtype, side, extent * share, place))
+            if phantom is not None:
+                visible[int(number)] = phantom
+        if visible:  # the longest run of consecutive slices is the hemorrhage
+            numbers = np.array(list(visible))
+            runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+            return {int(number): visible[number] for number in max(runs, key=len)}
+    # At least one attempt in four gives a visible hemorrhage.
+    raise AssertionError("no hemorrhage could be drawn")
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """A head with everything in it, before it is scanned; see `Phantom`."""
 
     head: PhantomHead
     mimics: tuple[str, ...]
@@ -209,76 +287,54 @@ class _Drawn:
     thickness: float
 
 
-def _planned(
-    generator: _Generator,
-    level: float,
-    label: int,
-    size: int,
-    subtype: str | None,
-    plan: Plan | None = None,
-) -> _Drawn | None:
-    """Draws a head at a level; None where no plan leads to a hemorrhage that can be seen there.
-
-    Args:
-        generator: gives the random numbers for what is drawn.
-        level: of the slice.
-        label: 1 for a hemorrhage.
-        size: in pixels.
-        subtype: that there is to be; None for any.
-        plan: the only hemorrhage to draw; None to plan some. Default None.
-    """
-    hemorrhages = generator(_BLOOD)
-    for attempt in range(1 if plan else _TRIES):
-        head, plans, thickness = _placed(generator, level, label, size, subtype, hemorrhages, plan)
+def _draw_contents(request: _SliceRequest) -> _Contents | None:
+    """Draw a head; return None if no plan led to a hemorrhage that is visible at its level."""
+    rng = request.streams(_BLOOD)
+    for attempt in range(1 if request.plan else _TRIES):
+        head, plans, thickness = _place_head(request, rng)
         draw_head(head)
-        mimics, bright = draw_mimics(head, generator(_MIMICS))
-        if not label:
-            return _Drawn(head, mimics, bright, np.zeros(bright.shape, np.uint8), thickness)
-        blood, complete = draw_hemorrhages(head, plans, hemorrhages)
-        wanted = subtype is None or blood_of(blood, subtype).any()
-        # Where one of two cannot be seen it was not drawn, and the other is enough in the end.
-        if wanted and (complete or (attempt > 2 and blood.any())):
-            return _Drawn(head, mimics, bright, blood, thickness)
+        mimics, bright = draw_mimics(head, request.streams(_MIMICS))
+        if not request.label:
+            return _Contents(head, mimics, bright, np.zeros(bright.shape, np.uint8), thickness)
+        blood, complete = draw_hemorrhages(head, plans, rng)
+        required = request.subtype is None or blood_of(blood, request.subtype).any()
+        # After a few attempts one visible hemorrhage of two planned ones is enough.
+        if required and (complete or (attempt > 2 and blood.any())):
+            return _Contents(head, mimics, bright, blood, thickness)
     return None
 
 
-def _scanned(
-    generator: _Generator,
-    label: int,
-    drawn: _Drawn,
-    streak_rng: np.random.Generator | None = None,
-) -> Phantom:
-    """Scans a head that was drawn; see `scan_head` for where streaks come from."""
-    head, blood = drawn.head, drawn.blood
-    draw_holder(head, generator(_HOLDER))
-    artifacts = scan_head(head, generator(_SCANNER), generator(_NOISE), streak_rng)
-    turn = generator(_TURN)
-    hounsfield = np.rint(head.canvas.hounsfield)
-    bright = drawn.bright & (blood == 0)
-    if turn.random() < 0.03:  # a head that lies on its side
-        turns = int(turn.choice((1, 3)))
-        hounsfield, blood, bright = (np.rot90(part, turns) for part in (hounsfield, blood, bright))
-    return Phantom(
-        np.ascontiguousarray(hounsfield, np.float32),
-        np.ascontiguousarray(blood),
-        np.ascontiguousarray(bright),
-        label,
-        tuple(name for name in SUBTYPES if blood_of(blood, name).any()),
-        (*drawn.mimics, *artifacts),
-        head.level,
-        head.canvas.pixel,
-        drawn.thickness,
-    )
+def _draw_visible_hemorrhage(request: _SliceRequest) -> _Contents:
+    """Draw a large hemorrhage, if necessary at another level, after no plan gave a visible one."""
+    level = request.level
+    for stream in range(100, 200):
+        rng = request.streams(stream)
+        if request.subtype is not None:
+            level = level_for(request.subtype, rng)
+        elif stream > 103:
+            level = float(rng.uniform(0.3, 0.7))
+        head, _, thickness = _place_head(
+            _SliceRequest(request.streams, level, 0, request.size), rng
+        )
+        draw_head(head)
+        mimics, bright = draw_mimics(head, request.streams(_MIMICS))
+        plan = Plan(request.subtype or "intraparenchymal", int(rng.choice((-1, 1))), 0.8)
+        blood, complete = draw_hemorrhages(head, [plan], rng)
+        if complete:
+            return _Contents(head, mimics, bright, blood, thickness)
+    # One attempt in four succeeds.
+    raise AssertionError("no hemorrhage could be drawn")
 
 
-def blood_of(blood: np.ndarray, subtype: str) -> np.ndarray:
-    """Gives the pixels of one subtype out of a map of bits, not zero where there are some."""
-    return blood & np.uint8(1 << SUBTYPES.index(subtype))
+def _place_head(
+    request: _SliceRequest, hemorrhage_rng: np.random.Generator
+) -> tuple[PhantomHead, list[Plan], float]:
+    """Place a head on a canvas, with room for the planned hemorrhages.
 
-
-def _placed(generator, level, label, size, subtype, hemorrhages, plan=None):
-    """Places a head on a canvas, with room for the hemorrhages that are planned."""
-    rng = generator(_HEAD)
+    Returns:
+        The head, the plans and the slice thickness in mm.
+    """
+    rng, level = request.streams(_HEAD), request.level
     scale = float(np.clip(rng.normal(1.0, 0.055), 0.86, 1.14))
     if rng.random() < 0.04:
         scale *= float(rng.uniform(0.8, 0.92))  # a child
@@ -293,18 +349,20 @@ def _placed(generator, level, label, size, subtype, hemorrhages, plan=None):
     )
     rotation = float(rng.normal(0, 0.09)) if rng.random() < 0.85 else float(rng.normal(0, 0.3))
     thickness = float(rng.choice((2.5, 3.0, 4.0, 5.0, 5.0, 5.0, 7.0, 10.0)))
-    canvas = Canvas(size, field, center, rotation, rng)
-    # A thick slice blurs what is oblique to it: the skull toward the vertex most of all.
+    canvas = Canvas(request.size, field, center, rotation, rng)
+    # A thick slice blurs oblique surfaces, most of all the skull near the vertex.
     canvas.blur = float(np.hypot(canvas.blur, 0.12 * thickness))
     if level > 0.72:
         oblique = min(thickness * (level - 0.72) * 2.2, 3.5)
         canvas.blur = float(np.hypot(canvas.blur, oblique))
     plans: list[Plan] = []
-    if label:
-        plans = [plan] if plan else plan_hemorrhages(level, hemorrhages, subtype)
-        shift = sum(plan.shift for plan in plans) * scale
-        if shift:
-            _move_midline(canvas, shift)
+    if request.plan is not None:
+        plans = [request.plan]
+    elif request.label:
+        plans = plan_hemorrhages(level, hemorrhage_rng, request.subtype)
+    shift = sum(plan.shift for plan in plans) * scale
+    if shift:
+        _move_midline(canvas, shift)
     head = PhantomHead(
         canvas,
         rng,
@@ -318,37 +376,52 @@ def _placed(generator, level, label, size, subtype, hemorrhages, plan=None):
 
 
 def _move_midline(canvas: Canvas, shift: float) -> None:
-    """Moves what is inside: most in the middle, not at all where the falx is held."""
+    """Move the tissue inside the skull: most in the middle, nothing where the falx holds it."""
     bend = np.exp(-((canvas.y / np.float32(48)) ** 2)) * np.exp(-((canvas.x / np.float32(60)) ** 2))
     canvas.inner_x = canvas.x - np.float32(shift) * bend
 
 
-def _largest(generator: _Generator, level: float, size: int, subtype: str | None) -> _Drawn:
-    """Draws a hemorrhage that can be seen for certain, where no plan led to one."""
-    for stage in range(100, 200):
-        rng = generator(stage)
-        if subtype is not None:
-            level = level_for(subtype, rng)
-        elif stage > 103:
-            level = float(rng.uniform(0.3, 0.7))
-        head, _, thickness = _placed(generator, level, 0, size, None, rng)
-        draw_head(head)
-        mimics, bright = draw_mimics(head, generator(_MIMICS))
-        plan = Plan(subtype or "intraparenchymal", int(rng.choice((-1, 1))), 0.8)
-        blood, complete = draw_hemorrhages(head, [plan], rng)
-        if complete:
-            return _Drawn(head, mimics, bright, blood, thickness)
-    raise AssertionError("no hemorrhage could be drawn")  # one in four of the above succeeds
+def _scan(
+    request: _SliceRequest, contents: _Contents, streak_rng: np.random.Generator | None = None
+) -> Phantom:
+    """Scan a head; see `scan_head` for `streak_rng`."""
+    head, blood = contents.head, contents.blood
+    streams = request.streams
+    draw_holder(head, streams(_HOLDER))
+    artifacts = scan_head(head, streams(_SCANNER), streams(_NOISE), streak_rng)
+    turn = streams(_TURN)
+    hounsfield = np.rint(head.canvas.hounsfield)
+    bright = contents.bright & (blood == 0)
+    if turn.random() < 0.03:  # a head that lies on its side
+        turns = int(turn.choice((1, 3)))
+        hounsfield, blood, bright = (np.rot90(part, turns) for part in (hounsfield, blood, bright))
+    return Phantom(
+        np.ascontiguousarray(hounsfield, np.float32),
+        np.ascontiguousarray(blood),
+        np.ascontiguousarray(bright),
+        request.label,
+        tuple(name for name in SUBTYPES if blood_of(blood, name).any()),
+        (*contents.mimics, *artifacts),
+        head.level,
+        head.canvas.pixel,
+        contents.thickness,
+    )
 
 
-def _check(seed: int, index: int, label: int | None, size: int, subtype: str | None) -> None:
+def _check(seed: int, index: int, label: int | None, size: int, subtype: str | None) -> int:
+    """Check the arguments and return the label, which defaults to 1 at odd indices."""
     if seed < 0 or index < 0:
-        raise OptionError(f"seed {seed}, index {index}: accepted are numbers of 0 and above")
+        raise OptionError(f"seed {seed}, index {index}: negative. Pass numbers of 0 or more.")
+    if label is None:
+        label = index % 2
     if label not in (0, 1):
-        raise OptionError(f"label {label}: accepted are 0 and 1")
-    if not SMALLEST <= size <= LARGEST:
-        raise OptionError(f"size {size}: accepted is {SMALLEST} to {LARGEST} pixels")
+        raise OptionError(f"label {label}: unknown. Pass 1 for a hemorrhage or 0 for none.")
+    if not SMALLEST_SIZE <= size <= LARGEST_SIZE:
+        raise OptionError(
+            f"size {size}: out of range. Pass {SMALLEST_SIZE} to {LARGEST_SIZE} pixels."
+        )
     if subtype is not None and subtype not in SUBTYPES:
-        raise OptionError(f"subtype {subtype}: accepted are {', '.join(SUBTYPES)}")
+        raise OptionError(f"subtype {subtype}: unknown. Pass one of {', '.join(SUBTYPES)}.")
     if subtype is not None and not label:
-        raise OptionError(f"subtype {subtype}: goes with label 1. Received: label {label}")
+        raise OptionError(f"subtype {subtype}: requires a hemorrhage. Pass label 1, not 0.")
+    return label

@@ -1,4 +1,4 @@
-"""Hemorrhages: the five subtypes, drawn into a head by their anatomy, with a mask for each."""
+"""Hemorrhages of the five subtypes, drawn into a head by their anatomy, with a mask for each."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hemorrhage_tf.synthesis.anatomy import PhantomHead, between
-from hemorrhage_tf.synthesis.canvas import step
+from hemorrhage_tf.synthesis.canvas import Roughness, Shape, step
+from hemorrhage_tf.synthesis.head import PhantomHead, interpolate
 
 SUBTYPES = ("intraparenchymal", "intraventricular", "subarachnoid", "subdural", "epidural")
 
-# From which level to which a subtype is drawn, and how often in comparison with the others there:
-# those that have fewer levels are drawn more often at them, so that all occur about as often.
+# Lowest and highest level of each subtype, and its weight against the others at a level. Subtypes
+# with fewer levels have larger weights, so that all occur about as often.
 _LEVELS = {
     "intraparenchymal": ((0.0, 0.93), 0.9),
     "intraventricular": ((0.37, 0.635), 5.0),
@@ -21,30 +21,48 @@ _LEVELS = {
     "subdural": ((0.12, 0.98), 1.25),
     "epidural": ((0.05, 0.96), 0.8),
 }
-FOSSA_TOP = 0.25  # level below which an epidural one is in the posterior fossa
-MIXED = 0.25  # share of hemorrhages that are of two subtypes
+FOSSA_TOP = 0.25  # below this level an epidural hemorrhage lies in the posterior fossa
+MIXED = 0.25  # share of hemorrhages with two subtypes
 
-# A hemorrhage is there if it can be seen in a brain window: if it covers this many mm2, and differs
-# by so many HU from what was there and from brain. What lies along bone has to differ more, since
-# bone that covers a part of a slice, and beam hardening, look alike there.
-LEAST_AREA, LEAST_CONTRAST, LEAST_CONTRAST_AT_BONE = 75.0, 12.0, 16.0
-LEAST_THIN_AREA = 110.0  # of what is spread along sulci
-# What is small has to be the denser for it: contrast times diameter, in HU mm.
-LEAST_CONTRAST_DETAIL = 200.0
-# What is as dense as brain shows by its mass alone, and has to be large for that.
-BRAIN, LARGE_AREA = 33.0, 1200.0
 _BRAIN_WINDOW = 0.0, 80.0  # HU
+BRAIN = 33.0  # HU
+
+
+@dataclass(frozen=True, slots=True)
+class VisibilityLimits:
+    """What a hemorrhage needs to be visible in a brain window.
+
+    Attributes:
+        area: least area, in mm2.
+        thin_area: least area of blood that is spread along sulci, in mm2.
+        contrast: least difference from the tissue before and from brain, in HU.
+        contrast_at_bone: the same along bone, in HU. It is larger, since partial-volume bone and
+            beam hardening resemble blood there.
+        contrast_detail: least product of contrast and diameter, in HU mm: small hemorrhages must
+            be denser.
+        isodense_area: area above which blood as dense as brain is visible by its mass, in mm2.
+    """
+
+    area: float = 75.0
+    thin_area: float = 110.0
+    contrast: float = 12.0
+    contrast_at_bone: float = 16.0
+    contrast_detail: float = 200.0
+    isodense_area: float = 1200.0
+
+
+LIMITS = VisibilityLimits()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is known of a hemorrhage before the head is drawn, so that the head can make room.
+    """A hemorrhage before the head is drawn, so that the head can make room for it.
 
     Attributes:
         subtype: one of `SUBTYPES`.
-        side: -1 for the left of the picture, 1 for the right.
+        side: -1 for the left of the image, 1 for the right.
         extent: 0 for the smallest to 1 for a massive one.
-        place: of its middle, in mm, where it lies in brain or sulci; None to choose one.
+        place: x and y of its center, in mm, if it lies in brain or sulci; None to choose one.
     """
 
     subtype: str
@@ -62,13 +80,13 @@ class Plan:
 def plan_hemorrhages(
     level: float, rng: np.random.Generator, subtype: str | None = None
 ) -> list[Plan]:
-    """Chooses subtypes that occur at a level.
+    """Choose hemorrhages that occur at a level.
 
     Args:
-        level: 0 to 1.
-        rng: where the choice comes from.
-        subtype: the first one; None for any. Where it does not occur at the level, it is left to
-            `level_for` to have chosen another.
+        level: level of the slice, 0 to 1.
+        rng: random generator of the choice.
+        subtype: subtype of the first one, which must occur at the level (see `level_for`); None
+            for any. Default None.
 
     Returns:
         One plan or two.
@@ -84,84 +102,180 @@ def plan_hemorrhages(
 
 
 def level_for(subtype: str, rng: np.random.Generator) -> float:
-    """Draws a level at which a subtype occurs."""
+    """Draw a random level at which a subtype occurs, 0 to 1."""
     low, high = _LEVELS[subtype][0]
     return float(rng.uniform(low, high))
 
 
+def draw_hemorrhages(
+    head: PhantomHead,
+    plans: list[Plan],
+    rng: np.random.Generator,
+    limits: VisibilityLimits = LIMITS,
+) -> tuple[np.ndarray, bool]:
+    """Draw hemorrhages into a head; leave out those that would not be visible.
+
+    Args:
+        head: the head, drawn.
+        plans: the hemorrhages.
+        rng: random generator of everything that the plans leave open.
+        limits: what a hemorrhage needs to be visible. Default `LIMITS`.
+
+    Returns:
+        uint8 `(size, size)`: bit k is set where there is blood of the subtype `SUBTYPES[k]`; and
+        whether every plan gave a visible hemorrhage.
+    """
+    canvas = head.canvas
+    bits = np.zeros(head.inside.shape, np.uint8)
+    complete = True
+    for plan in plans:
+        before = canvas.hounsfield.copy()
+        mask = _DRAW[plan.subtype](head, plan, rng)
+        visible = False
+        if mask is not None:
+            # Blood does not replace bone.
+            bone = np.clip((before - np.float32(90)) / np.float32(60), 0, 1)
+            canvas.hounsfield += bone * (before - canvas.hounsfield)
+            mask &= bone < 0.5
+            after = canvas.hounsfield[mask]
+            visible = _is_visible(plan.subtype, before[mask], after, canvas.pixel, limits)
+        if visible and mask is not None:
+            bits |= mask.astype(np.uint8) << SUBTYPES.index(plan.subtype)
+        else:  # a trace that is not visible must not stay in a slice with the other label
+            canvas.hounsfield[...] = before
+            complete = False
+    return bits, complete
+
+
+def _is_visible(
+    subtype: str, before: np.ndarray, after: np.ndarray, pixel: float, limits: VisibilityLimits
+) -> bool:
+    """Return whether a hemorrhage is visible in a brain window.
+
+    Args:
+        subtype: one of `SUBTYPES`.
+        before: float32 `(n,)`, its pixels before it was drawn, in HU.
+        after: float32 `(n,)`, its pixels with it, in HU.
+        pixel: side of a pixel, in mm.
+        limits: what it needs to be visible.
+
+    Reference:
+        A. Rose, The sensitivity performance of the human eye on an absolute scale, J. Opt. Soc.
+        Am. 38 (1948): the contrast threshold falls with the diameter.
+    """
+    before, after = np.clip(before, *_BRAIN_WINDOW), np.clip(after, *_BRAIN_WINDOW)
+    change = np.abs(after - before)
+    changed = change >= limits.contrast / 2  # blood over bone changes nothing in a brain window
+    area = float(changed.sum()) * pixel**2
+    if area < (limits.thin_area if subtype == "subarachnoid" else limits.area):
+        return False
+    if float(change[changed].mean()) < limits.contrast:
+        return False
+    contrast = float(after[changed].mean()) - BRAIN
+    at_bone = subtype in ("subdural", "epidural")
+    dense = contrast >= (limits.contrast_at_bone if at_bone else limits.contrast)
+    diameter = 2 * (area / np.pi) ** 0.5
+    detail = contrast * diameter
+    return (dense and detail >= limits.contrast_detail) or area >= limits.isodense_area
+
+
 def _density(rng: np.random.Generator) -> float:
-    """Draws the HU of blood: mostly of hours to days old, at times thin or of an anemic patient."""
+    """Draw the HU of blood: mostly hours to days old, sometimes thin or of an anemic patient."""
     if rng.random() < 0.12:
         return float(rng.uniform(46, 54))
     return float(rng.uniform(53, 79))
 
 
-def _blood(
+def _uneven_blood(
     head: PhantomHead, rng: np.random.Generator, value: float, spread: float = 3.5
 ) -> np.ndarray:
-    """Gives the HU of uneven blood all over the canvas."""
+    """Return the HU of uneven blood: float32 `(size, size)`."""
     shape = head.inside.shape
-    return value + np.float32(rng.uniform(0.2, 1) * spread) * head.canvas.wobble(12.0, shape, rng)
+    return value + np.float32(rng.uniform(0.2, 1) * spread) * head.canvas.texture(12.0, shape, rng)
 
 
 def _paint(head: PhantomHead, alpha: np.ndarray, value: float | np.ndarray) -> np.ndarray:
+    """Paint blood and return its mask: bool `(size, size)`."""
     canvas = head.canvas
     canvas.paint(canvas.everywhere(alpha), value)
     return alpha > 0.5
 
 
-def _intraparenchymal(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
-    canvas, k = head.canvas, head.scale
-    mask = np.zeros(head.inside.shape, bool)
-    if plan.extent < 0.6 and rng.random() < 0.25:  # contusions: several, near the surface
-        spots = int(rng.integers(2, 7))
-        first = plan.place or head.random_place(rng, 2, 13)
-        if first is None:
-            return None
-        places = [(first, rng.uniform(3, 8))]
-        for _ in range(spots - 1):
-            near = rng.normal(0, 11, 2)
-            places.append(((first[0] + near[0], first[1] + near[1]), rng.uniform(1.5, 7)))
+_Focus = tuple[tuple[float, float], float]  # x and y of the center, and the radius, in mm
+
+
+def _contusions(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> list[_Focus] | None:
+    """Choose several small foci near the surface; None without a place for the first."""
+    count = int(rng.integers(2, 7))
+    first = plan.place or head.random_place(rng, 2, 13)
+    if first is None:
+        return None
+    foci = [(first, float(rng.uniform(3, 8)))]
+    for _ in range(count - 1):
+        offset = rng.normal(0, 11, 2)
+        center = (first[0] + offset[0], first[1] + offset[1])
+        foci.append((center, float(rng.uniform(1.5, 7))))
+    return foci
+
+
+def _hematoma(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> list[_Focus] | None:
+    """Choose one large focus, sometimes with a second; None without a place for the first."""
+    k = head.scale
+    if plan.place is not None:
+        first = plan.place
+    elif 0.34 < head.level < 0.53 and rng.random() < 0.5:  # in the basal ganglia or thalamus
+        first = (plan.side * rng.uniform(9, 34) * k, rng.uniform(-18, 16) * k)
     else:
-        if plan.place is not None:
-            first = plan.place
-        elif 0.34 < head.level < 0.53 and rng.random() < 0.5:
-            first = (plan.side * rng.uniform(9, 34) * k, rng.uniform(-18, 16) * k)
-        else:
-            first = head.random_place(rng, 5, 70)
-            if first is None:
-                return None
-            first = (plan.side * abs(first[0]), first[1])
-        radius = 4.0 * (27.0 / 4.0) ** plan.extent
-        places = [(first, min(radius, 0.5 * head.half_width))]
-        if rng.random() < 0.2:  # a second one, or a lobe of the first
-            near = rng.normal(0, radius, 2)
-            places.append(((first[0] + near[0], first[1] + near[1]), radius * rng.uniform(0.3, 1)))
+        anywhere = head.random_place(rng, 5, 70)
+        if anywhere is None:
+            return None
+        first = (plan.side * abs(anywhere[0]), anywhere[1])
+    radius = 4.0 * (27.0 / 4.0) ** plan.extent
+    foci = [(first, min(radius, 0.5 * head.half_width))]
+    if rng.random() < 0.2:  # a second one, or a lobe of the first
+        offset = rng.normal(0, radius, 2)
+        center = (first[0] + offset[0], first[1] + offset[1])
+        foci.append((center, radius * rng.uniform(0.3, 1)))
+    return foci
+
+
+def _intraparenchymal(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
+    canvas = head.canvas
+    mask = np.zeros(head.inside.shape, bool)
+    contused = plan.extent < 0.6 and rng.random() < 0.25
+    foci = (_contusions if contused else _hematoma)(head, plan, rng)
+    if foci is None:
+        return None
     value, room = _density(rng), step(head.inside - 0.5, canvas.blur)
     edema = rng.uniform(0, 9) * rng.integers(0, 2) + rng.uniform(0, 2)
-    wobble = rng.uniform(0.08, 0.32)
-    shapes = []
-    for (x, y), radius in places:
+    amount = rng.uniform(0.08, 0.32)
+    bleedings: list[tuple[Shape, float, float]] = []
+    for center, radius in foci:
         slim, angle = rng.uniform(0.55, 1), rng.uniform(0, np.pi)
-        state = rng.integers(2**31)
-        grown = canvas.ellipse(
-            x, y, radius + edema, radius * slim + edema, angle, wobble, 2.0 + edema / 2,
-            np.random.default_rng(state),
-        )  # fmt: skip
-        grown.alpha[...] *= room[grown.window] * (1 - head.fluid[grown.window])
-        part = canvas.hounsfield[grown.window]
-        low = np.minimum(part, 22 + 5 * rng.random())
-        canvas.paint(grown, low, 0.85)
+        outline = rng.integers(2**31)  # edema and blood share it
+        edematous = canvas.ellipse(
+            center,
+            (radius + edema, radius * slim + edema),
+            angle,
+            Roughness(amount, np.random.default_rng(outline)),
+            2.0 + edema / 2,
+        )
+        edematous.alpha[...] *= room[edematous.window] * (1 - head.fluid[edematous.window])
+        part = canvas.hounsfield[edematous.window]
+        canvas.paint(edematous, np.minimum(part, 22 + 5 * rng.random()), 0.85)
         blood = canvas.ellipse(
-            x, y, radius, radius * slim, angle, wobble, rng.uniform(0.8, 2.5),
-            np.random.default_rng(state),
-        )  # fmt: skip
+            center,
+            (radius, radius * slim),
+            angle,
+            Roughness(amount, np.random.default_rng(outline)),
+            rng.uniform(0.8, 2.5),
+        )
         blood.alpha[...] *= room[blood.window]
-        shapes.append((blood, y, radius))
-    settled = max(shape[2] for shape in shapes) > 10 and rng.random() < 0.12
-    for blood, y, radius in shapes:
-        density = _blood(head, rng, value, 4.0)[blood.window]
-        if settled:  # plasma above, cells below
+        bleedings.append((blood, center[1], radius))
+    settled = max(radius for _, _, radius in bleedings) > 10 and rng.random() < 0.12
+    for blood, y, radius in bleedings:
+        density = _uneven_blood(head, rng, value, 4.0)[blood.window]
+        if settled:  # plasma in front, cells behind
             above = step(y + radius * 0.1 - canvas.y[blood.window], 2.0)
             density = density - (value - 36) * above
         canvas.paint(blood, density)
@@ -177,11 +291,11 @@ def _intraventricular(head: PhantomHead, plan: Plan, rng: np.random.Generator) -
         return None
     x, y = canvas.inner_x[rows, columns], canvas.y[rows, columns]
     kind = rng.random()
-    if kind < 0.3:  # a cast of all, or of one side
+    if kind < 0.3:  # a cast of all ventricles, or of one side
         region = np.ones_like(room)
         if rng.random() < 0.6:
             region = step(plan.side * canvas.inner_x + rng.uniform(-2, 6), 2.0)
-    elif kind < 0.7:  # settled at the back
+    elif kind < 0.7:  # blood that settled at the back
         cut = np.quantile(y, 1 - rng.uniform(0.12, 0.55))
         region = step(canvas.y - np.float32(cut), rng.uniform(1, 3))
         if rng.random() < 0.4:
@@ -190,105 +304,122 @@ def _intraventricular(head: PhantomHead, plan: Plan, rng: np.random.Generator) -
         chosen = int(rng.random() * len(x))
         radius = 5 + 16 * plan.extent
         clot = canvas.ellipse(
-            float(x[chosen]), float(y[chosen]), radius, radius * rng.uniform(0.6, 1),
-            rng.uniform(0, 3), 0.2, rng=rng,
-        )  # fmt: skip
+            (float(x[chosen]), float(y[chosen])),
+            (radius, radius * rng.uniform(0.6, 1)),
+            rng.uniform(0, 3),
+            Roughness(0.2, rng),
+        )
         region = np.zeros_like(room)
         region[clot.window] = clot.alpha
-    # A clot stretches the ventricle that it fills a little.
+    # A clot widens the ventricle a little.
     alpha = np.clip(room * rng.uniform(1.0, 1.6), 0, 1) * region
-    return _paint(head, alpha, _blood(head, rng, _density(rng)))
+    return _paint(head, alpha, _uneven_blood(head, rng, _density(rng)))
 
 
 def _subarachnoid(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
-    canvas, k = head.canvas, head.scale
-    # Blood makes sulci visible that are hardly open otherwise.
+    canvas = head.canvas
+    # Blood also makes sulci visible that are hardly open.
     reach = rng.uniform(9, 20)
     ridges = step(rng.uniform(0.14, 0.34) - head.sulci, 0.16) * step(reach - head.inside, 5.0)
     rim = step(rng.uniform(0.3, 2.2) - head.inside, canvas.blur) * rng.uniform(0, 1)
     spaces = np.maximum(np.maximum(head.fluid, ridges), rim) * head.brain
     spaces = spaces * (1 - head.ventricles)
-    if plan.place is not None:
-        x, y = plan.place
-        wide, long = 9 + 22 * plan.extent, 11 + 28 * plan.extent
-    elif head.front < 0.37 and rng.random() < 0.65:  # of an aneurysm, in the cisterns
-        x, y = rng.normal(0, 6), -8 * k + rng.normal(0, 4)
-        wide, long = 14 + 34 * plan.extent, 12 + 24 * plan.extent
-    elif head.level < 0.55 and rng.random() < 0.45:  # around the Sylvian fissure
-        x, y = plan.side * rng.normal(48, 7) * k, rng.normal(-8, 8) * k
-        wide, long = 10 + 16 * plan.extent, 14 + 28 * plan.extent
-    elif rng.random() < 0.15 and plan.extent > 0.5:  # everywhere
-        x, y, wide, long = 0.0, 0.0, 90.0, 100.0
-    else:
-        place = head.random_place(rng, 0.5, 10)
-        if place is None:
-            return None
-        x, y = place
-        wide, long = 9 + 22 * plan.extent, 11 + 28 * plan.extent
+    extent = _subarachnoid_extent(head, plan, rng)
+    if extent is None:
+        return None
+    center, radii = extent
     region = np.zeros_like(spaces)
-    shape = canvas.ellipse(x, y, wide, long, rng.uniform(-0.4, 0.4), 0.25, 8.0, rng)
+    shape = canvas.ellipse(center, radii, rng.uniform(-0.4, 0.4), Roughness(0.25, rng), 8.0)
     region[shape.window] = shape.alpha
     alpha = spaces * region * np.float32(rng.uniform(0.7, 1.0))
     before = canvas.hounsfield.copy()
-    mask = _paint(head, alpha, _blood(head, rng, rng.uniform(48, 76)))
-    # Where blood only thins out the fluid it does not show.
+    mask = _paint(head, alpha, _uneven_blood(head, rng, rng.uniform(48, 76)))
+    # Where blood is too diluted it does not change the image.
     return mask & (canvas.hounsfield - before > 6)
 
 
-def _arc(head: PhantomHead, rng: np.random.Generator, middle: float, half: float) -> np.ndarray:
-    """Gives the angle from the middle of an arc along the skull, 0 there and 1 at its ends."""
-    cosine = head.cosine * np.float32(np.cos(middle)) + head.sine * np.float32(np.sin(middle))
-    return np.arccos(np.clip(cosine, -1, 1)) / np.float32(half)
+def _subarachnoid_extent(
+    head: PhantomHead, plan: Plan, rng: np.random.Generator
+) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Choose center and radii of the ellipse with blood in its sulci and cisterns, in mm."""
+    k, extent = head.scale, plan.extent
+    local = 9 + 22 * extent, 11 + 28 * extent
+    if plan.place is not None:
+        return plan.place, local
+    if head.front < 0.37 and rng.random() < 0.65:  # from an aneurysm, in the cisterns
+        center = rng.normal(0, 6), -8 * k + rng.normal(0, 4)
+        return center, (14 + 34 * extent, 12 + 24 * extent)
+    if head.level < 0.55 and rng.random() < 0.45:  # around the Sylvian fissure
+        center = plan.side * rng.normal(48, 7) * k, rng.normal(-8, 8) * k
+        return center, (10 + 16 * extent, 14 + 28 * extent)
+    if rng.random() < 0.15 and extent > 0.5:  # everywhere
+        return (0.0, 0.0), (90.0, 100.0)
+    place = head.random_place(rng, 0.5, 10)
+    return None if place is None else (place, local)
 
 
 def _subdural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
-    canvas, k = head.canvas, head.scale
-    x, y, inside = canvas.x, canvas.y, head.inside
     kind = rng.random()
-    if head.level > 0.42 and kind < 0.16:  # along the falx
-        thick = 4.0 + 6 * plan.extent  # thicker than a dense falx
-        middle, half = rng.uniform(-0.8, 0.8), rng.uniform(0.2, 0.6)
-        along = np.clip(1 - np.abs(y / np.float32(head.half_length) - middle) / half, 0, 1)
-        if head.level < 0.6:
-            along = along * step(np.abs(y) - 0.36 * head.half_length, 6)
-        width = thick * np.sqrt(along) * (1 + 0.25 * canvas.wobble(12.0, y.shape, rng))
-        beside = np.minimum(plan.side * canvas.inner_x + 0.3, width - plan.side * canvas.inner_x)
-        alpha = step(beside, canvas.blur) * head.brain * step(width - 0.8, 0.8)
-    elif 0.24 < head.back < 0.36 and kind < 0.4:  # along the tentorium
-        spread = between(head.back, (0.21, 0.37), (52, 26)) * k
-        points = [
-            (plan.side * 3.0, 58 * k),
-            (plan.side * (spread * 0.55 + 2), 40 * k),
-            (plan.side * (spread + 3), rng.uniform(5, 22) * k),
-        ]
-        line = canvas.line(points, (4.5 + 5 * plan.extent, 3.5 + 3 * plan.extent))
-        alpha = np.zeros_like(inside)
-        alpha[line.window] = line.alpha
-        alpha *= head.brain
+    if head.level > 0.42 and kind < 0.16:
+        alpha = _along_falx(head, plan, rng)
+    elif 0.24 < head.back < 0.36 and kind < 0.4:
+        alpha = _along_tentorium(head, plan, rng)
     else:
-        middle = rng.normal(0.0, 0.55)
-        middle = middle if plan.side > 0 else np.pi - middle
-        half = rng.uniform(0.55, 1.5)
-        away = _arc(head, rng, middle, half)
-        thick = min(3.2 + 17 * plan.extent**1.3, 0.4 * head.half_width)
-        profile = thick * np.clip(1 - away**2, 0, 1) ** rng.uniform(0.35, 0.75)
-        profile *= 1 + rng.uniform(0, 0.18) * canvas.wobble(26.0, away.shape, rng)
-        alpha = step(profile - inside, rng.uniform(1, 2) * canvas.blur) * head.brain
-        # It ends at the falx, and covers nothing where it has run out.
-        alpha = alpha * step(profile - 1.0, 1.0)
-        alpha = alpha * step(plan.side * canvas.inner_x - 0.5, 1.5)
+        alpha = _along_convexity(head, plan, rng)
     age = rng.random()
-    value = _blood(head, rng, _density(rng))
+    value = _uneven_blood(head, rng, _density(rng))
     thick_enough = plan.extent > 0.35
     if plan.extent > 0.5 and age < 0.1:  # as dense as brain
-        value = _blood(head, rng, rng.uniform(38, 45), 2.0)
+        value = _uneven_blood(head, rng, rng.uniform(38, 45), 2.0)
     elif thick_enough and age < 0.22:  # old and fresh mixed
-        mixed = step(canvas.wobble(12.0, x.shape, rng), 0.8)
+        mixed = step(head.canvas.texture(12.0, value.shape, rng), 0.8)
         value = value - mixed * rng.uniform(12, 35)
-    elif thick_enough and age < 0.32:  # plasma above, cells below
+    elif thick_enough and age < 0.32:  # plasma in front, cells behind
         level = rng.uniform(-0.3, 0.5) * head.half_length
-        value = value - step(level - y, 3.0) * rng.uniform(20, 38)
+        value = value - step(level - head.canvas.y, 3.0) * rng.uniform(20, 38)
     return _paint(head, alpha, value)
+
+
+def _along_falx(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray:
+    canvas, y = head.canvas, head.canvas.y
+    thick = 4.0 + 6 * plan.extent  # thicker than a dense falx
+    middle, half = rng.uniform(-0.8, 0.8), rng.uniform(0.2, 0.6)
+    along = np.clip(1 - np.abs(y / np.float32(head.half_length) - middle) / half, 0, 1)
+    if head.level < 0.6:
+        along = along * step(np.abs(y) - 0.36 * head.half_length, 6)
+    width = thick * np.sqrt(along) * (1 + 0.25 * canvas.texture(12.0, y.shape, rng))
+    across = plan.side * canvas.inner_x
+    inside = np.minimum(across + 0.3, width - across)
+    return step(inside, canvas.blur) * head.brain * step(width - 0.8, 0.8)
+
+
+def _along_tentorium(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray:
+    canvas, k = head.canvas, head.scale
+    spread = interpolate(head.back, (0.21, 0.37), (52, 26)) * k
+    points = [
+        (plan.side * 3.0, 58 * k),
+        (plan.side * (spread * 0.55 + 2), 40 * k),
+        (plan.side * (spread + 3), rng.uniform(5, 22) * k),
+    ]
+    line = canvas.line(points, (4.5 + 5 * plan.extent, 3.5 + 3 * plan.extent))
+    alpha = np.zeros_like(head.inside)
+    alpha[line.window] = line.alpha
+    alpha *= head.brain
+    return alpha
+
+
+def _along_convexity(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray:
+    canvas = head.canvas
+    middle = rng.normal(0.0, 0.55)
+    middle = middle if plan.side > 0 else np.pi - middle
+    half = rng.uniform(0.55, 1.5)
+    away = head.angle_from(middle) / np.float32(half)
+    thick = min(3.2 + 17 * plan.extent**1.3, 0.4 * head.half_width)
+    profile = thick * np.clip(1 - away**2, 0, 1) ** rng.uniform(0.35, 0.75)
+    profile *= 1 + rng.uniform(0, 0.18) * canvas.texture(26.0, away.shape, rng)
+    alpha = step(profile - head.inside, rng.uniform(1, 2) * canvas.blur) * head.brain
+    alpha = alpha * step(profile - 1.0, 1.0)  # nothing where it has thinned out
+    return alpha * step(plan.side * canvas.inner_x - 0.5, 1.5)  # it does not cross the falx
 
 
 def _epidural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
@@ -296,19 +427,19 @@ def _epidural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.nda
     inside = head.inside
     side = 0.0 if plan.side > 0 else np.pi
     middle = side + rng.normal(0, 0.75)
-    if head.level < FOSSA_TOP:  # in the posterior fossa
+    if head.level < FOSSA_TOP:
         middle = np.pi / 2 + rng.normal(0, 0.5)
     half = rng.uniform(0.28, 0.7)
     chord = half * min(head.half_width, head.half_length)
     thick = min(chord * rng.uniform(0.35, 0.8) * (0.5 + plan.extent), 32.0, head.half_width * 0.55)
     thick = max(thick, 4.5)
-    away = _arc(head, rng, middle, half)
+    away = head.angle_from(middle) / np.float32(half)
     profile = thick * np.clip(1 - away**2, 0, 1)
-    profile *= 1 + 0.05 * canvas.wobble(26.0, away.shape, rng)
+    profile *= 1 + 0.05 * canvas.texture(26.0, away.shape, rng)
     alpha = step(profile - inside, canvas.blur) * head.brain * step(profile - 1.0, 1.0)
-    value = _blood(head, rng, _density(rng))
-    if thick > 10 and rng.random() < 0.25:  # still bleeding: the swirl sign
-        value = value - step(canvas.wobble(12.0, away.shape, rng) - 0.6, 0.6) * rng.uniform(8, 28)
+    value = _uneven_blood(head, rng, _density(rng))
+    if thick > 10 and rng.random() < 0.25:  # the swirl sign of active bleeding
+        value = value - step(canvas.texture(12.0, away.shape, rng) - 0.6, 0.6) * rng.uniform(8, 28)
     return _paint(head, alpha, value)
 
 
@@ -319,67 +450,3 @@ _DRAW: dict[str, Callable[[PhantomHead, Plan, np.random.Generator], np.ndarray |
     "subdural": _subdural,
     "epidural": _epidural,
 }
-
-
-def _seen(subtype: str, before: np.ndarray, after: np.ndarray, pixel: float) -> bool:
-    """Says whether a hemorrhage can be seen.
-
-    Args:
-        subtype: of it.
-        before: float32 `(n,)`, HU of its pixels before it was drawn.
-        after: float32 `(n,)`, HU of its pixels with it.
-        pixel: side of a pixel, in mm.
-
-    Reference:
-        A. Rose, The sensitivity performance of the human eye on an absolute scale, J. Opt. Soc.
-        Am. 38 (1948): what can be told from its background has a contrast that falls with its
-        diameter.
-    """
-    before, after = np.clip(before, *_BRAIN_WINDOW), np.clip(after, *_BRAIN_WINDOW)
-    change = np.abs(after - before)
-    shown = change >= LEAST_CONTRAST / 2  # blood over bone changes nothing that can be seen
-    area = float(shown.sum()) * pixel**2
-    if area < (LEAST_THIN_AREA if subtype == "subarachnoid" else LEAST_AREA):
-        return False
-    if float(change[shown].mean()) < LEAST_CONTRAST:
-        return False
-    contrast = float(after[shown].mean()) - BRAIN
-    at_bone = subtype in ("subdural", "epidural")
-    dense = contrast >= (LEAST_CONTRAST_AT_BONE if at_bone else LEAST_CONTRAST)
-    diameter = 2 * (area / np.pi) ** 0.5
-    return (dense and contrast * diameter >= LEAST_CONTRAST_DETAIL) or area >= LARGE_AREA
-
-
-def draw_hemorrhages(
-    head: PhantomHead, plans: list[Plan], rng: np.random.Generator
-) -> tuple[np.ndarray, bool]:
-    """Draws hemorrhages into a head.
-
-    Args:
-        head: drawn already.
-        plans: what to draw.
-        rng: where the rest comes from.
-
-    Returns:
-        uint8 `(size, size)`: bit k is set where there is blood of the subtype `SUBTYPES[k]`; and
-        whether every one planned is large and dense enough to be seen.
-    """
-    canvas = head.canvas
-    bits = np.zeros(head.inside.shape, np.uint8)
-    complete = True
-    for plan in plans:
-        before = canvas.hounsfield.copy()
-        mask = _DRAW[plan.subtype](head, plan, rng)
-        seen = False
-        if mask is not None:
-            # Blood takes the place of no bone.
-            bone = np.clip((before - np.float32(90)) / np.float32(60), 0, 1)
-            canvas.hounsfield += bone * (before - canvas.hounsfield)
-            mask &= bone < 0.5
-            seen = _seen(plan.subtype, before[mask], canvas.hounsfield[mask], canvas.pixel)
-        if seen:
-            bits |= mask.astype(np.uint8) << SUBTYPES.index(plan.subtype)
-        else:  # what is too faint or small to be seen is not left behind with the other label
-            canvas.hounsfield[...] = before
-            complete = False
-    return bits, complete

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from hemorrhage_tf.core.atomic_files import atomic_folder, describe_os_error
 from hemorrhage_tf.core.errors import OptionError, OutputError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.synthesis.display_image import draw_display_image
 from hemorrhage_tf.synthesis.draw import (
     DEFAULT_SIZE,
     GENERATOR_VERSION,
-    LARGEST,
-    SMALLEST,
+    HEAD_HEIGHT,
+    LARGEST_SIZE,
+    SMALLEST_SIZE,
     Phantom,
     draw_phantom,
 )
@@ -31,117 +33,124 @@ from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 FORMATS = ("png", "dicom", "nifti")
 MANIFEST = "manifest.csv"
 MOST = 1_000_000
+LARGEST_SEED = 2**31 - 1
 COLUMNS = ("path", "label", "mask", *SUBTYPES, "level", "mimics")
+CACHED_SIZE = 224  # pixels, of the phantoms that a cache keeps
 
-# Starting processes takes a second or two, in which one draws this many.
-_WORTH_PROCESSES = 100
-_CHUNK = 25
-_PICTURE_STREAM = 60  # apart from those that phantoms are drawn from
+# Smaller sets are drawn in this process: starting others takes longer.
+PARALLEL_FROM = 100
+CHUNK = 25  # phantoms that a process draws at a time
+_DISPLAY_STREAM = 60  # apart from the streams of `draw`
+
+
+@dataclass(frozen=True, slots=True)
+class PhantomSet:
+    """A set of phantoms; every second one has a hemorrhage.
+
+    The same seed, format and size give the same bytes for any count: a longer set begins with the
+    slices of a shorter one.
+
+    Attributes:
+        count: number of slices, 1 to 1,000,000.
+        seed: random seed, 0 or more. Default 0.
+        form: "png" for display images as workstations export them; "dicom" or "nifti" for whole
+            Hounsfield units as a scanner stores them. Default "png".
+        size: side of a slice in pixels, 64 to 512. A display image is then cropped and scaled.
+            Default 512.
+
+    Raises:
+        OptionError: count, seed, form or size is not accepted.
+    """
+
+    count: int
+    seed: int = 0
+    form: str = "png"
+    size: int = DEFAULT_SIZE
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MOST:
+            raise OptionError(f"--count {self.count}: out of range. Pass 1 to {MOST:,} phantoms.")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise OptionError(f"--seed {self.seed}: out of range. Pass 0 to {LARGEST_SEED}.")
+        if self.form not in FORMATS:
+            raise OptionError(f"--format {self.form}: unknown. Pass one of {', '.join(FORMATS)}.")
+        if not SMALLEST_SIZE <= self.size <= LARGEST_SIZE:
+            raise OptionError(
+                f"--size {self.size}: out of range. Pass {SMALLEST_SIZE} to {LARGEST_SIZE} pixels."
+            )
 
 
 def write_phantoms(
     folder: str | Path,
-    count: int,
-    seed: int = 0,
-    form: str = "png",
-    size: int = DEFAULT_SIZE,
+    phantom_set: PhantomSet,
     progress: Progress | None = None,
     workers: int = 1,
 ) -> Path:
-    """Writes a set of phantoms with masks and a manifest; every second one has a hemorrhage.
-
-    The same seed, format and size give the same bytes, whatever the count: a longer set begins
-    with the slices of a shorter one.
+    """Write a set of phantoms with masks and a manifest.
 
     Args:
-        folder: to write, with all its parents; must not be there yet.
-        count: of slices, 1 to 1,000,000.
-        seed: of the set, 0 or more. Default 0.
-        form: "png": pictures as they come from consoles and screens; "dicom" and "nifti": whole
-            Hounsfield units, as they come from a scanner. Default "png".
-        size: side of a slice in pixels, 64 to 512. A picture is scaled and cropped afterward.
-            Default 512.
-        progress: where progress goes, or None for nowhere.
-        workers: processes that draw. Default 1: more of them are fresh ones, which Python starts by
-            importing the caller's own script again, so that it has to be ready for that.
+        folder: the new folder. Missing parent folders are created.
+        phantom_set: the set.
+        progress: reports progress; None for no reports. Default None.
+        workers: number of processes that draw. Several are started with the "spawn" method, which
+            imports the caller's script again; such a script needs `if __name__ == "__main__":`.
+            Default 1.
 
     Returns:
-        The folder: `manifest.csv`, `slices/` and `masks/`. A mask is an 8-bit PNG, or NIfTI beside
-        NIfTI, of the slice's own pixels: the sum of 1, 2, 4, 8 and 16 where there is blood of the
-        subtypes in the order of `SUBTYPES`.
+        The folder: `manifest.csv`, `slices/` and `masks/`. A mask is an 8-bit PNG, or NIfTI for
+        NIfTI slices, with the pixels of its slice: the sum of 1, 2, 4, 8 and 16 where there is
+        blood of the subtypes in the order of `SUBTYPES`.
 
     Raises:
-        OptionError: a count, seed, format or size that is none of the accepted ones.
         OutputError: the folder exists or cannot be written.
     """
     folder = Path(folder)
-    _check(count, seed, form, size)
     if folder.exists():
-        raise OutputError(f"{folder}: exists. Name a folder that is not there yet")
+        raise OutputError(f"{folder}: already exists. Pass the name of a new folder.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(folder) as beside:
-            _fill(beside, count, seed, form, size, progress or Progress(quiet=True), workers)
-            os.rename(beside, folder)
+        with atomic_folder(folder) as partial:
+            _write_set(partial, phantom_set, progress or Progress(quiet=True), workers)
     except OSError as error:
         raise OutputError(
-            f"{folder}: phantoms cannot be written there ({error.strerror or error}). Nothing was "
-            "left behind; make room or name another folder"
+            f"{folder}: phantoms cannot be written ({describe_os_error(error)}). Nothing was left "
+            "behind. Make room or pass another folder."
         ) from None
     return folder
 
 
-def phantom_set(folder: Path, count: int, seed: int, progress: Progress | None = None) -> Path:
-    """Gives a set of small pictures out of a cache; draws it where it is not there yet.
+def cached_phantoms(folder: Path, count: int, seed: int, progress: Progress | None = None) -> Path:
+    """Return a set of small display images from a cache; draw it if it is not there.
 
     Args:
-        folder: where sets are kept.
-        count: slices in the set; every second one has a hemorrhage.
-        seed: the same seed gives the same bytes.
-        progress: where progress goes; None for nowhere. Default None.
+        folder: the folder of all cached sets.
+        count: number of slices; every second one has a hemorrhage.
+        seed: random seed; the same seed gives the same bytes.
+        progress: reports progress; None for no reports. Default None.
 
     Returns:
         The folder of the set, with `manifest.csv`.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the set cannot be written.
     """
     target = folder / f"phantoms-v{GENERATOR_VERSION}-n{count}-s{seed}"
     if not target.is_dir():
         try:
-            write_phantoms(target, count, seed, size=224, progress=progress)
+            write_phantoms(target, PhantomSet(count, seed, size=CACHED_SIZE), progress)
         except OutputError as error:
-            if not target.is_dir():  # else another process drew the same set meanwhile
-                raise OutputError(f"{error}. Name another cache folder with --cache") from None
+            if not target.is_dir():  # else another process drew the same set
+                raise OutputError(f"{error} Pass another cache folder with --cache.") from None
     return target
 
 
-@contextlib.contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
-        umask = os.umask(0)  # mkdtemp makes a private folder; this one is as the user's others
-        os.umask(umask)
-        beside.chmod(0o777 & ~umask)
-        yield beside
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _fill(
-    folder: Path,
-    count: int,
-    seed: int,
-    form: str,
-    size: int,
-    progress: Progress,
-    workers: int,
-) -> None:
+def _write_set(folder: Path, phantom_set: PhantomSet, progress: Progress, workers: int) -> None:
     (folder / "slices").mkdir()
     (folder / "masks").mkdir()
-    workers = min(workers, -(-count // _CHUNK))
-    chunks = [range(first, min(first + _CHUNK, count)) for first in range(0, count, _CHUNK)]
-    arguments = ((folder, seed, chunk, form, size) for chunk in chunks)
+    count = phantom_set.count
+    workers = min(workers, -(-count // CHUNK))
+    chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
+    write_chunk = functools.partial(_write_chunk, folder, phantom_set)
     with (
         open(folder / MANIFEST, "w", newline="", encoding="utf-8") as file,
         contextlib.ExitStack() as stack,
@@ -149,27 +158,24 @@ def _fill(
         advance = stack.enter_context(progress.track("Drawing phantoms", count))
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        if workers == 1 or count < _WORTH_PROCESSES:
-            drawn: Iterator = map(_write_chunk, *zip(*arguments, strict=True))
+        if workers == 1 or count < PARALLEL_FROM:
+            written: Iterator[list[dict[str, object]]] = map(write_chunk, chunks)
         else:
             executor = stack.enter_context(drawing_processes(workers))
-            drawn = executor.map(_write_chunk, *zip(*arguments, strict=True))
-        for rows in drawn:
+            written = executor.map(write_chunk, chunks)
+        for rows in written:
             writer.writerows(rows)
             advance(len(rows))
-        file.flush()
-        os.fsync(file.fileno())
 
 
-def _write_chunk(
-    folder: Path, seed: int, indices: range, form: str, size: int
-) -> list[dict[str, object]]:
-    return [_write_one(folder, seed, index, form, size) for index in indices]
+def _write_chunk(folder: Path, phantom_set: PhantomSet, indices: range) -> list[dict[str, object]]:
+    return [_write_one(folder, phantom_set, index) for index in indices]
 
 
-def _write_one(folder: Path, seed: int, index: int, form: str, size: int) -> dict[str, object]:
-    phantom = draw_phantom(seed, index, size=size)
-    path, mask = _WRITERS[form](folder, phantom, seed, index)
+def _write_one(folder: Path, phantom_set: PhantomSet, index: int) -> dict[str, object]:
+    """Write a phantom and its mask; return its row of the manifest."""
+    phantom = draw_phantom(phantom_set.seed, index, size=phantom_set.size)
+    path, mask = _WRITERS[phantom_set.form](folder, phantom, phantom_set.seed, index)
     return {
         "path": path,
         "label": phantom.label,
@@ -181,11 +187,11 @@ def _write_one(folder: Path, seed: int, index: int, form: str, size: int) -> dic
 
 
 def _write_png(folder: Path, phantom: Phantom, seed: int, index: int) -> tuple[str, str]:
-    rng = np.random.default_rng([GENERATOR_VERSION, seed, index, _PICTURE_STREAM])
-    picture = draw_display_image(phantom, rng)
+    rng = np.random.default_rng([GENERATOR_VERSION, seed, index, _DISPLAY_STREAM])
+    image = draw_display_image(phantom, rng)
     path, mask = f"slices/{index:06d}.png", f"masks/{index:06d}.png"
-    Image.fromarray(picture.pixels).save(folder / path)
-    Image.fromarray(picture.blood).save(folder / mask)
+    Image.fromarray(image.pixels).save(folder / path)
+    Image.fromarray(image.blood).save(folder / mask)
     return path, mask
 
 
@@ -208,7 +214,7 @@ def _write_dicom(folder: Path, phantom: Phantom, seed: int, index: int) -> tuple
     dataset.Rows = dataset.Columns = len(phantom.hounsfield)
     dataset.PixelSpacing = [f"{phantom.pixel:.6f}"] * 2
     dataset.SliceThickness = f"{phantom.thickness:.1f}"
-    dataset.ImagePositionPatient = [0, 0, f"{phantom.level * 150:.2f}"]
+    dataset.ImagePositionPatient = [0, 0, f"{phantom.level * HEAD_HEIGHT:.2f}"]
     dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
@@ -231,7 +237,7 @@ def _write_nifti(folder: Path, phantom: Phantom, seed: int, index: int) -> tuple
     import nibabel
 
     path, mask = f"slices/{index:06d}.nii.gz", f"masks/{index:06d}.nii.gz"
-    # NIfTI runs from the patient's right to the left and from back to front.
+    # NIfTI's axes point to the patient's right and front, an image's to the left and back.
     spacing = (-phantom.pixel, -phantom.pixel, phantom.thickness)
     for name, pixels in ((path, phantom.hounsfield.astype(np.int16)), (mask, phantom.blood)):
         image = nibabel.Nifti1Image(pixels.T[:, :, np.newaxis], np.diag((*spacing, 1.0)))
@@ -249,14 +255,20 @@ _WRITERS: dict[str, Callable[[Path, Phantom, int, int], tuple[str, str]]] = {
 
 @contextlib.contextmanager
 def drawing_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Opens processes that draw: fresh ones, whose memory is set up for arrays of one size.
+    """Start processes that draw.
 
-    glibc gives arrays of 200 KB back to the system one by one, and gets them again; that takes a
-    third of the time of drawing. The variables are read when a process starts.
+    By default glibc returns the memory of each array to the system and requests it again, which is
+    slow. The environment variables that prevent this are read when a process starts.
+
+    Args:
+        workers: number of processes.
+
+    Yields:
+        The executor. Waiting work is canceled if the block fails.
     """
-    keep = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
-    before = {name: os.environ.get(name) for name in keep}
-    os.environ.update(keep)
+    memory = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
+    before = {name: os.environ.get(name) for name in memory}
+    os.environ.update(memory)
     try:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context) as executor:
@@ -271,14 +283,3 @@ def drawing_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _check(count: int, seed: int, form: str, size: int) -> None:
-    if not 1 <= count <= MOST:
-        raise OptionError(f"--count {count}: accepted is 1 to {MOST:,}")
-    if not 0 <= seed < 2**31:
-        raise OptionError(f"--seed {seed}: accepted is 0 to {2**31 - 1}")
-    if form not in FORMATS:
-        raise OptionError(f"--format {form}: accepted are {', '.join(FORMATS)}")
-    if not SMALLEST <= size <= LARGEST:
-        raise OptionError(f"--size {size}: accepted is {SMALLEST} to {LARGEST} pixels")

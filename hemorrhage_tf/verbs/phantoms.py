@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.synthesis.draw import DEFAULT_SIZE
-from hemorrhage_tf.synthesis.phantom_sets import write_phantoms
+from hemorrhage_tf.synthesis.phantom_sets import PhantomSet, write_phantoms
 
 
 def phantoms(
@@ -47,10 +47,7 @@ def phantoms(
     """
     return write_phantoms(
         folder,
-        count,
-        seed=seed,
-        form=form,
-        size=size,
+        PhantomSet(count, seed, form, size),
         progress=Progress(quiet=quiet),
         workers=workers,
     )

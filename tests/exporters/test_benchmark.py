@@ -23,7 +23,7 @@ from hemorrhage_tf.exporters.benchmark import (
 )
 from hemorrhage_tf.models.run_files import MODEL_FILE
 from hemorrhage_tf.pipeline.model_input import ModelInput
-from hemorrhage_tf.synthesis import draw_phantom as draw_slice
+from hemorrhage_tf.synthesis.draw import draw_phantom as draw_slice
 
 QUIET = Progress(quiet=True)
 # This process holds it while the workers run, besides the libraries that they hold too.
@@ -224,7 +224,7 @@ class TestErrors:
     def test_unreadable_images_are_told_as_such(self, folder, images, tmp_path):
         bad = tmp_path / "bad.png"
         bad.write_bytes(b"x")
-        with pytest.raises(DataError, match="bad.png: not one of the formats that are read"):
+        with pytest.raises(DataError, match="bad.png: not in a supported format"):
             benchmark([folder / "first"], images=[images[0], bad], progress=QUIET)
 
     def test_error_of_the_worker_names_the_model_once(self, folder, images, tmp_path):

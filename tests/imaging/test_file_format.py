@@ -8,7 +8,7 @@ from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.imaging.file_format import FileFormat, jpeg_quality
 from hemorrhage_tf.imaging.readers import read_slice_and_format
-from hemorrhage_tf.synthesis import write_phantoms
+from hemorrhage_tf.synthesis.phantom_sets import PhantomSet, write_phantoms
 
 HEAD = draw_phantom(0, 0, 0)
 
@@ -75,7 +75,7 @@ class TestPicture:
 
 @pytest.mark.parametrize(("form", "name"), [("dicom", "DICOM"), ("nifti", "NIfTI")])
 def test_what_is_in_hounsfield_units(tmp_path, form, name):
-    folder = write_phantoms(tmp_path / "set", 1, form=form, size=64)
+    folder = write_phantoms(tmp_path / "set", PhantomSet(1, form=form, size=64))
     pixels, saved = read_slice_and_format(next((folder / "slices").iterdir()))
     assert pixels.dtype == np.float32
     assert saved == FileFormat("HU", name, 16)

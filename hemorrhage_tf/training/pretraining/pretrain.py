@@ -30,7 +30,8 @@ from hemorrhage_tf.core.native_output import import_tensorflow
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.models.phantomnet import EVIDENCE, EVIDENCE_OFFSET, IMAGE_SIZE
 from hemorrhage_tf.models.scan_score import mean_of_highest
-from hemorrhage_tf.synthesis import GENERATOR_VERSION, SUBTYPES
+from hemorrhage_tf.synthesis.draw import GENERATOR_VERSION
+from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 from hemorrhage_tf.training.pretraining.samples import (
     Samples,
     ScanSamples,

@@ -15,17 +15,13 @@ from PIL import Image
 
 from hemorrhage_tf.core.atomic_files import write_atomically
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.imaging.head_crop import cut, find_head
+from hemorrhage_tf.imaging.head_crop import crop_to, find_head
 from hemorrhage_tf.imaging.readers import to_rgb
 from hemorrhage_tf.models.phantomnet import EVIDENCE, IMAGE_SIZE, STRIDE
 from hemorrhage_tf.pipeline.model_input import ModelInput
-from hemorrhage_tf.synthesis import (
-    GENERATOR_VERSION,
-    SUBTYPES,
-    draw_display_image,
-    draw_phantom,
-    draw_phantom_scan,
-)
+from hemorrhage_tf.synthesis.display_image import draw_display_image
+from hemorrhage_tf.synthesis.draw import GENERATOR_VERSION, draw_phantom, draw_phantom_scan
+from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 from hemorrhage_tf.synthesis.phantom_sets import drawing_processes
 
 GRID = IMAGE_SIZE // STRIDE
@@ -97,7 +93,7 @@ def draw_sample(seed: int, index: int) -> dict[str, np.ndarray]:
         picture = draw_display_image(phantom, rng, float(np.exp(rng.uniform(low, high))))
         pixels, blood, bright = picture.pixels, picture.blood, picture.bright
     head = find_head(pixels)
-    blood, bright = cut(blood, head), cut(bright.astype(np.uint8), head)
+    blood, bright = crop_to(blood, head), crop_to(bright.astype(np.uint8), head)
     layers = [blood >> bit & 1 for bit in range(len(SUBTYPES))] + [blood > 0, bright]
     maps = [_coarse(layer) for layer in layers]
     pointable = Image.fromarray((blood > 0).astype(np.uint8) * 255)

@@ -1,0 +1,152 @@
+"""Skull and scalp, and the cavity that the dura encloses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hemorrhage_tf.synthesis.canvas import Roughness, step
+from hemorrhage_tf.synthesis.head import (
+    CORTICAL_BONE,
+    DIPLOE,
+    FAT,
+    MUSCLE,
+    SIDES,
+    PhantomHead,
+    interpolate,
+    visibility,
+)
+
+
+def draw_skull(head: PhantomHead) -> None:
+    """Draw scalp and skull; fill in the head's outline, `depth` and `inside`."""
+    _set_outline(head)
+    thickness = _skull_thickness(head)
+    _set_cavity(head, thickness)
+    scalp = _scalp_thickness(head)
+    _draw_soft_tissue(head, scalp)
+    _draw_bone(head, thickness)
+
+
+def _set_outline(head: PhantomHead) -> None:
+    canvas, rng, level = head.canvas, head.rng, head.level
+    if level > 0.4:
+        share = max(1 - ((level - 0.4) / 0.625) ** 2, 0.06) ** 0.5
+    else:
+        share = 1 - 0.12 * (0.4 - level)
+    half_width = head.half_width = (72 + rng.normal(0, 2.5)) * head.scale * share
+    half_length = head.half_length = (89 + rng.normal(0, 3)) * head.scale * share
+    distance = np.sqrt(canvas.x * canvas.x + canvas.y * canvas.y) + np.float32(1e-3)
+    cosine, sine = canvas.x / distance, canvas.y / distance
+    a, b = cosine * np.float32(1 / half_width), sine * np.float32(1 / half_length)
+    radius = 1 / np.sqrt(a * a + b * b)
+    egg, square, skew = rng.normal(0.05, 0.02), rng.normal(0, 0.012), rng.normal(0, 0.01)
+    doubled = 2 * cosine * sine
+    radius *= 1 + egg * sine * (1 - sine * sine) * 2.2 + square * doubled * doubled + skew * doubled
+    head.cosine, head.sine = cosine, sine
+    head.depth = radius - distance
+
+
+def _skull_thickness(head: PhantomHead) -> np.ndarray:
+    """Return the thickness of the skull in each pixel's direction, in mm."""
+    rng = head.rng
+    thick = rng.uniform(4.5, 8.5) * (0.75 + 0.25 * head.scale)
+    front, back, bumpy = rng.uniform(0, 0.3), rng.uniform(0, 0.45), rng.uniform(0.04, 0.12)
+    side = rng.uniform(-0.15, 0.1)
+    s, c = head.sine, head.cosine
+    before, behind = np.clip(-s, 0, 1), np.clip(s, 0, 1)
+    behind *= behind
+    thickness = 1 + front * (before * before) + back * (behind * behind) + side * (c * c)
+    thickness += np.float32(bumpy) * head.canvas.texture(26.0, s.shape, rng)
+    return np.clip(thickness * thick, 2.0, None)
+
+
+def _set_cavity(head: PhantomHead, thickness: np.ndarray) -> None:
+    """Set `inside`: one cavity above, three fossae at the skull base."""
+    canvas, rng = head.canvas, head.rng
+    whole = head.depth - thickness - np.float32(0.6)
+    lowest = min(head.front, head.back)
+    if lowest >= 0.31:
+        head.inside = whole
+        return
+    k, x, y = head.scale, canvas.x, canvas.y
+
+    def fossa(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
+        rx, ry = max(rx, 2.0) * k, max(ry, 2.0) * k
+        across = (x - np.float32(cx * k)) * np.float32(1 / rx)
+        down = (y - np.float32(cy * k)) * np.float32(1 / ry)
+        away = np.sqrt(across * across + down * down)
+        return (1 - away) * np.float32(min(rx, ry))
+
+    posterior = interpolate(head.back, (0, 0.08, 0.18, 0.3), (0.34, 0.62, 0.95, 1.12))
+    inside = fossa(rng.normal(0, 1.5), 37 + rng.normal(0, 2), 56 * posterior, 44 * posterior)
+    for side in SIDES:
+        at = head.front + side * head.roll
+        if at > 0.07:
+            lobe = interpolate(at, (0.07, 0.2, 0.3), (0.25, 1.0, 1.25))
+            middle = fossa(side * 42, -12 + rng.normal(0, 2), 25 * lobe, 29 * lobe)
+            inside = np.maximum(inside, middle)
+    if head.front > 0.17:
+        inside = np.maximum(inside, fossa(0, 2, 22, 26))
+    if head.front > 0.21:
+        anterior = interpolate(head.front, (0.21, 0.31), (0.3, 1.25))
+        inside = np.maximum(inside, fossa(0, -44, 52 * anterior, 38 * anterior))
+    head.inside = np.minimum(inside, whole)
+
+
+def _scalp_thickness(head: PhantomHead) -> np.ndarray:
+    """Return the thickness of the scalp in each pixel's direction, in mm."""
+    canvas, rng = head.canvas, head.rng
+    base = min(head.front, head.back)
+    s, c = head.sine, head.cosine
+    scalp = rng.uniform(3.0, 7.5) * (0.8 + 0.2 * canvas.texture(26.0, s.shape, rng) * 0.4)
+    temporal = rng.uniform(3, 9) * visibility(head.level, -1, 0.5, 0.3)
+    sides = c * c
+    scalp = scalp + np.float32(temporal) * (sides * sides)
+    if base < 0.22:
+        behind = np.clip(s, 0, 1)
+        scalp = scalp + np.float32((0.24 - base) * rng.uniform(40, 110)) * behind * behind
+    return scalp
+
+
+def _draw_soft_tissue(head: PhantomHead, scalp: np.ndarray) -> None:
+    canvas, rng = head.canvas, head.rng
+    skin = head.depth + scalp
+    if min(head.front, head.back) < 0.2 and rng.random() < 0.6:
+        for side in SIDES:
+            ear = canvas.ellipse(
+                (side * (head.half_width + rng.uniform(4, 9)), rng.uniform(8, 22)),
+                (rng.uniform(2, 4), rng.uniform(9, 16)),
+                side * rng.uniform(-0.5, 0.1),
+                Roughness(0.2, rng),
+                inner=False,
+            )
+            canvas.paint(ear, 20)
+    soft = FAT + (MUSCLE - FAT) * step(rng.normal(0, 2) + 3 - skin, 3.0)
+    sides = head.cosine * head.cosine
+    muscle = step(canvas.texture(12.0, sides.shape, rng) + sides * 1.5 - 0.4, 1.0)
+    soft = np.maximum(soft, (MUSCLE - FAT) * muscle + FAT)
+    canvas.paint(canvas.everywhere(step(skin, canvas.blur)), soft)
+
+
+def _draw_bone(head: PhantomHead, thickness: np.ndarray) -> None:
+    """Draw the vault, and at the base the bone and soft tissue between the fossae."""
+    canvas, rng = head.canvas, head.rng
+    base, shape = min(head.front, head.back), thickness.shape
+    table = rng.uniform(1.0, 2.2)
+    edge = np.minimum(head.depth, thickness - head.depth)
+    spongy = step(edge - table, 1.5) * np.float32(rng.uniform(0.3, 1.0))
+    cortical = CORTICAL_BONE * rng.uniform(0.75, 1.15)
+    bone = cortical + (DIPLOE * rng.uniform(0.6, 1.3) - CORTICAL_BONE) * spongy
+    ring = step(edge, canvas.blur)
+    if head.front < 0.25:  # the face has no vault
+        open_face = step(canvas.y + np.float32(46 * head.scale), 8.0)
+        ring = ring * (1 - (1 - open_face) * np.float32(np.clip((0.27 - head.front) / 0.05, 0, 1)))
+    if base < 0.31:
+        within = step(head.depth, canvas.blur)
+        tissue = FAT + (MUSCLE - FAT) * step(canvas.texture(12.0, shape, rng) + 0.5, 0.5)
+        canvas.paint(canvas.everywhere(within * step(-head.inside, 1.0)), tissue)
+        wall = rng.uniform(2.5, 6.0) * (1 + 0.5 * canvas.texture(12.0, shape, rng))
+        walls = np.minimum(-head.inside, wall + head.inside) + np.float32(0.3)
+        trabecular = CORTICAL_BONE * 0.8 + 320 * canvas.texture(5.0, shape, rng)
+        canvas.paint(canvas.everywhere(step(walls, canvas.blur) * within), trabecular)
+    canvas.paint(canvas.everywhere(ring), bone)
