@@ -1,1 +1,1 @@
-"""Figures with their intervals, the audit, the report: nothing here knows a model file."""
+"""Metrics with confidence intervals, from labels and probabilities alone; no model files."""

@@ -1,6 +1,6 @@
-"""Two models on the same slices: whether they differ, by paired tests, and by how much.
+"""Comparison of two models on the same slices: paired tests, and differences with intervals.
 
-Differences are the first model's figure less the second's.
+Differences are the first model's metric less the second's.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.evaluation.calibration import check_predictions
-from hemorrhage_tf.evaluation.intervals import (
-    BOOTSTRAPS,
-    CONFIDENCE,
-    NOTHING,
-    Interval,
+from hemorrhage_tf.evaluation.areas import area_interval, delong_covariance, weighted_areas
+from hemorrhage_tf.evaluation.intervals import CONFIDENCE, Interval, plain_interval, quantile
+from hemorrhage_tf.evaluation.labeled_predictions import DEFAULT_THRESHOLD, check_predictions
+from hemorrhage_tf.evaluation.resampling import (
+    NEGLIGIBLE_VARIANCE,
+    Bootstrap,
     Resamples,
-    area_interval,
-    delong_covariance,
     proportions,
-    quantile,
-    ranking,
 )
 
-EXACT_BELOW = 25  # discordant slices, from which on McNemar's statistic is near chi-square
+EXACT_BELOW = 25  # discordant slices; from here on McNemar's statistic is close to chi-square
+_BOOTSTRAP_METHOD = "paired bootstrap of patients"
 
 
 def paired_delong(
@@ -35,80 +32,95 @@ def paired_delong(
     resamples: Resamples | None = None,
     confidence: float = CONFIDENCE,
 ) -> dict[str, Any]:
-    """Tests whether two models' areas under the ROC curve differ.
+    """Test whether the areas under the ROC curves of two models differ.
 
     Args:
         labels: `(n,)`, 0 or 1, both present.
-        first: `(n,)`, the first model's scores.
-        second: `(n,)`, the second's.
-        resamples: of patients, whose bootstrap then gives the variances, and Student's
-            distribution the p-value; None for slices on their own.
-        confidence: coverage aimed at, in (0, 1). Default 0.95.
+        first: `(n,)`, scores of the first model.
+        second: `(n,)`, scores of the second.
+        resamples: of patients; their bootstrap then provides the variances, and Student's
+            distribution the p-value. None for independent slices.
+        confidence: nominal coverage, in (0, 1). Default 0.95.
 
     Returns:
-        `first`, `second` and `difference`, figures; `p_value`, None where nothing varies though
-        the areas differ; and `method`.
+        `first`, `second` and `difference`, each with its interval; `p_value`, None where the areas
+        differ but have no variance; and `method`.
 
     Reference:
-        E. R. DeLong et al., Biometrics 44 (1988), 837-845. Where nothing varies: G. Y. Zou and
+        E. R. DeLong et al., Biometrics 44 (1988), 837-845. Without a variance: G. Y. Zou and
         A. Donner, Construction of confidence limits about effect measures, Statistics in Medicine
         27 (2008), 1693-1702.
     """
     scores = np.stack([np.asarray(first, np.float64), np.asarray(second, np.float64)])
     n = len(labels)
     resamples = resamples or Resamples.make(n, None)
-    classes = resamples.holding(labels == 1), resamples.holding(labels == 0)
-    areas, covariance = delong_covariance(labels, scores)
-    variances = [covariance[0, 0], covariance[1, 1]]
-    spread = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    positives, negatives = resamples.holding(labels == 1), resamples.holding(labels == 0)
+    estimates, covariance = delong_covariance(labels, scores)
+    variances = np.array(
+        [
+            covariance[0, 0],
+            covariance[1, 1],
+            covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1],
+        ]
+    )
     degrees, method = None, "paired DeLong"
     if resamples.of_patients:
-        functions = [ranking(labels, one) for one in scores]
-
-        def of_both(weights: np.ndarray) -> np.ndarray:
-            one, other = (function(weights)[0] for function in functions)
-            return np.stack([one, other, one - other])
-
-        *variances, spread = resamples.variances(of_both, columns=2)
+        variances = _bootstrap_variances(labels, scores, resamples)
         degrees = min(resamples.degrees(labels), resamples.degrees(1 - labels))
-        method = "paired bootstrap of patients"
-    figures = []
-    for area, variance in zip(areas, variances, strict=True):
-        known = float(variance) if min(classes) > 1 and variance > NOTHING else 0.0
-        interval = area_interval(float(area), known, *classes, confidence, degrees)
-        figures.append(Interval(float(area), interval.low, interval.high, n))
-    difference = float(areas[0] - areas[1])
-    if min(classes) > 1 and spread > NOTHING:
-        error = math.sqrt(spread)
+        method = _BOOTSTRAP_METHOD
+    usable = (variances > NEGLIGIBLE_VARIANCE) & (min(positives, negatives) > 1)
+    areas = []
+    for area, variance in zip(
+        estimates.tolist(), np.where(usable, variances, 0.0).tolist(), strict=False
+    ):
+        interval = area_interval(area, variance, positives, negatives, confidence, degrees)
+        areas.append(Interval(area, interval.low, interval.high, n))
+    estimate = float(estimates[0] - estimates[1])
+    p_value: float | None
+    if usable[2]:
+        error = math.sqrt(variances[2])
         half = quantile(confidence, degrees) * error
-        low, high = max(-1.0, difference - half), min(1.0, difference + half)
-        p_value: float | None = _two_sided(difference / error, degrees)
+        low, high = estimate - half, estimate + half
+        p_value = _two_sided(estimate / error, degrees)
     elif np.array_equal(_ranks(scores[0]), _ranks(scores[1])):
         low, high, p_value = 0.0, 0.0, 1.0
     else:
-        one, other = figures
-        low = difference - math.hypot(one.estimate - one.low, other.high - other.estimate)
-        high = difference + math.hypot(one.high - one.estimate, other.estimate - other.low)
-        low, high, p_value = max(-1.0, low), min(1.0, high), None
+        one, other = areas
+        low = estimate - math.hypot(one.estimate - one.low, other.high - other.estimate)
+        high = estimate + math.hypot(one.high - one.estimate, other.estimate - other.low)
+        p_value = None
     return {
-        "first": figures[0].to_dict(),
-        "second": figures[1].to_dict(),
-        "difference": Interval(difference, low, high, n).to_dict(),
+        "first": areas[0].to_dict(),
+        "second": areas[1].to_dict(),
+        "difference": Interval(estimate, max(-1.0, low), min(1.0, high), n).to_dict(),
         "p_value": p_value,
         "method": method,
     }
 
 
+def _bootstrap_variances(
+    labels: np.ndarray, scores: np.ndarray, resamples: Resamples
+) -> np.ndarray:
+    """Compute the variances of the first area, of the second, and of their difference."""
+    functions = [weighted_areas(labels, one) for one in scores]
+
+    def areas_and_difference(weights: np.ndarray) -> np.ndarray:
+        one, other = (function(weights)[0] for function in functions)
+        return np.stack([one, other, one - other])
+
+    return resamples.variances(areas_and_difference, columns=2)
+
+
 def mcnemar(only_first: int, only_second: int) -> tuple[float, str]:
-    """Tests whether two models are right equally often, from where only one of them is.
+    """Test whether two models are right equally often.
 
     Args:
-        only_first: slices that only the first model decides rightly.
-        only_second: slices that only the second does.
+        only_first: number of slices that only the first model decides correctly.
+        only_second: number of slices that only the second decides correctly.
 
     Returns:
-        The two-sided p-value and the test: exactly binomial with fewer than 25 such slices, else
-        chi-square with continuity correction.
+        The two-sided p-value and the name of the test: exact binomial with fewer than 25 such
+        slices, else chi-square with continuity correction.
 
     Reference:
         Q. McNemar, Note on the sampling error of the difference between correlated proportions or
@@ -133,19 +145,19 @@ def paired_difference(
     confidence: float = CONFIDENCE,
     degrees: float | None = None,
 ) -> Interval:
-    """Computes an interval of the difference of two proportions of the same slices.
+    """Compute an interval of the difference of two proportions of the same slices.
 
     Args:
-        only_first: slices that only the first model decides rightly.
-        only_second: slices that only the second does.
-        n: how many in all.
-        confidence: coverage aimed at, in (0, 1). Default 0.95.
+        only_first: number of slices that only the first model decides correctly.
+        only_second: number of slices that only the second decides correctly.
+        n: number of slices in all.
+        confidence: nominal coverage, in (0, 1). Default 0.95.
         degrees: degrees of freedom, for Student's quantile; None for the normal one.
 
     Reference:
         A. Agresti and Y. Min, Simple improved confidence intervals for comparing matched
         proportions, Statistics in Medicine 24 (2005), 729-740: half a slice more in each of the
-        four cells. (One more, as D. G. Bonett and R. M. Price have it, covers 98 % here at 20.)
+        four cells.
     """
     one, other = (only_first + 0.5) / (n + 2), (only_second + 0.5) / (n + 2)
     error = math.sqrt((one + other - (one - other) ** 2) / (n + 2))
@@ -160,44 +172,46 @@ def compare(
     labels: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
-    thresholds: tuple[float, float] = (0.5, 0.5),
+    thresholds: tuple[float, float] = (DEFAULT_THRESHOLD, DEFAULT_THRESHOLD),
     groups: np.ndarray | None = None,
-    *,
-    seed: int = 0,
-    bootstraps: int = BOOTSTRAPS,
+    bootstrap: Bootstrap | None = None,
 ) -> dict[str, Any]:
-    """Compares two models on the same slices.
+    """Compare two models on the same slices.
 
     Args:
         labels: `(n,)`, 0 or 1.
-        first: `(n,)`, the first model's probabilities, in [0, 1].
-        second: `(n,)`, the second's.
-        thresholds: of each model; probabilities at or above it count as hemorrhage. Default 0.5.
-        groups: `(n,)`, equal for slices of one patient; None for slices on their own. Where slices
-            share a patient, a bootstrap that draws patients takes the place of both tests.
-        seed: of that bootstrap. Default 0.
-        bootstraps: how many resamples. Default 2000.
+        first: `(n,)`, probabilities of the first model, in [0, 1].
+        second: `(n,)`, probabilities of the second.
+        thresholds: of each model; probabilities at or above it are predicted hemorrhage. Default
+            0.5 for both.
+        groups: `(n,)`, equal for slices of one patient; None for independent slices. Where slices
+            share a patient, a bootstrap of patients replaces both tests.
+        bootstrap: number of resamples and random seed of that bootstrap; None for 2000 and 0.
 
     Returns:
         `n`, `n_positive`, `n_negative`, `thresholds`, `intervals_of`, `n_groups`; and for
         `roc_auc` (paired DeLong), `accuracy`, `sensitivity` and `specificity` (McNemar): `first`,
-        `second` and `difference`, figures; `p_value`; `method`; of the last three also
-        `only_first_right` and `only_second_right`. None where a class is missing.
+        `second` and `difference`, each with its interval; `p_value`; `method`; for the last three
+        also `only_first_right` and `only_second_right`. None where a class is missing.
 
     Raises:
-        DataError: predictions that cannot be used, or lengths that differ.
+        DataError: invalid predictions or thresholds, or different lengths.
     """
     labels, first = check_predictions(labels, first)
     second = check_predictions(labels, second)[1]
     if len(thresholds) != 2 or not all(math.isfinite(one) for one in thresholds):
-        raise DataError(f"a comparison needs two thresholds. Received: {thresholds}")
-    resamples = Resamples.make(len(labels), groups, bootstraps, seed)
+        raise DataError(
+            f"thresholds {thresholds}: a comparison needs two finite thresholds. Pass one for "
+            "each model."
+        )
+    bootstrap = bootstrap or Bootstrap()
+    resamples = Resamples.make(len(labels), groups, bootstrap.resamples, bootstrap.seed)
     positive = labels == 1
     right = [
         (probabilities >= threshold) == positive
         for probabilities, threshold in zip((first, second), thresholds, strict=True)
     ]
-    both = 0 < positive.sum() < len(labels)
+    has_both_classes = 0 < positive.sum() < len(labels)
     parts = {
         "accuracy": np.ones(len(labels), bool),
         "sensitivity": positive,
@@ -210,36 +224,33 @@ def compare(
         "thresholds": [float(one) for one in thresholds],
         "intervals_of": resamples.drawn,
         "n_groups": resamples.count,
-        "roc_auc": paired_delong(labels, first, second, resamples) if both else None,
+        "roc_auc": paired_delong(labels, first, second, resamples) if has_both_classes else None,
         **{
-            name: _decisions(right[0], right[1], part, resamples) if part.any() else None
+            name: _compare_decisions(right[0], right[1], part, resamples) if part.any() else None
             for name, part in parts.items()
         },
     }
 
 
-def _decisions(
+def _compare_decisions(
     first: np.ndarray, second: np.ndarray, part: np.ndarray, resamples: Resamples
 ) -> dict[str, Any]:
-    """Compares two models' decisions `(n,)`, whether right, on a part of the slices."""
+    """Compare which decisions `(n,)` of two models are right, on a part of the slices."""
     n = int(part.sum())
-    only_first, only_second = (
-        int(np.sum(part & first & ~second)),
-        int(np.sum(part & second & ~first)),
-    )
+    only_first = int(np.sum(part & first & ~second))
+    only_second = int(np.sum(part & second & ~first))
     right = np.stack([part & first, part & second], axis=1).astype(np.float64)
     inside = np.stack([part, part], axis=1).astype(np.float64)
-    figures = proportions(right, inside, resamples)
+    shares = proportions(right, inside, resamples)
     if resamples.of_patients:
-        difference, p_value, method = _over_patients(right, inside, resamples)
+        difference, p_value = _difference_over_patients(right, inside, resamples)
+        method = _BOOTSTRAP_METHOD
     else:
         difference = paired_difference(only_first, only_second, n)
         p_value, method = mcnemar(only_first, only_second)
     return {
-        **{
-            name: figure and figure.to_dict()
-            for name, figure in zip(("first", "second"), figures, strict=True)
-        },
+        "first": plain_interval(shares[0]),
+        "second": plain_interval(shares[1]),
         "difference": difference.to_dict(),
         "p_value": p_value,
         "method": method,
@@ -248,10 +259,10 @@ def _decisions(
     }
 
 
-def _over_patients(
+def _difference_over_patients(
     right: np.ndarray, inside: np.ndarray, resamples: Resamples
-) -> tuple[Interval, float | None, str]:
-    """Takes the interval at the effective number of slices, as `intervals.proportions` does."""
+) -> tuple[Interval, float | None]:
+    """Take the interval at the effective number of slices, as `resampling.proportions` does."""
     n, gain = float(inside[:, 0].sum()), right[:, 0] - right[:, 1]
     one, other = float((gain > 0).sum() / n), float((gain < 0).sum() / n)
     patients = resamples.holding(inside[:, 0] > 0)
@@ -263,16 +274,16 @@ def _over_patients(
 
     variance = float(resamples.variances(difference)[0])
     naive = (one + other - (one - other) ** 2) / n
-    method = "paired bootstrap of patients"
-    if patients > 1 and variance > NOTHING and naive > NOTHING:
+    p_value: float | None
+    if patients > 1 and variance > NEGLIGIBLE_VARIANCE and naive > NEGLIGIBLE_VARIANCE:
         effective = n / max(variance / naive, 1.0)
-        p_value: float | None = _two_sided((one - other) / math.sqrt(variance), degrees)
+        p_value = _two_sided((one - other) / math.sqrt(variance), degrees)
     else:
         effective = float(min(patients, n))
-        # One patient shows a difference no more than its absence, unless no decision differs.
+        # One patient proves neither a difference nor its absence, unless no decision differs.
         p_value = 1.0 if one == other and (patients > 1 or one == 0) else None
-    found = paired_difference(one * effective, other * effective, effective, degrees=degrees)
-    return Interval(one - other, found.low, found.high, n), p_value, method
+    interval = paired_difference(one * effective, other * effective, effective, degrees=degrees)
+    return Interval(one - other, interval.low, interval.high, n), p_value
 
 
 def _two_sided(statistic: float, degrees: float | None) -> float:

@@ -1,8 +1,7 @@
-"""Cross-fitting: temperature and operating point from other slices than those that are judged.
+"""Cross-fitting: each fold gets a temperature and an operating point from the other folds.
 
-Each fold of a cross-validation is judged by what the other folds' out-of-fold predictions gave, so
-that its figures are not those of slices that chose their own threshold. What the saved model gets
-is fitted on all of them.
+The metrics of a fold then come from a threshold that was not chosen on its own slices. The saved
+model gets a temperature and an operating point fitted on all folds.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.evaluation.calibration import apply_temperature, fit_temperature
 from hemorrhage_tf.evaluation.operating_point import OperatingPoint, choose
+from hemorrhage_tf.evaluation.temperature import apply_temperature, fit_temperature
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """What was fitted, and what it makes of the predictions.
+    """Temperature and operating point, and the predictions of each fold after cross-fitting.
 
     Attributes:
-        temperature: what the saved model's logits are divided by.
-        point: its operating point.
-        probabilities: for each repeat float64 `(n,)`, each fold's by the others' temperature.
-        decisions: for each repeat bool `(n,)`, each fold's by the others' threshold.
+        temperature: divides the logits of the saved model.
+        point: operating point of the saved model.
+        probabilities: for each repeat float64 `(n,)`; each fold at the temperature of the others.
+        decisions: for each repeat bool `(n,)`; each fold at the threshold of the others.
     """
 
     temperature: float
@@ -42,45 +41,42 @@ def cross_fit(
     calibrate: bool = True,
     groups: np.ndarray | None = None,
 ) -> CrossFit:
-    """Fits temperature and operating point on out-of-fold predictions.
+    """Fit temperature and operating point on out-of-fold predictions.
 
     Args:
         labels: `(n,)`, 0 or 1.
         repeats: for each repeat the out-of-fold probabilities, `(n,)` in [0, 1].
         folds: for each repeat the fold that each slice was tested in, `(n,)`.
         criterion: see `operating_point.parse_operating_point`.
-        calibrate: fit a temperature; else it is 1. Default True.
-        groups: `(n,)`, equal for slices of one patient; None for slices on their own.
-
-    Returns:
-        The fit.
+        calibrate: fit a temperature; otherwise it is 1. Default True.
+        groups: `(n,)`, equal for slices of one patient; None for independent slices.
 
     Raises:
         DataError: a class that the criterion needs is missing.
-        OptionError: a criterion that is none.
+        OptionError: an invalid criterion.
     """
     adjusted, decisions = [], []
     for probabilities, fold in zip(repeats, folds, strict=True):
         tempered = np.array(probabilities, np.float64)
-        called = np.zeros(len(labels), bool)
+        predicted = np.zeros(len(labels), bool)
         for number in np.unique(fold):
             test, others = fold == number, fold != number
-            temperature, threshold = 1.0, None
+            temperature = 1.0
             if calibrate:
                 temperature = fit_temperature(labels[others], probabilities[others])
             tempered[test] = apply_temperature(probabilities[test], temperature)
+            known = apply_temperature(probabilities[others], temperature)
             try:
-                known = apply_temperature(probabilities[others], temperature)
                 threshold = choose(labels[others], known, criterion).threshold
             except DataError as error:
                 raise DataError(f"in one of the folds: {error}") from None
-            called[test] = tempered[test] >= threshold
+            predicted[test] = tempered[test] >= threshold
         adjusted.append(tempered)
-        decisions.append(called)
+        decisions.append(predicted)
     temperature = 1.0
     if calibrate:
-        stacked = np.concatenate([np.asarray(each) for each in repeats])
+        stacked = np.concatenate([np.asarray(one) for one in repeats])
         temperature = fit_temperature(np.tile(labels, len(repeats)), stacked)
-    final = [apply_temperature(np.asarray(each), temperature) for each in repeats]
+    final = [apply_temperature(np.asarray(one), temperature) for one in repeats]
     point = choose(labels, final, criterion, groups=groups)
     return CrossFit(temperature, point, adjusted, decisions)

@@ -1,94 +1,118 @@
-"""Likeness: whether slices look like those that a model was trained on.
+"""Dataset shift: do slices differ from those that a model was trained on?
 
-A figure on foreign slices is what a model is worth elsewhere, and a figure on slices like its own
-is not; a reader must know which of the two he sees.
+The metrics of a model on similar slices do not carry over to different ones, so an evaluation
+reports how far its slices differ from the training set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
+from hemorrhage_tf.datasets.image_statistics import ImageStatistics, ImageStatisticsTable
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 
 QUANTILES = (0.05, 0.5, 0.95)
 FEATURE_DISTANCE = "feature distance"
+_DARK = 24  # gray levels up to it count as background
 
 
 def profile(properties: Mapping[str, np.ndarray], hounsfield: float) -> dict[str, Any]:
-    """Sums up how slices look.
+    """Summarize the properties of slices.
 
     Args:
-        properties: by name an array of one number a slice.
+        properties: by name, one number for each slice, `(n,)`.
         hounsfield: share of the slices in Hounsfield units, in [0, 1].
 
     Returns:
-        Plain values for JSON: `hounsfield`, and by name the 5 %, 50 % and 95 % quantiles.
+        Plain values for JSON: `hounsfield`, and `quantiles`, by name the 5 %, 50 % and 95 %
+        quantiles.
     """
-    return {
-        "hounsfield": float(hounsfield),
-        "quantiles": {
-            name: [float(value) for value in np.quantile(values, QUANTILES)]
-            for name, values in properties.items()
-        },
-    }
+    return {"hounsfield": float(hounsfield), "quantiles": _quantiles(properties)}
 
 
-def differences(training: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Says in what slices look unlike those of a training.
+def profile_slices(slices: SliceIndex, indices: np.ndarray) -> dict[str, Any]:
+    """Summarize the appearance of some slices of an index; see `profile`."""
+    statistics = ImageStatisticsTable.of(slices.statistics).take(indices)
+    properties = appearance(statistics, np.asarray(slices.head_shares)[indices])
+    return profile(properties, float(slices.is_hounsfield[indices].mean()))
 
-    A property differs where its median lies outside the middle 90 % of the training's.
+
+def add_feature_distance(
+    slice_profile: Mapping[str, Any], standardized: Iterable[np.ndarray]
+) -> dict[str, Any]:
+    """Return a profile with the feature distance as one more property.
 
     Args:
-        training: from `look`, of what was trained on.
-        other: from `look`, of what is evaluated.
+        slice_profile: from `profile`.
+        standardized: blocks of features `(b, width)`, standardized by the mean and variance of the
+            training set.
+    """
+    distances = np.concatenate([root_mean_square(block) for block in standardized])
+    quantiles = {**slice_profile["quantiles"], **_quantiles({FEATURE_DISTANCE: distances})}
+    return {**slice_profile, "quantiles": quantiles}
+
+
+def describe_differences(training: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Describe how slices differ from the training set.
+
+    A property differs where its median lies outside the middle 90 % of the training set.
+
+    Args:
+        training: profile of the training set.
+        other: profile of the slices to evaluate.
 
     Returns:
         A clause for each difference.
     """
-    found = []
+    clauses = []
     if (training["hounsfield"] > 0.5) != (other["hounsfield"] > 0.5):
-        names = ("Hounsfield units", "pictures")
+        names = ("Hounsfield units", "display images")
         trained, given = names if training["hounsfield"] > 0.5 else names[::-1]
-        found.append(f"they are {given}, and it was trained on {trained}")
+        clauses.append(f"they are {given}, and the model was trained on {trained}")
     for name, (low, _, high) in training["quantiles"].items():
         if name not in other["quantiles"]:
             continue
         median = other["quantiles"][name][1]
         if not low <= median <= high:
-            found.append(
-                f"their {name} is {median:.3g}, where training had {low:.3g} to {high:.3g}"
+            clauses.append(
+                f"their {name} is {median:.3g} (median), in training {low:.3g} to {high:.3g}"
             )
-    return found
+    return clauses
 
 
 def root_mean_square(standardized: np.ndarray) -> np.ndarray:
-    """Measures how far features lie from those of the training, in its standard deviations.
+    """Compute the distance of features from the training set, in its standard deviations.
 
     Args:
-        standardized: `(n, width)` features, standardized by the training's mean and variance.
+        standardized: `(n, width)` features, standardized by the mean and variance of the training
+            set.
 
     Returns:
-        float64 `(n,)`: about 1 for slices like those of the training, more for others.
+        float64 `(n,)`: about 1 for slices like those of the training set, larger for others.
     """
     return np.sqrt(np.mean(np.square(standardized, dtype=np.float64), axis=1))
 
 
-def properties_of(statistics: Sequence[Any], head_shares: Sequence[float]) -> dict[str, np.ndarray]:
-    """Takes the properties that are compared from what a scan found.
+def appearance(
+    statistics: Sequence[ImageStatistics], head_shares: Sequence[float] | np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the properties of slices that profiles are made of.
 
     Args:
-        statistics: of each slice, see `data.statistics.ImageStatistics`.
-        head_shares: side of the head's square over the longer side of the slice, of each.
+        statistics: of each slice.
+        head_shares: side of the head crop over the longer side of the slice, of each slice.
+
+    Returns:
+        By name, one number for each slice, `(n,)`.
     """
     gray = np.arange(256)
     table = ImageStatisticsTable.of(statistics)
     means = []
     for levels, _ in table.blocks():
-        lit = np.where(gray > 24, levels, 0)
+        lit = np.where(gray > _DARK, levels, 0)
         means += [float(share @ gray / max(share.sum(), 1e-9)) for share in lit]
     return {
         "width": table.numbers["width"].astype(float),
@@ -98,8 +122,8 @@ def properties_of(statistics: Sequence[Any], head_shares: Sequence[float]) -> di
     }
 
 
-def profile_slices(slices: SliceIndex, indices: np.ndarray) -> dict[str, Any]:
-    """Summarize the appearance of some slices of an index; see `profile`."""
-    statistics = ImageStatisticsTable.of(slices.statistics).take(indices)
-    properties = properties_of(statistics, np.asarray(slices.head_shares)[indices])
-    return profile(properties, float(slices.is_hounsfield[indices].mean()))
+def _quantiles(properties: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    return {
+        name: [float(value) for value in np.quantile(values, QUANTILES)]
+        for name, values in properties.items()
+    }

@@ -1,62 +1,124 @@
-"""Figures of a binary classifier, each with its interval, from labels and probabilities alone."""
+"""Metrics of a binary classifier, each with its interval, from labels and probabilities alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.errors import DataError, OptionError
+from hemorrhage_tf.evaluation.areas import RepeatedAreas, repeated_areas
 from hemorrhage_tf.evaluation.calibration import (
     LEAST_SLICES,
+    Recalibration,
     calibration_slope_intercept,
-    check_predictions,
     reliability_curve,
 )
-from hemorrhage_tf.evaluation.intervals import (
-    BOOTSTRAPS,
-    NOTHING,
-    Interval,
-    Resamples,
-    area_interval,
-    delong_variance,
-    log_interval,
-    logit_interval,
-    proportions,
-    ranking,
-    ratio_ends,
-    wilson,
+from hemorrhage_tf.evaluation.intervals import Interval, log_interval, plain_interval
+from hemorrhage_tf.evaluation.labeled_predictions import DEFAULT_THRESHOLD, LabeledPredictions
+from hemorrhage_tf.evaluation.predictive_values import (
+    PredictiveValues,
+    check_prevalence,
+    predictive_values,
 )
+from hemorrhage_tf.evaluation.resampling import Bootstrap, Resamples, proportions
 
-DEFAULT_THRESHOLD = 0.5
-# With 20 patients of 10 slices whose errors correlate by 0.5, simulated intervals hold 88 %.
+# Intervals over fewer patients cover less than they promise, see docs/decisions.md.
 FEW_PATIENTS = 30
-# Of more slices fewer resamples are drawn, so that they take no longer. A standard deviation
-# from b normal resamples has a relative standard error of 1 / sqrt(2 (b - 1)): 3.5 % for the 400 of
-# 100,000 slices.
+# Larger sets get fewer resamples, so that they take no longer. A standard deviation from b normal
+# resamples has a relative standard error of 1 / sqrt(2 (b - 1)): 5 % at the 200 that always remain.
 MOST_RESAMPLED, LEAST_BOOTSTRAPS = 20_000, 200
 
 
-def confusion(labels: np.ndarray, decisions: np.ndarray) -> dict[str, int]:
-    """Counts the four outcomes.
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of one set of predictions, or their means over repeated sets.
 
-    Args:
-        labels: `(n,)`, 0 or 1.
-        decisions: `(n,)`, True for hemorrhage.
-
-    Returns:
-        true_positive, false_negative, false_positive and true_negative.
+    Attributes:
+        accuracy: share of right decisions (Wilson).
+        sensitivity: share of the slices with hemorrhage that are predicted hemorrhage (Wilson).
+        specificity: share of the slices without that are predicted normal (Wilson).
+        ppv: share of the slices predicted hemorrhage that have one (Wilson).
+        npv: share of the slices predicted normal that have none (Wilson).
+        areas: ROC AUC (DeLong on the logit scale; over patients with the bootstrap's variance) and
+            PR AUC (average precision, bootstrap variance on the logit scale).
+        brier: mean squared error of the probability (log scale).
+        recalibration: slope and intercepts (profile likelihood of the pooled predictions).
+        reliability: see `calibration.reliability_curve`.
+        at_prevalence: predictive values where the model will be used (MOVER-R), or None.
+        confusion: counts of the four outcomes, or their means.
+        n_positive: number of slices with hemorrhage.
+        n_negative: number of slices without.
+        threshold: probabilities at or above it are predicted hemorrhage.
+        intervals_of: units of the intervals, `slices` or `patients`.
+        n_groups: number of these units.
+        repeats: by metric the estimate of each repeat.
+        notes: what limits the metrics, and why some are missing.
     """
-    positive, called = labels == 1, np.asarray(decisions, bool)
-    return {
-        "true_positive": int(np.sum(positive & called)),
-        "false_negative": int(np.sum(positive & ~called)),
-        "false_positive": int(np.sum(~positive & called)),
-        "true_negative": int(np.sum(~positive & ~called)),
-    }
+
+    accuracy: Interval | None
+    sensitivity: Interval | None
+    specificity: Interval | None
+    ppv: Interval | None
+    npv: Interval | None
+    areas: RepeatedAreas
+    brier: Interval
+    recalibration: Recalibration
+    reliability: list[dict[str, Any]]
+    at_prevalence: PredictiveValues | None
+    confusion: dict[str, float]
+    n_positive: int
+    n_negative: int
+    threshold: float
+    intervals_of: str
+    n_groups: int
+    repeats: dict[str, list[float]]
+    notes: tuple[str, ...]
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether these are means over several repeats."""
+        return len(self.repeats["accuracy"]) > 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, as `binary_metrics` describes them."""
+        plain = {
+            name: plain_interval(getattr(self, name))
+            for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv")
+        }
+        return {
+            **plain,
+            "roc_auc": plain_interval(self.areas.roc_auc),
+            "pr_auc": plain_interval(self.areas.pr_auc),
+            "brier": plain_interval(self.brier),
+            "calibration": {
+                "slope": plain_interval(self.recalibration.slope),
+                "intercept": plain_interval(self.recalibration.intercept),
+                "in_the_large": plain_interval(self.recalibration.in_the_large),
+                "reliability": self.reliability,
+            },
+            "at_prevalence": self.at_prevalence and self.at_prevalence.to_dict(),
+            "confusion": self.confusion,
+            "n": self.n_positive + self.n_negative,
+            "n_positive": self.n_positive,
+            "n_negative": self.n_negative,
+            "threshold": self.threshold,
+            "intervals_of": self.intervals_of,
+            "n_groups": self.n_groups,
+            "repeats": self.repeats,
+            "spread": {name: _spread(values) for name, values in self.repeats.items()}
+            if self.is_repeated
+            else None,
+            "pooled": {
+                "roc_auc": plain_interval(self.areas.pooled_roc_auc),
+                "pr_auc": plain_interval(self.areas.pooled_pr_auc),
+            }
+            if self.is_repeated
+            else None,
+            "notes": list(self.notes),
+        }
 
 
 def binary_metrics(
@@ -64,298 +126,223 @@ def binary_metrics(
     repeats: Sequence[np.ndarray],
     threshold: float = DEFAULT_THRESHOLD,
     *,
-    decisions: Sequence[np.ndarray] | None = None,
     groups: np.ndarray | None = None,
     prevalence: float | None = None,
     seed: int = 0,
-    bootstraps: int = BOOTSTRAPS,
 ) -> dict[str, Any]:
-    """Computes the figures of one set of predictions, or of repeated out-of-fold predictions.
+    """Compute the metrics of one set of predictions, or of repeated out-of-fold predictions.
 
-    With several repeats each figure is the mean over them. Repeats of a cross-validation add no
-    slices, so that n stays the number of slices, and intervals do not narrow with the repeats.
+    With several repeats each metric is the mean over them. Repeats of a cross-validation add no
+    slices, so `n` stays the number of slices, and intervals do not narrow with the repeats.
 
     Args:
         labels: `(n,)`, 0 or 1.
         repeats: for each repeat the probabilities of all slices, `(n,)` in [0, 1].
-        threshold: probabilities at or above it count as hemorrhage. Default 0.5.
-        decisions: for each repeat what is called hemorrhage, bool `(n,)`, where folds have
-            thresholds of their own; None for what is at or above the threshold.
-        groups: `(n,)`, equal for slices of one patient; None for slices on their own. Where slices
+        threshold: probabilities at or above it are predicted hemorrhage. Default 0.5.
+        groups: `(n,)`, equal for slices of one patient; None for independent slices. Where slices
             share a patient, intervals are over patients, which a bootstrap draws whole.
-        prevalence: share of slices with hemorrhage where the model is to be used, in (0, 1).
-        seed: of the bootstrap. Default 0.
-        bootstraps: how many resamples; of more than `MOST_RESAMPLED` slices proportionally fewer,
-            but `LEAST_BOOTSTRAPS`, which `notes` says. Default 2000.
+        prevalence: share of slices with hemorrhage where the model will be used, in (0, 1).
+        seed: random seed of the bootstrap. Default 0.
 
     Returns:
-        A dictionary of plain values for JSON. A figure is a dictionary of estimate, low, high and
-        n, or None where it cannot be had:
+        A dictionary of plain values for JSON. A metric is a dictionary of estimate, low, high and
+        n, or None where it is not available:
 
-        - `accuracy`, `sensitivity`, `specificity`, `ppv`, `npv` (Wilson);
-        - `roc_auc` (DeLong on the logit scale; over patients the bootstrap's variance);
-        - `pr_auc` (average precision, bootstrap variance on the logit scale);
-        - `brier` (mean squared error of the probability, on the log scale);
-        - `calibration`: `slope`, `intercept` and `in_the_large` (profile likelihood of the pooled
-          predictions), and the `reliability` curve, see `calibration.reliability_curve`;
-        - `at_prevalence`: `prevalence`, `ppv` and `npv` there (MOVER-R), or None;
-        - `confusion`: mean counts; `n`, `n_positive`, `n_negative`, `threshold`;
-        - `intervals_of`: `slices` or `patients`; `n_groups`, how many of them;
-        - `repeats`: the single repeats' estimates, lists by figure; `spread`: mean, sd, least and
-          most of each of those lists, or None of one repeat;
-        - `pooled`: `roc_auc` and `pr_auc` where the predictions of all repeats are ranked together,
-          or None of one repeat. (The other figures are the same pooled and in the mean);
-        - `notes`: what a reader must know: what is missing, and why.
+        - `accuracy`, `sensitivity`, `specificity`, `ppv`, `npv`;
+        - `roc_auc`, `pr_auc`, `brier`;
+        - `calibration`: `slope`, `intercept`, `in_the_large` and the `reliability` curve;
+        - `at_prevalence`: `prevalence`, and `ppv` and `npv` at that prevalence; or None;
+        - `confusion`: counts, or their means; `n`, `n_positive`, `n_negative`, `threshold`;
+        - `intervals_of`: `slices` or `patients`; `n_groups`, their number;
+        - `repeats`: by metric the estimate of each repeat; `spread`: by metric mean, sd, least and
+          most of these, or None for one repeat;
+        - `pooled`: `roc_auc` and `pr_auc` of the predictions of all repeats, ranked together, or
+          None for one repeat (the other metrics are the same pooled and as means);
+        - `notes`: what limits the metrics, and why some are missing.
 
     Raises:
-        DataError: no slices, a prediction that is no probability, or lengths that differ.
+        DataError: no slices, a prediction that is not a probability, or different lengths.
+        OptionError: a prevalence outside (0, 1).
+    """
+    predictions = LabeledPredictions(labels, repeats, threshold, groups=groups)
+    bootstrap = Bootstrap(seed=seed)
+    return compute_metrics(predictions, prevalence=prevalence, bootstrap=bootstrap).to_dict()
+
+
+def compute_metrics(
+    predictions: LabeledPredictions,
+    *,
+    prevalence: float | None = None,
+    bootstrap: Bootstrap | None = None,
+) -> Metrics:
+    """Compute the metrics of labeled predictions; see `binary_metrics`.
+
+    Args:
+        predictions: labels and probabilities, with the threshold or the decisions of each fold.
+        prevalence: share of slices with hemorrhage where the model will be used, in (0, 1).
+        bootstrap: number of resamples and random seed; None for 2000 and 0. Sets of more than
+            `MOST_RESAMPLED` slices get proportionally fewer resamples, at least
+            `LEAST_BOOTSTRAPS`; a note then says so.
+
+    Raises:
+        DataError: no slices, a prediction that is not a probability, or different lengths.
         OptionError: a prevalence outside (0, 1).
 
     Reference:
-        Average precision and its interval: K. Boyd et al., Area under the precision-recall curve:
-        point estimates and confidence intervals, ECML PKDD (2013). Brier: G. W. Brier,
-        Verification of forecasts expressed in terms of probability, Monthly Weather Review 78
-        (1950), 1-3. The others: at the functions of `intervals` and `calibration`.
+        Brier score: G. W. Brier, Verification of forecasts expressed in terms of probability,
+        Monthly Weather Review 78 (1950), 1-3. The others: see `areas`, `calibration`, `intervals`,
+        `predictive_values` and `resampling`.
     """
     check_prevalence(prevalence)
-    labels = np.asarray(labels)
-    if len(repeats) == 0:
-        raise DataError("there are no predictions to evaluate")
-    checked = [check_predictions(labels, probabilities) for probabilities in repeats]
-    labels = checked[0][0]
-    scores = np.stack([probabilities for _, probabilities in checked])
-    drawn = bootstraps
-    if len(labels) > MOST_RESAMPLED:
-        fewer = bootstraps * MOST_RESAMPLED // len(labels)
-        drawn = min(bootstraps, max(LEAST_BOOTSTRAPS, fewer))
-    resamples = Resamples.make(len(labels), groups, drawn, seed)
-    n, positives = len(labels), int(labels.sum())
-    called = scores >= threshold if decisions is None else np.stack(decisions).astype(bool)
-    tables = [confusion(labels, each) for each in called]
-    mean = {name: float(np.mean([table[name] for table in tables])) for name in tables[0]}
-    decided = _proportions(labels, called, resamples)
-    ranked = _ranked(labels, scores, resamples)
-    brier, briers = _brier(labels, scores, resamples)
+    labels, scores, predicted = predictions.check()
+    bootstrap = bootstrap or Bootstrap()
+    drawn = _number_of_resamples(len(labels), bootstrap.resamples)
+    resamples = Resamples.make(len(labels), predictions.groups, drawn, bootstrap.seed)
+    decided = _decision_metrics(labels, predicted, resamples)
+    sensitivity, specificity = decided["sensitivity"], decided["specificity"]
+    areas = repeated_areas(labels, scores, resamples)
+    brier, each_brier = _brier(labels, scores, resamples)
     recalibration = calibration_slope_intercept(
         np.tile(labels, len(scores)),
         scores.ravel(),
         weights=np.full(scores.size, 1 / len(scores)),
         groups=np.tile(resamples.units, len(scores)),
     )
-    whole = len(repeats) == 1
-    single = {
-        "accuracy": [(table["true_positive"] + table["true_negative"]) / n for table in tables],
-        "sensitivity": [table["true_positive"] / positives for table in tables if positives],
-        "specificity": [
-            table["true_negative"] / (n - positives) for table in tables if positives < n
-        ],
-        "roc_auc": ranked.single_roc,
-        "pr_auc": ranked.single_pr,
-        "brier": briers,
-    }
-    return {
-        **{name: _plain(figure) for name, figure in decided.items()},
-        "roc_auc": _plain(ranked.roc_auc),
-        "pr_auc": _plain(ranked.pr_auc),
-        "brier": _plain(brier),
-        "calibration": {
-            "slope": _plain(recalibration.slope),
-            "intercept": _plain(recalibration.intercept),
-            "in_the_large": _plain(recalibration.in_the_large),
-            "reliability": reliability_curve(labels, scores, resamples),
-        },
-        "at_prevalence": at_prevalence(decided["sensitivity"], decided["specificity"], prevalence),
-        "confusion": {name: int(value) if whole else value for name, value in mean.items()},
-        "n": n,
-        "n_positive": positives,
-        "n_negative": n - positives,
-        "threshold": float(threshold),
-        "intervals_of": resamples.drawn,
-        "n_groups": resamples.count,
-        "repeats": single,
-        "spread": None if whole else {name: _spread(found) for name, found in single.items()},
-        "pooled": None
-        if whole
-        else {"roc_auc": _plain(ranked.pooled_roc), "pr_auc": _plain(ranked.pooled_pr)},
-        "notes": [
-            *_notes(labels, scores, resamples, recalibration.note),
-            *(
-                [f"the intervals rest on {drawn} resamples, fewer than usual for so many slices"]
-                if drawn < bootstraps
-                else []
-            ),
-        ],
-    }
-
-
-def check_prevalence(prevalence: float | None) -> None:
-    """Raises an OptionError for a prevalence outside (0, 1); None is none."""
-    if prevalence is not None and not 0 < prevalence < 1:
-        raise OptionError(
-            "--prevalence is the share of slices with hemorrhage where the model is to be used, "
-            f"between 0 and 1, both left out. Received: {prevalence:g}. Give, say, 0.1"
+    notes = _notes(labels, scores, resamples, recalibration.note)
+    if drawn < bootstrap.resamples:
+        notes.append(
+            f"the intervals rest on {drawn} resamples, fewer than usual for so many slices"
         )
+    confusions = [confusion(labels, repeat) for repeat in predicted]
+    return Metrics(
+        **decided,
+        areas=areas,
+        brier=brier,
+        recalibration=recalibration,
+        reliability=reliability_curve(labels, scores, resamples),
+        at_prevalence=None
+        if prevalence is None
+        else predictive_values(sensitivity, specificity, prevalence),
+        confusion=_mean_confusion(confusions),
+        n_positive=int(labels.sum()),
+        n_negative=int(len(labels) - labels.sum()),
+        threshold=float(predictions.threshold),
+        intervals_of=resamples.drawn,
+        n_groups=resamples.count,
+        repeats={
+            **_each_decision_metric(confusions),
+            "roc_auc": areas.each_roc_auc,
+            "pr_auc": areas.each_pr_auc,
+            "brier": each_brier,
+        },
+        notes=tuple(notes),
+    )
 
 
-def at_prevalence(
-    sensitivity: Interval | None, specificity: Interval | None, prevalence: float | None
-) -> dict[str, Any] | None:
-    """Computes the predictive values at another prevalence than that of the slices.
+def confusion(labels: np.ndarray, decisions: np.ndarray) -> dict[str, int]:
+    """Count the four outcomes.
 
     Args:
-        sensitivity: with its interval; None without slices with hemorrhage.
-        specificity: with its interval; None without others.
-        prevalence: in (0, 1), or None.
+        labels: `(n,)`, 0 or 1.
+        decisions: `(n,)`, True for predicted hemorrhage.
 
     Returns:
-        `prevalence`, `ppv` and `npv`, figures or None; or None as a whole without a prevalence.
-
-    Reference:
-        Bayes' theorem; the ends are those of the likelihood ratios, see `intervals.ratio_ends`.
+        true_positive, false_negative, false_positive and true_negative.
     """
-    if prevalence is None:
-        return None
-    found: dict[str, Any] = {"prevalence": float(prevalence), "ppv": None, "npv": None}
-    if sensitivity is None or specificity is None:
-        return found
-    odds = prevalence / (1 - prevalence)
-    for name, right, wrong, prior in (
-        ("ppv", sensitivity, _complement(specificity), odds),
-        ("npv", specificity, _complement(sensitivity), 1 / odds),
-    ):
-        # As shares of all slices, so that 0 of one of them divides nothing by 0.
-        good, bad = right.estimate * prior, wrong.estimate
-        if good + bad == 0:
-            continue
-        low, high = (
-            1 / (1 + 1 / (end * prior)) if end else 0.0 for end in ratio_ends(right, wrong)
-        )
-        found[name] = Interval(good / (good + bad), low, high, right.n + wrong.n).to_dict()
-    return found
+    positive, predicted = labels == 1, np.asarray(decisions, bool)
+    return {
+        "true_positive": int(np.sum(positive & predicted)),
+        "false_negative": int(np.sum(positive & ~predicted)),
+        "false_positive": int(np.sum(~positive & predicted)),
+        "true_negative": int(np.sum(~positive & ~predicted)),
+    }
 
 
-def _complement(share: Interval) -> Interval:
-    return Interval(1 - share.estimate, 1 - share.high, 1 - share.low, share.n)
+def _mean_confusion(confusions: Sequence[dict[str, int]]) -> dict[str, float]:
+    if len(confusions) == 1:
+        return dict(confusions[0])
+    return {name: float(np.mean([counts[name] for counts in confusions])) for name in confusions[0]}
 
 
-def _plain(figure: Interval | None) -> dict[str, float | int] | None:
-    return figure and figure.to_dict()
+def _each_decision_metric(confusions: Sequence[dict[str, int]]) -> dict[str, list[float]]:
+    """Compute accuracy, sensitivity and specificity of each repeat, as far as they are defined."""
+    n = sum(confusions[0].values())
+    positives = confusions[0]["true_positive"] + confusions[0]["false_negative"]
+    negatives = n - positives
+    return {
+        "accuracy": [(one["true_positive"] + one["true_negative"]) / n for one in confusions],
+        "sensitivity": [one["true_positive"] / positives for one in confusions if positives],
+        "specificity": [one["true_negative"] / negatives for one in confusions if negatives],
+    }
 
 
-def _proportions(
-    labels: np.ndarray, called: np.ndarray, resamples: Resamples
-) -> dict[str, Interval | None]:
-    """Computes the five proportions of decisions `(repeats, n)`, as means over the repeats."""
+def _number_of_resamples(n: int, bootstraps: int) -> int:
+    if n <= MOST_RESAMPLED:
+        return bootstraps
+    return min(bootstraps, max(LEAST_BOOTSTRAPS, bootstraps * MOST_RESAMPLED // n))
+
+
+def _decision_metrics(
+    labels: np.ndarray, predicted: np.ndarray, resamples: Resamples
+) -> dict[str, Any]:
+    """Compute the five proportions of decisions `(repeats, n)`, as means over the repeats."""
     positive = labels == 1
-    share = called.mean(0)
-    hit, spared = positive * share, ~positive * (1 - share)
+    share = predicted.mean(0)
+    true_positive, true_negative = positive * share, ~positive * (1 - share)
     pairs = {
-        "accuracy": (hit + spared, np.ones(len(labels))),
-        "sensitivity": (hit, positive),
-        "specificity": (spared, ~positive),
-        "ppv": (hit, share),
-        "npv": (spared, 1 - share),
+        "accuracy": (true_positive + true_negative, np.ones(len(labels))),
+        "sensitivity": (true_positive, positive),
+        "specificity": (true_negative, ~positive),
+        "ppv": (true_positive, share),
+        "npv": (true_negative, 1 - share),
     }
     successes, out_of = (np.stack(columns, axis=1) for columns in zip(*pairs.values(), strict=True))
-    found = proportions(successes, out_of.astype(np.float64), resamples)
-    return dict(zip(pairs, found, strict=True))
-
-
-@dataclass(frozen=True)
-class _Ranked:
-    """The areas under both curves: mean over repeats, repeats ranked together, single repeats."""
-
-    roc_auc: Interval | None = None
-    pr_auc: Interval | None = None
-    pooled_roc: Interval | None = None
-    pooled_pr: Interval | None = None
-    single_roc: list[float] = field(default_factory=list)
-    single_pr: list[float] = field(default_factory=list)
-
-
-def _ranked(labels: np.ndarray, scores: np.ndarray, resamples: Resamples) -> _Ranked:
-    count, n = scores.shape
-    if labels.min() == labels.max():
-        return _Ranked()
-    functions = [ranking(labels, one) for one in scores]
-    pooled = ranking(np.tile(labels, count), scores.ravel())
-
-    def areas(weights: np.ndarray) -> np.ndarray:
-        found = [function(weights) for function in functions]
-        if count > 1:
-            found.append(pooled(np.tile(weights, count)))
-        return np.concatenate(found)
-
-    # Of a weight's copies the widest are those of the repeats ranked together.
-    variances = resamples.variances(areas, columns=count).reshape(-1, 2)
-    estimates = areas(np.ones((1, n))).reshape(-1, 2)
-    classes = resamples.holding(labels == 1), resamples.holding(labels == 0)
-    between = min(resamples.degrees(labels), resamples.degrees(1 - labels))
-
-    def roc(area: float, variance: float) -> Interval:
-        degrees = between if resamples.of_patients else None
-        known = variance if min(classes) > 1 and variance > NOTHING else 0.0
-        return replace(area_interval(area, known, *classes, degrees=degrees), n=n)
-
-    def pr(area: float, variance: float) -> Interval | None:
-        if min(classes) > 1 and variance > NOTHING and area < 1:
-            return logit_interval(area, variance, n, degrees=between)
-        # Nothing to go by: as of a proportion of the positives (Boyd et al.'s binomial interval).
-        interval = wilson(area * classes[0], classes[0])
-        return interval and replace(interval, estimate=area, n=n)
-
-    by_mean, mean = variances[:count].mean(0), estimates[:count].mean(0)
-    if not resamples.of_patients:
-        # A variance of each repeat, and their mean: repeats do not narrow the interval.
-        by_mean[0] = np.mean([delong_variance(labels, one)[1] for one in scores])
-    return _Ranked(
-        roc_auc=roc(float(mean[0]), float(by_mean[0])),
-        pr_auc=pr(float(mean[1]), float(by_mean[1])),
-        pooled_roc=roc(*map(float, (estimates[-1, 0], variances[-1, 0]))),
-        pooled_pr=pr(*map(float, (estimates[-1, 1], variances[-1, 1]))),
-        single_roc=estimates[:count, 0].tolist(),
-        single_pr=estimates[:count, 1].tolist(),
-    )
+    intervals = proportions(successes, out_of.astype(np.float64), resamples)
+    return dict(zip(pairs, intervals, strict=True))
 
 
 def _brier(
     labels: np.ndarray, scores: np.ndarray, resamples: Resamples
 ) -> tuple[Interval, list[float]]:
+    """Compute the mean Brier score with its interval, and the score of each repeat."""
     errors = (scores - labels) ** 2
-    n, single = len(labels), errors.mean(1)
+    n, each = len(labels), errors.mean(1)
     if resamples.of_patients:
-        each = resamples.variances(lambda weights: (weights @ errors.T / weights.sum(1)[:, None]).T)
+        variances = resamples.variances(
+            lambda weights: (weights @ errors.T / weights.sum(1)[:, None]).T
+        )
     else:
-        each = errors.var(1, ddof=1) / n if n > 1 else np.full(len(scores), np.nan)
-    estimate, variance = float(single.mean()), float(each.mean())
+        variances = errors.var(1, ddof=1) / n if n > 1 else np.full(len(scores), np.nan)
+    estimate, variance = float(each.mean()), float(variances.mean())
     if math.isfinite(variance):
         degrees = resamples.degrees(np.ones(n))
         interval = log_interval(estimate, variance, n, degrees=degrees)
     else:
         interval = Interval(estimate, 0.0, 1.0, n)
-    return interval, single.tolist()
+    return interval, each.tolist()
 
 
-def _spread(found: list[float]) -> dict[str, float] | None:
-    if not found:
+def _spread(values: list[float]) -> dict[str, float] | None:
+    if not values:
         return None
     return {
-        "mean": float(np.mean(found)),
-        "sd": float(np.std(found, ddof=1)),
-        "least": min(found),
-        "most": max(found),
+        "mean": float(np.mean(values)),
+        "sd": float(np.std(values, ddof=1)),
+        "least": min(values),
+        "most": max(values),
     }
 
 
 def _notes(
     labels: np.ndarray, scores: np.ndarray, resamples: Resamples, of_calibration: str | None
 ) -> list[str]:
+    # These sentences are part of metrics.json: programs compare them.
     n, notes = len(labels), []
     if labels.min() == labels.max():
         present, missing = ("with", "without") if labels[0] else ("without", "with")
-        figure = "specificity" if labels[0] else "sensitivity"
+        undefined = "specificity" if labels[0] else "sensitivity"
         notes.append(
-            f"all {n} slices are {present} hemorrhage, so that {figure}, the areas under the "
+            f"all {n} slices are {present} hemorrhage, so that {undefined}, the areas under the "
             f"curves and the calibration slope cannot be had; add slices {missing} hemorrhage"
         )
     elif of_calibration:
@@ -367,7 +354,7 @@ def _notes(
             f"the slices are of {resamples.count} patients only; with fewer than {FEW_PATIENTS} "
             "intervals over patients are rough"
         )
-    constant = sum(one.min() == one.max() for one in scores)
+    constant = sum(repeat.min() == repeat.max() for repeat in scores)
     if constant and n > 1:
         where = "" if len(scores) == 1 else f" in {constant} of {len(scores)} repeats"
         notes.append(
@@ -378,7 +365,7 @@ def _notes(
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Says the two main figures in one line, never without interval and n.
+    """Return accuracy and ROC AUC in one line, always with interval and n.
 
     Args:
         metrics: from `binary_metrics`.

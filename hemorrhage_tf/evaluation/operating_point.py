@@ -1,7 +1,7 @@
-"""The operating point: at which probability a slice is called hemorrhage, and what speaks for it.
+"""The operating point: the probability from which on a slice is predicted hemorrhage.
 
-It is chosen on out-of-fold predictions of the training part, stored with the model, and reported on
-the test part; the score itself stays as it is.
+It is chosen on out-of-fold predictions of the training part, stored with the model, and evaluated
+on the test part. The probabilities themselves stay unchanged.
 """
 
 from __future__ import annotations
@@ -14,15 +14,9 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, OptionError
-from hemorrhage_tf.evaluation.calibration import check_predictions
-from hemorrhage_tf.evaluation.intervals import (
-    BOOTSTRAPS,
-    CONFIDENCE,
-    Interval,
-    Resamples,
-    proportions,
-    quantile,
-)
+from hemorrhage_tf.evaluation.intervals import CONFIDENCE, Interval, plain_interval, quantile
+from hemorrhage_tf.evaluation.labeled_predictions import check_predictions
+from hemorrhage_tf.evaluation.resampling import Bootstrap, Resamples, proportions
 
 KINDS = ("youden", "sensitivity", "specificity", "threshold")
 ACCEPTED = "youden, sensitivity=0.95, specificity=0.9 or threshold=0.5"
@@ -30,20 +24,21 @@ ACCEPTED = "youden, sensitivity=0.95, specificity=0.9 or threshold=0.5"
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold, and what it reached on the slices that it was chosen on.
+    """A threshold, with its sensitivity and specificity on the slices it was chosen on.
 
-    Those figures flatter a little, since the threshold was chosen to make them good; the test part
-    has the honest ones.
+    These two are slightly optimistic, because the threshold was chosen to maximize them; the
+    metrics of the test part are not.
 
     Attributes:
-        criterion: as it was asked for, such as `sensitivity=0.95`.
-        threshold: probabilities at or above it count as hemorrhage.
-        n_positive: slices with hemorrhage that it was chosen on.
-        n_negative: slices without.
-        sensitivity: what was reached on them; None without slices with hemorrhage.
-        specificity: what was reached on them; None without others.
-        intervals_of: what the intervals count: `slices` or `patients`.
-        note: why the data cannot show what was asked for, and how many it would take; or None.
+        criterion: as requested, for example `sensitivity=0.95`.
+        threshold: probabilities at or above it are predicted hemorrhage.
+        n_positive: number of slices with hemorrhage that it was chosen on.
+        n_negative: number of slices without.
+        sensitivity: on these slices; None without slices with hemorrhage.
+        specificity: on these slices; None without slices without hemorrhage.
+        intervals_of: units of the intervals, `slices` or `patients`.
+        note: why the data cannot show the requested share, and how many slices it would take; or
+            None.
     """
 
     criterion: str
@@ -56,15 +51,15 @@ class OperatingPoint:
     note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "criterion": self.criterion,
             "threshold": self.threshold,
             "chosen_on": {
                 "n_positive": self.n_positive,
                 "n_negative": self.n_negative,
-                "sensitivity": self.sensitivity and self.sensitivity.to_dict(),
-                "specificity": self.specificity and self.specificity.to_dict(),
+                "sensitivity": plain_interval(self.sensitivity),
+                "specificity": plain_interval(self.specificity),
                 "intervals_of": self.intervals_of,
             },
             "note": self.note,
@@ -72,7 +67,7 @@ class OperatingPoint:
 
 
 def parse_operating_point(text: str) -> tuple[str, float | None]:
-    """Reads what the option `--operating-point` was given.
+    """Parse the value of the option `--operating-point`.
 
     Args:
         text: `youden`, `sensitivity=S`, `specificity=S` with S in (0, 1), or `threshold=T` with T
@@ -82,13 +77,16 @@ def parse_operating_point(text: str) -> tuple[str, float | None]:
         The kind and its value; None for youden.
 
     Raises:
-        OptionError: anything else.
+        OptionError: any other text.
     """
     kind, equals, value = (part.strip() for part in text.partition("="))
     if kind == "youden" and not equals:
         return kind, None
     if kind not in KINDS[1:] or not value:
-        raise OptionError(f"--operating-point must be {ACCEPTED}. Received: {text}")
+        raise OptionError(
+            f"--operating-point {text}: must be youden, sensitivity=S, specificity=S or "
+            f"threshold=T. Pass, for example, {ACCEPTED}."
+        )
     try:
         number = float(value)
     except ValueError:
@@ -96,28 +94,29 @@ def parse_operating_point(text: str) -> tuple[str, float | None]:
     if kind == "threshold":
         if not 0 <= number <= 1:
             raise OptionError(
-                f"--operating-point threshold=T: T is a probability, from 0 to 1. Received: {text}"
+                f"--operating-point {text}: a threshold is a probability from 0 to 1. Pass, for "
+                "example, threshold=0.5."
             )
     elif not 0 < number < 1:
         raise OptionError(
-            f"--operating-point {kind}=S: S lies between 0 and 1, both left out, since no number "
-            f"of slices shows 100 %. Received: {text}. Give, say, {kind}=0.95"
+            f"--operating-point {text}: the {kind} must be above 0 and below 1, because no number "
+            f"of slices can show 100 %. Pass, for example, {kind}=0.95."
         )
     return kind, number
 
 
 def least_number(share: float, confidence: float = CONFIDENCE) -> int:
-    """Computes how many slices it takes to show a share, where every one of them is right.
+    """Compute how many slices it takes to show a share if every decision is right.
 
-    Wilson's interval of n of n begins at n / (n + z^2), which is at least the share from
-    n = z^2 share / (1 - share) on. It takes more as soon as one is wrong.
+    Wilson's interval of n out of n begins at n / (n + z^2), which reaches the share at
+    n = z^2 share / (1 - share). A single wrong decision raises the number.
 
     Args:
         share: the sensitivity or specificity to show, in (0, 1).
-        confidence: coverage of the interval, in (0, 1). Default 0.95.
+        confidence: nominal coverage of the interval, in (0, 1). Default 0.95.
     """
     z = quantile(confidence)
-    # A number that is whole but for rounding needs no further slice.
+    # A number that is whole except for rounding needs no further slice.
     return math.ceil(z * z * share / (1 - share) - 1e-9)
 
 
@@ -127,57 +126,54 @@ def choose(
     criterion: str,
     *,
     groups: np.ndarray | None = None,
-    seed: int = 0,
-    bootstraps: int = BOOTSTRAPS,
+    bootstrap: Bootstrap | None = None,
 ) -> OperatingPoint:
-    """Chooses a threshold.
+    """Choose a threshold.
 
-    A threshold lies midway between neighboring probabilities, so that a copy of the model that
-    answers a little differently (float16, int8) decides alike. `sensitivity=S` takes the highest
-    threshold that has it, `specificity=S` the lowest, and `youden` that with the largest sum of
-    both: the lowest of several, since a missed hemorrhage costs more than a false alarm.
+    A threshold lies midway between neighboring probabilities, so that a slightly different copy of
+    the model (float16, int8) makes the same decisions. `sensitivity=S` takes the highest threshold
+    that reaches S, `specificity=S` the lowest, and `youden` the one with the largest sum of both;
+    of several the lowest, because a missed hemorrhage costs more than a false alarm.
 
     Args:
         labels: `(n,)`, 0 or 1.
         probabilities: `(n,)`, or one such array for each repeat, in [0, 1]: out-of-fold
-            predictions, not those of slices that were trained on.
+            predictions, not those of training slices.
         criterion: see `parse_operating_point`.
-        groups: `(n,)`, equal for slices of one patient; None for slices on their own.
-        seed: of the bootstrap of patients. Default 0.
-        bootstraps: how many resamples. Default 2000.
-
-    Returns:
-        The operating point.
+        groups: `(n,)`, equal for slices of one patient; None for independent slices.
+        bootstrap: number of resamples and random seed of the bootstrap of patients; None for 2000
+            and 0.
 
     Raises:
-        OptionError: a criterion that is none.
-        DataError: predictions that cannot be used, or a class that the criterion needs is missing.
+        OptionError: an invalid criterion.
+        DataError: invalid predictions, or a class that the criterion needs is missing.
 
     Reference:
         W. J. Youden, Index for rating diagnostic tests, Cancer 3 (1950), 32-35.
     """
     kind, value = parse_operating_point(criterion)
     several = len(probabilities) > 0 and np.ndim(probabilities[0]) > 0
-    each = probabilities if several else [probabilities]
+    each = list(probabilities) if several else [np.asarray(probabilities)]
     repeats = [check_predictions(labels, one)[1] for one in each]
     labels = np.asarray(labels)
     positive = labels == 1
     counts = int(positive.sum()), int((~positive).sum())
     _check_classes(kind, criterion, counts)
-    threshold = value if kind == "threshold" else _threshold(kind, value, positive, repeats)
-    resamples = Resamples.make(len(labels), groups, bootstraps, seed)
-    called = np.mean([one >= threshold for one in repeats], axis=0)
+    threshold = _threshold(kind, value, positive, repeats)
+    bootstrap = bootstrap or Bootstrap()
+    resamples = Resamples.make(len(labels), groups, bootstrap.resamples, bootstrap.seed)
+    share = np.mean([one >= threshold for one in repeats], axis=0)
     classes = np.stack([positive, ~positive], axis=1).astype(np.float64)
-    right = classes * np.stack([called, 1 - called], axis=1)
+    right = classes * np.stack([share, 1 - share], axis=1)
     sensitivity, specificity = proportions(right, classes, resamples)
     note = None
     if kind == "sensitivity":
-        note = _note(value, "with hemorrhage", kind, sensitivity, resamples, positive)
+        note = _note(kind, value, sensitivity, resamples, positive)
     elif kind == "specificity":
-        note = _note(value, "without hemorrhage", kind, specificity, resamples, ~positive)
+        note = _note(kind, value, specificity, resamples, ~positive)
     return OperatingPoint(
         criterion=kind if value is None else f"{kind}={value}",
-        threshold=float(threshold),
+        threshold=threshold,
         n_positive=counts[0],
         n_negative=counts[1],
         sensitivity=sensitivity,
@@ -193,59 +189,65 @@ def _check_classes(kind: str, criterion: str, counts: tuple[int, int]) -> None:
         if counts[index] == 0:
             name = ("with", "without")[index]
             raise DataError(
-                f"--operating-point {criterion} needs slices {name} hemorrhage to choose a "
-                f"threshold on. Received: none of {sum(counts)}. Add some, or give threshold=0.5"
+                f"none of {sum(counts)} slices is {name} hemorrhage: --operating-point {criterion} "
+                f"needs slices {name} hemorrhage. Add some, or pass --operating-point "
+                "threshold=0.5."
             )
 
 
 def _threshold(
     kind: str, value: float | None, positive: np.ndarray, repeats: Sequence[np.ndarray]
 ) -> float:
+    if kind == "threshold":
+        assert value is not None
+        return float(value)
     scores = np.concatenate(repeats)
     labels = np.tile(positive, len(repeats))
     levels = np.unique(scores)
-    # From calling every slice hemorrhage to calling none; 0 and 1 are the outermost neighbors. A
-    # slice at 1 is called at any threshold, and then there is no way to call none.
+    # From all slices predicted hemorrhage to none; 0 and 1 are the outermost neighbors. A slice at
+    # 1 is predicted hemorrhage at any threshold, so then the last candidate does not exist.
     candidates = (np.concatenate([[0.0], levels]) + np.concatenate([levels, [1.0]])) / 2
     if levels[-1] == 1.0:
         candidates = candidates[:-1]
-    hits, alarms = np.sort(scores[labels]), np.sort(scores[~labels])
-    found = len(hits) - np.searchsorted(hits, candidates)
-    spared = np.searchsorted(alarms, candidates)
+    positives, negatives = np.sort(scores[labels]), np.sort(scores[~labels])
+    true_positives = len(positives) - np.searchsorted(positives, candidates)
+    true_negatives = np.searchsorted(negatives, candidates)
     if kind == "youden":
-        # In whole numbers, so that equal ones are equal; argmax takes the first, the lowest.
-        return float(candidates[np.argmax(found * len(alarms) + spared * len(hits))])
+        # In whole numbers, so that ties are exact; argmax takes the first, the lowest.
+        sums = true_positives * len(negatives) + true_negatives * len(positives)
+        return float(candidates[np.argmax(sums)])
     assert value is not None
     if kind == "sensitivity":
-        # 0.95 of 20 is 19, whatever floating-point numbers make of it.
-        return float(candidates[found >= value * len(hits) - 1e-9][-1])
-    enough = candidates[spared >= value * len(alarms) - 1e-9]
+        # 0.95 of 20 is 19, also in floating-point numbers.
+        return float(candidates[true_positives >= value * len(positives) - 1e-9][-1])
+    enough = candidates[true_negatives >= value * len(negatives) - 1e-9]
     return float(enough[0] if len(enough) else candidates[-1])
 
 
 def _note(
-    asked: float | None,
-    which: str,
     kind: str,
+    requested: float | None,
     reached: Interval | None,
     resamples: Resamples,
     members: np.ndarray,
 ) -> str | None:
-    assert asked is not None and reached is not None
-    if reached.estimate < asked - 1e-9:
+    # These sentences are part of metrics.json: programs compare them.
+    assert requested is not None and reached is not None
+    which = "with hemorrhage" if kind == "sensitivity" else "without hemorrhage"
+    if reached.estimate < requested - 1e-9:
         return (
-            f"a {kind} of {asked:.6g} is not reached at any threshold, because slices {which} have "
-            f"a probability of 1; the highest threshold reaches {reached.estimate:.3f}"
+            f"a {kind} of {requested:.6g} is not reached at any threshold, because slices {which} "
+            f"have a probability of 1; the highest threshold reaches {reached.estimate:.3f}"
         )
-    # Slices of one patient are right or wrong together, so that at worst only patients count.
-    have, needed = resamples.holding(members), least_number(asked)
+    # Slices of one patient may all be right or wrong together, so patients are what counts.
+    have, needed = resamples.holding(members), least_number(requested)
     if have >= needed:
         return None
     units = resamples.drawn
-    held = units.removesuffix("s") if have == 1 else units
+    unit = units.removesuffix("s") if have == 1 else units
     begins = have / (have + quantile(CONFIDENCE) ** 2)
     return (
-        f"{have} {held} {which} cannot show a {kind} of {asked:.6g}: with "
+        f"{have} {unit} {which} cannot show a {kind} of {requested:.6g}: with "
         f"none wrong the 95 % interval begins at {begins:.3f}. It would take at least {needed} "
         f"{units} {which} with none wrong"
     )

@@ -1,6 +1,6 @@
-"""Robustness: how far a model's answers move where a slice changes and its meaning does not.
+"""Robustness: how far predictions move when a slice changes but its meaning does not.
 
-Each perturbation here is one fixed change; the random views of training live elsewhere.
+Each perturbation is one fixed change; the random views of training are in `pipeline.augmentation`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 from PIL import Image
 
 from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.evaluation.calibration import check_predictions
-from hemorrhage_tf.evaluation.intervals import ranking
+from hemorrhage_tf.evaluation.areas import weighted_areas
+from hemorrhage_tf.evaluation.labeled_predictions import check_predictions
 
 NOISE = 0.05  # of the range
 JPEG_QUALITY = 50
 DEGREES = 5.0
 CONTRASTS = (0.8, 1.2)
 
-# Of Hounsfield units the range is the brain window, in which hemorrhage is read: 40 HU and 80 wide.
-# Noise of 5 % is then 4 HU, as in a usual head CT; 5 % of all of a CT's range would be 200.
+# For Hounsfield units the range is that of the brain window: center 40 HU, width 80 HU. Noise of
+# 5 % is then 4 HU, as in a usual head CT; 5 % of the whole range of a CT would be 200 HU.
 _CENTER_HU, _RANGE_HU = 40.0, 80.0
 _RANGE_PIXELS = 255.0
 
@@ -37,24 +37,24 @@ def robustness(
     threshold: float,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Predicts slices again after each of a few changes, and compares.
+    """Predict slices again after each of several changes, and compare.
 
     Args:
-        predict: of slices makes probabilities, `(n,)` in [0, 1]; called once for each change.
+        predict: maps slices to probabilities, `(n,)` in [0, 1]; called once for each change.
         slices: uint8 display pixels, `(height, width)` or `(height, width, 3)` in [0, 255], or
             float32 Hounsfield units, `(height, width)`.
         labels: `(n,)`, 0 or 1.
-        threshold: probabilities at or above it count as hemorrhage.
-        seed: of the noise. Default 0.
+        threshold: probabilities at or above it are predicted hemorrhage.
+        seed: random seed of the noise. Default 0.
 
     Returns:
-        A row for each change, plain values for JSON: `name`; `n`, how many slices it applies to;
+        A row for each change, plain values for JSON: `name`; `n`, number of slices it applies to;
         `roc_auc` and `roc_auc_change`, None where a class is missing; `changed_decisions`, of which
-        `to_hemorrhage` and `to_normal`; `mean_change` and `largest_change` of the probability,
-        without sign. All but `name` and `n` are None where n is 0, and `note` then says why.
+        `to_hemorrhage` and `to_normal`; `mean_change` and `largest_change`, absolute changes of the
+        probability. All but `name` and `n` are None where n is 0; `note` is then the reason.
 
     Raises:
-        DataError: no slices, lengths that differ, or a slice of another type or shape.
+        DataError: no slices, different lengths, or a slice of another type or shape.
     """
     for index, pixels in enumerate(slices):
         _check(pixels, index)
@@ -62,33 +62,34 @@ def robustness(
     labels = np.asarray(labels)
     rows = []
     for name, perturb in PERTURBATIONS.items():
-        # Seeded by slice, so that a slice gets the same noise whatever stands beside it.
+        # Seeded by slice, so that the noise of a slice does not depend on the other slices.
         changed = [
             perturb(pixels, np.random.default_rng([seed, index]))
             for index, pixels in enumerate(slices)
         ]
-        used = np.array([each is not None for each in changed], bool)
+        used = np.array([one is not None for one in changed], bool)
         if not used.any():
-            rows.append(_row(name, "JPEG keeps 8 bits a sample, and these are Hounsfield units"))
+            note = "JPEG stores 8 bits per sample, and these are Hounsfield units"
+            rows.append(_empty_row(name, note))
             continue
-        perturbed = [each for each in changed if each is not None]
+        perturbed = [one for one in changed if one is not None]
         after = check_predictions(labels[used], predict(perturbed))[1]
-        rows.append(_compared(name, labels[used], before[used], after, threshold))
+        rows.append(_row(name, labels[used], before[used], after, threshold))
     return rows
 
 
 def flip_horizontally(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Swaps left and right."""
+    """Swap left and right."""
     return np.ascontiguousarray(pixels[:, ::-1])
 
 
 def flip_vertically(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Swaps top and bottom."""
+    """Swap top and bottom."""
     return np.ascontiguousarray(pixels[::-1])
 
 
 def change_contrast(factor: float) -> _Perturbation:
-    """Makes a change of contrast: around the mean of display pixels, around 40 HU else.
+    """Return a change of contrast: around the mean of display pixels, or around 40 HU.
 
     Args:
         factor: below 1 for less contrast.
@@ -97,20 +98,20 @@ def change_contrast(factor: float) -> _Perturbation:
     def perturb(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         values = pixels.astype(np.float64)
         center = values.mean() if pixels.dtype == np.uint8 else _CENTER_HU
-        return _as(pixels, center + factor * (values - center))
+        return _like(pixels, center + factor * (values - center))
 
     return perturb
 
 
 def add_noise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Adds Gaussian noise, the same to all channels: 5 % of 255, or of the 80 HU of a window."""
+    """Add Gaussian noise, the same to all channels: 5 % of 255, or of the 80 HU of the window."""
     span = _RANGE_PIXELS if pixels.dtype == np.uint8 else _RANGE_HU
     noise = rng.normal(0.0, NOISE * span, pixels.shape[:2])
-    return _as(pixels, pixels + (noise if pixels.ndim == 2 else noise[..., None]))
+    return _like(pixels, pixels + (noise if pixels.ndim == 2 else noise[..., None]))
 
 
 def recompress(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Writes and reads display pixels as a JPEG of quality 50; None of Hounsfield units."""
+    """Compress display pixels as a JPEG of quality 50; return None for Hounsfield units."""
     if pixels.dtype != np.uint8:
         return None
     file = io.BytesIO()
@@ -120,7 +121,7 @@ def recompress(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray | Non
 
 
 def resize_and_back(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Halves width and height, and doubles them again: fine detail is lost."""
+    """Halve width and height, and double them again: fine detail is lost."""
     image = Image.fromarray(pixels)
     half = image.resize(
         (max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.BILINEAR
@@ -129,7 +130,7 @@ def resize_and_back(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def rotate(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rotates by 5 degrees against the clock; the darkest value fills the corners."""
+    """Rotate by 5 degrees counterclockwise; the darkest value fills the corners."""
     image = Image.fromarray(pixels)
     darkest = pixels.min()
     fill: Any = (
@@ -157,18 +158,19 @@ def _check(pixels: np.ndarray, index: int) -> None:
     colored = len(shape) == 3 and shape[2] == 3 and pixels.dtype == np.uint8
     if not (plain or colored) or not pixels.size:
         raise DataError(
-            f"slice {index} must be uint8 display pixels, (height, width) or (height, width, 3), "
-            f"or float32 Hounsfield units, (height, width). Received: {pixels.dtype} {shape}"
+            f"slice {index} is {pixels.dtype} {shape}: a slice must be uint8 display pixels, "
+            "(height, width) or (height, width, 3), or float32 Hounsfield units, (height, width). "
+            "Convert it first."
         )
 
 
-def _as(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _like(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
     if pixels.dtype == np.uint8:
         return values.round().clip(0, 255).astype(np.uint8)
     return values.astype(np.float32)
 
 
-def _row(name: str, note: str | None = None) -> dict[str, Any]:
+def _empty_row(name: str, note: str | None = None) -> dict[str, Any]:
     return {
         "name": name,
         "n": 0,
@@ -183,25 +185,25 @@ def _row(name: str, note: str | None = None) -> dict[str, Any]:
     }
 
 
-def _compared(
+def _row(
     name: str, labels: np.ndarray, before: np.ndarray, after: np.ndarray, threshold: float
 ) -> dict[str, Any]:
-    called, was = after >= threshold, before >= threshold
+    now, previously = after >= threshold, before >= threshold
     moved = np.abs(after - before)
     area, reference = _area(labels, after), _area(labels, before)
     return {
-        **_row(name),
+        **_empty_row(name),
         "n": len(labels),
         "roc_auc": area,
         "roc_auc_change": None if area is None or reference is None else area - reference,
-        "changed_decisions": int(np.sum(called != was)),
-        "to_hemorrhage": int(np.sum(called & ~was)),
-        "to_normal": int(np.sum(~called & was)),
+        "changed_decisions": int(np.sum(now != previously)),
+        "to_hemorrhage": int(np.sum(now & ~previously)),
+        "to_normal": int(np.sum(~now & previously)),
         "mean_change": float(moved.mean()),
         "largest_change": float(moved.max()),
     }
 
 
 def _area(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    found = float(ranking(labels, scores)(np.ones((1, len(labels))))[0, 0])
-    return found if math.isfinite(found) else None
+    area = float(weighted_areas(labels, scores)(np.ones((1, len(labels))))[0, 0])
+    return area if math.isfinite(area) else None

@@ -15,7 +15,7 @@ from hemorrhage_tf.evaluation import dataset_shift
 from hemorrhage_tf.evaluation.cross_fitting import CrossFit, cross_fit
 from hemorrhage_tf.evaluation.operating_point import OperatingPoint, choose, parse_operating_point
 from hemorrhage_tf.evaluation.temperature import apply_temperature
-from hemorrhage_tf.pipeline.datasets import explained_read_errors
+from hemorrhage_tf.pipeline.datasets import translate_read_errors
 from hemorrhage_tf.training.checkpoint import FitCheckpoint
 from hemorrhage_tf.training.context import FitContext
 from hemorrhage_tf.training.feature_sources import build_feature_sources
@@ -176,7 +176,7 @@ class _Trainings:
             self._inner_folds = _make_inner_folds(self._context, folds[0])
         count = len(folds) + is_cross_validation + len(self._inner_folds)
         track = self._context.progress.track("Training", count * self._trainer.epochs)
-        with explained_read_errors(), track as self._advance:
+        with translate_read_errors(), track as self._advance:
             for index, fold in enumerate(self._inner_folds):
                 probabilities, _ = self._train(
                     f"inner-{fold.number}", f"calibration {fold.number}", fold, index
@@ -336,9 +336,5 @@ def _training_profile(
     """Summarize the slices that the saved model was trained on, for `evaluate` to compare with."""
     profile = dataset_shift.profile_slices(slices, trained_on)
     if not settings.fine_tune_epochs:
-        distances = np.concatenate(
-            [dataset_shift.root_mean_square(rows) for rows in trainer.standardized(trained_on)]
-        )
-        of_features = dataset_shift.profile({dataset_shift.FEATURE_DISTANCE: distances}, 0.0)
-        profile["quantiles"] |= of_features["quantiles"]
+        profile = dataset_shift.add_feature_distance(profile, trainer.standardized(trained_on))
     return profile

@@ -1,0 +1,104 @@
+"""Labels with the probabilities that were predicted for them, and the checks of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hemorrhage_tf.core.errors import DataError
+
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class LabeledPredictions:
+    """Predictions to evaluate: one set, or the repeated out-of-fold sets of a cross-validation.
+
+    Attributes:
+        labels: `(n,)`, 0 or 1.
+        repeats: for each repeat the probabilities of all slices, `(n,)` in [0, 1].
+        threshold: probabilities at or above it are predicted hemorrhage. Default 0.5.
+        decisions: for each repeat bool `(n,)`, True for predicted hemorrhage, where folds have
+            thresholds of their own; None to apply `threshold`. Default None.
+        groups: `(n,)`, equal for slices of one patient; None for independent slices. Default None.
+    """
+
+    labels: np.ndarray
+    repeats: Sequence[np.ndarray]
+    threshold: float = DEFAULT_THRESHOLD
+    decisions: Sequence[np.ndarray] | None = None
+    groups: np.ndarray | None = None
+
+    def check(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Check the predictions and return them as arrays.
+
+        Returns:
+            Labels, int64 `(n,)`; probabilities, float64 `(repeats, n)`; and predicted hemorrhage,
+            bool `(repeats, n)`.
+
+        Raises:
+            DataError: no predictions, different lengths, or values outside [0, 1].
+        """
+        if len(self.repeats) == 0:
+            raise DataError(_NO_PREDICTIONS)
+        checked = [check_predictions(self.labels, repeat) for repeat in self.repeats]
+        scores = np.stack([probabilities for _, probabilities in checked])
+        if self.decisions is None:
+            predicted = scores >= self.threshold
+        else:
+            predicted = np.stack(self.decisions).astype(bool)
+        return checked[0][0], scores, predicted
+
+
+_NO_PREDICTIONS = (
+    "there are no predictions to evaluate: at least one is needed. Pass labels and probabilities."
+)
+
+
+def check_predictions(
+    labels: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check labels and one set of probabilities.
+
+    Args:
+        labels: `(n,)`, 0 or 1.
+        probabilities: `(n,)` in [0, 1].
+
+    Returns:
+        Both as int64 and float64 arrays.
+
+    Raises:
+        DataError: no predictions, different lengths, a label other than 0 and 1, or a probability
+            that is not a number in [0, 1].
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
+    n = len(labels)
+    if probabilities.shape != (n,):
+        raise DataError(
+            f"{len(probabilities)} predictions for {n} labels: each label needs one prediction. "
+            "Pass arrays of the same length."
+        )
+    if n == 0:
+        raise DataError(_NO_PREDICTIONS)
+    bad = int(np.sum(~np.isfinite(probabilities)))
+    if bad:
+        raise DataError(
+            f"{bad} of {n} predictions are not numbers: predictions must be probabilities in "
+            "[0, 1]. Check the model, or leave these slices out."
+        )
+    outside = probabilities[(probabilities < 0) | (probabilities > 1)]
+    if len(outside):
+        raise DataError(
+            f"{len(outside)} of {n} predictions are outside [0, 1], the first is {outside[0]:g}: "
+            "predictions must be probabilities. Apply the sigmoid to logits first."
+        )
+    other = labels[(labels != 0) & (labels != 1)]
+    if len(other):
+        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+        raise DataError(
+            f"label {other[0]}{more}: labels must be 1 (hemorrhage) or 0 (normal). Convert them "
+            "first."
+        )
+    return labels.astype(np.int64), probabilities
