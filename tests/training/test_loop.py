@@ -5,42 +5,59 @@ import pytest
 
 from hemorrhage_tf.models.classifier import build_head
 from hemorrhage_tf.training.head_solver import class_weight
-from hemorrhage_tf.training.loop import Loop, batches
+from hemorrhage_tf.training.loop import Loop, Samples, Stage, TrainingHooks, batches, whole_pass
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def blobs(count: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Gives two overlapping clouds, one three times the other."""
+def make_blobs(count: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Make two overlapping clouds, one three times as large as the other."""
     rng = np.random.default_rng(seed)
     labels = (rng.uniform(size=count) < 0.25).astype(np.int64)
     x = rng.normal(size=(count, 2)) + labels[:, np.newaxis] * [1.0, -0.6]
     return x.astype(np.float32), labels
 
 
-def samples(x, labels, weights=None, batch_size: int = 32, repeats: int = 1):
+def make_samples(x, labels, weights=None, batch_size: int = 32, repeats: int = 1) -> Samples:
     import tensorflow as tf
 
     weights = np.ones(len(x)) if weights is None else weights
     x, labels, weights = (np.concatenate([each] * repeats) for each in (x, labels, weights))
 
-    def inputs_of(chosen):
-        return tf.data.Dataset.from_tensor_slices(x[chosen])
+    def dataset_of(positions):
+        return tf.data.Dataset.from_tensor_slices(x[positions])
 
-    return batches(inputs_of, labels, weights, batch_size)
-
-
-def make_loop(width: int = 2, rate: float = 0.05, dropout: float = 0.0):
-    import tensorflow as tf
-
-    head = build_head(width, dropout)
-    return head, Loop(head, rate, tf.distribute.get_strategy())
+    return batches(dataset_of, labels, weights, batch_size)
 
 
-def train(loop, training, epochs=3, validation=None, patience=0, advance=lambda steps: None):
-    return loop.train("head", epochs, lambda epoch: training, validation, patience, advance)
+@pytest.fixture(scope="module")
+def shared_loops():
+    """Loops by their arguments, so that each graph is traced once."""
+    return {}
+
+
+@pytest.fixture
+def make_loop(shared_loops):
+    """Return a rewound loop over a head, and the head."""
+
+    def make(rate: float = 0.05, dropout: float = 0.0):
+        import tensorflow as tf
+
+        if (rate, dropout) not in shared_loops:
+            head = build_head(2, dropout)
+            shared_loops[rate, dropout] = Loop(head, rate, tf.distribute.get_strategy())
+        loop = shared_loops[rate, dropout]
+        loop.rewind()
+        return loop.model, loop
+
+    return make
+
+
+def train(loop, training, epochs=3, validation=None, patience=0, **hooks):
+    stage = Stage("head", epochs, lambda epoch: training, validation, patience)
+    return loop.train(stage, TrainingHooks(**hooks))
 
 
 def log_loss(head, x, labels) -> float:
@@ -49,46 +66,51 @@ def log_loss(head, x, labels) -> float:
 
 
 class TestBatches:
-    @pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 37])
-    @pytest.mark.parametrize("batch_size", [1, 8, 36, 100])
+    @pytest.mark.parametrize(
+        "count, batch_size", [(1, 1), (1, 8), (7, 8), (8, 8), (9, 8), (37, 8), (37, 36), (37, 100)]
+    )
     def test_shares_add_up_to_one_in_each_batch(self, count, batch_size):
         x = np.arange(count, dtype=np.float32)[:, np.newaxis]
         labels = np.arange(count) % 2
         weights = np.linspace(1, 2, count)
-        made = samples(x, labels, weights, batch_size)
-        assert made.count == count
-        seen = [[np.asarray(a) for a in (inputs, *rest)] for inputs, rest in made.dataset]
-        assert [len(batch[0]) for batch in seen[:-1]] == [batch_size] * (len(seen) - 1)
-        for batch in seen:
+        samples = make_samples(x, labels, weights, batch_size)
+        assert samples.count == count
+        passed = [[np.asarray(a) for a in (inputs, *rest)] for inputs, rest in samples.dataset]
+        assert [len(batch[0]) for batch in passed[:-1]] == [batch_size] * (len(passed) - 1)
+        for batch in passed:
             np.testing.assert_allclose(batch[3].sum(), 1, rtol=1e-5)
             assert np.ptp(batch[3]) == 0
         for position, expected in enumerate((x, labels, weights)):
-            joined = np.concatenate([batch[position] for batch in seen])
+            joined = np.concatenate([batch[position] for batch in passed])
             np.testing.assert_allclose(joined, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("samples, expected", [(0, 0), (1, 1), (8, 2), (9, 3)])
+def test_whole_pass_ends_with_the_last_batch(samples, expected):
+    assert len(list(whole_pass(iter(range(100)), samples, batch_size=4))) == expected
 
 
 class TestOptimum:
     @pytest.mark.parametrize("kind", ["balanced", "none"])
-    def test_is_that_of_scikit_learn(self, kind):
+    def test_matches_scikit_learn(self, make_loop, kind):
         from sklearn.linear_model import LogisticRegression
 
-        x, labels = blobs()
+        x, labels = make_blobs()
         oracle = LogisticRegression(C=1e8, class_weight=None if kind == "none" else kind)
         expected = oracle.fit(x, labels).predict_proba(x)[:, 1]
-        head, loop = make_loop(rate=0.03)
-        # Ten passes an epoch, each one full batch.
-        training = samples(x, labels, class_weight(labels, kind), len(x), repeats=10)
-        train(loop, training, epochs=40)
-        found = sigmoid(head(x).numpy()[:, 0])
-        np.testing.assert_allclose(found, expected, atol=5e-3)
+        head, loop = make_loop(rate=0.05)
+        # Twenty passes an epoch, each one full batch.
+        training = make_samples(x, labels, class_weight(labels, kind), len(x), repeats=20)
+        train(loop, training, epochs=15)
+        np.testing.assert_allclose(sigmoid(head(x).numpy()[:, 0]), expected, atol=5e-3)
 
-    def test_loss_and_accuracy_are_means_over_the_samples(self):
-        x, labels = blobs(37)
+    def test_loss_and_accuracy_are_means_over_the_samples(self, make_loop):
+        x, labels = make_blobs(37)
         weights = np.random.default_rng(0).uniform(0.5, 2, 37)
-        head, loop = make_loop(rate=1e-9)  # so that the weights stay where they are put
+        head, loop = make_loop(rate=1e-9)  # so that the weights do not change
         kernel, bias = np.array([[0.7], [-0.2]], np.float32), np.array([0.1], np.float32)
         head.get_layer("logit").set_weights([kernel, bias])
-        validation = samples(x, labels, weights, 8)
+        validation = make_samples(x, labels, weights, 8)
         row = train(loop, validation, 1, validation)[0]
         logits = (x @ kernel + bias)[:, 0].astype(np.float64)
         loss = np.mean(weights * (np.logaddexp(0, logits) - labels * logits))
@@ -100,10 +122,10 @@ class TestOptimum:
 
 class TestRewind:
     @pytest.mark.parametrize("dropout", [0.0, 0.5])
-    def test_gives_the_same_again(self, dropout):
-        x, labels = blobs()
+    def test_repeats_the_training_exactly(self, make_loop, dropout):
+        x, labels = make_blobs()
         head, loop = make_loop(dropout=dropout)
-        training = samples(x, labels)
+        training = make_samples(x, labels)
         first_history = train(loop, training)
         first = head.get_weights()
         loop.rewind()
@@ -112,15 +134,15 @@ class TestRewind:
         for left, right in zip(head.get_weights(), first, strict=True):
             np.testing.assert_array_equal(left, right)
 
-    def test_without_it_training_goes_on(self):
-        x, labels = blobs()
-        head, loop = make_loop()
-        first = train(loop, samples(x, labels))
-        assert train(loop, samples(x, labels))[0]["loss"] < first[0]["loss"]
+    def test_without_it_training_continues(self, make_loop):
+        x, labels = make_blobs()
+        _, loop = make_loop()
+        first = train(loop, make_samples(x, labels))
+        assert train(loop, make_samples(x, labels))[0]["loss"] < first[0]["loss"]
 
 
-def noisy_validation(seed: int = 0):
-    """Separable to train on and contradicting to validate on, so that too much training harms."""
+def make_noisy_validation(seed: int = 0):
+    """Make separable training labels and contradicting ones, so that long training harms."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(64, 2)).astype(np.float32)
     labels = (x[:, 0] > 0).astype(np.int64)
@@ -129,13 +151,12 @@ def noisy_validation(seed: int = 0):
 
 
 class TestValidation:
-    def test_early_stopping_puts_the_best_weights_back_and_reports_the_rest(self):
-        x, labels, contradicting = noisy_validation()
+    def test_early_stopping_restores_the_best_weights_and_advances_to_the_end(self, make_loop):
+        x, labels, contradicting = make_noisy_validation()
         head, loop = make_loop(rate=0.1)
         advanced: list[int] = []
-        history = train(
-            loop, samples(x, labels), 100, samples(x, contradicting), 3, advanced.append
-        )
+        training, validation = make_samples(x, labels), make_samples(x, contradicting)
+        history = train(loop, training, 100, validation, 3, advance=advanced.append)
         losses = [row["validation_loss"] for row in history]
         best = int(np.argmin(losses))
         assert 0 < best < len(losses) - 1 < 99
@@ -143,69 +164,89 @@ class TestValidation:
         assert sum(advanced) == 100
         np.testing.assert_allclose(log_loss(head, x, contradicting), losses[best], rtol=1e-5)
 
-    def test_without_patience_all_epochs_are_done_and_the_best_kept(self):
-        x, labels, contradicting = noisy_validation()
+    def test_without_patience_all_epochs_run_and_the_best_is_restored(self, make_loop):
+        x, labels, contradicting = make_noisy_validation()
         head, loop = make_loop(rate=0.1)
         advanced: list[int] = []
-        history = train(loop, samples(x, labels), 30, samples(x, contradicting), 0, advanced.append)
+        training, validation = make_samples(x, labels), make_samples(x, contradicting)
+        history = train(loop, training, 30, validation, 0, advance=advanced.append)
         assert len(history) == len(advanced) == sum(advanced) == 30
         losses = [row["validation_loss"] for row in history]
         assert np.argmin(losses) < 29
         np.testing.assert_allclose(log_loss(head, x, contradicting), min(losses), rtol=1e-5)
 
-    def test_without_validation_the_last_weights_stay(self):
-        x, labels = blobs()
+    def test_without_validation_the_last_weights_stay(self, make_loop):
+        x, labels = make_blobs()
         head, loop = make_loop()
-        train(loop, samples(x, labels), 1)
+        train(loop, make_samples(x, labels), 1)
         after_one = log_loss(head, x, labels)
         loop.rewind()
-        train(loop, samples(x, labels), 4, patience=1)
+        train(loop, make_samples(x, labels), 4, patience=1)
         assert log_loss(head, x, labels) < after_one
 
 
+class Store:
+    """An epoch store in memory."""
+
+    def __init__(self) -> None:
+        self.saved: list[dict] = []
+        self.last: list[bool] = []
+
+    def restore(self):
+        return self.saved[-1] if self.saved else None
+
+    def save(self, state, last):
+        state = state()
+        state["history"] = list(state["history"])
+        self.saved.append(state)
+        self.last.append(last)
+
+
+class TestResume:
+    @pytest.mark.parametrize("patience", [0, 3])
+    def test_any_epoch_ends_with_the_same_weights_and_history(self, make_loop, patience):
+        x, labels, contradicting = make_noisy_validation()
+        head, loop = make_loop(rate=0.1)
+        samples = make_samples(x, labels), 12, make_samples(x, contradicting), patience
+        whole = Store()
+        history = train(loop, *samples, epoch_store=lambda stage: whole)
+        expected = head.get_weights()
+        assert whole.last == [False] * (len(history) - 1) + [True]
+        for number in (0, len(history) // 2, len(history) - 1):
+            loop.rewind()
+            store = Store()
+            store.saved = whole.saved[: number + 1]
+            advanced: list[int] = []
+            resumed = train(
+                loop, *samples, epoch_store=lambda stage: store, advance=advanced.append
+            )
+            assert resumed == history and sum(advanced) == 12
+            for left, right in zip(head.get_weights(), expected, strict=True):
+                np.testing.assert_array_equal(left, right)
+
+
 class TestHistory:
-    def test_rows(self):
-        x, labels = blobs()
-        _, loop = make_loop()
-        history = train(loop, samples(x, labels), 2)
-        assert [row["epoch"] for row in history] == [1, 2]
-        assert all(set(row) == {"stage", "epoch", "loss", "accuracy"} for row in history)
-        assert all(row["stage"] == "head" for row in history)
-        assert all(0 <= row["accuracy"] <= 1 and type(row["loss"]) is float for row in history)
-
-    def test_rows_with_validation(self):
-        x, labels = blobs()
-        _, loop = make_loop()
-        row = train(loop, samples(x, labels), 1, samples(x, labels))[0]
-        validation = {"validation_loss", "validation_accuracy"}
-        assert set(row) == {"stage", "epoch", "loss", "accuracy"} | validation
-
     @pytest.mark.parametrize("validates", [False, True])
-    def test_each_row_is_told_whole_before_the_next_epoch(self, validates):
-        x, labels = blobs()
+    def test_each_row_is_reported_before_the_next_epoch(self, make_loop, validates):
+        x, labels = make_blobs()
         _, loop = make_loop()
-        validation = samples(x, labels) if validates else None
-        told: list[tuple[int, dict]] = []
-        asked: list[int] = []
+        samples = make_samples(x, labels)
+        epochs: list[int] = []
+        reported: list[tuple[int, dict]] = []
 
-        def training(epoch: int):
-            asked.append(epoch)
-            return samples(x, labels)
+        def training(epoch: int) -> Samples:
+            epochs.append(epoch)
+            return samples
 
-        history = loop.train(
-            *("head", 3, training, validation, 0, lambda steps: None),
-            on_epoch=lambda row: told.append((len(asked), dict(row))),
-        )
-        assert told == [(number + 1, row) for number, row in enumerate(history)]
-
-    def test_each_epoch_asks_for_its_own_samples(self):
-        x, labels = blobs()
-        _, loop = make_loop()
-        asked: list[int] = []
-
-        def training(epoch: int):
-            asked.append(epoch)
-            return samples(x, labels)
-
-        loop.train("head", 3, training, None, 0, lambda steps: None)
-        assert asked == [0, 1, 2]
+        stage = Stage("head", 3, training, samples if validates else None)
+        hooks = TrainingHooks(on_epoch=lambda row: reported.append((len(epochs), dict(row))))
+        history = loop.train(stage, hooks)
+        assert epochs == [0, 1, 2]
+        assert reported == [(number + 1, row) for number, row in enumerate(history)]
+        assert [row["epoch"] for row in history] == [1, 2, 3]
+        columns = {"stage", "epoch", "loss", "accuracy"}
+        if validates:
+            columns |= {"validation_loss", "validation_accuracy"}
+        for row in history:
+            assert set(row) == columns and row["stage"] == "head"
+            assert 0 <= row["accuracy"] <= 1 and type(row["loss"]) is float
