@@ -5,10 +5,10 @@ import pytest
 from hemorrhage_tf.core.errors import OptionError, WeightsError
 from hemorrhage_tf.models.backbone_options import (
     backbone_specs,
-    cut_backbones,
-    join_values,
+    describe_backbones,
+    join_backbone_values,
     parse_backbone_options,
-    split_values,
+    split_backbone_values,
 )
 from hemorrhage_tf.models.backbones import BACKBONES
 
@@ -17,7 +17,7 @@ BOTH = "resnet152+phantomnet"
 
 @pytest.fixture
 def file(tmp_path) -> str:
-    path = tmp_path / "a,b=c.weights.h5"  # what a path may hold
+    path = tmp_path / "a,b=c.weights.h5"  # characters that paths may contain
     path.touch()
     return str(path)
 
@@ -28,20 +28,20 @@ def weights_of(backbone: str, weights: str | None) -> list[str]:
 
 class TestNames:
     @pytest.mark.parametrize("backbone", ["tiny", BOTH, "tiny + resnet50+mobilenet_v2"])
-    def test_come_in_the_order_given(self, backbone):
-        found = [spec.name for spec in backbone_specs(backbone)]
-        assert found == backbone.replace(" ", "").split("+")
+    def test_keep_the_order(self, backbone):
+        names = [spec.name for spec in backbone_specs(backbone)]
+        assert names == backbone.replace(" ", "").split("+")
 
     @pytest.mark.parametrize(
         "backbone, message",
         [
             ("resnet51", "--backbone resnet51: no such backbone. Accepted: "),
-            ("tiny+resnet51", r"--backbone tiny\+resnet51: no such backbone as 'resnet51'. Acc"),
-            ("tiny+", r"--backbone tiny\+: no such backbone as ''. Accepted: "),
-            ("tiny+tiny", r"--backbone tiny\+tiny: tiny is there more than once"),
+            ("tiny+resnet51", r"--backbone tiny\+resnet51: no such backbone named 'resnet51'. Acc"),
+            ("tiny+", r"--backbone tiny\+: no such backbone named ''. Accepted: "),
+            ("tiny+tiny", r"--backbone tiny\+tiny: tiny is repeated"),
         ],
     )
-    def test_wrong_ones_list_the_accepted(self, backbone, message):
+    def test_rejects_unknown_and_repeated_names_and_lists_the_accepted(self, backbone, message):
         with pytest.raises(OptionError, match=message) as caught:
             backbone_specs(backbone)
         assert all(name in str(caught.value) for name in BACKBONES)
@@ -62,23 +62,23 @@ class TestWeights:
             ("tiny", "tiny=none", ["none"]),
         ],
     )
-    def test_words(self, backbone, weights, expected):
+    def test_words_apply_to_the_backbones_that_have_such_weights(self, backbone, weights, expected):
         assert weights_of(backbone, weights) == expected
 
-    def test_a_bare_file_is_of_the_one_that_is_not_embedded(self, file):
+    def test_a_bare_file_belongs_to_the_backbone_that_is_not_embedded(self, file):
         assert weights_of(BOTH, file) == [file, "embedded"]
         assert weights_of("phantomnet+resnet152", file) == ["embedded", file]
         assert weights_of("phantomnet", file) == [file]
 
-    def test_a_named_file(self, file):
+    def test_a_named_file_belongs_to_its_backbone(self, file):
         assert weights_of(BOTH, f"phantomnet={file}") == ["imagenet", file]
         assert weights_of("tiny+phantomnet", f"phantomnet=none,tiny={file}") == [file, "none"]
 
     @pytest.mark.parametrize("backbone", ["resnet152+resnet50", "tiny+phantomnet"])
-    def test_a_bare_file_that_may_be_of_several_asks_for_a_name(self, backbone, file):
+    def test_rejects_a_bare_file_that_could_belong_to_several_backbones(self, backbone, file):
         first, second = backbone.split("+")
         with pytest.raises(
-            OptionError, match=f"of, {first} or {second}. Give .*{first}="
+            OptionError, match=f"could belong to {first} or {second}. Pass NAME=VALUE"
         ) as caught:
             weights_of(backbone, file)
         assert f"--weights {first}={file}" in str(caught.value)
@@ -89,10 +89,10 @@ class TestWeights:
             (
                 "resnet50=none",
                 OptionError,
-                "resnet50 is none of this model's backbones",
+                "resnet50 is not a backbone of this model",
             ),
-            ("phantomnet=none,phantomnet=none", OptionError, "phantomnet is given twice"),
-            ("phantomnet=", OptionError, "nothing is given for phantomnet"),
+            ("phantomnet=none,phantomnet=none", OptionError, "phantomnet is repeated"),
+            ("phantomnet=", OptionError, "phantomnet has no value"),
             ("phantomnet=imagenet", OptionError, "no ImageNet weights of phantomnet"),
             ("resnet152=embedded", OptionError, "no embedded weights of resnet152"),
             (
@@ -103,11 +103,11 @@ class TestWeights:
             ("resnet152=no.h5", WeightsError, "--weights no.h5: no such file. Accepted: imagenet"),
         ],
     )
-    def test_wrong_ones(self, weights, error, message):
+    def test_rejects_wrong_values(self, weights, error, message):
         with pytest.raises(error, match=message):
             weights_of(BOTH, weights)
 
-    def test_imagenet_where_no_backbone_has_it(self):
+    def test_rejects_imagenet_if_no_backbone_has_such_weights(self):
         with pytest.raises(OptionError, match="no ImageNet weights of tiny"):
             weights_of("tiny+phantomnet", "imagenet")
 
@@ -122,20 +122,20 @@ class TestLayersAndSizes:
             ("phantomnet=top2_out,resnet152=conv4", ["conv4", "top2_out"]),
         ],
     )
-    def test_layers(self, layer, expected):
+    def test_layers_belong_to_their_backbones(self, layer, expected):
         chosen = parse_backbone_options(BOTH, feature_layer=layer)
         assert [each.feature_layer for each in chosen] == expected
 
-    def test_a_bare_layer_that_may_be_of_several_asks_for_a_name(self):
-        with pytest.raises(OptionError, match="--feature-layer x: does not say which .*resnet50=x"):
+    def test_rejects_a_bare_layer_that_could_belong_to_several_backbones(self):
+        with pytest.raises(OptionError, match="--feature-layer x: could belong to .*resnet50=x"):
             parse_backbone_options("resnet50+resnet152", feature_layer="x")
 
-    def test_sizes_are_each_ones_own_or_all_the_one_given(self):
+    def test_sizes_are_each_backbones_own_or_the_one_passed(self):
         assert [each.image_size for each in parse_backbone_options(BOTH)] == [224, 192]
         assert [each.image_size for each in parse_backbone_options(BOTH, image_size=96)] == [96, 96]
 
 
-class TestJoined:
+class TestJoinedValues:
     @pytest.mark.parametrize(
         "values, joined",
         [
@@ -147,13 +147,13 @@ class TestJoined:
         ],
     )
     def test_round_trip(self, values, joined):
-        assert join_values(values) == joined
-        assert split_values(joined, "+".join(values)) == values
+        assert join_backbone_values(values) == joined
+        assert split_backbone_values(joined, "+".join(values)) == values
 
-    def test_cut_backbones(self):
-        assert cut_backbones("tiny", None) == {"tiny": "tiny"}
-        assert cut_backbones("tiny", "block2_out") == {"tiny": "tiny to block2_out"}
-        assert cut_backbones(BOTH, "resnet152=x") == {
+    def test_backbones_are_described_with_their_last_layer(self):
+        assert describe_backbones("tiny", None) == {"tiny": "tiny"}
+        assert describe_backbones("tiny", "block2_out") == {"tiny": "tiny to block2_out"}
+        assert describe_backbones(BOTH, "resnet152=x") == {
             "resnet152": "resnet152 to x",
             "phantomnet": "phantomnet",
         }

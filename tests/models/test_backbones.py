@@ -69,7 +69,7 @@ class TestRegistry:
             backbone_spec("resnet51")
         assert all(name in str(caught.value) for name in BACKBONES)
 
-    def test_the_embedded_one_comes_with_weights(self):
+    def test_the_embedded_backbone_has_weights(self):
         assert backbone_spec(EMBEDDED_BACKBONE).weights_file is not None
         assert {name for name, spec in BACKBONES.items() if spec.embedded} == {
             "tiny",
@@ -83,12 +83,9 @@ class TestResolveWeights:
         embedded = {"tiny": "none", "phantomnet": "embedded"}
         assert resolve_weights(name, None) == embedded.get(name, "imagenet")
 
-    def test_only_one_has_embedded_weights(self, embedded_model):
+    def test_only_phantomnet_has_embedded_weights(self):
         with pytest.raises(OptionError, match="there are no embedded weights of tiny"):
             resolve_weights("tiny", "embedded")
-        one, other = (build_backbone("phantomnet", "embedded", 32, seed=k) for k in (0, 1))
-        assert_equal_weights(one, other)
-        assert not one.trainable
 
     @pytest.mark.parametrize(
         "name, weights",
@@ -99,10 +96,10 @@ class TestResolveWeights:
             ("phantomnet", "none"),
         ],
     )
-    def test_a_named_kind_stays(self, name, weights):
+    def test_keeps_a_named_kind(self, name, weights):
         assert resolve_weights(name, weights) == weights
 
-    def test_a_file_stays(self, tmp_path):
+    def test_keeps_a_file(self, tmp_path):
         path = tmp_path / "some.weights.h5"
         path.touch()
         assert resolve_weights("tiny", str(path)) == str(path)
@@ -110,13 +107,13 @@ class TestResolveWeights:
     @pytest.mark.parametrize(
         "name, weights, message",
         [
-            ("tiny", "imagenet", "no ImageNet weights of tiny. Accepted with it: none, or a"),
+            ("tiny", "imagenet", "no ImageNet weights of tiny. Accepted: none, or a"),
             ("phantomnet", "imagenet", "no ImageNet weights of phantomnet.*: embedded, none, or a"),
-            ("tiny", "embedded", "no embedded weights of tiny. Accepted with it: none, or a"),
+            ("tiny", "embedded", "no embedded weights of tiny. Accepted: none, or a"),
             ("resnet50", "embedded", "no embedded weights of resnet50.*: imagenet, none, or a"),
         ],
     )
-    def test_a_kind_that_there_is_not_lists_the_accepted(self, name, weights, message):
+    def test_rejects_a_missing_kind_and_lists_the_accepted(self, name, weights, message):
         with pytest.raises(OptionError, match=f"--weights {weights}: there are {message}"):
             resolve_weights(name, weights)
 
@@ -132,47 +129,47 @@ class TestResolveWeights:
 
 
 class TestBuild:
-    def test_is_frozen_and_gives_a_feature_map(self):
+    def test_is_frozen_and_has_a_feature_map(self):
         backbone = tiny()
         assert not backbone.trainable_variables
         assert backbone.input_shape == (None, SIZE, SIZE, 3)
         assert backbone.output_shape == (None, SIZE // 8, SIZE // 8, 64)
 
-    def test_random_weights_follow_from_the_seed(self):
+    def test_random_weights_depend_on_the_seed_alone(self):
         first = tiny(seed=3)
         assert_equal_weights(first, tiny(seed=3))
         assert weights_hash(first) != weights_hash(tiny(seed=4))
 
-    def test_too_small_a_size_names_the_option(self):
-        with pytest.raises(OptionError, match="--image-size 4: tiny cannot be built.*8 x 8"):
+    def test_rejects_too_small_a_size(self):
+        with pytest.raises(OptionError, match="--image-size 4: tiny does not accept it.*8 x 8"):
             build_backbone("tiny", "none", 4)
 
-    def test_is_cut_at_the_feature_layer(self):
+    def test_ends_at_the_feature_layer(self):
         whole, cut = tiny(), tiny(feature_layer="block2_out")
         assert cut.output_shape == (None, SIZE // 4, SIZE // 4, 32)
         assert cut.layers[-1].name == "block2_out"
         assert not cut.trainable_variables
         images = np.random.default_rng(0).uniform(-1, 1, (2, SIZE, SIZE, 3)).astype(np.float32)
-        # By hand: the layers of the whole one, one after the other.
+        # The layers of the whole backbone, one after the other.
         expected = images
         for layer in whole.layers[1:7]:
             expected = layer(expected)
         assert layer.name == "block2_out"
         np.testing.assert_allclose(cut(images), expected, rtol=1e-5, atol=1e-6)
 
-    def test_unknown_layer_suggests_near_ones(self):
+    def test_unknown_layer_suggests_similar_names(self):
         with pytest.raises(OptionError, match="--feature-layer block2_ot: tiny has no such layer"):
             tiny(feature_layer="block2_ot")
-        with pytest.raises(OptionError, match="Near it: block2_out"):
+        with pytest.raises(OptionError, match="Similar names: block2_out"):
             tiny(feature_layer="block2_ot")
 
-    def test_layer_like_no_other_suggests_the_last(self):
-        with pytest.raises(OptionError, match="Near it: .*block3_out"):
+    def test_layer_without_similar_names_suggests_the_last(self):
+        with pytest.raises(OptionError, match="Similar names: .*block3_out"):
             tiny(feature_layer="%%%")
 
-    def test_layer_without_a_feature_map_is_refused(self):
+    def test_rejects_a_layer_without_a_feature_map(self):
         # A squeeze-and-excitation block holds pooled vectors.
-        with pytest.raises(OptionError, match=r"block4a_se_squeeze.*accepted is a feature map"):
+        with pytest.raises(OptionError, match=r"block4a_se_squeeze.*Name a layer with"):
             build_backbone("efficientnet_v2_b0", "none", 32, "block4a_se_squeeze")
 
 
@@ -186,7 +183,7 @@ class TestWeightsFile:
         assert_equal_weights(saved, loaded)
         assert weights_hash(saved) == weights_hash(loaded) != weights_hash(tiny())
 
-    def test_file_of_the_whole_backbone_serves_a_cut_one(self, tmp_path):
+    def test_file_of_the_whole_backbone_fits_a_part_of_it(self, tmp_path):
         saved = tiny(seed=7)
         path = tmp_path / "whole.weights.h5"
         saved.save_weights(path)
@@ -195,10 +192,10 @@ class TestWeightsFile:
         for left, right in zip(cut.get_weights(), saved.get_weights(), strict=False):
             np.testing.assert_array_equal(left, right)
 
-    def test_file_of_another_cut_does_not_fit(self, tmp_path):
+    def test_file_of_another_feature_layer_does_not_fit(self, tmp_path):
         path = tmp_path / "cut.weights.h5"
         tiny(feature_layer="block2_out").save_weights(path)
-        with pytest.raises(WeightsError, match="does not fit tiny") as caught:
+        with pytest.raises(WeightsError, match="does not fit the whole tiny") as caught:
             tiny(path)
         message = str(caught.value)
         assert str(path) in message
@@ -213,20 +210,20 @@ class TestWeightsFile:
         other = keras.Sequential([keras.Input((SIZE, SIZE, 3)), keras.layers.Conv2D(5, 3)])
         path = tmp_path / "other.weights.h5"
         other.save_weights(path)
-        with pytest.raises(WeightsError, match="cut at block1_out"):
+        with pytest.raises(WeightsError, match="does not fit tiny up to block1_out"):
             tiny(path, "block1_out")
 
     @pytest.mark.parametrize("name", ["bad.weights.h5", "bad.h5", "bad.txt", "bad.keras"])
-    def test_text_file(self, tmp_path, name):
+    def test_rejects_a_text_file(self, tmp_path, name):
         path = tmp_path / name
-        path.write_text("these are no weights\n" * 100)
-        with pytest.raises(WeightsError, match="does not fit tiny") as caught:
+        path.write_text("not weights\n" * 100)
+        with pytest.raises(WeightsError, match="does not fit the whole tiny") as caught:
             tiny(path)
         assert str(path) in str(caught.value)
 
     @pytest.mark.parametrize("name", ["cut.weights.h5", "cut.h5"])
     @pytest.mark.parametrize("keep", [0.0, 0.3, 0.95])
-    def test_truncated_file(self, tmp_path, name, keep):
+    def test_rejects_a_truncated_file(self, tmp_path, name, keep):
         path = tmp_path / name
         if name == "cut.h5":
             save_legacy(tiny(), path)
@@ -234,11 +231,11 @@ class TestWeightsFile:
             tiny().save_weights(path)
         content = path.read_bytes()
         path.write_bytes(content[: int(len(content) * keep)])
-        with pytest.raises(WeightsError, match="does not fit tiny") as caught:
+        with pytest.raises(WeightsError, match="does not fit the whole tiny") as caught:
             tiny(path)
         assert str(path) in str(caught.value)
 
-    def test_legacy_file_loads_whole_and_cut(self, tmp_path):
+    def test_legacy_file_fits_the_whole_backbone_and_a_part_of_it(self, tmp_path):
         saved = tiny(seed=5)
         path = save_legacy(saved, tmp_path / "legacy.h5")
         assert_equal_weights(saved, tiny(path))
@@ -250,24 +247,26 @@ class TestWeightsFile:
 
     def test_legacy_file_of_another_backbone_does_not_fit(self, tmp_path):
         path = save_legacy(tiny(feature_layer="block1_out"), tmp_path / "legacy.h5")
-        with pytest.raises(WeightsError, match=r"legacy\.h5: the file does not fit tiny, whole"):
+        with pytest.raises(WeightsError, match=r"legacy\.h5: the file does not fit the whole tiny"):
             tiny(path)
 
 
 class TestEmbeddedWeights:
     @pytest.fixture
     def saved(self, tmp_path, monkeypatch):
-        """A backbone, and a file of its weights in the place of the package's."""
+        """A backbone whose weights file replaces the package's own."""
         saved = build_backbone("phantomnet", "none", 32, seed=7)
         saved.save_weights(tmp_path / "phantomnet.weights.h5")
         monkeypatch.setattr("hemorrhage_tf.models.backbones.embedded_file", tmp_path.joinpath)
         return saved
 
     @pytest.mark.parametrize("size", [32, 64])
-    def test_are_those_of_the_file_at_any_size(self, saved, size):
-        assert_equal_weights(build_backbone("phantomnet", "embedded", size), saved)
+    def test_are_loaded_at_any_size(self, saved, size):
+        loaded = build_backbone("phantomnet", "embedded", size)
+        assert_equal_weights(loaded, saved)
+        assert not loaded.trainable
 
-    def test_serve_a_cut_backbone(self, saved):
+    def test_fit_a_part_of_the_backbone(self, saved):
         cut = build_backbone("phantomnet", "embedded", 32, "stage2_block_out")
         assert cut.output_shape == (None, 4, 4, 64)
         for left, right in zip(cut.get_weights(), saved.get_weights(), strict=False):
@@ -279,7 +278,7 @@ IMAGENET_SIZE = 96  # the smallest that Keras' store has weights of MobileNetV2 
 
 @pytest.fixture(scope="module")
 def imagenet(tmp_path_factory):
-    """Stands for what Keras' store holds: a model and its file."""
+    """A model, and its file as in Keras' own store."""
     import keras
 
     keras.utils.set_random_seed(123)
@@ -292,7 +291,7 @@ def imagenet(tmp_path_factory):
 
 @contextmanager
 def serving(content: bytes | None):
-    """Serves one content under every path, or 404, on the loopback interface."""
+    """Serve one content under every path, or status 404, on the loopback interface."""
     requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -319,9 +318,9 @@ def serving(content: bytes | None):
 @pytest.fixture
 def keras_home(tmp_path, monkeypatch) -> Path:
     home = tmp_path / "keras"
-    home.mkdir()  # Keras goes elsewhere where its home is not there or cannot be written
+    home.mkdir()  # Keras uses another folder if its home is missing or not writable
     monkeypatch.setenv("KERAS_HOME", str(home))
-    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(home))  # it was read on import
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(home))  # read on import
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
     return home
@@ -331,15 +330,15 @@ def use_store(monkeypatch, address: str) -> None:
     monkeypatch.setattr("keras.src.applications.mobilenet_v2.BASE_WEIGHT_PATH", address)
 
 
-def assert_three_ways_on(message: str, home: Path) -> None:
-    assert "the ImageNet weights of mobilenet_v2 cannot be had" in message
+def assert_names_three_ways_to_continue(message: str, home: Path) -> None:
+    assert "the ImageNet weights of mobilenet_v2 are not available" in message
     assert "--weights FILE" in message
     assert str(home / "models") in message
     assert f"--backbone {EMBEDDED_BACKBONE}" in message
 
 
 class TestImageNet:
-    def test_comes_from_the_store_once_and_then_from_the_cache(
+    def test_downloads_once_and_then_reads_the_cache(
         self, imagenet, keras_home, monkeypatch, capfd
     ):
         model, content = imagenet
@@ -356,7 +355,8 @@ class TestImageNet:
         assert capfd.readouterr().out == ""
         assert socket.getdefaulttimeout() == timeout
 
-    def test_a_file_put_into_the_cache_needs_no_network(self, imagenet, keras_home, monkeypatch):
+    @pytest.mark.slow
+    def test_a_file_in_the_cache_needs_no_network(self, imagenet, keras_home, monkeypatch):
         model, content = imagenet
         use_store(monkeypatch, "http://127.0.0.1:9/")
         name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
@@ -364,32 +364,34 @@ class TestImageNet:
         (keras_home / "models" / name).write_bytes(content)
         assert_equal_weights(build_backbone("mobilenet_v2", "imagenet", IMAGENET_SIZE), model)
 
-    def test_not_found(self, keras_home, monkeypatch, capfd):
+    @pytest.mark.slow
+    def test_reports_a_missing_file_of_the_store(self, keras_home, monkeypatch, capfd):
         with serving(None) as (address, requests):
             use_store(monkeypatch, address)
             with pytest.raises(WeightsError, match="404") as caught:
                 build_backbone("mobilenet_v2", "imagenet", IMAGENET_SIZE)
         assert len(requests) == 1
-        assert_three_ways_on(str(caught.value), keras_home)
+        assert_names_three_ways_to_continue(str(caught.value), keras_home)
         assert not list((keras_home / "models").iterdir())
         assert capfd.readouterr().out == ""
 
-    def test_no_network(self, keras_home, monkeypatch, capfd):
+    def test_reports_a_missing_network(self, keras_home, monkeypatch, capfd):
         with socket.socket() as taken:  # bound and not listening: a closed port
             taken.bind(("127.0.0.1", 0))
             use_store(monkeypatch, f"http://127.0.0.1:{taken.getsockname()[1]}/")
             with pytest.raises(WeightsError, match="refused") as caught:
                 build_backbone("mobilenet_v2", "imagenet", IMAGENET_SIZE)
-        assert_three_ways_on(str(caught.value), keras_home)
+        assert_names_three_ways_to_continue(str(caught.value), keras_home)
         assert socket.getdefaulttimeout() is None
         assert capfd.readouterr().out == ""
 
-    def test_damaged_file_from_the_store(self, keras_home, monkeypatch):
+    @pytest.mark.slow
+    def test_reports_a_damaged_file_of_the_store(self, keras_home, monkeypatch):
         with serving(b"<html>sign in first</html>") as (address, _):
             use_store(monkeypatch, address)
             with pytest.raises(WeightsError) as caught:
                 build_backbone("mobilenet_v2", "imagenet", IMAGENET_SIZE)
-        assert_three_ways_on(str(caught.value), keras_home)
+        assert_names_three_ways_to_continue(str(caught.value), keras_home)
 
 
 class TestNormalize:
@@ -416,10 +418,10 @@ class TestNormalize:
             ("efficientnet_v2_b0", "inside"),
         ],
     )
-    def test_the_registry_knows_each_backbones_own(self, name, kind):
+    def test_the_registry_has_each_backbones_own(self, name, kind):
         assert backbone_spec(name).normalization == kind
 
-    def test_inside_is_left_to_the_backbone(self):
+    def test_inside_is_done_by_the_backbone(self):
         import keras
 
         inputs = keras.Input((32, 32, 3))
@@ -427,7 +429,7 @@ class TestNormalize:
         backbone = build_backbone("efficientnet_v2_b0", "none", 32)
         assert any(isinstance(layer, keras.layers.Rescaling) for layer in backbone.layers[:3])
 
-    def test_the_layers_name_may_have_a_prefix(self):
+    def test_the_layer_name_can_have_a_prefix(self):
         import keras
 
         for kind in ("caffe", "symmetric", "torch"):
@@ -457,15 +459,15 @@ class TestHashes:
             assert after != before
             before = after
 
-    def test_joined_hash_is_that_of_one_and_depends_on_every_one(self):
+    def test_joined_hash_depends_on_every_backbone(self):
         assert join_hashes({"tiny": "a"}) == "a"
-        seen = {
+        hashes = {
             join_hashes({"tiny": "a", "phantomnet": "b"}),
             join_hashes({"tiny": "b", "phantomnet": "a"}),
             join_hashes({"tiny": "a", "phantomnet": "c"}),
             join_hashes({"tiny": "a", "resnet50": "b"}),
         }
-        assert len(seen) == 4 and {len(each) for each in seen} == {32}
+        assert len(hashes) == 4 and {len(each) for each in hashes} == {32}
 
     def test_fingerprint_does_not_depend_on_the_order_of_keys(self):
         one = fingerprint({"a": 1, "b": {"c": None, "d": "x"}})
@@ -475,5 +477,5 @@ class TestHashes:
 
     def test_fingerprint_depends_on_every_value(self):
         parts = {"a": 1, "b": None, "c": "x"}
-        seen = {fingerprint(parts), *(fingerprint({**parts, key: "other"}) for key in parts)}
-        assert len(seen) == 4
+        hashes = {fingerprint(parts), *(fingerprint({**parts, key: "other"}) for key in parts)}
+        assert len(hashes) == 4

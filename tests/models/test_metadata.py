@@ -13,7 +13,7 @@ from hemorrhage_tf.models.metadata import (
     FORMAT_VERSION,
     ModelMetadata,
     read_metadata,
-    read_values,
+    read_metadata_values,
     versions,
     write_metadata,
 )
@@ -54,7 +54,7 @@ def keras_file(tmp_path):
 
 
 class TestRoundTrip:
-    def test_in_a_file_that_keras_still_loads(self, keras_file):
+    def test_leaves_a_file_that_keras_loads(self, keras_file):
         import keras
 
         path, model = keras_file
@@ -64,39 +64,49 @@ class TestRoundTrip:
         x = np.ones((2, 3), np.float32)
         np.testing.assert_array_equal(loaded(x), model(x))
 
-    def test_keeps_every_field(self, tmp_path):
+    def test_preserves_every_field(self, tmp_path):
         metadata = replace(METADATA, feature_layer="block2_out", labels=("none", "blood"))
         path = archive(tmp_path / "m.keras", None)
         write_metadata(path, metadata)
-        found = read_metadata(path)
-        assert found == metadata
-        assert isinstance(found.labels, tuple) and isinstance(found.input_range, tuple)
+        restored = read_metadata(path)
+        assert restored == metadata
+        assert isinstance(restored.labels, tuple) and isinstance(restored.input_range, tuple)
 
-    def test_keeps_what_slices_are_brought_to(self, tmp_path):
+    def test_preserves_the_preprocessing(self, tmp_path):
         windows = ("brain", "subdural", "600/2800")
         metadata = replace(METADATA, window=windows, crop_head=True, upright=True)
         path = archive(tmp_path / "m.keras", None)
         write_metadata(path, metadata)
-        found = read_metadata(path)
-        assert found == metadata
-        assert found.model_input == ModelInput(64, windows, crop_head=True, upright=True)
+        restored = read_metadata(path)
+        assert restored == metadata
+        assert restored.model_input == ModelInput(64, windows, crop_head=True, upright=True)
 
-    def test_version_1_is_read_as_whole_pictures_without_a_window(self, tmp_path):
+    def test_version_1_means_whole_images_without_a_window(self, tmp_path):
         values = METADATA.to_dict()
         for name in ("window", "crop_head", "upright"):
             del values[name]
         path = archive(tmp_path / "m.keras", json.dumps({**values, "format_version": 1}))
         assert read_metadata(path).model_input == ModelInput(64, None, False, False)
 
-    def test_version_2_is_read_with_one_threshold_for_slices_and_scans(self, tmp_path):
+    def test_version_2_means_one_threshold_for_slices_and_scans(self, tmp_path):
         values = METADATA.to_dict()
         del values["scan_threshold"], values["scan_operating_point"]
         path = archive(tmp_path / "m.keras", json.dumps({**values, "format_version": 2}))
-        found = read_metadata(path)
-        assert found.scan_threshold is None
+        restored = read_metadata(path)
+        assert restored.scan_threshold is None
         again = archive(tmp_path / "again.keras", None)
-        write_metadata(again, found)  # as export does, with fields that version 2 did not have
-        assert read_values(again)["format_version"] == FORMAT_VERSION
+        write_metadata(again, restored)  # as `export` does, with fields that version 2 lacks
+        assert read_metadata_values(again)["format_version"] == FORMAT_VERSION
+
+    @pytest.mark.parametrize("value", [True, False])
+    def test_version_3_names_the_head_crop_canonical(self, tmp_path, value):
+        values = {**METADATA.to_dict(), "format_version": 3, "canonical": value}
+        del values["crop_head"]
+        path = archive(tmp_path / "m.keras", json.dumps(values))
+        metadata = read_metadata(path)
+        assert metadata.crop_head is value and metadata.model_input.crop_head is value
+        assert metadata.format_version == FORMAT_VERSION
+        assert "canonical" not in metadata.to_dict()
 
     def test_to_dict_is_plain_json(self):
         values = METADATA.to_dict()
@@ -105,44 +115,51 @@ class TestRoundTrip:
 
 
 class TestErrors:
-    def test_not_a_zip(self, tmp_path):
+    def test_rejects_a_file_that_is_no_zip(self, tmp_path):
         path = tmp_path / "m.keras"
         path.write_text("no model")
-        with pytest.raises(ModelError, match=re.escape(f"{path}: not a whole .keras file")):
+        with pytest.raises(ModelError, match=re.escape(f"{path}: not a complete .keras file")):
             read_metadata(path)
 
-    def test_missing(self, tmp_path):
-        with pytest.raises(ModelError, match="not a whole .keras file.*No such file"):
+    def test_rejects_a_missing_file(self, tmp_path):
+        with pytest.raises(ModelError, match="not a complete .keras file.*No such file"):
             read_metadata(tmp_path / "m.keras")
 
-    def test_truncated(self, keras_file):
+    def test_rejects_a_truncated_file(self, keras_file):
         path, _ = keras_file
         write_metadata(path, METADATA)
         path.write_bytes(path.read_bytes()[:-100])
-        with pytest.raises(ModelError, match="not a whole .keras file"):
+        with pytest.raises(ModelError, match="not a complete .keras file"):
             read_metadata(path)
 
-    def test_flipped_byte(self, tmp_path):
+    def test_rejects_a_flipped_byte(self, tmp_path):
         path = archive(tmp_path / "m.keras", json.dumps(METADATA.to_dict()))
         content = path.read_bytes()
         path.write_bytes(content.replace(b'"threshold": 0.25', b'"threshold": 0.75'))
-        with pytest.raises(ModelError, match="not a whole .keras file.*CRC"):
+        with pytest.raises(ModelError, match="not a complete .keras file.*CRC"):
             read_metadata(path)
 
-    def test_foreign_model(self, keras_file):
+    def test_rejects_a_model_of_another_program(self, keras_file):
         path, _ = keras_file
-        with pytest.raises(ModelError, match="hemorrhage-tf did not write") as caught:
+        with pytest.raises(ModelError, match="not written by hemorrhage-tf") as caught:
             read_metadata(path)
         assert str(path) in str(caught.value)
 
     @pytest.mark.parametrize(
         "text",
         [
-            *("{", "", "[]", "null", "3", '"text"', "{}", '{"format_version": 1}'),
-            *('{"format_version": "x"}', '{"format_version": null}', b"\xff\xfe{"),
+            "{",
+            "",
+            "[]",
+            "null",
+            '"text"',
+            "{}",
+            '{"format_version": 1}',
+            '{"format_version": "x"}',
+            b"\xff\xfe{",
         ],
     )
-    def test_damaged_json(self, tmp_path, text):
+    def test_rejects_damaged_json(self, tmp_path, text):
         path = archive(tmp_path / "m.keras", text)
         with pytest.raises(ModelError, match=re.escape(f"{path}: its metadata is damaged")):
             read_metadata(path)
@@ -150,32 +167,32 @@ class TestErrors:
     @pytest.mark.parametrize(
         "change", [{"labels": None}, {"more": 1}, {"input_range": 3}, {"window": 3}]
     )
-    def test_damaged_fields(self, tmp_path, change):
+    def test_rejects_damaged_fields(self, tmp_path, change):
         path = archive(tmp_path / "m.keras", json.dumps({**METADATA.to_dict(), **change}))
         with pytest.raises(ModelError, match="its metadata is damaged"):
             read_metadata(path)
 
-    def test_missing_field(self, tmp_path):
+    def test_rejects_a_missing_field(self, tmp_path):
         values = METADATA.to_dict()
         del values["threshold"]
         path = archive(tmp_path / "m.keras", json.dumps(values))
         with pytest.raises(ModelError, match="its metadata is damaged.*threshold"):
             read_metadata(path)
 
-    def test_newer_version(self, tmp_path):
+    def test_rejects_a_newer_version(self, tmp_path):
         values = {"format_version": FORMAT_VERSION + 1, "labels": {"changed": "meaning"}}
         path = archive(tmp_path / "m.keras", json.dumps(values))
-        told = rf"newer.*version {FORMAT_VERSION + 1}, this one reads {FORMAT_VERSION}\).*Upgrade"
-        with pytest.raises(ModelError, match=told):
+        message = rf"newer.*version {FORMAT_VERSION + 1}; .* up to {FORMAT_VERSION}\).*Upgrade"
+        with pytest.raises(ModelError, match=message):
             read_metadata(path)
 
 
-def test_versions_name_what_a_result_depends_on():
+def test_versions_list_the_libraries_that_affect_a_result():
     import keras
     import tensorflow as tf
 
-    found = versions()
-    assert found["tensorflow"] == tf.__version__
-    assert found["keras"] == keras.__version__
-    assert found["numpy"] == np.__version__
-    assert found.keys() >= {"hemorrhage_tf", "python", "keras-cv", "pillow"}
+    installed = versions()
+    assert installed["tensorflow"] == tf.__version__
+    assert installed["keras"] == keras.__version__
+    assert installed["numpy"] == np.__version__
+    assert installed.keys() >= {"hemorrhage_tf", "python", "keras-cv", "pillow"}
