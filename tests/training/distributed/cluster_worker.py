@@ -1,7 +1,7 @@
-"""What one worker does in the tests of `cluster`: `cluster_worker.py FOLDER [ITS TASKS]`.
+"""A worker for the tests of `cluster`: `cluster_worker.py FOLDER TASKS...`.
 
-It writes what it found to `FOLDER/INDEX.json`, and the weights that it trained to
-`FOLDER/INDEX.npz`. Imports from this file run no TensorFlow.
+It writes its results to `FOLDER/INDEX.json`, and the trained weights to `FOLDER/INDEX.npz`.
+Importing this file does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EPOCHS, BATCH_SIZE, COUNT, SIDE, WIDTH = 5, 8, 37, 16, 6
 
 
 def samples(kind: str):
-    """Gives inputs, labels and weights of 37 samples: four batches of 8, and one of 5."""
+    """Return inputs, labels and weights of 37 samples: four batches of 8, and one of 5."""
     rng = np.random.default_rng(0)
     shape = (COUNT, WIDTH) if kind == "head" else (COUNT, SIDE, SIDE, 3)
     inputs = rng.normal(size=shape).astype(np.float32)
@@ -31,7 +31,7 @@ def samples(kind: str):
 
 
 def build(kind: str):
-    """Builds a dense head, or a tiny backbone with a head; to be called in a strategy's scope."""
+    """Build a dense head, or a tiny backbone with a head, in the current strategy's scope."""
     import keras
 
     from hemorrhage_tf.models.backbones import build_backbone
@@ -50,14 +50,14 @@ def build(kind: str):
 
 
 def train(kind: str, cluster):
-    """Trains by the project's loop on what the cluster deals out.
+    """Train with the project's loop on the shards of the cluster.
 
     Returns:
         The trainable weights and the loss of each epoch.
     """
     import tensorflow as tf
 
-    from hemorrhage_tf.training.loop import Loop, Samples, batches
+    from hemorrhage_tf.training.loop import Loop, Samples, Stage, batches
 
     strategy = cluster.strategy
     with strategy.scope():
@@ -74,23 +74,23 @@ def train(kind: str, cluster):
 
         return batches(inputs_of, labels[order], weights[order], BATCH_SIZE, cluster)
 
-    history = loop.train(kind, EPOCHS, epoch_of, None, 0, lambda n: None)
+    history = loop.train(Stage(kind, EPOCHS, epoch_of))
     return [v.numpy() for v in model.trainable_variables], [row["loss"] for row in history]
 
 
 def talk(cluster, folder: Path) -> dict:
-    """Says what comes of everything that workers tell each other."""
+    """Call every method by which workers communicate, and return the results."""
     numbers = np.random.default_rng(cluster.index).normal(0, 1000, (5, 7))
     sums = {
         dtype: cluster.all_sum(numbers.astype(dtype)).tobytes().hex()
         for dtype in ("float32", "float64", "int64")
     }
-    found = {"sums": sums, "texts": cluster.gather_texts("äx" * 5 * cluster.index)}
+    results = {"sums": sums, "texts": cluster.gather_texts("äx" * 5 * cluster.index)}
     cluster.barrier()
     cluster.require_agreement({"version": "1", "data": "abc"})
     cluster.check_shared(folder / "shared" / "new")
     cluster.barrier()
-    found["left over"] = [path.name for path in (folder / "shared" / "new").iterdir()]
+    results["leftovers"] = [path.name for path in (folder / "shared" / "new").iterdir()]
     own = folder / f"own {cluster.index}"
     own.mkdir()
     file = folder / "a file"
@@ -105,33 +105,33 @@ def talk(cluster, folder: Path) -> dict:
         try:
             ask()
         except HemorrhageError as error:
-            found[name] = f"{type(error).__name__}: {error}"
-    return found
+            results[name] = f"{type(error).__name__}: {error}"
+    return results
 
 
 def main() -> None:
     folder, tasks = Path(sys.argv[1]), sys.argv[2:]
-    from hemorrhage_tf.training.distributed import cluster
+    from hemorrhage_tf.training.distributed import cluster as cluster_module
     from hemorrhage_tf.training.distributed.cluster_spec import read_cluster
 
-    cluster.SHARED_SECONDS = 1.0
-    cluster = cluster.join_cluster(read_cluster(), wait_seconds=200)
-    found: dict = {"replicas": cluster.strategy.num_replicas_in_sync}
-    assert cluster.join_cluster(read_cluster()) is cluster
+    cluster_module.SHARED_FILE_SECONDS = 0.5
+    cluster = cluster_module.join_cluster(read_cluster(), wait_seconds=200)
+    results: dict = {"replicas": cluster.strategy.num_replicas_in_sync}
+    assert cluster_module.join_cluster(read_cluster()) is cluster
     if "talk" in tasks:
-        found |= talk(cluster, folder)
+        results |= talk(cluster, folder)
     weights = {}
     for kind in ("head", "tiny"):
         if kind in tasks:
-            trained, found[f"{kind} losses"] = train(kind, cluster)
+            trained, results[f"{kind} losses"] = train(kind, cluster)
             weights |= {f"{kind} {index}": each for index, each in enumerate(trained)}
-            # Work of this worker's own, beside the strategy over all of them.
+            # Work of this worker only, next to the strategy over all workers.
             local = cluster.local_strategy()
             with local.scope():
                 model = build(kind)
             for _ in cluster.part(COUNT):
                 model(samples(kind)[0][:1])
-            found["local replicas"] = local.num_replicas_in_sync
+            results["local replicas"] = local.num_replicas_in_sync
     np.savez(folder / f"{cluster.index}.npz", **weights)
     if "die" in tasks:
         import time
@@ -141,14 +141,14 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         begin = time.monotonic()
         try:
-            with cluster.explained():
+            with cluster.explain_worker_loss():
                 cluster.barrier()
         except HemorrhageError as error:
-            found["lost"] = str(error)
-            found["seconds"] = time.monotonic() - begin
+            results["lost"] = str(error)
+            results["seconds"] = time.monotonic() - begin
     else:
         cluster.barrier()
-    (folder / f"{cluster.index}.json").write_text(json.dumps(found))
+    (folder / f"{cluster.index}.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def config(cluster=TWO, kind="worker", index=0) -> str:
 
 
 class TestReadCluster:
-    def test_workers_alone(self):
+    def test_reads_workers_without_a_chief(self):
         for index in range(2):
             spec = read_cluster({VARIABLE: config(index=index)})
             assert (spec.index, spec.count, spec.is_chief) == (index, 2, index == 0)
@@ -51,7 +51,7 @@ class TestReadCluster:
             param(config(index=True), "0 to 1", id="a boolean"),
             param(config(index="0"), "0 to 1", id="index as text"),
             param(config(kind="chief"), "no such task", id="no chief there"),
-            param(config({"worker": ["a:1", "a:1"]}), "a:1 is there twice", id="twice"),
+            param(config({"worker": ["a:1", "a:1"]}), "a:1 is listed twice", id="twice"),
             param(config({"worker": ["a:1"], "chief": ["a:1"]}), "twice", id="chief as worker"),
             param(config({**TWO, "chief": ["c:3", "d:4"]}), "one address", id="two chiefs"),
             param(config({"worker": "a:1"}), "must be a list", id="no list"),
@@ -63,7 +63,7 @@ class TestReadCluster:
             param(config({"worker": [5]}), "5 is not of the form", id="no text"),
         ],
     )
-    def test_says_what_is_wrong(self, text, reason):
+    def test_names_the_broken_rule(self, text, reason):
         with pytest.raises(OptionError) as error:
             read_cluster({VARIABLE: text})
         message = str(error.value)
@@ -73,16 +73,16 @@ class TestReadCluster:
         assert "start this worker again" in message
 
     @pytest.mark.parametrize("environ", [{}, {VARIABLE: ""}, {VARIABLE: " "}])
-    def test_absent(self, environ):
+    def test_rejects_a_missing_variable(self, environ):
         with pytest.raises(OptionError, match="TF_CONFIG is not set.*for example.*Set it"):
             read_cluster(environ)
 
-    def test_quotes_no_more_than_a_line_or_two(self):
+    def test_shortens_a_long_value(self):
         with pytest.raises(OptionError) as error:
             read_cluster({VARIABLE: config({"worker": [f"host{i}:1" for i in range(999)] + ["x"]})})
         assert len(str(error.value)) < 700
 
-    def test_imports_no_tensorflow(self):
+    def test_does_not_import_tensorflow(self):
         script = (
             "import sys; from hemorrhage_tf.training.distributed.cluster_spec import read_cluster; "
             "read_cluster(); sys.exit('tensorflow' in sys.modules)"

@@ -11,20 +11,14 @@ from PIL import Image
 
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.readers import content_hash, read_slice
-from hemorrhage_tf.models.backbone_options import parse_backbone_options
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
-from hemorrhage_tf.pipeline import model_input as model_input_module
 from hemorrhage_tf.pipeline.augmentation import Augmentation
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.training.distributed.single_process import SINGLE
+from hemorrhage_tf.training.features import extraction
 from hemorrhage_tf.training.features.cache_location import CACHE_VARIABLE
-from hemorrhage_tf.training.features.extraction import (
-    BATCH_SIZE,
-    FeatureSource,
-    build_source,
-    compute_features,
-)
-from hemorrhage_tf.training.features.extraction import extraction as features_module
+from hemorrhage_tf.training.features.extraction import BATCH_SIZE, SliceViews, compute_features
+from hemorrhage_tf.training.features.source import FeatureSource
 
 SIZE = 16
 INPUT = ModelInput(SIZE)
@@ -32,33 +26,29 @@ MORE_THAN_A_BATCH = BATCH_SIZE + 8
 
 
 class Recorder(recorder.Recorder):
-    """Also keeps how many views were computed each time."""
+    """Also records how many views were computed each time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.computed: list[int] = []
 
     @contextmanager
-    def progress(self, description, total):
+    def track(self, description, total):
         self.computed.append(total)
         yield lambda steps: None
 
 
-def make_source(seed: int = 0, layer: str | None = None, policy: str = "float32") -> FeatureSource:
-    backbone = build_backbone("tiny", "none", SIZE, layer, seed)
-    spec = backbone_spec("tiny")
-    return FeatureSource(spec, backbone, weights_hash(backbone), layer, INPUT, policy)
-
-
 @pytest.fixture(scope="module")
 def source() -> FeatureSource:
-    return make_source()
+    backbone = build_backbone("tiny", "none", SIZE, None, 0)
+    spec = backbone_spec("tiny")
+    return FeatureSource(spec, backbone, weights_hash(backbone), None, INPUT, "float32")
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> list[Path]:
-    """Pictures of noise, of different sizes."""
-    folder = tmp_path_factory.mktemp("pictures")
+def paths(tmp_path_factory) -> list[Path]:
+    """Images of noise, of different sizes."""
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     paths = [folder / f"{index}.png" for index in range(MORE_THAN_A_BATCH)]
     for index, path in enumerate(paths):
@@ -67,18 +57,15 @@ def pictures(tmp_path_factory) -> list[Path]:
     return paths
 
 
-def compute(source, paths, cache_at, views=(0,), progress=None, names=("noise",)):
-    found = compute_features(
-        source,
-        paths,
-        [content_hash(read_slice(path)) for path in paths],
-        [list(views)] * len(paths),
-        Augmentation(names, 0),
-        SINGLE,
-        progress or Progress(quiet=True),
-        cache_at,
-    )
-    return list(found)
+def slice_views(paths, views, names=("noise",)) -> SliceViews:
+    hashes = [content_hash(read_slice(path)) for path in paths]
+    return SliceViews(paths, hashes, views, Augmentation(names, 0))
+
+
+def compute(source, paths, cache_folder, views=(0,), progress=None, names=("noise",)):
+    requested = slice_views(paths, [list(views)] * len(paths), names)
+    progress = progress or Progress(quiet=True)
+    return list(compute_features(source, requested, SINGLE, progress, cache_folder))
 
 
 def fail(*arguments):
@@ -104,30 +91,30 @@ def replaced_by_text(path: Path) -> None:
 
 
 class TestComputeFeatures:
-    def test_are_the_pooled_backbone_output(self, source, pictures):
-        found = compute(source, pictures[:3], None)
-        for path, features in zip(pictures, found, strict=False):
+    def test_features_are_the_pooled_backbone_output(self, source, paths):
+        features = compute(source, paths[:3], None)
+        for path, rows in zip(paths, features, strict=False):
             image = INPUT(read_slice(path))
             feature_map = source.backbone(image[np.newaxis] / 127.5 - 1).numpy()[0]
             expected = np.concatenate([feature_map.mean(axis=(0, 1)), feature_map.max(axis=(0, 1))])
-            assert features.shape == (1, source.width) and features.dtype == np.float32
-            np.testing.assert_allclose(features[0], expected, rtol=1e-3, atol=1e-4)
+            assert rows.shape == (1, source.width) and rows.dtype == np.float32
+            np.testing.assert_allclose(rows[0], expected, rtol=1e-3, atol=1e-4)
 
-    def test_of_a_backbone_of_another_size_are_of_resized_pictures(self, source, pictures):
+    def test_resizes_images_to_the_input_size_of_the_backbone(self, source, paths):
         import tensorflow as tf
 
         model_input = ModelInput(2 * SIZE)
-        found = compute(replace(source, model_input=model_input), pictures[:3], None)
-        for path, features in zip(pictures, found, strict=False):
+        features = compute(replace(source, model_input=model_input), paths[:3], None)
+        for path, rows in zip(paths, features, strict=False):
             image = tf.image.resize(model_input(read_slice(path)), (SIZE, SIZE))
             feature_map = source.backbone(image[np.newaxis] / 127.5 - 1).numpy()[0]
             expected = np.concatenate([feature_map.mean(axis=(0, 1)), feature_map.max(axis=(0, 1))])
-            np.testing.assert_allclose(features[0], expected, rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(rows[0], expected, rtol=1e-3, atol=1e-4)
 
-    def test_cached_equal_uncached_and_nothing_is_computed_twice(
-        self, source, pictures, cache, monkeypatch
+    def test_cached_features_equal_uncached_ones_and_are_not_computed_again(
+        self, source, paths, cache, monkeypatch
     ):
-        paths = pictures[:5]
+        paths = paths[:5]
         uncached = compute(source, paths, None, (0, 1, 2))
         first = compute(source, paths, cache, (0, 1, 2))
         monkeypatch.setattr(FeatureSource, "forward", fail)
@@ -137,75 +124,64 @@ class TestComputeFeatures:
             np.testing.assert_array_equal(a, b)
             np.testing.assert_array_equal(a[[2, 0]], c)
 
-    def test_do_not_depend_on_what_else_is_missing(self, source, pictures):
-        alone = compute(source, pictures[7:10], None)
-        among = compute(source, pictures, None)[7:10]
+    def test_features_do_not_depend_on_the_others_in_the_batch(self, source, paths):
+        alone = compute(source, paths[7:10], None)
+        among = compute(source, paths, None)[7:10]
         np.testing.assert_array_equal(alone, among)
 
     @pytest.mark.parametrize("damage", [truncated, flipped, replaced_by_text])
-    def test_a_damaged_shard_is_computed_again(self, source, pictures, cache, damage):
-        expected = compute(source, pictures[:3], cache)
+    def test_computes_a_damaged_shard_again(self, source, paths, cache, damage):
+        expected = compute(source, paths[:3], cache)
         [path] = shards(cache)
         damage(path)
         progress = Recorder()
-        found = compute(source, pictures[:3], cache, progress=progress)
-        np.testing.assert_array_equal(found, expected)
+        features = compute(source, paths[:3], cache, progress=progress)
+        np.testing.assert_array_equal(features, expected)
         assert len(progress.warnings) == 1 and "damaged" in progress.warnings[0]
         assert progress.computed == [3]
         assert len(shards(cache)) == 1 and path not in shards(cache)
 
-    def test_a_cache_that_cannot_be_written_is_told_once(
-        self, source, pictures, tmp_path, monkeypatch
-    ):
-        monkeypatch.setattr(features_module, "_FLUSH_SECONDS", -1.0)  # a shard for each batch
+    def test_warns_once_if_the_cache_cannot_be_written(self, source, paths, tmp_path, monkeypatch):
+        monkeypatch.setattr(extraction, "FLUSH_SECONDS", -1.0)  # a shard for each batch
         blocked = tmp_path / "file"
         blocked.touch()
         progress = Recorder()
-        found = compute(source, pictures, blocked, progress=progress)
-        np.testing.assert_array_equal(found, compute(source, pictures, None))
+        features = compute(source, paths, blocked, progress=progress)
+        np.testing.assert_array_equal(features, compute(source, paths, None))
         assert len(progress.warnings) == 1
         assert "cannot be written" in progress.warnings[0]
         assert "--cache" in progress.warnings[0] and CACHE_VARIABLE in progress.warnings[0]
 
-    def test_a_picture_that_occurs_twice_is_computed_once(self, source, pictures, tmp_path):
+    def test_computes_equal_images_once(self, source, paths, tmp_path):
         copies = []
         for index in range(MORE_THAN_A_BATCH):
             # The same pixels in another mode and under another name.
             copies.append(tmp_path / f"{index}.png")
-            Image.open(pictures[0]).convert("RGB" if index % 2 else "L").save(copies[-1])
+            Image.open(paths[0]).convert("RGB" if index % 2 else "L").save(copies[-1])
         progress = Recorder()
-        found = compute(source, [*copies, pictures[1]], None, (0, 1), progress)
+        features = compute(source, [*copies, paths[1]], None, (0, 1), progress)
         assert progress.computed == [4]
-        assert len({features.tobytes() for features in found}) == 2
+        assert len({rows.tobytes() for rows in features}) == 2
 
-    def test_views_are_one_without_augmentation(self, source, pictures, cache):
+    def test_computes_one_view_without_augmentation(self, source, paths, cache):
         progress = Recorder()
-        found = compute(source, pictures[:2], cache, (0, 1, 2), progress, names=())
+        features = compute(source, paths[:2], cache, (0, 1, 2), progress, names=())
         assert progress.computed == [2]
-        assert all(len({row.tobytes() for row in features}) == 1 for features in found)
+        assert all(len({row.tobytes() for row in rows}) == 1 for rows in features)
 
-    def test_only_what_is_missing_is_computed(self, source, pictures, cache):
-        compute(source, pictures[:4], cache, (0,))
+    def test_computes_only_missing_features(self, source, paths, cache):
+        compute(source, paths[:4], cache, (0,))
         progress = Recorder()
-        compute(source, pictures[:6], cache, (0, 1), progress)
+        compute(source, paths[:6], cache, (0, 1), progress)
         assert progress.computed == [4 + 2 * 2]
 
-    def test_different_numbers_of_views(self, source, pictures):
-        hashes = [content_hash(read_slice(path)) for path in pictures[:3]]
-        found = compute_features(
-            source,
-            pictures[:3],
-            hashes,
-            [[], [0], [2, 0, 1]],
-            Augmentation(("noise",), 0),
-            SINGLE,
-            Progress(quiet=True),
-            None,
-        )
-        assert [features.shape for features in found] == [(n, source.width) for n in (0, 1, 3)]
+    def test_slices_may_differ_in_their_number_of_views(self, source, paths):
+        requested = slice_views(paths[:3], [[], [0], [2, 0, 1]])
+        features = compute_features(source, requested, SINGLE, Progress(quiet=True), None)
+        assert [rows.shape for rows in features] == [(n, source.width) for n in (0, 1, 3)]
 
-    def test_what_was_computed_before_an_exception_is_kept(
-        self, source, pictures, cache, monkeypatch
+    def test_stores_features_that_were_computed_before_an_exception(
+        self, source, paths, cache, monkeypatch
     ):
         original = FeatureSource.forward
 
@@ -223,56 +199,9 @@ class TestComputeFeatures:
         with monkeypatch.context() as patch:
             patch.setattr(FeatureSource, "forward", forward)
             with pytest.raises(KeyboardInterrupt):
-                compute(source, pictures, cache)
+                compute(source, paths, cache)
         progress = Recorder()
-        found = compute(source, pictures, cache, progress=progress)
+        features = compute(source, paths, cache, progress=progress)
         assert progress.computed == [MORE_THAN_A_BATCH - BATCH_SIZE]
         assert not progress.warnings
-        np.testing.assert_array_equal(found, compute(source, pictures, None))
-
-
-class TestFingerprint:
-    def test_is_that_of_an_equal_source(self, source):
-        assert make_source().fingerprint == source.fingerprint
-        # Without a window, and with the default one, the same pixels come out.
-        named = replace(source, model_input=ModelInput(SIZE, ("brain",)))
-        assert named.fingerprint == source.fingerprint
-
-    INPUTS = (
-        ModelInput(SIZE, ("subdural",)),
-        ModelInput(SIZE, ("brain", "subdural", "bone")),
-        ModelInput(SIZE, crop_head=False),
-        ModelInput(SIZE, upright=True),
-    )
-
-    def test_changes_with_all_that_decides_the_values(self, source):
-        backbone = build_backbone("tiny", "none", 32)
-        others = [
-            make_source(seed=1),
-            make_source(layer="block2_out"),
-            make_source(policy="mixed_bfloat16"),
-            replace(source, backbone=backbone, model_input=ModelInput(32)),
-            *(replace(source, model_input=each) for each in self.INPUTS),
-            replace(source, spec=replace(source.spec, normalization="torch")),
-            replace(source, spec=backbone_spec("mobilenet_v2")),
-        ]
-        assert len({each.fingerprint for each in [source, *others]}) == 1 + len(others)
-
-    def test_changes_with_the_version_of_the_model_input(self, source, monkeypatch):
-        before = source.fingerprint
-        monkeypatch.setattr(model_input_module, "VERSION", -1)
-        assert source.fingerprint != before
-
-    def test_is_that_of_the_backbone_alone_unless_pictures_are_resized_for_it(self, source):
-        larger = replace(source, model_input=ModelInput(2 * SIZE))
-        alone = build_source(
-            parse_backbone_options("tiny", image_size=2 * SIZE)[0], ModelInput(2 * SIZE), 0
-        )
-        both = parse_backbone_options("tiny+phantomnet", "none", image_size=2 * SIZE)
-        among = build_source(both[0], ModelInput(2 * SIZE), 0)
-        assert among.fingerprint == alone.fingerprint
-        assert len({each.fingerprint for each in (source, larger, alone)}) == 3
-
-    def test_width_is_that_of_both_poolings(self, source):
-        assert source.width == 128
-        assert make_source(layer="block2_out").width == 64
+        np.testing.assert_array_equal(features, compute(source, paths, None))

@@ -1,4 +1,4 @@
-"""A whole fit on several workers of this machine, beside the same fit in one process."""
+"""A fit on two workers of this machine, compared with the same fit in one process."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ def options() -> list[str]:
     return [part for pair in pairs for part in pair]
 
 
-def probabilities(run: Path) -> np.ndarray:
+def read_probabilities(run: Path) -> np.ndarray:
     with open(run / "predictions.csv", newline="") as file:
         return np.array([float(row["probability"]) for row in csv.DictReader(file)])
 
 
-def weights(run: Path) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+def read_weights(run: Path) -> dict[str, np.ndarray]:
+    weights: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(run / "model.keras") as archive:
         content = io.BytesIO(archive.read("model.weights.h5"))
     with h5py.File(content) as file:
 
-        def keep(name, each):
+        def add(name, each):
             if isinstance(each, h5py.Dataset):
-                found[name] = each[()]
+                weights[name] = each[()]
 
-        file.visititems(keep)
-    return found
+        file.visititems(add)
+    return weights
 
 
 def numbers(value, name=""):
-    """Gives all numbers of a nested dictionary, by their path."""
+    """Return all numbers of a nested dictionary, by their path."""
     if isinstance(value, dict):
         return {
             k: v for key, each in value.items() for k, v in numbers(each, f"{name}/{key}").items()
@@ -63,8 +63,9 @@ def numbers(value, name=""):
     return {name: float(value)} if isinstance(value, int | float) else {}
 
 
-def test_two_workers_give_what_one_process_gives(tmp_path):
-    # More slices than one worker's batch of features, and an odd number for the two.
+@pytest.mark.slow
+def test_two_workers_equal_one_process(tmp_path):
+    # More slices than a worker's batch of features, and an odd number for two workers.
     data = htf.phantoms(tmp_path / "data", 25, 5, size=64, quiet=True)
     one = htf.fit(
         data, out=tmp_path / "one", audit=False, cache=tmp_path / "c1", quiet=True, **SETTINGS
@@ -79,36 +80,38 @@ def test_two_workers_give_what_one_process_gives(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     two = tmp_path / "two"
-    for name in ("log.jsonl", "log.worker-1.jsonl"):  # each of its own
+    for name in ("log.jsonl", "log.worker-1.jsonl"):  # one for each worker
         events = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
         assert events[0]["event"] == "start" and events[-1]["event"] == "result"
         assert len({event.get("process") for event in events} - {None}) == 1
-    assert [path.name for path in (tmp_path / "board").iterdir()] == ["two"]  # the chief's alone
+    assert [path.name for path in (tmp_path / "board").iterdir()] == [
+        "two"
+    ]  # written by the chief only
     assert sorted(each.name for each in tmp_path.glob("two*")) == ["two"]
-    np.testing.assert_allclose(probabilities(two), probabilities(one.path), atol=1e-5)
-    of_two = weights(two)
-    for name, value in weights(one.path).items():
+    np.testing.assert_allclose(read_probabilities(two), read_probabilities(one.path), atol=1e-5)
+    of_two = read_weights(two)
+    for name, value in read_weights(one.path).items():
         np.testing.assert_allclose(of_two[name], value, atol=1e-5, err_msg=name)
-    figures = numbers(json.loads((two / "metrics.json").read_text()))
+    metrics = numbers(json.loads((two / "metrics.json").read_text()))
     expected = numbers(one.metrics)
-    assert figures.keys() == expected.keys()
+    assert metrics.keys() == expected.keys()
     for name, value in expected.items():
-        assert figures[name] == pytest.approx(value, abs=1e-5), name
-    # Both computed features into one cache, none of them twice, and only the chief printed.
+        assert metrics[name] == pytest.approx(value, abs=1e-5), name
+    # Both wrote features to one cache, none of them twice, and only the chief printed the result.
     rows = [entry.rows for entry in htf.cache_info(tmp_path / "c2").entries]
     assert rows == [entry.rows for entry in htf.cache_info(tmp_path / "c1").entries]
     assert "[0] Run folder" in done.stdout and "[1] Worker 1: done" in done.stdout
 
 
-def test_without_the_variable_or_a_run_folder(tmp_path, monkeypatch):
+def test_rejects_a_missing_variable_or_run_folder(tmp_path, monkeypatch):
     data = htf.phantoms(tmp_path / "data", 8, 5, size=64, quiet=True)
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    given = {"strategy": "multiworker", "quiet": True, "backbone": "tiny"}
+    settings = {"strategy": "multiworker", "quiet": True, "backbone": "tiny"}
     with pytest.raises(OptionError, match="TF_CONFIG"):
-        htf.fit(data, out=tmp_path / "run", **given)
+        htf.fit(data, out=tmp_path / "run", **settings)
     workers = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}}
     monkeypatch.setenv("TF_CONFIG", json.dumps({**workers, "task": {"type": "worker", "index": 1}}))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OptionError, match="Name it with --out"):
-        htf.fit(data, **given)
+        htf.fit(data, **settings)
     assert not list(tmp_path.glob("**/*.checkpoint")) and not (tmp_path / "run").exists()
