@@ -1,10 +1,10 @@
-"""Measures whole fits of two sizes, side by side: memory, seconds a stage, rows read in a second.
+"""Measure fits of data sets of several sizes: memory, seconds of each stage, rows read per second.
 
 Run with `python benchmarks/fit_scale.py [--sizes 10000,100000] [--phantoms 400]`. The slices are
-those of `scan_scale.py`, the backbone is `tiny`, the head is trained with Adam for three epochs and
-with L-BFGS. Each fit is a command of its own. Its memory is that of its main process, and its
-seconds are those of its event log. Before the first training its rows are read once as L-BFGS reads
-them, and once as an epoch of Adam does.
+those of `scan_scale.py` and the backbone is `tiny`. The head is trained with Adam for three epochs,
+and with L-BFGS. Each fit is a separate command. Its memory is that of its main process, and the
+seconds are from its event log. Before the first training, its rows are read once in the order of
+L-BFGS, and once as in an epoch of Adam.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ SOLVERS = {"adam": ["--solver", "adam", "--epochs", "3"], "lbfgs": ["--solver", 
 
 
 def fit(data: Path, place: Path, solver: str) -> dict[str, float]:
-    """Runs one fit, and gives its peak memory and the seconds of its stages."""
+    """Run one fit, and return its peak memory in MB and the seconds of its stages."""
     log = place / f"{data.name}-{solver}.jsonl"
-    told = log.with_suffix(".rates")
-    command = [sys.executable, __file__, "--fit", str(told), "fit", str(data)]
+    rates = log.with_suffix(".rates")
+    command = [sys.executable, __file__, "--fit", str(rates), "fit", str(data)]
     command += ["--out", str(place / log.stem), *OPTIONS, *SOLVERS[solver]]
     command += ["--log-json", str(log), "--cache", str(place / f"cache-{data.name}")]
-    begin = time.monotonic()
+    start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status):
         raise SystemExit(f"the fit of {data} with {solver} failed")
-    found = {"whole fit": time.monotonic() - begin, "peak MB": usage.ru_maxrss / 1024}
+    measured = {"whole fit": time.monotonic() - start, "peak MB": usage.ru_maxrss / 1024}
     for line in log.read_text().splitlines():
         event = json.loads(line)
         if event["event"] == "stage_end":
             stage = event["stage"].split(" /")[0]
-            found[stage] = found.get(stage, 0.0) + event["seconds"]
-    return found | json.loads(told.read_text())
+            measured[stage] = measured.get(stage, 0.0) + event["seconds"]
+    return measured | json.loads(rates.read_text())
 
 
-def run_fit(told: Path, arguments: list[str]) -> None:
-    """Runs a fit in this process, and times how fast its first training's rows can be read."""
+def run_fit(rates: Path, arguments: list[str]) -> None:
+    """Run a fit in this process, and measure how fast the rows of its first training are read."""
     from hemorrhage_tf.cli.main import main
     from hemorrhage_tf.training.features.table import (
         FeatureChunks,
@@ -60,24 +60,24 @@ def run_fit(told: Path, arguments: list[str]) -> None:
     train = Trainer.train
 
     def timed(self, task):
-        if not told.exists():
+        if not rates.exists():
             table = self._features
-            places, _ = table.places(task.train)
-            order = window_order(len(places), np.random.default_rng(0))
+            rows, _ = table.view_rows(task.train)
+            order = window_order(len(rows), np.random.default_rng(0))
             zeros, ones = (np.full(table.width, value, np.float32) for value in (0, 1))
-            shuffled = feature_dataset(table, places[order], zeros, ones).batch(32)
-            begin = time.monotonic()
-            in_order = sum(len(chunk) for chunk in FeatureChunks(table, places))
+            shuffled = feature_dataset(table, rows[order], zeros, ones).batch(32)
+            start = time.monotonic()
+            in_order = sum(len(chunk) for chunk in FeatureChunks(table, rows))
             middle = time.monotonic()
             in_batches = sum(len(batch) for batch in shuffled.as_numpy_iterator())
             end = time.monotonic()
-            rates = {
-                "rows a second, in order": in_order / (middle - begin),
-                "rows a second, in batches": in_batches / (end - middle),
+            values = {
+                "rows per second, in order": in_order / (middle - start),
+                "rows per second, in batches": in_batches / (end - middle),
                 "rows": in_order,
                 "row width": table.width,
             }
-            told.write_text(json.dumps(rates))
+            rates.write_text(json.dumps(values))
         return train(self, task)
 
     Trainer.train = timed
@@ -85,7 +85,7 @@ def run_fit(told: Path, arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Writes the sets, fits them, and prints a table."""
+    """Write the data sets, fit them, and print a table."""
     if sys.argv[1:2] == ["--fit"]:
         run_fit(Path(sys.argv[2]), sys.argv[3:])
         return

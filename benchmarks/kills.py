@@ -1,11 +1,10 @@
-"""Kills a fit with folds at random moments, again and again, and resumes it each time.
+"""Kill fits at random moments, resume them, and compare the results with an undisturbed fit.
 
-Every fit is killed with SIGKILL at a random moment of its work until it has been killed so often
-that it comes to its end; then the next one begins, with an empty cache, until there were as many
-kills as were asked for. It checks after each kill that there is no torn run folder, that features
-that were in the cache before are still there and are not computed again, and at each end that
-metrics, predictions, split and history have the bytes of the fit that nobody disturbed, and the
-model its weights.
+Each fit is killed with SIGKILL at random moments and resumed until it ends. Then the next fit
+starts with an empty cache, until the requested number of kills is reached. After each kill, the run
+folder must be complete or absent, and cached features must still be there and must not be computed
+again. At the end of each fit, metrics, predictions, split and history must have the bytes of the
+undisturbed fit, and the model its weights.
 
     python benchmarks/kills.py --kills 200
 """
@@ -24,7 +23,15 @@ import sys
 import tempfile
 import time
 import zipfile
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from hemorrhage_tf.training.features.shards import Block
 
 COMPARED = ("metrics.json", "predictions.csv", "split.csv", "history.csv")
 SETTINGS = {
@@ -40,10 +47,27 @@ SETTINGS = {
 }
 
 
-def serve(requests) -> None:
-    """Forks a process for each fit, so that TensorFlow's import is paid for only once.
+@dataclass(frozen=True)
+class Request:
+    """A fit to run or to resume.
 
-    TensorFlow is imported, and not used, before a fork: its threads do not survive one.
+    Attributes:
+        data: The slices.
+        out: The run folder.
+        cache: The folder of the feature cache.
+        computed: A file to which the keys of computed features are appended.
+    """
+
+    data: Path
+    out: Path
+    cache: Path
+    computed: Path
+
+
+def serve(requests: Connection) -> None:
+    """Fork a process for each fit, so that TensorFlow is imported only once.
+
+    TensorFlow must not compute before a fork, because its threads do not survive it.
     """
     from hemorrhage_tf.core.native_output import import_tensorflow
 
@@ -59,36 +83,38 @@ def serve(requests) -> None:
             return
         child = os.fork()
         if child == 0:
-            work(*request)
+            work(request)
         requests.send(child)
         _, status = os.waitpid(child, 0)
         requests.send(status)
 
 
-def work(data: Path, out: Path, cache: Path, began: Path) -> None:
-    """Fits, or goes on with a fit, in a process of its own; never returns."""
+def work(request: Request) -> NoReturn:
+    """Fit or resume in a process of its own."""
     from hemorrhage_tf.training import checkpoint
-    from hemorrhage_tf.training.features.extraction import cache, extraction
-    from hemorrhage_tf.verbs import fit
+    from hemorrhage_tf.training.features import extraction
+    from hemorrhage_tf.training.features.cache import FeatureCache
+    from hemorrhage_tf.verbs.fit import fit
 
-    # Many shards and many states, so that there is much to be torn.
-    extraction._FLUSH_SECONDS = 0.02
+    # Many shards and many checkpoints, so that a kill can damage many files.
+    extraction.FLUSH_SECONDS = 0.02
     checkpoint.SAVE_SECONDS = 0.0
-    append = cache.FeatureCache.append
+    append = FeatureCache.append
 
-    def logged(self, keys, rows):
+    def logged(self: FeatureCache, keys: np.ndarray, rows: np.ndarray) -> Block | None:
         block = append(self, keys, rows)
-        with open(began, "ab") as file:
-            file.write(b"".join(keys))
+        with open(request.computed, "ab") as file:
+            file.write(keys.tobytes())
         return block
 
-    cache.FeatureCache.append = logged
+    FeatureCache.append = logged  # type: ignore[method-assign]
     status = 1
     try:
-        if checkpoint.read_checkpoint_header(out) is not None:
-            fit.fit(resume=out, cache=cache, quiet=True)
+        if checkpoint.read_checkpoint_header(request.out) is not None:
+            fit(resume=request.out, cache=request.cache, quiet=True)
         else:
-            fit.fit(data, out=out, overwrite=True, cache=cache, quiet=True, **SETTINGS)
+            settings: dict[str, Any] = {"overwrite": True, "quiet": True, **SETTINGS}
+            fit(request.data, out=request.out, cache=request.cache, **settings)
         status = 0
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -97,10 +123,10 @@ def work(data: Path, out: Path, cache: Path, began: Path) -> None:
 
 
 def contents(run: Path) -> dict[str, str]:
-    """Gives hashes of what has to be the same, the model's weights among it."""
+    """Return hashes of the files that must be equal, and of the model's weights."""
     import h5py
 
-    found = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in COMPARED}
+    hashes = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in COMPARED}
     with zipfile.ZipFile(run / "model.keras") as archive:
         digest = hashlib.sha256()
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
@@ -110,14 +136,12 @@ def contents(run: Path) -> dict[str, str]:
             )
             for name in sorted(names):
                 digest.update(name.encode() + weights[name][()].tobytes())
-        found["weights"] = digest.hexdigest()
-    return found
+        hashes["weights"] = digest.hexdigest()
+    return hashes
 
 
 def cached_keys(cache: Path) -> set[bytes]:
-    """Gives the keys of all rows in whole shards."""
-    import numpy as np
-
+    """Return the keys of all rows in complete shards."""
     keys: set[bytes] = set()
     for path in cache.rglob("*.npz"):
         with np.load(path, allow_pickle=False) as shard:
@@ -126,85 +150,124 @@ def cached_keys(cache: Path) -> set[bytes]:
 
 
 class Server:
-    """A process that forks fits."""
+    """A process that forks a process for each fit."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs,))
-        self.process.start()
-        self.pipe.recv()
+        self._pipe, child_pipe = context.Pipe()
+        self._process = context.Process(target=serve, args=(child_pipe,))
+        self._process.start()
+        self._pipe.recv()
 
-    def fit(self, *request, kill_after: float | None) -> bool:
-        """Runs a fit; says whether it came to its end."""
-        self.pipe.send(request)
-        child = self.pipe.recv()
-        if kill_after is not None and not self.pipe.poll(kill_after):
+    def fit(self, request: Request, kill_after: float | None = None) -> bool:
+        """Run a fit, and return whether it ended before it was killed."""
+        self._pipe.send(request)
+        child = self._pipe.recv()
+        if kill_after is not None and not self._pipe.poll(kill_after):
             os.kill(child, signal.SIGKILL)
-        status = self.pipe.recv()
+        status = self._pipe.recv()
         if os.WIFEXITED(status) and os.WEXITSTATUS(status):
             raise SystemExit("a resumed fit failed; see above")
         return os.WIFEXITED(status)
 
     def close(self) -> None:
-        """Ends the process."""
-        self.pipe.send(None)
-        self.process.join()
+        """End the process."""
+        self._pipe.send(None)
+        self._process.join()
+
+
+class Killer:
+    """Kills and resumes one fit after another, and checks every state on disk.
+
+    Args:
+        server: Runs the fits.
+        data: The slices.
+        seconds: The duration of an undisturbed fit.
+        expected: Its hashes, see `contents`.
+        rng: Chooses the moments of the kills.
+
+    Attributes:
+        kills: Number of kills so far.
+        repeated: Number of features that were computed again although they were in the cache.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        data: Path,
+        seconds: float,
+        expected: dict[str, str],
+        rng: random.Random,
+    ) -> None:
+        self.kills = 0
+        self.repeated = 0
+        self._server = server
+        self._data = data
+        self._seconds = seconds
+        self._expected = expected
+        self._rng = rng
+
+    def run(self, folder: Path, number: int) -> None:
+        """Kill and resume one fit until it ends."""
+        request = Request(
+            data=self._data,
+            out=folder / f"run-{number}",
+            cache=folder / f"cache-{number}",
+            computed=folder / f"computed-{number}",
+        )
+        cached: set[bytes] = set()
+        log_size = 0
+        while True:
+            has_ended = self._server.fit(request, self._rng.uniform(0, 1.1 * self._seconds))
+            log = request.computed.read_bytes() if request.computed.exists() else b""
+            computed = [log[i : i + 16] for i in range(log_size, len(log), 16)]
+            log_size = len(log)
+            self.repeated += sum(key in cached for key in computed)
+            now = cached_keys(request.cache)
+            assert cached <= now, "features that were in the cache are gone"
+            cached = now
+            if has_ended:
+                break
+            self.kills += 1
+            if request.out.exists():
+                assert contents(request.out) == self._expected, "the run folder is incomplete"
+        assert contents(request.out) == self._expected, "the result differs"
+        names = sorted(path.name for path in folder.glob(f"*{request.out.name}*"))
+        assert names == [request.out.name], f"leftovers: {names}"
+        shutil.rmtree(request.cache)
+        shutil.rmtree(request.out)
 
 
 def main() -> None:
-    """Kills fits, and compares."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Kill fits, and compare the results."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--slices", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    chance = random.Random(options.seed)
 
     import hemorrhage_tf as htf
 
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        data = htf.phantoms(place / "data", options.slices, 3, size=64, quiet=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data = htf.phantoms(folder / "data", options.slices, 3, size=64, quiet=True)
         server = Server()
-        began = place / "began"
-        server.fit(data, place / "whole", place / "cache", began, kill_after=None)
-        begin = time.monotonic()
-        server.fit(data, place / "whole", place / "cache", began, kill_after=None)
-        seconds = time.monotonic() - begin
-        expected = contents(place / "whole")
+        request = Request(data, folder / "whole", folder / "cache", folder / "computed")
+        server.fit(request)
+        start = time.monotonic()
+        server.fit(request)
+        seconds = time.monotonic() - start
         print(f"undisturbed: {seconds:.1f} s", flush=True)
-        kills = ends = twice = 0
-        while kills < options.kills:
-            out, cache = place / f"run-{ends}", place / f"cache-{ends}"
-            began.unlink(missing_ok=True)
-            known: set[bytes] = set()
-            while True:
-                before = began.stat().st_size if began.exists() else 0
-                done = server.fit(
-                    *(data, out, cache, began), kill_after=chance.uniform(0, 1.1 * seconds)
-                )
-                computed = began.read_bytes()[before:] if began.exists() else b""
-                rows = [computed[i : i + 16] for i in range(0, len(computed), 16)]
-                twice += sum(row in known for row in rows)
-                now = cached_keys(cache)
-                assert known <= now, "features that were in the cache are gone"
-                known = now
-                if done:
-                    break
-                kills += 1
-                if out.exists():
-                    assert contents(out) == expected, "a run folder that is not whole"
-            assert contents(out) == expected, "another result than the undisturbed fit's"
-            left = sorted(path.name for path in place.glob(f"*{out.name}*"))
-            assert left == [out.name], f"leftovers: {left}"
-            shutil.rmtree(cache)
-            shutil.rmtree(out)
-            ends += 1
-            print(f"{kills} kills, {ends} fits ended, all with the same bytes", flush=True)
+        rng = random.Random(options.seed)
+        killer = Killer(server, data, seconds, contents(request.out), rng)
+        number = 0
+        while killer.kills < options.kills:
+            killer.run(folder, number)
+            number += 1
+            print(f"{killer.kills} kills, {number} fits, all with the same bytes", flush=True)
         server.close()
-        print(f"features computed again though they were in the cache: {twice}")
-        assert not twice
+        print(f"features that were computed again although cached: {killer.repeated}")
+        assert not killer.repeated
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs `hemorrhage-tf fit --strategy multiworker` as several workers on this machine.
+"""Run `hemorrhage-tf fit --strategy multiworker` as several workers on this machine.
 
     python local.py 2 head_ct --out runs/both
 
-The first argument is the number of workers; what follows goes to `fit` as it is. Each line that a
-worker writes begins with its number. Where one fails the others are ended. The exit code is the
-highest of the workers'. It needs Python's standard library alone.
+The first argument is the number of workers; the others are passed to `fit`. Each line of output
+begins with the number of its worker. If a worker fails, the others are stopped. The exit code is
+the highest exit code of the workers. This program needs only Python's standard library.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import time
 from contextlib import ExitStack
 from typing import IO
 
-GRACE_SECONDS = 20.0  # between asking a worker to end and ending it
+GRACE_SECONDS = 20.0  # before workers get SIGTERM after a failure, and again before SIGKILL
 
 
 def free_addresses(count: int) -> list[str]:
-    """Finds addresses on the loopback device whose ports are free now, all different."""
+    """Return different addresses on this machine whose ports are free now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -35,7 +35,7 @@ def free_addresses(count: int) -> list[str]:
 
 
 def start(command: list[str], addresses: list[str], index: int) -> subprocess.Popen:
-    """Starts one worker, in a session of its own: a signal reaches it through this program only."""
+    """Start one worker in its own session, so that signals reach it only through this program."""
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     return subprocess.Popen(
         command,
@@ -50,14 +50,14 @@ def start(command: list[str], addresses: list[str], index: int) -> subprocess.Po
 
 
 def copy_lines(source: IO[str], target: IO[str], index: int) -> None:
-    """Copies what a worker writes, with its number before each line."""
+    """Copy the output of a worker, and put its number before each line."""
     for line in source:
         target.write(f"[{index}] {line}" if line.endswith("\n") else f"[{index}] {line}\n")
         target.flush()
 
 
 def main(arguments: list[str]) -> int:
-    """Starts the workers, waits for them, and gives the highest exit code."""
+    """Start the workers, wait for them, and return the highest exit code."""
     if len(arguments) < 2 or not arguments[0].isdigit() or int(arguments[0]) < 1:
         print(__doc__, file=sys.stderr)
         return 2
@@ -70,13 +70,13 @@ def main(arguments: list[str]) -> int:
     addresses = free_addresses(count)
     workers: list[subprocess.Popen] = []
 
-    def pass_on(number: int, _: object) -> None:
+    def forward_signal(number: int, _: object) -> None:
         for worker in workers:
             if worker.poll() is None:
                 worker.send_signal(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, pass_on)
+        signal.signal(number, forward_signal)
     copiers = []
     for index in range(count):
         worker = start(command, addresses, index)
@@ -85,23 +85,23 @@ def main(arguments: list[str]) -> int:
             copiers.append(threading.Thread(target=copy_lines, args=(source, target, index)))
             copiers[-1].start()
 
-    asked_at = None
+    failed_at: float | None = None
+    is_terminated = False
     while any(worker.poll() is None for worker in workers):
-        if asked_at is None and any(worker.poll() for worker in workers):
-            # The others say of themselves that a worker was lost; who does not is asked to end.
-            asked_at = time.monotonic()
-            asked = False
-        if asked_at is not None:
-            waited = time.monotonic() - asked_at
-            if waited > GRACE_SECONDS and not asked:
-                asked = True
-                pass_on(signal.SIGTERM, None)
+        if failed_at is None and any(worker.poll() for worker in workers):
+            # Workers that notice the loss end by themselves.
+            failed_at = time.monotonic()
+        if failed_at is not None:
+            waited = time.monotonic() - failed_at
+            if waited > GRACE_SECONDS and not is_terminated:
+                is_terminated = True
+                forward_signal(signal.SIGTERM, None)
             if waited > 2 * GRACE_SECONDS:
-                pass_on(signal.SIGKILL, None)
+                forward_signal(signal.SIGKILL, None)
         time.sleep(0.1)
     for copier in copiers:
         copier.join()
-    # A worker that a signal ended has that signal's number, negative; a shell says 128 more.
+    # After a signal, Python returns its negative number; a shell would return 128 more.
     codes = [worker.returncode for worker in workers]
     return max(code if code >= 0 else 128 - code for code in codes)
 

@@ -1,10 +1,10 @@
 #!/bin/bash
-# Fits on several nodes under Slurm, one worker a node:
+# A fit on several nodes under Slurm, with one worker on each node:
 #
 #     DATA=/shared/head_ct RUN=/shared/runs/first sbatch slurm.sh
 #
-# The data, the run and the feature cache must lie on a file system that all nodes share. A job that
-# is pre-empted, or that comes to its time limit, is put back into the queue and goes on.
+# The data, the run and the feature cache must be on a file system that all nodes share. A job that
+# is preempted or reaches its time limit returns to the queue and resumes.
 
 #SBATCH --job-name=hemorrhage-fit
 #SBATCH --nodes=2
@@ -15,12 +15,12 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=hemorrhage-fit-%j.log
-# Two minutes before the end the batch shell, below, hears of it.
+# The batch shell below receives SIGTERM two minutes before the end.
 #SBATCH --signal=B:TERM@120
 
 set -euo pipefail
 
-# Prints TF_CONFIG for this task. Jobs that share a node need ports of their own.
+# Prints TF_CONFIG for this task. The port depends on the job, since jobs may share a node.
 tf_config() {
     local port=$((20000 + SLURM_JOB_ID % 20000)) addresses="" host hosts
     hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -31,7 +31,7 @@ tf_config() {
         "$addresses" "$SLURM_PROCID"
 }
 
-# What each task runs.
+# Runs one worker.
 work() {
     TF_CONFIG=$(tf_config)
     export TF_CONFIG
@@ -39,21 +39,21 @@ work() {
 }
 
 main() {
-    : "${DATA:?is the folder with the slices}" "${RUN:?is the run folder}"
+    : "${DATA:?must be the folder with the slices}" "${RUN:?must be the run folder}"
     local into=(--out "$RUN") status=0 stopped=""
-    # Decided here once, so that all workers are started with the same options.
-    if [[ -e $RUN.unfinished || -e $RUN ]]; then
+    # Decided once, so that all workers start with the same options.
+    if [[ -e $RUN.checkpoint || -e $RUN ]]; then
         into=(--resume "$RUN")
     fi
     export -f tf_config work
-    # A worker that loses another says so and ends by itself; the chief keeps what there is first.
+    # Workers that lose another worker end by themselves; the chief stores finished work first.
     srun --kill-on-bad-exit=0 bash -euo pipefail -c 'work "$@"' worker "$DATA" "${into[@]}" \
         --cache "${CACHE:-$(dirname "$RUN")/cache}" --strategy multiworker "$@" &
     local step=$!
     trap 'stopped=yes; kill -TERM "$step"' TERM
     wait "$step" || status=$?
     if [[ -n $stopped ]]; then
-        # The signal ended the first wait; the workers now write what they have.
+        # The signal ended the first wait; the workers now store finished work.
         status=0
         wait "$step" || status=$?
         if ((status)); then
@@ -63,7 +63,7 @@ main() {
     exit "$status"
 }
 
-# Sourced, as the tests do, it only defines its functions.
+# The tests source this file to use its functions.
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
     main "$@"
 fi

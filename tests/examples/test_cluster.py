@@ -16,7 +16,7 @@ from hemorrhage_tf.training.distributed.cluster_spec import read_cluster
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "cluster"
 
-# Says how it was called, and ends as it is told.
+# Prints its arguments, and exits with the requested code.
 FIT = f"""#!{sys.executable}
 import json, os, sys, time
 index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
@@ -36,7 +36,7 @@ fi
 printf 'node%d\\n' 1 2 3
 """
 
-# Runs all tasks one after another, as a Slurm of one machine would.
+# Runs all tasks one after another.
 SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
 for SLURM_PROCID in 0 1 2; do
@@ -50,7 +50,7 @@ done
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch) -> Path:
-    """Puts the stand-ins on the path; the current folder is a fresh one."""
+    """Put the stand-ins on the path, and work in an empty folder."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in {"hemorrhage-tf": FIT, "scontrol": SCONTROL, "srun": SRUN}.items():
@@ -80,10 +80,10 @@ class TestLocal:
             timeout=60,
         )
 
-    def test_each_worker_has_its_index_and_its_number_before_its_lines(self, programs):
+    def test_each_worker_gets_its_index_and_prefixes_its_lines(self, programs):
         done = self.run("3", "data", "--out", "run")
         assert done.returncode == 0, done.stderr
-        seen = {}
+        addresses = {}
         for line, call in zip(lines(done.stdout), calls(done.stdout), strict=True):
             assert call["arguments"] == [
                 *["fit", "data", "--out", "run"],
@@ -91,17 +91,17 @@ class TestLocal:
             ]
             spec = read_cluster(call)
             assert line.startswith(f"[{spec.index}] ")
-            seen[spec.index] = spec.addresses
-        assert sorted(seen) == [0, 1, 2]
-        assert len(set(seen.values())) == 1
-        assert len(set(seen[0])) == 3
+            addresses[spec.index] = spec.addresses
+        assert sorted(addresses) == [0, 1, 2]
+        assert len(set(addresses.values())) == 1
+        assert len(set(addresses[0])) == 3
         assert sorted(done.stderr.splitlines()) == [f"[{index}] working" for index in range(3)]
 
-    def test_gives_the_worst_exit_code(self, programs):
+    def test_returns_the_highest_exit_code(self, programs):
         assert self.run("3", "data", EXIT_1="2", EXIT_2="1").returncode == 2
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_passes_signals_on(self, programs, number):
+    def test_forwards_signals(self, programs, number):
         process = subprocess.Popen(
             [sys.executable, EXAMPLES / "local.py", "2", "data"],
             env={**os.environ, "HANG": "1"},
@@ -116,11 +116,10 @@ class TestLocal:
             _, errors = process.communicate(timeout=30)
         finally:
             process.kill()
-        # Python leaves with 130 on Ctrl-C by that very signal.
         assert process.returncode == 128 + number, errors
 
     @pytest.mark.parametrize("arguments", [[], ["2"], ["head_ct", "2"], ["0", "head_ct"]])
-    def test_says_how_it_is_called(self, programs, arguments):
+    def test_prints_its_usage(self, programs, arguments):
         done = self.run(*arguments)
         assert done.returncode == 2
         assert "python local.py 2 head_ct" in done.stderr
@@ -133,7 +132,7 @@ class TestSlurm:
     def test_is_bash(self):
         subprocess.run(["bash", "-n", self.SCRIPT], check=True)
 
-    def test_config_of_each_task(self, programs):
+    def test_each_task_gets_its_index(self, programs):
         for index in range(3):
             done = subprocess.run(
                 ["bash", "-c", 'source "$1" && tf_config', "bash", self.SCRIPT],
@@ -156,26 +155,26 @@ class TestSlurm:
             text=True,
         )
 
-    @pytest.mark.parametrize("there", [False, True])
-    def test_starts_or_goes_on(self, programs, tmp_path, there):
-        if there:
+    @pytest.mark.parametrize("is_resumed", [False, True])
+    def test_starts_or_resumes(self, programs, tmp_path, is_resumed):
+        if is_resumed:
             (tmp_path / "runs" / "first.checkpoint").mkdir(parents=True)
         out, errors = self.start("--folds", "5").communicate(timeout=30)
         expected = [
-            *["fit", "data", "--resume" if there else "--out", "runs/first"],
+            *["fit", "data", "--resume" if is_resumed else "--out", "runs/first"],
             *["--cache", "runs/cache", "--strategy", "multiworker", "--folds", "5"],
         ]
         assert [call["arguments"] for call in calls(out)] == [expected] * 3, errors
         assert [read_cluster(call).index for call in calls(out)] == [0, 1, 2]
         assert not (tmp_path / "requeued").exists()
 
-    def test_a_failure_is_not_tried_again(self, programs, tmp_path):
+    def test_does_not_retry_a_failure(self, programs, tmp_path):
         process = self.start(EXIT_0="2")
         process.communicate(timeout=30)
         assert process.returncode == 2
         assert not (tmp_path / "requeued").exists()
 
-    def test_goes_back_into_the_queue_when_its_time_is_over(self, programs, tmp_path):
+    def test_returns_to_the_queue_at_its_time_limit(self, programs, tmp_path):
         process = self.start(HANG="1")
         try:
             assert process.stderr.readline() == "working\n"
@@ -186,7 +185,7 @@ class TestSlurm:
         assert process.returncode == 143, errors
         assert (tmp_path / "requeued").read_text() == "123456\n"
 
-    def test_says_what_it_needs(self, programs):
+    def test_names_a_missing_variable(self, programs):
         process = self.start(DATA="")
         assert "DATA" in process.communicate(timeout=30)[1]
         assert process.returncode != 0
@@ -208,7 +207,7 @@ class TestKubernetes:
     def variables(self, container) -> dict[str, str]:
         return {each["name"]: each["value"] for each in container["env"]}
 
-    def test_the_parts_fit_together(self, parts, container):
+    def test_the_parts_refer_to_each_other(self, parts, container):
         name = parts["Job"]["metadata"]["name"]
         job, pod = parts["Job"]["spec"], parts["Job"]["spec"]["template"]["spec"]
         assert job["completionMode"] == "Indexed"
@@ -226,10 +225,10 @@ class TestKubernetes:
         for variable in ("DATA", "RUN", "CACHE"):
             assert self.variables(container)[variable].startswith(mount["mountPath"] + "/")
 
-    @pytest.mark.parametrize("index", [0, 1, 2])
-    @pytest.mark.parametrize("there", [False, True])
-    def test_the_command(self, programs, tmp_path, parts, container, index, there):
-        if there:
+    @pytest.mark.parametrize("index", [0, 2])
+    @pytest.mark.parametrize("is_resumed", [False, True])
+    def test_runs_the_command(self, programs, tmp_path, parts, container, index, is_resumed):
+        if is_resumed:
             (tmp_path / "run.checkpoint").mkdir()
         variables = self.variables(container) | {"WORKERS": "3", "RUN": "run"}
         done = subprocess.run(
@@ -246,6 +245,6 @@ class TestKubernetes:
         assert spec.addresses == tuple(f"{name}-{each}.{domain}:{port}" for each in range(3))
         assert spec.index == index
         assert call["arguments"] == [
-            *["fit", variables["DATA"], "--resume" if there else "--out", "run"],
+            *["fit", variables["DATA"], "--resume" if is_resumed else "--out", "run"],
             *["--cache", variables["CACHE"], "--strategy", "multiworker"],
         ]
