@@ -13,8 +13,8 @@ from hemorrhage_tf.training.features.rows import FeatureRows
 
 # Standardized features of a training that are kept in memory. More are read from the cache again in
 # every iteration or epoch.
-_IN_MEMORY_BYTES = 64 * 2**20
-_CHUNK_BYTES = 8 * 2**20
+IN_MEMORY_BYTES = 64 * 2**20
+CHUNK_BYTES = 8 * 2**20
 
 # Up to a window of rows is shuffled as a whole. Of more rows, pieces of neighboring rows are
 # shuffled, and then the rows of each window of pieces, so that reads stay nearly sequential.
@@ -126,7 +126,7 @@ class FeatureChunks:
         if self._in_memory is not None:
             yield from self._in_memory
             return
-        fits_in_memory = 8 * math.prod(self.shape) <= _IN_MEMORY_BYTES
+        fits_in_memory = 8 * math.prod(self.shape) <= IN_MEMORY_BYTES
         chunks = []
         for start in range(0, len(self._rows), self._chunk_rows):
             chunk = self._table.take(self._rows[start : start + self._chunk_rows])
@@ -175,7 +175,7 @@ def feature_dataset(
     """
     import tensorflow as tf
 
-    if len(rows) * table.width * 4 <= _IN_MEMORY_BYTES:
+    if len(rows) * table.width * 4 <= IN_MEMORY_BYTES:
         return tf.data.Dataset.from_tensor_slices(standardize(table.take(rows), mean, variance))
     chunk_rows = _chunk_rows(table)
 
@@ -188,4 +188,4 @@ def feature_dataset(
 
 
 def _chunk_rows(table: FeatureTable) -> int:
-    return max(1, _CHUNK_BYTES // (8 * table.width))
+    return max(1, CHUNK_BYTES // (8 * table.width))

@@ -63,8 +63,8 @@ class TestFeatureTable:
 class TestFeatureChunks:
     @pytest.mark.parametrize("in_memory", [0, 2**20])
     def test_can_be_iterated_repeatedly(self, table, values, monkeypatch, in_memory):
-        monkeypatch.setattr(table_module, "_CHUNK_BYTES", 2 * 8 * table.width)
-        monkeypatch.setattr(table_module, "_IN_MEMORY_BYTES", in_memory)
+        monkeypatch.setattr(table_module, "CHUNK_BYTES", 2 * 8 * table.width)
+        monkeypatch.setattr(table_module, "IN_MEMORY_BYTES", in_memory)
         mean, variance = values.mean(axis=0), values.var(axis=0)
         chunks = FeatureChunks(table, np.arange(5), (mean, variance))
         assert chunks.shape == (5, 8)
@@ -77,8 +77,8 @@ class TestFeatureChunks:
 
 @pytest.mark.parametrize("in_memory", [0, 2**20])
 def test_the_dataset_has_the_rows_in_their_order(table, values, monkeypatch, in_memory):
-    monkeypatch.setattr(table_module, "_CHUNK_BYTES", 2 * 8 * table.width)
-    monkeypatch.setattr(table_module, "_IN_MEMORY_BYTES", in_memory)
+    monkeypatch.setattr(table_module, "CHUNK_BYTES", 2 * 8 * table.width)
+    monkeypatch.setattr(table_module, "IN_MEMORY_BYTES", in_memory)
     zeros, ones = np.zeros(8, np.float32), np.ones(8, np.float32)
     dataset = feature_dataset(table, np.array([3, 1, 5]), zeros, ones)
     read = np.stack(list(dataset.as_numpy_iterator()))
