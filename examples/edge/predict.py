@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from head_crop import HeadRegion, cut, find_head, put_back
+from head_crop import HeadRegion, crop_to, find_head, uncrop
 from PIL import Image
 
 METADATA_MEMBER = "hemorrhage_tf.json"
@@ -138,7 +138,7 @@ def _place(cam: np.ndarray, shape: tuple[int, int], head: HeadRegion | None) -> 
     """Puts a map of the model's input where it belongs on the picture."""
     if head is None:
         return _resize(cam, shape[::-1])
-    return put_back(_resize(cam, (head.side, head.side)), head, shape)
+    return uncrop(_resize(cam, (head.side, head.side)), head, shape)
 
 
 class Predictor:
@@ -220,7 +220,7 @@ class Predictor:
             class activation map, float32 `(h, w)`, or None where the model gives none.
         """
         head = self.find_head(pixels)
-        seen = pixels if head is None else cut(pixels, head)
+        seen = pixels if head is None else crop_to(pixels, head)
         image = to_model_input(seen, self.metadata["image_size"])
         if self._dtype == np.uint8:
             image = np.rint(image).clip(0, 255)

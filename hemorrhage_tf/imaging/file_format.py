@@ -1,4 +1,4 @@
-"""File formats: what the header of a slice's file says of how it was saved, beside its pixels."""
+"""How a slice was saved: the mode, depth, quality and metadata that its file declares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-# What may be embedded in a file, by Pillow's names. Other names may be anything, a patient's too.
+# Metadata that a file may embed, by Pillow's names. Other names are not printed: they may be a
+# patient's.
 _METADATA = {
     "exif": "EXIF",
     "xmp": "XMP",
@@ -42,7 +43,7 @@ _LUMINANCE = np.array(
         *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
     ]
 )
-_PNG_DEPTH_AT = 24  # the byte of a PNG that says its depth
+_PNG_DEPTH_AT = 24  # position of the bit depth in a PNG
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,12 @@ class FileFormat:
     """How a slice was saved.
 
     Attributes:
-        mode: color mode of the file, by Pillow's name: "L", "RGB", "RGBA", "P", "I;16" ...; "HU" of
-            Hounsfield units, "secondary capture" of a picture in DICOM.
+        mode: color mode of the file, by Pillow's name: "L", "RGB", "RGBA", "P", "I;16" ...; "HU"
+            for Hounsfield units, "secondary capture" for a display image in DICOM.
         file_format: "PNG", "JPEG", "DICOM" or "NIfTI".
-        bits: per sample, in the file.
-        jpeg_quality: 1 to 100, from the quantization table; None for other formats.
-        metadata: what else is embedded, by name.
+        bits: bits per sample in the file.
+        jpeg_quality: 1 to 100, from the quantization table; None for other formats. Default None.
+        metadata: kinds of embedded metadata. Default none.
     """
 
     mode: str
@@ -66,14 +67,14 @@ class FileFormat:
 
 
 def format_of_image(image: Image.Image, file: BinaryIO) -> FileFormat:
-    """Gives what a picture's header says.
+    """Return how a PNG or JPEG was saved.
 
     Args:
-        image: a PNG or JPEG, opened and not loaded.
-        file: that it was opened from; it is left where it stands.
+        image: the image, opened but not loaded.
+        file: the file that it was opened from; its position is not changed.
     """
     bits = 8
-    if image.format == "PNG":  # Pillow widens what is less than 8 bits
+    if image.format == "PNG":  # Pillow widens samples of less than 8 bits
         at = file.tell()
         file.seek(_PNG_DEPTH_AT)
         bits = file.read(1)[0]
@@ -85,16 +86,16 @@ def format_of_image(image: Image.Image, file: BinaryIO) -> FileFormat:
         bits=bits,
         jpeg_quality=jpeg_quality(tables[0]) if tables and 0 in tables else None,
         metadata=frozenset(
-            _METADATA.get(name, "text") for name in image.info.keys() - _NO_METADATA
+            _METADATA.get(str(name), "text") for name in image.info.keys() - _NO_METADATA
         ),
     )
 
 
 def jpeg_quality(table: Sequence[int]) -> int:
-    """Estimates the quality that a JPEG was saved with, as libjpeg counts it.
+    """Estimate the quality that a JPEG was saved with, on the scale of libjpeg.
 
     Args:
-        table: its luminance quantization table, 64 steps.
+        table: its luminance quantization table, 64 entries.
 
     Returns:
         1 to 100, the quality whose table is nearest.
@@ -105,11 +106,11 @@ def jpeg_quality(table: Sequence[int]) -> int:
     return _quality(tuple(table))
 
 
-@functools.lru_cache(maxsize=256)  # a set is mostly saved with a few qualities
+@functools.lru_cache(maxsize=256)  # a data set mostly has a few qualities
 def _quality(table: tuple[int, ...]) -> int:
     quality = np.arange(1, 101)
     scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     tables = np.clip((_LUMINANCE * scale[:, None] + 50) // 100, 1, 255)
-    # Sorted, since writers differ in the order in which they hand the table out.
+    # Sorted, since writers differ in the order of the entries.
     distance = np.abs(np.sort(tables, axis=1) - np.sort(np.asarray(table))).sum(axis=1)
     return int(quality[distance.argmin()])

@@ -1,9 +1,8 @@
-"""The head crop: a slice cut to its head, padded to a square, without couch and marks.
+"""The head crop: a slice cropped to the head and padded to a square, without couch and letters.
 
-NumPy and the standard library only, without the rest of the package, so that a device runs this
-very file. Every step on pictures has its counterpart in a TensorFlow graph
-(`exporters/canonical_graph.py`), and all that decides anything is integer arithmetic, so that both
-give the same pixels.
+This file imports only NumPy and the standard library, so that a device can run it as it is. Each
+step on display images has a counterpart in a TensorFlow graph (`exporters/head_crop_graph.py`). All
+decisions use integer arithmetic, so that both return the same pixels.
 """
 
 from __future__ import annotations
@@ -13,52 +12,49 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The head is looked for on a grid of at most this many cells a side: at the usual field of view of
-# 230 to 250 mm a cell is about 4 mm, less than a skull and its scalp, more than a headrest's shell.
+# Cells per side of the grid on which the head is found. At the usual field of view of 230 to 250 mm
+# a cell is about 4 mm, less than a skull with its scalp, more than the shell of a headrest.
 GRID = 64
-# Between the darkest and the brightest of a slice, where tissue begins: per mille of the pixels
-# that are taken as darkest and as brightest, and the share of the range in sixteenths.
+# The gray level at which tissue starts, as a share (in sixteenths) of the range between two
+# quantiles (per mille) of the gray levels.
 DARK_PER_MILLE, BRIGHT_PER_MILLE = 50, 980
 TISSUE_SIXTEENTHS = 5
-# In HU, what is not air: between fat (-100) and air (-1000), well above foam and blankets.
+# In HU, the lower end of the body: between fat (-100) and air (-1000), above foam and blankets.
 SKIN = -300
-# Structures up to twice as many cells thick are not the head: couch, headrest, holders, letters.
-# In a picture the skull base falls apart into thin parts; in HU it is one solid body, and what an
-# ear touches can be cut off with the ear.
-PICTURE_OPENING, HU_OPENING = 2, 3
-# How far from the edge of a head in HU, in cells, what is thinner than a cell is no part of it.
-RIND = 3
-# Cells around the head that are shown too: in a picture the scalp, which a brain window leaves
-# dark.
-# In HU the scalp is part of the head, and what lies on it is not.
-PICTURE_RIM, HU_RIM = 2, 0
-# A head this many cells thick at the least, from its edge to its middle; else the whole slice is
-# taken. Near the vertex a head is small.
+# Radius, in cells, of the opening that removes couch, headrest, holders and letters. In a display
+# image a larger one would break the skull base into parts; in HU the base is one solid body.
+DISPLAY_OPENING, HU_OPENING = 2, 3
+# Within this many cells of the edge of a head in HU, structures thinner than a cell are not part
+# of it.
+SHELL_DEPTH = 3
+# Cells around the head that stay visible. In a display image they hold the scalp, which a brain
+# window leaves dark; in HU the scalp is part of the head.
+DISPLAY_RIM, HU_RIM = 2, 0
+# Least thickness of a head, in cells from its edge to its middle; small heads are near the vertex.
 MIN_DEPTH = 4
-# A body that fills more of the grid than this, in sixteenths, is no head but noise or one color;
-# the most tightly cropped head fills 14.
-MOST_SIXTEENTHS = 15
-# Around the head, in 1/64 of its longer side.
+# Largest share of the grid that a head fills, in sixteenths; noise and uniform slices fill more.
+MAX_FILL_SIXTEENTHS = 15
+# Margin around the head, in 1/64 of its longer side.
 MARGIN = 1
-# A head is longer than wide; where it is wider by this share (in sixteenths) it lies sideways.
+# A head is longer than wide. One that is wider by this ratio (in sixteenths) lies sideways.
 SIDEWAYS_SIXTEENTHS = 17
 
-_BLOCK = 1 << 20  # pixels
+_BLOCK_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class HeadRegion:
-    """Where the head is in a slice.
+    """The square around the head in a slice.
 
     Attributes:
-        top: first row of the square, in pixels of the slice; negative where it begins above it.
+        top: first row of the square, in pixels of the slice; negative if it starts above the slice.
         left: first column of the square.
-        side: of the square, in pixels.
-        cells: bool `(rows, columns)`: the cells that show the head; empty where none was found.
+        side: side of the square, in pixels.
+        cells: bool `(rows, columns)`, the cells that show the head; empty if there is no head.
         cell: side of a cell, in pixels.
-        turns: quarter turns, counterclockwise, that bring the square upright.
-        shells: bool `(height, width)`, in HU only: what is thin at the head's edge and so no part
-            of it, such as a holder that is pressed against an ear.
+        turns: counterclockwise quarter turns that bring the square upright. Default 0.
+        shells: bool `(height, width)`, for HU only: thin structures at the edge of the head that
+            are not part of it, such as a holder pressed against an ear. Default None.
     """
 
     top: int
@@ -71,19 +67,19 @@ class HeadRegion:
 
     @property
     def is_found(self) -> bool:
-        """Whether there is a head; otherwise the square holds the whole slice."""
+        """Whether there is a head; if not, the square holds the whole slice."""
         return self.cells.size > 0
 
 
 def gray_levels(pixels: np.ndarray) -> np.ndarray:
-    """Gives what the head is looked for in.
+    """Return the gray levels in which the head is found.
 
     Args:
         pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or `(height, width, 3)`.
 
     Returns:
         uint8 `(height, width)`: HU through the brain window (0 to 80 HU), the brightest channel of
-        a color picture, gray as it is.
+        a color image, gray unchanged.
     """
     if pixels.dtype != np.uint8:
         return (pixels.clip(0, 80) * np.float32(255 / 80)).astype(np.uint8)
@@ -91,63 +87,69 @@ def gray_levels(pixels: np.ndarray) -> np.ndarray:
 
 
 def find_head(pixels: np.ndarray, upright: bool = False) -> HeadRegion:
-    """Finds the head: the thickest body of skull and tissue.
+    """Find the head: the thickest body of skull and tissue.
 
     Args:
-        pixels: see `gray_levels`.
+        pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or `(height, width, 3)`.
         upright: also find the quarter turn that brings a sideways head upright. Default False.
 
     Returns:
-        Where it is; of a slice without one, the square around all of it.
+        The region of the head; for a slice without one, the square around the whole slice.
     """
     gray = gray_levels(pixels)
     tissue = gray > tissue_level(gray)
     is_display_image = pixels.dtype == np.uint8
-    # In HU skin and fat are told from air too, which makes one body of face and skull base.
+    # In HU, skin and fat differ from air too, which joins face and skull base into one body.
     body = tissue if is_display_image else pixels > SKIN
-    cells, cell = _cells(body)
-    head = _thickest(_filled(cells), PICTURE_OPENING if is_display_image else HU_OPENING)
+    cells, cell = _tissue_cells(body)
+    head = _thickest_body(_fill_holes(cells), DISPLAY_OPENING if is_display_image else HU_OPENING)
     height, width = gray.shape
-    if not head.any() or 16 * head.sum() > MOST_SIXTEENTHS * head.size:
+    if not head.any() or 16 * head.sum() > MAX_FILL_SIXTEENTHS * head.size:
         side = max(height, width)
         return HeadRegion((height - side) // 2, (width - side) // 2, side, head[:0, :0], cell)
     shells = None
     if not is_display_image:
         inner = head
-        for _ in range(RIND):
+        for _ in range(SHELL_DEPTH):
             inner = _eroded(inner)
-        shells = body & ~_without_shells(body, cell) & ~pixels_of(inner, cell, gray.shape)
+        shells = body & ~_without_shells(body, cell) & ~cells_to_pixels(inner, cell, gray.shape)
         tissue &= ~shells
-    shown = pixels_of(head, cell, gray.shape) & tissue
-    top, bottom = _ends(shown.any(axis=1))
-    left, right = _ends(shown.any(axis=0))
+    visible = cells_to_pixels(head, cell, gray.shape) & tissue
+    top, bottom = _extent(visible, axis=0)
+    left, right = _extent(visible, axis=1)
     longer = max(bottom - top, right - left)
     side = longer + 2 * (longer * MARGIN // 64)
     turns = 0
     if upright and 16 * (right - left) > SIDEWAYS_SIXTEENTHS * (bottom - top):
-        turns = _turns(head)
-    for _ in range(PICTURE_RIM if is_display_image else HU_RIM):
+        turns = _quarter_turns(head)
+    for _ in range(DISPLAY_RIM if is_display_image else HU_RIM):
         head = _dilated(head)
     top, left = (top + bottom - side) // 2, (left + right - side) // 2
     return HeadRegion(top, left, side, head, cell, turns, shells)
 
 
 def crop_head(pixels: np.ndarray, upright: bool = False) -> np.ndarray:
-    """Brings a slice to the head crop.
+    """Crop a slice to the head.
 
     Args:
         pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or `(height, width, 3)`.
         upright: turn a sideways head upright. Default False.
 
     Returns:
-        The same dtype, `(side, side)` or `(side, side, 3)`: the head with a margin, and around it
-        air (-1000 HU, or 0). Where no head was found: the whole slice, padded to a square.
+        The same dtype, `(side, side)` or `(side, side, 3)`: the head with a margin, in air (-1000
+        HU, or 0). Without a head: the whole slice, padded to a square.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> head = htf.crop_head(htf.read_slice("slice.png"))
+        >>> head.shape[0] == head.shape[1]
+        True
     """
-    return cut(pixels, find_head(pixels, upright))
+    return crop_to(pixels, find_head(pixels, upright))
 
 
-def cut(pixels: np.ndarray, head: HeadRegion) -> np.ndarray:
-    """Cuts out a head that was found; see `crop_head`."""
+def crop_to(pixels: np.ndarray, head: HeadRegion) -> np.ndarray:
+    """Crop a slice to a region from `find_head`; see `crop_head`."""
     air = 0 if pixels.dtype == np.uint8 else -1000
     height, width = pixels.shape[:2]
     square = np.full((head.side, head.side, *pixels.shape[2:]), air, pixels.dtype)
@@ -163,12 +165,12 @@ def cut(pixels: np.ndarray, head: HeadRegion) -> np.ndarray:
     return np.rot90(square, head.turns) if head.turns else square
 
 
-def put_back(square: np.ndarray, head: HeadRegion, shape: tuple[int, int]) -> np.ndarray:
-    """Puts what was computed on the square of a head back in its place on the slice.
+def uncrop(square: np.ndarray, head: HeadRegion, shape: tuple[int, int]) -> np.ndarray:
+    """Place a map of the head crop back on its slice.
 
     Args:
-        square: `(side, side)`, of the head crop.
-        head: where its head was found.
+        square: `(side, side)`, a map of the head crop.
+        head: the region that was cropped.
         shape: height and width of the slice.
 
     Returns:
@@ -185,53 +187,52 @@ def put_back(square: np.ndarray, head: HeadRegion, shape: tuple[int, int]) -> np
 
 
 def tissue_level(gray: np.ndarray) -> int:
-    """Gives the gray level above which a pixel is skull or tissue.
+    """Return the gray level above which a pixel is skull or tissue.
 
-    It lies between the dark around the head, which not every picture has at 0, and the bright of
-    the skull.
+    It lies between the background, which is not 0 in every display image, and the skull.
     """
     counts = np.zeros(256, np.int64)
-    step = max(1, _BLOCK // gray.shape[1])
-    for row in range(0, len(gray), step):  # counting makes 8 bytes of each pixel
+    step = max(1, _BLOCK_PIXELS // gray.shape[1])
+    for row in range(0, len(gray), step):  # bincount takes 8 bytes per pixel
         counts += np.bincount(gray[row : row + step].ravel(), minlength=256)
-    cumulated = np.cumsum(counts) * 1000
-    dark = int(np.searchsorted(cumulated, DARK_PER_MILLE * gray.size))
-    bright = int(np.searchsorted(cumulated, BRIGHT_PER_MILLE * gray.size))
+    cumulative = np.cumsum(counts) * 1000
+    dark = int(np.searchsorted(cumulative, DARK_PER_MILLE * gray.size))
+    bright = int(np.searchsorted(cumulative, BRIGHT_PER_MILLE * gray.size))
     return dark + (bright - dark) * TISSUE_SIXTEENTHS // 16
 
 
-def depths(cells: np.ndarray) -> np.ndarray:
-    """Counts how many cells each lies from the edge: 1 at the edge, 0 outside."""
+def edge_depths(cells: np.ndarray) -> np.ndarray:
+    """Return the depth of each cell in its body, int32: 1 at the edge, 0 outside."""
     rows, columns = cells.shape
-    left = _erosions(_packed(cells), columns + 1)
-    if not left:
+    eroded = _erosions(_packed(cells), columns + 1)
+    if not eroded:
         return np.zeros(cells.shape, np.int32)
     size = -(-rows * (columns + 1) // 8)
-    flat = np.frombuffer(b"".join(bits.to_bytes(size, "little") for bits in left), np.uint8)
-    each = np.unpackbits(flat.reshape(len(left), size), axis=1, bitorder="little")
-    depth = each.sum(axis=0, dtype=np.int32)[: rows * (columns + 1)]
+    flat = np.frombuffer(b"".join(bits.to_bytes(size, "little") for bits in eroded), np.uint8)
+    layers = np.unpackbits(flat.reshape(len(eroded), size), axis=1, bitorder="little")
+    depth = layers.sum(axis=0, dtype=np.int32)[: rows * (columns + 1)]
     return np.ascontiguousarray(depth.reshape(rows, columns + 1)[:, :columns])
 
 
-def shares_of_cells(flags: np.ndarray, cell: int) -> np.ndarray:
-    """Computes which share of its pixels is set in each cell, float64 `(rows, columns)`."""
+def cell_coverage(flags: np.ndarray, cell: int) -> np.ndarray:
+    """Compute the share of the pixels of each cell that is set, float64 `(rows, columns)`."""
     if cell == 1:
         return flags.astype(np.float64)
-    count, area = _counted(flags, cell)
+    count, area = _count_in_cells(flags, cell)
     return count / area
 
 
-def _cells(tissue: np.ndarray) -> tuple[np.ndarray, int]:
-    """Marks the cells of which at least half is tissue."""
-    cell = _cell(tissue.shape)
+def _tissue_cells(tissue: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the cells of which at least half is tissue, and the side of a cell in pixels."""
+    cell = -(-max(tissue.shape) // GRID)
     if cell == 1:
         return tissue, cell
-    count, area = _counted(tissue, cell)
+    count, area = _count_in_cells(tissue, cell)
     return 2 * count >= area, cell
 
 
-def _counted(flags: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:
-    """Counts the pixels that are set in each cell, and all its pixels."""
+def _count_in_cells(flags: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:
+    """Count the pixels of each cell that are set, and all of its pixels."""
     height, width = flags.shape
     padded = np.zeros((-(-height // cell) * cell, -(-width // cell) * cell), bool)
     padded[:height, :width] = flags
@@ -242,8 +243,8 @@ def _counted(flags: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:
     return count, heights[:, np.newaxis] * widths
 
 
-def pixels_of(cells: np.ndarray, cell: int, shape: tuple[int, int]) -> np.ndarray:
-    """Spreads cells over their pixels."""
+def cells_to_pixels(cells: np.ndarray, cell: int, shape: tuple[int, int]) -> np.ndarray:
+    """Expand each cell to its pixels, for a slice of a height and width."""
     if cell == 1:
         return cells[: shape[0], : shape[1]]
     rows, columns = cells.shape
@@ -251,12 +252,8 @@ def pixels_of(cells: np.ndarray, cell: int, shape: tuple[int, int]) -> np.ndarra
     return spread.reshape(rows * cell, columns * cell)[: shape[0], : shape[1]]
 
 
-def _cell(shape: tuple[int, ...]) -> int:
-    return -(-max(shape) // GRID)
-
-
-def _filled(cells: np.ndarray) -> np.ndarray:
-    """Fills what the outside does not reach: ventricles, sinuses, a dark brain in its skull."""
+def _fill_holes(cells: np.ndarray) -> np.ndarray:
+    """Fill the holes of bodies: ventricles, sinuses, a dark brain in its skull."""
     rows, columns = cells.shape
     free_cells = np.ones((rows + 2, columns + 2), bool)
     np.logical_not(cells, out=free_cells[1:-1, 1:-1])
@@ -270,24 +267,24 @@ def _filled(cells: np.ndarray) -> np.ndarray:
         outside = grown
 
 
-@functools.lru_cache(maxsize=64)  # slices of a set have few shapes
+@functools.lru_cache(maxsize=64)  # slices of a data set have few shapes
 def _border(rows: int, columns: int) -> int:
-    """Gives the outermost cells of a grid, packed."""
+    """Return the outermost cells of a grid, packed."""
     border = np.ones((rows, columns), bool)
     border[1:-1, 1:-1] = False
     return _packed(border)
 
 
-def _thickest(cells: np.ndarray, opening: int) -> np.ndarray:
-    """Keeps the body that holds the cell farthest from any edge, without its thin parts."""
+def _thickest_body(cells: np.ndarray, opening: int) -> np.ndarray:
+    """Return the body with the cell farthest from any edge, without its thin parts."""
     width = cells.shape[1] + 1
     packed = _packed(cells)
-    left = _erosions(packed, width)
-    if len(left) < MIN_DEPTH:
+    eroded = _erosions(packed, width)
+    if len(eroded) < MIN_DEPTH:
         return np.zeros_like(cells)
-    opening = min(opening, len(left) - 1)
-    core = left[opening]
-    body = left[-1] & -left[-1]  # the first of the deepest
+    opening = min(opening, len(eroded) - 1)
+    core = eroded[opening]
+    body = eroded[-1] & -eroded[-1]  # the first of the deepest cells
     while True:
         grown = _grown(body, width) & core
         if grown == body:
@@ -298,12 +295,12 @@ def _thickest(cells: np.ndarray, opening: int) -> np.ndarray:
     return _unpacked(body, cells.shape)
 
 
-# A grid as one whole number, a bit for each cell and one to spare behind each row, so that what is
-# shifted out of a row is not in the next. All cells are then shifted in one go: with arrays
-# instead, `find_head` took five times as long on slices of 64 pixels.
-
-
 def _packed(cells: np.ndarray) -> int:
+    """Pack a grid into one integer, so that a shift moves all cells at once.
+
+    Each row has a spare bit, so that cells shifted out of a row do not reach the next. This is
+    much faster than shifting arrays (see docs/decisions.md).
+    """
     rows, columns = cells.shape
     spaced = np.zeros((rows, columns + 1), bool)
     spaced[:, :columns] = cells
@@ -319,13 +316,13 @@ def _unpacked(bits: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _erosions(bits: int, width: int) -> list[int]:
-    """Gives what is left after 0, 1, 2 ... times taking a cell off every edge, until nothing is."""
-    found = []
+    """Return a packed grid after 0, 1, 2 ... erosions by a cell, as long as cells remain."""
+    eroded = []
     while bits:
-        found.append(bits)
+        eroded.append(bits)
         bits &= bits << 1 & bits >> 1
         bits &= bits << width & bits >> width
-    return found
+    return eroded
 
 
 def _grown(bits: int, width: int) -> int:
@@ -334,42 +331,41 @@ def _grown(bits: int, width: int) -> int:
 
 
 def _without_shells(body: np.ndarray, cell: int) -> np.ndarray:
-    """Takes away what is thinner than a cell: a holder's shell, also where an ear touches it."""
+    """Remove structures thinner than a cell: a holder's shell, also where an ear touches it."""
     radius = cell // 2
     air = ~body
     for axis in (0, 1):
-        air = _spread(air, radius, axis)
+        air = _dilated_along(air, radius, axis)
     solid = ~air
     for axis in (0, 1):
-        solid = _spread(solid, radius, axis)
+        solid = _dilated_along(solid, radius, axis)
     return solid
 
 
-def _spread(flags: np.ndarray, radius: int, axis: int) -> np.ndarray:
-    """Dilates along one axis."""
-    spread = flags.copy()
-    along = spread if axis == 0 else spread.T
+def _dilated_along(flags: np.ndarray, radius: int, axis: int) -> np.ndarray:
+    dilated = flags.copy()
+    along = dilated if axis == 0 else dilated.T
     reached = 0
-    while reached < radius:  # the steps may double, since what was spread spreads on
+    while reached < radius:  # steps may double, since each dilates the result of those before
         step = min(reached + 1, radius - reached)
-        before = spread.copy() if axis == 0 else spread.copy().T
+        before = dilated.copy() if axis == 0 else dilated.copy().T
         along[step:] |= before[:-step]
         along[:-step] |= before[step:]
         reached += step
-    return spread
+    return dilated
 
 
-def _turns(head: np.ndarray) -> int:
-    """Finds which quarter turn brings a sideways head upright.
+def _quarter_turns(head: np.ndarray) -> int:
+    """Return the quarter turns that bring a sideways head upright.
 
-    The back of a head is wider than its front, so the half with more cells comes to lie below.
+    The back of a head is wider than its front, so the half with more cells belongs at the bottom.
     """
-    begin, end = _ends(head.any(axis=0))
-    middle = (begin + end) // 2
-    first = int(head[:, begin:middle].sum())
-    second = int(head[:, end - (middle - begin) : end].sum())
-    # Turned counterclockwise, what was on the left comes to lie below.
-    return 1 if first > second else 3
+    start, stop = _extent(head, axis=1)
+    middle = (start + stop) // 2
+    left = int(head[:, start:middle].sum())
+    right = int(head[:, stop - (middle - start) : stop].sum())
+    # A counterclockwise turn brings the left half to the bottom.
+    return 1 if left > right else 3
 
 
 def _dilated(cells: np.ndarray) -> np.ndarray:
@@ -383,10 +379,11 @@ def _dilated(cells: np.ndarray) -> np.ndarray:
 
 
 def _eroded(cells: np.ndarray) -> np.ndarray:
-    """Takes a cell off every edge, also off the picture's own."""
+    """Remove the outermost cells of every body, also along the border of the grid."""
     return ~_dilated(np.pad(~cells, 1, constant_values=True))[1:-1, 1:-1]
 
 
-def _ends(flags: np.ndarray) -> tuple[int, int]:
-    """Gives the first index that is True, and the one after the last."""
-    return int(flags.argmax()), int(len(flags) - flags[::-1].argmax())
+def _extent(flags: np.ndarray, axis: int) -> tuple[int, int]:
+    """Return the first index along an axis with a set flag, and the one after the last."""
+    occupied = np.asarray(flags.any(axis=1 - axis))
+    return int(occupied.argmax()), int(len(occupied) - occupied[::-1].argmax())

@@ -1,11 +1,11 @@
-"""What a DICOM or NIfTI file says of its slices, before any pixel is read."""
+"""The header that all readers return for a file, before any pixel is read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Pixels of a slice. A header can declare any size; real slices have at most a few thousand pixels a
-# side, and this is refused before anything is allocated.
+# Limit on the pixels of a slice, checked before anything is allocated. A header can declare any
+# size; real slices have at most a few thousand pixels a side.
 MAX_PIXELS = 64_000_000
 
 
@@ -14,16 +14,16 @@ class Header:
     """The tags that listing, sorting and grouping need.
 
     Attributes:
-        positions: of each slice in the file, in its order: millimeters along the normal of the
-            slices, growing towards the head; None where the file does not say.
-        patient: the Patient ID, or None. It identifies a person: it groups slices, and is not
-            written anywhere unless the user asks.
-        identifying: what else in the header names the patient (the parts of the name, other IDs),
-            so that it can be kept out of what is written.
+        positions: for each slice in the file, in its order, the position in mm along the normal of
+            the slices, growing toward the head; None if the file does not state it.
+        patient: the Patient ID, or None. It identifies a person: it groups slices, and is written
+            only if the user asks for it.
+        identifying: other texts in the header that identify the patient (parts of the name, other
+            IDs), so that they can be kept out of output.
         series: the Series Instance UID, or None.
         instance: the SOP Instance UID, or None.
         number: the Instance Number, or None.
-        input_warning: what speaks against axial slices of a head CT, a clause; or None.
+        input_warning: why the file does not look like axial slices of a head CT, a clause; or None.
     """
 
     positions: tuple[float | None, ...]
@@ -35,5 +35,5 @@ class Header:
     input_warning: str | None = None
 
     def __len__(self) -> int:
-        """How many slices the file holds."""
+        """Return the number of slices in the file."""
         return len(self.positions)

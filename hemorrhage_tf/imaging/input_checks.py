@@ -1,4 +1,7 @@
-"""Suspicion: what in the pixels speaks against an axial slice of a head CT."""
+"""The input check: whether the pixels of a slice look like an axial slice of a head CT.
+
+The check by tags is in `dicom.tag_checks`. How the limits were set is in docs/decisions.md.
+"""
 
 from __future__ import annotations
 
@@ -6,104 +9,106 @@ import numpy as np
 
 from hemorrhage_tf.imaging.head_crop import (
     HeadRegion,
-    depths,
+    cell_coverage,
+    cells_to_pixels,
+    edge_depths,
     find_head,
     gray_levels,
-    pixels_of,
-    shares_of_cells,
 )
 
-# How far colors stray from one tint, in gray levels (root mean square). The bluest and the most
-# marked of the Kaggle slices have 7; a photograph has several times the limit.
-COLORFUL = 25.0
-# Shares of the head's area. From the neck to the vertex a head is 8 to 45 % bone, and has less than
-# 6 % of what is as thin as lung; a chest has a third of it.
-BONE_HU, LEAST_BONE = 300, 0.03
-LUNG_HU, MOST_LUNG = (-950, -400), 0.15
-# In a picture a skull is a ring of the brightest there is, around something darker, in the dark.
-# Seen from the middle, each of the directions shows bone where a cell of the outermost RIND has
-# BONE_SHARE of its pixels as bright as bone, and most cells farther in are dark. Of the Kaggle
-# slices every one shows it in 0.81 of the directions or more, and has 0.47 or more of what lies
-# around it dark; of crops of gray photographs, three in four fail.
-DIRECTIONS, LEAST_RING = 36, 0.6
-RIND, BONE_SHARE = 6, 0.15
-BONE_LEVEL, TISSUE_LEVEL, DARK_LEVEL = 0.85, 0.8, 0.12  # of the brightest of the head
-LEAST_BONE_GRAY = 170
-LEAST_DARK_AROUND = 0.3
+# Largest distance of colors from a single tint, in gray levels (root mean square).
+MAX_COLOR_SPREAD = 25.0
+# Limits on the share of the head's area, for slices in HU.
+BONE_HU, MIN_BONE_SHARE = 300, 0.03
+LUNG_HU, MAX_LUNG_SHARE = (-950, -400), 0.15
+# In a display image, a skull is a ring of bright cells around darker ones. It is tested in
+# DIRECTIONS sectors from the middle of the head: a sector shows the skull if one of its SKULL_DEPTH
+# outermost cells has BONE_COVERAGE of its pixels as bright as bone, and most of its inner cells are
+# darker.
+DIRECTIONS, MIN_SKULL_SHARE = 36, 0.6
+SKULL_DEPTH, BONE_COVERAGE = 6, 0.15
+# Gray levels as shares of the brightest of the head.
+BONE_LEVEL, TISSUE_LEVEL, DARK_LEVEL = 0.85, 0.8, 0.12
+MIN_BONE_GRAY = 170
+# The surroundings of a head must be dark, if they fill more than this share of the image.
+MIN_DARK_AROUND, MIN_SURROUNDINGS = 0.3, 0.02
 
 
 def check_input(pixels: np.ndarray, head: HeadRegion | None = None) -> str | None:
-    """Says what makes a slice look like something else than a head CT.
+    """Return an input warning: why a slice does not look like head CT.
 
     Args:
-        pixels: float32 `(height, width)` in HU, or uint8 `(height, width[, 3])`.
-        head: where its head was found; None to look for it.
+        pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or `(height, width, 3)`.
+        head: its head region, if known already. Default None, to find it.
 
     Returns:
-        A clause, or None for a slice that looks as it should.
+        A clause, or None for a slice that looks like head CT.
     """
     head = head or find_head(pixels)
-    if pixels.ndim == 3 and _strays(pixels) > COLORFUL:
-        return "a color picture, not a head CT"
+    if pixels.ndim == 3 and _color_spread(pixels) > MAX_COLOR_SPREAD:
+        return "a color image, not a head CT"
     if not head.is_found:
         return "no head was found in it"
     if pixels.dtype == np.uint8:
         return None if _has_skull(gray_levels(pixels), head) else "no skull was found in it"
-    body = pixels[pixels_of(head.cells, head.cell, pixels.shape)]
-    if ((body > LUNG_HU[0]) & (body < LUNG_HU[1])).mean() > MOST_LUNG:
-        return "it holds as much thin tissue as a chest, not a head"
-    if (body > BONE_HU).mean() < LEAST_BONE:
+    body = pixels[cells_to_pixels(head.cells, head.cell, pixels.shape)]
+    if ((body > LUNG_HU[0]) & (body < LUNG_HU[1])).mean() > MAX_LUNG_SHARE:
+        return "it has as much lung-like tissue as a chest, not a head"
+    if (body > BONE_HU).mean() < MIN_BONE_SHARE:
         return "no skull was found in it"
     return None
 
 
 def _has_skull(gray: np.ndarray, head: HeadRegion) -> bool:
-    """SliceReadings for a ring of bone around darker tissue, and for the dark around that."""
-    within = pixels_of(head.cells, head.cell, gray.shape)
-    levels = np.bincount((gray + within * np.uint16(256)).ravel(), minlength=512).reshape(2, 256)
+    """Return whether a ring of bone surrounds darker tissue, and dark surrounds the ring."""
+    in_head = cells_to_pixels(head.cells, head.cell, gray.shape)
+    # Histograms of the gray levels around the head and in it.
+    levels = np.bincount((gray + in_head * np.uint16(256)).ravel(), minlength=512).reshape(2, 256)
     brightest, darkest = _quantile(levels[1], 0.98), _quantile(levels.sum(axis=0), 0.02)
     around = levels[0].sum()
     dark = levels[0, : int(darkest + DARK_LEVEL * (brightest - darkest)) + 1].sum()
-    # Of a picture that is cropped to its head there is nothing around to judge by.
-    if around > 0.02 * gray.size and dark < LEAST_DARK_AROUND * around:
+    if around > MIN_SURROUNDINGS * gray.size and dark < MIN_DARK_AROUND * around:
         return False
-    bone = gray >= max(BONE_LEVEL * brightest, LEAST_BONE_GRAY)
-    bright = shares_of_cells(bone, head.cell) >= BONE_SHARE
-    dim = shares_of_cells(gray <= TISSUE_LEVEL * brightest, head.cell) >= 0.5
-    depth = depths(head.cells)
-    rind = depth <= min(RIND, int(depth.max()) // 2)
+    bone = gray >= max(BONE_LEVEL * brightest, MIN_BONE_GRAY)
+    is_bone = cell_coverage(bone, head.cell) >= BONE_COVERAGE
+    is_darker = cell_coverage(gray <= TISSUE_LEVEL * brightest, head.cell) >= 0.5
+    return _skull_share(edge_depths(head.cells), is_bone, is_darker) >= MIN_SKULL_SHARE
+
+
+def _skull_share(depth: np.ndarray, is_bone: np.ndarray, is_darker: np.ndarray) -> float:
+    """Return the share of directions, as seen from the middle of the head, that show the skull."""
+    is_outer = depth <= min(SKULL_DEPTH, int(depth.max()) // 2)
     places = np.flatnonzero(depth)
     y, x = np.divmod(places, depth.shape[1])
-    turned = np.arctan2(y - y.mean(), x - x.mean()) + np.pi
-    direction = (turned * (DIRECTIONS / (2 * np.pi))).astype(np.int64) % DIRECTIONS
-    # One count of the cells in each direction by what they are.
-    kind = (rind * np.uint8(4) + bright * np.uint8(2) + dim).ravel()[places]
+    angle = np.arctan2(y - y.mean(), x - x.mean()) + np.pi
+    direction = (angle * (DIRECTIONS / (2 * np.pi))).astype(np.int64) % DIRECTIONS
+    # One count of the cells in each direction: by outer, bone and darker.
+    kind = (is_outer * np.uint8(4) + is_bone * np.uint8(2) + is_darker).ravel()[places]
     counts = np.bincount(8 * direction + kind, minlength=8 * DIRECTIONS).reshape(-1, 2, 2, 2)
     outer, inner = counts[:, 1], counts[:, 0]
-    seen = outer.sum(axis=(1, 2)) > 0
-    shown = (outer[:, 1].sum(axis=1) > 0) & (
-        2 * inner[:, :, 1].sum(axis=1) > inner.sum(axis=(1, 2))
-    )
-    return bool(shown[seen].mean() >= LEAST_RING)
+    is_occupied = outer.sum(axis=(1, 2)) > 0
+    has_bone = outer[:, 1].sum(axis=1) > 0
+    is_darker_inside = 2 * inner[:, :, 1].sum(axis=1) > inner.sum(axis=(1, 2))
+    return float((has_bone & is_darker_inside)[is_occupied].mean())
 
 
 def _quantile(counts: np.ndarray, share: float) -> float:
-    """Gives what `np.quantile` does for levels of which there are so many each, `(256,)`."""
-    cumulated = np.cumsum(counts)
-    last = int(cumulated[-1]) - 1
+    """Return the same as `np.quantile`, from a histogram of the gray levels, `(256,)`."""
+    cumulative = np.cumsum(counts)
+    last = int(cumulative[-1]) - 1
     place = share * last
     below = int(place)
-    low, high = np.searchsorted(cumulated, (below, min(below + 1, last)), "right")
-    low, high, beyond = int(low), int(high), place - below
-    if beyond >= 0.5:
-        return high - (high - low) * (1 - beyond)
-    return low + (high - low) * beyond
+    levels = np.searchsorted(cumulative, (below, min(below + 1, last)), "right")
+    low, high, fraction = int(levels[0]), int(levels[1]), place - below
+    if fraction >= 0.5:
+        return high - (high - low) * (1 - fraction)
+    return low + (high - low) * fraction
 
 
-def _strays(pixels: np.ndarray) -> float:
-    """Measures how far the channels are from being functions of the gray level."""
+def _color_spread(pixels: np.ndarray) -> float:
+    """Measure how far the channels are from being functions of the gray level."""
     rgb = pixels[::4, ::4].reshape(-1, 3).astype(np.float64)
-    if np.ptp(rgb, axis=1).max() <= COLORFUL / 2:
+    if np.ptp(rgb, axis=1).max() <= MAX_COLOR_SPREAD / 2:
         return 0.0
     bins = (rgb.mean(axis=1) / 8).astype(np.int64)
     counts = np.maximum(np.bincount(bins, minlength=32), 1)

@@ -1,6 +1,7 @@
-"""Readers: a file in, one slice out, in Hounsfield units or as display pixels.
+"""Read a slice of any supported format, in Hounsfield units or as display pixels.
 
-Listing, windowing and resizing live elsewhere.
+Listing files is in `datasets.series`, windows are in `windows`, resizing is in
+`pipeline.model_input`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hemorrhage_tf.core.errors import SliceError
 from hemorrhage_tf.imaging import nifti
@@ -25,61 +26,61 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 SLICE_SUFFIXES = (*IMAGE_SUFFIXES, *reading.DICOM_SUFFIXES, *nifti.NIFTI_SUFFIXES)
 FORMATS = "PNG, JPEG, DICOM and NIfTI"
 
-# No side may be longer, since the head crop pads a slice to a square.
+# Limit on each side, since the head crop pads a slice to a square.
 MAX_SIDE = 10_000
-# Pixels that are converted together; a usual slice has fewer.
+# Pixels that are converted at a time; usual slices have fewer.
 _STRIP_PIXELS = 1 << 20
 
-# Pillow warns of large sizes on its own; the limit here says so in an error.
+# Pillow warns of large sizes; here they raise an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, slots=True)
 class SliceRef:
-    """Where a slice is.
+    """The location of a slice.
 
     Attributes:
         path: the file.
-        frame: which of a file's several slices, from 0; None in a file that holds one.
+        frame: index of the slice in a file of several, from 0. Default None, for a file of one.
     """
 
     path: Path
     frame: int | None = None
 
     def __str__(self) -> str:
-        """The path, with the frame behind it where there is one."""
+        """Return the path, followed by the frame if there is one."""
         return str(self.path) if self.frame is None else f"{self.path}#{self.frame}"
 
 
-def is_slice_path(path: str | Path, where: str | Path | None = None) -> bool:
-    """Says whether a file looks like one with slices; no hidden file, no DICOMDIR.
+def is_slice_path(path: str | Path, location: str | Path | None = None) -> bool:
+    """Return whether a file looks like one with slices; never a hidden file or a DICOMDIR.
 
-    DICOM files often have no suffix, or a UID for a name, whose last number then looks like one:
-    such files are looked into.
+    DICOM files often have no suffix, or a UID as their name, whose last number looks like a suffix:
+    such files are opened to check.
 
     Args:
         path: the file, or its name alone.
-        where: the file, where only its name was given. Default None.
+        location: the file, if `path` is only its name. Default None.
     """
     name = os.path.basename(path)
     if name.startswith(".") or name.upper() == "DICOMDIR":
         return False
     if name.lower().endswith(SLICE_SUFFIXES):
         return True
-    unsaid = re.fullmatch(r"(\.\d+)?", Path(name).suffix) is not None
-    return unsaid and parse.is_dicom(Path(where or path))
+    has_no_suffix = re.fullmatch(r"(\.\d+)?", Path(name).suffix) is not None
+    return has_no_suffix and parse.is_dicom(Path(location or path))
 
 
 def is_display_image(path: Path) -> bool:
-    """Says by its name whether a file is a PNG or JPEG, which has no header to read."""
+    """Return whether a file is named like a PNG or JPEG, which has no header to read."""
     return path.name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def read_header(path: Path) -> Header:
-    """Reads what a file says of its slices, without their pixels.
+    """Read the header of a file; no pixels are read.
 
     Args:
-        path: a file of any format; a PNG or JPEG is one slice without position.
+        path: a file of any supported format; a PNG or JPEG is one slice without a position.
 
     Returns:
         The header.
@@ -95,31 +96,41 @@ def read_header(path: Path) -> Header:
 
 
 def read_slice(source: str | Path | SliceRef) -> np.ndarray:
-    """Reads one slice.
+    """Read one slice.
 
-    DICOM and NIfTI give Hounsfield units, with what lies outside the scan as air (-1000), in rows
-    from anterior to posterior and columns from the patient's right to the left. A DICOM secondary
-    capture of 8 bits is a picture. Pictures of every mode come out as 8-bit gray or RGB: palettes
-    are looked up, alpha is composited on black, and of 16-bit samples the high byte is kept, which
-    is the scaling that the PNG specification (third edition, section 13.12) allows and that
-    TensorFlow's decoder does too. An EXIF orientation is not applied.
+    DICOM and NIfTI are read in Hounsfield units, with padding set to air (-1000 HU). Rows run from
+    anterior to posterior, columns from the patient's right to left. An 8-bit DICOM secondary
+    capture is a display image.
+
+    Display images of every mode are converted to 8-bit gray or RGB: palettes are looked up, alpha
+    is composited on black, and 16-bit samples keep their high byte, as in TensorFlow's decoder. An
+    EXIF orientation is not applied.
 
     Args:
-        source: a PNG, JPEG, DICOM or NIfTI file, or one slice of a file with several.
+        source: a PNG, JPEG, DICOM or NIfTI file, or a `SliceRef` to one slice of a file of several.
 
     Returns:
         float32 `(height, width)` in HU; or uint8 `(height, width)` for gray and
         `(height, width, 3)` for RGB, in [0, 255].
 
     Raises:
-        SliceError: the file is missing, empty, truncated, too large, encrypted, or of none of the
-            formats; or it holds several slices and none was named.
+        SliceError: the file is missing, empty, truncated, too large, encrypted or not in a
+            supported format; or it holds several slices and none was chosen.
+
+    Reference:
+        PNG specification, third edition, section 13.12 (sample depth rescaling).
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> pixels = htf.read_slice("slice.png")
+        >>> pixels.ndim, pixels.dtype
+        (2, dtype('uint8'))
     """
     return read_slice_and_format(source)[0]
 
 
 def read_slice_and_format(source: str | Path | SliceRef) -> tuple[np.ndarray, FileFormat]:
-    """Reads one slice and how it was saved; see `read_slice`, also for what it raises."""
+    """Read one slice and how it was saved; see `read_slice`, also for its errors."""
     path, frame = (
         (source.path, source.frame) if isinstance(source, SliceRef) else (Path(source), None)
     )
@@ -138,41 +149,41 @@ def read_slice_and_format(source: str | Path | SliceRef) -> tuple[np.ndarray, Fi
         if pixels.dtype == np.uint8:
             saved = FileFormat("secondary capture", "DICOM", 8)
     elif frame is not None:
-        raise SliceError(source, "a picture has one slice only, without a number")
+        raise SliceError(source, "a PNG or JPEG holds one slice: leave out the slice number")
     else:
-        pixels, saved = _read_picture(path)
+        pixels, saved = _read_display_image(path)
     if max(pixels.shape[:2]) > MAX_SIDE:
-        raise SliceError(source, f"a side is longer than the {MAX_SIDE} pixels that are accepted")
+        raise SliceError(source, f"a side is longer than the limit of {MAX_SIDE} pixels")
     return pixels, saved
 
 
-def _read_picture(path: Path) -> tuple[np.ndarray, FileFormat]:
+def _read_display_image(path: Path) -> tuple[np.ndarray, FileFormat]:
     try:
         with open(path, "rb") as file, Image.open(file, formats=("PNG", "JPEG")) as image:
             width, height = image.size
             if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                 raise SliceError(
                     path,
-                    f"declares {width} x {height} pixels, more than the "
-                    f"{MAX_PIXELS // 1_000_000} million, or {MAX_SIDE} a side, that are accepted",
+                    f"declares {width} x {height} pixels: the limit is "
+                    f"{MAX_PIXELS // 1_000_000} million, and {MAX_SIDE} per side",
                 )
             saved = format_of_image(image, file)
             image.load()
             return _to_display_pixels(image), saved
     except SliceError:
         raise
-    except Image.UnidentifiedImageError:
-        raise SliceError(path, f"not one of the formats that are read: {FORMATS}") from None
+    except UnidentifiedImageError:
+        raise SliceError(path, f"not in a supported format: {FORMATS}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise SliceError(path, "declares more pixels than are accepted") from None
+        raise SliceError(path, "declares more pixels than the limit") from None
     except MemoryError:
-        raise SliceError(path, "there is not enough memory to decode it") from None
-    except Exception as error:  # from a damaged file Pillow raises almost anything
+        raise SliceError(path, "not enough memory to decode it") from None
+    except Exception as error:  # Pillow raises almost any error on damaged files
         raise SliceError(path, f"cannot be decoded ({_one_line(error)})") from None
 
 
 def _to_display_pixels(image: Image.Image) -> np.ndarray:
-    """Converts some rows at a time: the temporaries of a large picture would fill the memory."""
+    """Convert some rows at a time, so that the temporaries of large images stay small."""
     width, height = image.size
     step = max(1, _STRIP_PIXELS // width)
     if height <= step:
@@ -188,7 +199,7 @@ def _to_display_pixels(image: Image.Image) -> np.ndarray:
 
 def _strip_to_display_pixels(image: Image.Image) -> np.ndarray:
     mode = image.mode
-    if mode.startswith("I"):  # 16-bit gray; Pillow's own convert("L") would clip it at 255
+    if mode.startswith("I"):  # 16-bit gray, which Pillow's convert("L") would clip at 255
         return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
     if mode in ("1", "L") and "transparency" not in image.info:
         return np.asarray(image.convert("L"))
@@ -204,29 +215,29 @@ def _one_line(error: BaseException) -> str:
 
 
 def to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Gives a slice three channels.
+    """Return a slice with three channels.
 
     Args:
-        pixels: `(height, width)` or `(height, width, 3)`.
+        pixels: `(height, width)` or `(height, width, 3)`, of any dtype.
 
     Returns:
-        `(height, width, 3)`, of the same dtype; gray is repeated.
+        `(height, width, 3)`, of the same dtype, with gray repeated.
     """
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., np.newaxis], 3, axis=-1)
 
 
 def content_hash(pixels: np.ndarray) -> str:
-    """Hashes what a slice shows, whatever the file format, mode or name.
+    """Hash the pixels of a slice, independent of file format, mode and name.
 
     Args:
         pixels: uint8 `(height, width)` or `(height, width, 3)`, or float32 `(height, width)` in
-            HU. Gray and RGB with three equal channels give the same hash.
+            HU. Gray and RGB with three equal channels have the same hash.
 
     Returns:
         32 hexadecimal digits (BLAKE2b, 128 bits, over shape and RGB pixels, or shape and HU).
     """
-    seen = np.ascontiguousarray(to_rgb(pixels) if pixels.dtype == np.uint8 else pixels)
+    content = np.ascontiguousarray(to_rgb(pixels) if pixels.dtype == np.uint8 else pixels)
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(np.asarray(seen.shape, np.int64).tobytes())
-    digest.update(seen.tobytes())
+    digest.update(np.asarray(content.shape, np.int64).tobytes())
+    digest.update(content.tobytes())
     return digest.hexdigest()

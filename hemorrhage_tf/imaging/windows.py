@@ -1,4 +1,4 @@
-"""Windows: from Hounsfield units to display pixels, as DICOM's VOI LUT functions say."""
+"""Windows: map Hounsfield units to gray levels with the VOI LUT functions of DICOM."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import OptionError
 
-# What lies outside the patient, in HU.
-AIR = -1000.0
-
 FUNCTIONS = ("linear", "linear_exact", "sigmoid")
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A range of Hounsfield units that is spread over the display's gray levels.
+    """A range of Hounsfield units that is mapped to the gray levels of a display.
 
     Attributes:
-        center: in HU.
-        width: in HU; at least 1 for "linear", above 0 for the others.
-        function: the VOI LUT function: "linear" (default), "linear_exact" or "sigmoid".
+        center: float, in HU.
+        width: float, in HU; at least 1 for "linear", above 0 for the other functions.
+        function: str, one of "linear", "linear_exact", "sigmoid". The VOI LUT function. Defaults
+            to "linear".
 
     Raises:
-        OptionError: the width or the function is none of the accepted ones.
+        OptionError: the width or the function is not accepted.
 
     Reference:
         DICOM PS3.3, C.11.2.1.2 (linear), C.11.2.1.3.1 (sigmoid), C.11.2.1.3.2 (linear exact).
+
+    Example:
+        >>> import numpy as np
+        >>> import hemorrhage_tf as htf
+        >>> hounsfield = np.array([-1000, 0, 20, 80, 1000], np.float32)
+        >>> htf.Window(40, 80, "linear_exact").apply(hounsfield)
+        array([  0.  ,   0.  ,  63.75, 255.  , 255.  ], dtype=float32)
+        >>> htf.WINDOWS["subdural"]
+        Window(center=80, width=200, function='linear')
     """
 
     center: float
@@ -37,7 +44,7 @@ class Window:
     function: str = "linear"
 
     def __post_init__(self) -> None:
-        """Checks the values."""
+        """Validate the values."""
         if self.function not in FUNCTIONS:
             raise OptionError(
                 f"VOI LUT function {self.function!r}: accepted are {', '.join(FUNCTIONS)}"
@@ -51,27 +58,27 @@ class Window:
             )
 
     def apply(self, hounsfield: np.ndarray) -> np.ndarray:
-        """Shows Hounsfield units as gray levels.
+        """Map Hounsfield units to gray levels.
 
         Args:
-            hounsfield: any shape, in HU.
+            hounsfield: array of any shape, in HU.
 
         Returns:
             float32 of the same shape, in [0, 255], not rounded.
         """
-        # Files name windows of any center and width; what overflows is black or white.
+        # Files name windows of any center and width; values that overflow are black or white.
         with np.errstate(over="ignore"):
             distance = np.asarray(hounsfield, np.float64) - self.center
             if self.function == "sigmoid":
-                # Far beyond the window the exponential would overflow.
+                # Clipped, since the exponential overflows far outside the window.
                 gray = 255 / (1 + np.exp(np.clip(-4 * (distance / self.width), -80, 80)))
             elif self.function == "linear_exact":
-                # In place, here and below: making arrays takes longer than the arithmetic.
+                # In place, here and below: allocating arrays takes longer than the arithmetic.
                 gray = distance
                 gray /= self.width
                 gray += 0.5
                 gray *= 255
-            elif self.width == 1:  # the formula's ramp has no width left: a step
+            elif self.width == 1:  # the ramp of the formula has width 0: a step
                 gray = np.where(distance > -0.5, 255, 0)
             else:
                 gray = distance
@@ -82,7 +89,7 @@ class Window:
         return np.clip(gray, 0, 255).astype(np.float32)
 
 
-# Of acute head CT, as radiologists set them and as the winners of the RSNA 2019 challenge used.
+# The usual windows of acute head CT, by name; see `Window` for an example.
 WINDOWS = {
     "brain": Window(40, 80),
     "subdural": Window(80, 200),
@@ -93,31 +100,35 @@ DEFAULT_WINDOW = ("brain",)
 
 
 def parse_windows(text: str | Sequence[str]) -> tuple[str, ...]:
-    """Checks the windows that a user names.
+    """Validate the windows that a user names.
 
     Args:
-        text: names with commas between them, or a sequence of them: one, which is shown as gray,
-            or three, one for each channel. A name is one of `WINDOWS`, or CENTER/WIDTH in HU.
+        text: a comma-separated list or a sequence of one name, for gray, or three, one per
+            channel. A name is a key of `WINDOWS`, or CENTER/WIDTH in HU.
 
     Returns:
         The names, one or three.
 
     Raises:
-        OptionError: an unknown name, or neither one nor three of them.
+        OptionError: a name is unknown, or their number is neither one nor three.
     """
     parts = text.split(",") if isinstance(text, str) else text
     names = tuple(part.strip().lower() for part in parts)
     if len(names) not in (1, 3):
         raise OptionError(
-            f"--window {','.join(names)}: accepted is one window (gray), or three, one a channel"
+            f"--window {','.join(names)}: accepted is one window (gray), or three, one per channel"
         )
     for name in names:
-        window_of(name)
+        parse_window(name)
     return names
 
 
-def window_of(name: str) -> Window:
-    """Gives the window of a name, or of CENTER/WIDTH in HU; raises OptionError for others."""
+def parse_window(name: str) -> Window:
+    """Return the window that a key of `WINDOWS`, or CENTER/WIDTH in HU, stands for.
+
+    Raises:
+        OptionError: the name is neither.
+    """
     if name in WINDOWS:
         return WINDOWS[name]
     center, slash, width = name.partition("/")
@@ -134,29 +145,30 @@ def window_of(name: str) -> Window:
     raise OptionError(f"--window {name}: accepted are {known}, or CENTER/WIDTH in HU")
 
 
-def display_image(pixels: np.ndarray) -> np.ndarray:
-    """Gives a slice as a picture: what statistics of its look are taken from.
+def to_display_image(pixels: np.ndarray) -> np.ndarray:
+    """Convert a slice to the display image that image statistics are computed from.
 
     Args:
-        pixels: float32 `(height, width)` in HU, or uint8 `(height, width[, 3])`.
+        pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or
+            `(height, width, 3)` in [0, 255].
 
     Returns:
-        uint8: HU through the brain window, rounded; display pixels as they are.
+        uint8: HU through the brain window, rounded; display pixels unchanged.
     """
     if pixels.dtype == np.uint8:
         return pixels
-    return np.rint(show(pixels, DEFAULT_WINDOW)).astype(np.uint8)
+    return np.rint(apply_windows(pixels, DEFAULT_WINDOW)).astype(np.uint8)
 
 
-def show(hounsfield: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Shows Hounsfield units through one window or three.
+def apply_windows(hounsfield: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Map Hounsfield units to gray levels through one window or three.
 
     Args:
         hounsfield: `(height, width)`, in HU.
-        names: one or three, from `parse_windows`.
+        names: one or three names, from `parse_windows`.
 
     Returns:
-        float32 in [0, 255]: `(height, width)` of one window, `(height, width, 3)` of three.
+        float32 in [0, 255]: `(height, width)` for one window, `(height, width, 3)` for three.
     """
-    shown = [window_of(name).apply(hounsfield) for name in names]
-    return shown[0] if len(shown) == 1 else np.stack(shown, axis=-1)
+    channels = [parse_window(name).apply(hounsfield) for name in names]
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)

@@ -1,22 +1,24 @@
-"""Augmentation: seeded views of a slice, by the layers of keras-cv, which only this file imports.
+"""Augmentation: seeded views of a slice, with the layers of keras-cv, which only this file imports.
 
-A keras-cv layer draws its random numbers from a stateful generator, so what a slice gets depends
-on the order in which `tf.data` happens to run. Here each draw is a pure function of the seed, the
-slice's content and the view, and is handed to the layer's own `augment_images`: the same seed gives
-the same bytes, whatever the order, the batch or the parallelism.
+A keras-cv layer draws from a stateful generator, so its result depends on the order in which
+`tf.data` runs. Here each draw is a pure function of the random seed, the content of the slice and
+the view, and is passed to the layer's own `augment_images`. The same seed results in the same bytes
+for any order, batch size and parallelism.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from hemorrhage_tf.core.errors import OptionError
 
 DEFAULT_AUGMENTATIONS = ("horizontal_flip", "vertical_flip", "contrast")
 
-# In the order in which they are applied. The strengths are mild: a window of 80 HU is narrow, and
-# a contrast change of 20 % already moves fresh blood by 6 to 8 HU.
+# In the order in which they are applied. They are mild, since the brain window of 80 HU is narrow:
+# a contrast change of 20 % moves fresh blood by 6 to 8 HU.
 AUGMENTATIONS = {
     "horizontal_flip": "left-right flip of half of the views",
     "vertical_flip": "top-bottom flip of half of the views",
@@ -24,7 +26,7 @@ AUGMENTATIONS = {
     "contrast": "contrast around the mean, factor 0.8 to 1.2",
     "brightness": "brightness, up to 10 % of the range either way",
     "color": "a shift of each color channel by up to 5 % of the range: a tint",
-    "noise": "Gaussian noise, standard deviation up to 8 grey levels",
+    "noise": "Gaussian noise, standard deviation up to 8 gray levels",
 }
 
 _CONTRAST = 0.2
@@ -35,16 +37,16 @@ _NOISE = 8.0
 
 
 def parse_augmentations(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Checks a list of augmentations.
+    """Validate a list of augmentations.
 
     Args:
-        names: a comma list or a sequence; "none" or nothing for no augmentation.
+        names: a comma-separated list or a sequence; "none" or empty for no augmentation.
 
     Returns:
         The names in the order in which they are applied.
 
     Raises:
-        OptionError: an unknown name.
+        OptionError: a name is unknown.
     """
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",") if name.strip()]
@@ -52,21 +54,21 @@ def parse_augmentations(names: str | Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in names if name not in AUGMENTATIONS]
     if unknown:
         raise OptionError(
-            f"--augment: no augmentation is called {', '.join(unknown)}. "
+            f"--augment {', '.join(unknown)}: no such augmentation. "
             f"Accepted: {', '.join(AUGMENTATIONS)}, none"
         )
     return tuple(name for name in AUGMENTATIONS if name in names)
 
 
 class Augmentation:
-    """Makes the views of slices inside `tf.data`.
+    """Views of slices, created inside `tf.data`.
 
     View 0 is the slice itself. The flips of each block of four views are drawn without replacement
     (view 0 is one of the first four), so that four views show a slice in all four orientations.
 
     Args:
-        names: what to do, see `AUGMENTATIONS`.
-        seed: the same seed gives the same views.
+        names: augmentations to apply, keys of `AUGMENTATIONS`.
+        seed: random seed; the same seed results in the same views.
     """
 
     def __init__(self, names: Sequence[str], seed: int) -> None:
@@ -86,7 +88,7 @@ class Augmentation:
         self._color = layers.RandomChannelShift(value_range, _COLOR)
 
     def slice_seed(self, content_hash: str) -> tuple[int, int]:
-        """Derives the two int32 numbers that a slice's draws start from."""
+        """Derive the random seed of a slice, two int32 numbers, from its content hash."""
         digest = hashlib.blake2b(f"{self.seed}:{content_hash}".encode(), digest_size=8).digest()
         return (
             int.from_bytes(digest[:4], "little", signed=True),
@@ -94,18 +96,18 @@ class Augmentation:
         )
 
     def view_key(self, view: int) -> str:
-        """Names what a view is, for the feature cache: equal keys mean equal pixels."""
+        """Return the key of a view in the feature cache: equal keys mean equal pixels."""
         if view == 0 or not self.names:
             return "0"
         return f"{view}/seed {self.seed}/{'+'.join(self.names)}"
 
-    def __call__(self, image, slice_seed, view):
-        """Makes one view; works eagerly and inside `tf.data`.
+    def __call__(self, image: Any, slice_seed: Any, view: Any) -> Any:
+        """Create one view; works eagerly and inside `tf.data`.
 
         Args:
             image: float32 `(height, width, 3)` in [0, 255].
             slice_seed: int32 `(2,)`, from `slice_seed`.
-            view: int32 scalar; 0 gives the image back.
+            view: int32 scalar; 0 returns the image.
 
         Returns:
             float32 `(height, width, 3)` in [0, 255].
@@ -117,28 +119,28 @@ class Augmentation:
         view = tf.convert_to_tensor(view, tf.int32)
         return tf.cond(view > 0, lambda: self._view(image, slice_seed, view), lambda: image)
 
-    def _view(self, image, slice_seed, view):
+    def _view(self, image: Any, slice_seed: Any, view: Any) -> Any:
         import tensorflow as tf
 
-        # One stream of random numbers for each slice and view, one number of it for each use.
+        # One stream of random numbers per slice and view, folded with a number per use.
         view_seed = tf.stack([slice_seed[0] + view, slice_seed[1]])
 
-        def draw(use: int, shape: Sequence[int] = ()):
+        def draw(use: int, shape: Sequence[int] = ()) -> Any:
             seed = tf.random.experimental.stateless_fold_in(view_seed, use)
             return tf.random.stateless_uniform(shape, seed)
 
         image = tf.convert_to_tensor(image, tf.float32)
         images = tf.expand_dims(image, 0)
-        flips = self._orientation(slice_seed, view)
+        flips = self._draw_flips(slice_seed, view)
         for bit, (name, layer) in enumerate(self._flips.items()):
             if name in self.names:
-                # The layer flips where the number it is given exceeds 1 - rate.
+                # The layer flips if its random number exceeds 1 - rate.
                 flag = tf.cast(flips // 2**bit % 2, tf.float32)
                 images = layer.augment_images(images, _flip_numbers(name, flag))
         if "rotation" in self.names:
-            angle = (2 * draw(1, (1,)) - 1) * self._rotation.upper * 6.283185307179586
+            angle = (2 * draw(1, (1,)) - 1) * self._rotation.upper * math.tau
             rotated = self._rotation.augment_images(images, {"angles": angle})
-            images = tf.clip_by_value(rotated, 0.0, 255.0)  # interpolation may round past the ends
+            images = tf.clip_by_value(rotated, 0.0, 255.0)  # interpolation may round out of range
         if "contrast" in self.names:
             factor = 1 + (2 * draw(2, (1, 1, 1, 1)) - 1) * _CONTRAST
             images = self._contrast.augment_images(images, factor)
@@ -154,19 +156,20 @@ class Augmentation:
             images = tf.clip_by_value(images + noise, 0.0, 255.0)
         return tf.ensure_shape(images[0], image.shape)
 
-    def _orientation(self, slice_seed, view):
-        """Draws which of the four flips a view shows: bit 0 left-right, bit 1 top-bottom."""
+    def _draw_flips(self, slice_seed: Any, view: Any) -> Any:
+        """Draw which of the four flips a view shows: bit 0 left-right, bit 1 top-bottom."""
         import tensorflow as tf
 
         block, place = view // 4, view % 4
         seed = tf.random.experimental.stateless_fold_in(slice_seed, -1 - block)
         order = tf.argsort(tf.random.stateless_uniform((4,), seed))
-        # In the first block the slice itself comes first, as view 0.
+        # The first block starts with the slice itself, as view 0.
         first_block = tf.concat([[0], tf.boolean_mask(order, order > 0)], 0)
         return tf.where(block == 0, first_block, order)[place]
 
 
-def _flip_numbers(name: str, flag):
+def _flip_numbers(name: str, flag: Any) -> dict[str, Any]:
+    """Return the random numbers with which the layer flips if the flag is 1."""
     import tensorflow as tf
 
     number = tf.reshape(flag, (1, 1))

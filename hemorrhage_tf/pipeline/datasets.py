@@ -1,4 +1,4 @@
-"""The `tf.data` pipelines: from image files to model input, as slices or as augmented views."""
+"""Read slices as model input, in batches or as `tf.data` datasets of slices or augmented views."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,20 +17,24 @@ from hemorrhage_tf.imaging.readers import SliceRef, content_hash, read_slice
 from hemorrhage_tf.pipeline.augmentation import Augmentation
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
-# Pillow and NumPy release the interpreter's lock while they decode and compute; more threads than
+# Pillow and NumPy release the interpreter lock while they decode and compute; more threads than
 # cores read more slowly.
-_THREADS = min(4, os.cpu_count() or 1)
+READING_THREADS = min(4, os.cpu_count() or 1)
 
 
 def input_batches(
-    slices: Sequence[SliceRef | Path], model_input: ModelInput, batch_size: int
+    slices: Sequence[SliceRef | Path],
+    model_input: ModelInput,
+    batch_size: int,
+    threads: int = READING_THREADS,
 ) -> Iterator[np.ndarray]:
-    """Reads slices as batches of model input, without TensorFlow, a batch ahead of the caller.
+    """Read slices as batches of model input without TensorFlow, one batch ahead of the caller.
 
     Args:
-        slices: where they are.
-        model_input: what they are brought to.
-        batch_size: slices in a batch; the last may have fewer.
+        slices: the slices.
+        model_input: the form they are brought to.
+        batch_size: slices per batch; the last batch may have fewer.
+        threads: number of reading threads. Default 4, or the number of cores if that is lower.
 
     Yields:
         float32 `(n, size, size, 3)` in [0, 255].
@@ -41,12 +46,12 @@ def input_batches(
     def read(ref: SliceRef | Path) -> np.ndarray:
         return model_input(read_slice(ref))
 
-    pool = ThreadPoolExecutor(_THREADS)
+    pool = ThreadPoolExecutor(threads)
     try:
-        ahead: list[Future] = []
-        for begin in range(0, len(slices) + batch_size, batch_size):
-            ready = ahead
-            ahead = [pool.submit(read, ref) for ref in slices[begin : begin + batch_size]]
+        pending: list[Future[np.ndarray]] = []
+        for start in range(0, len(slices) + batch_size, batch_size):
+            ready = pending
+            pending = [pool.submit(read, ref) for ref in slices[start : start + batch_size]]
             if ready:
                 yield np.stack([future.result() for future in ready])
     finally:
@@ -54,31 +59,33 @@ def input_batches(
 
 
 @contextmanager
-def explained_read_errors() -> Iterator[None]:
-    """Turns what `tf.data` makes of a slice that could not be read back into a DataError."""
+def translate_read_errors() -> Iterator[None]:
+    """Turn the error that `tf.data` raises for an unreadable slice into a DataError."""
     import tensorflow as tf
 
     try:
         yield
     except tf.errors.OpError as error:
-        found = re.search(r"SliceError: (.*)", error.message)
-        if found is None:
+        match = re.search(r"SliceError: (.*)", error.message)
+        if match is None:
             raise
-        raise DataError(f"a slice could not be read any more: {found[1]}") from None
+        raise DataError(
+            f"{match[1]}: the slice could be read before. Leave the data unchanged and run again."
+        ) from None
 
 
 def slice_dataset(
     slices: Sequence[SliceRef | Path],
     model_input: ModelInput,
     hashes: Sequence[str] | None = None,
-):
-    """Makes a dataset of unbatched slices in their order.
+) -> Any:
+    """Create a dataset of unbatched slices in order.
 
     Args:
-        slices: where they are; they are known to be readable.
-        model_input: what they are brought to.
-        hashes: content hash that each had when it was scanned, or None not to compare. A file that
-            has changed since is an error: its features would be kept under a wrong name.
+        slices: the slices; they are known to be readable.
+        model_input: the form they are brought to.
+        hashes: content hash of each slice in the slice index. A file that has changed since is an
+            error: its features would be cached under a wrong key. Default None, not to compare.
 
     Returns:
         `tf.data.Dataset` of `(index, image)`: int64 scalar, float32 `(size, size, 3)` in [0, 255].
@@ -93,7 +100,7 @@ def slice_dataset(
             raise SliceError(slices[index], "was changed while the command ran")
         return model_input(pixels)
 
-    def load(index):
+    def load(index: Any) -> tuple[Any, Any]:
         image = tf.numpy_function(read, [index], tf.float32, stateful=False)
         return index, tf.ensure_shape(image, (size, size, 3))
 
@@ -108,26 +115,26 @@ def view_dataset(
     views: Sequence[Sequence[int]],
     model_input: ModelInput,
     augmentation: Augmentation,
-):
-    """Makes a dataset of unbatched views; each slice is read once, whatever its number of views.
+) -> Any:
+    """Create a dataset of unbatched views; each slice is read once for all of its views.
 
     Args:
-        slices: where they are; they are known to be readable.
-        hashes: content hash of each.
-        views: the view numbers that are wanted of each; may be of different lengths.
-        model_input: what they are brought to.
-        augmentation: what makes the views.
+        slices: the slices; they are known to be readable.
+        hashes: content hash of each slice.
+        views: view numbers of each slice; their count may differ.
+        model_input: the form the slices are brought to.
+        augmentation: creates the views.
 
     Returns:
         `tf.data.Dataset` of float32 `(size, size, 3)` in [0, 255]: the views of the first slice in
-        their order, then those of the second, and so on.
+        order, then those of the second, and so on.
     """
     import tensorflow as tf
 
     seeds = np.array([augmentation.slice_seed(key) for key in hashes], np.int32).reshape(-1, 2)
     flat = tf.ragged.constant([list(each) for each in views], dtype=tf.int32, ragged_rank=1)
 
-    def expand(index, image):
+    def expand(index: Any, image: Any) -> Any:
         repeated = tf.data.Dataset.from_tensor_slices(flat[index])
         return repeated.map(lambda view: (image, tf.gather(seeds, index), view))
 

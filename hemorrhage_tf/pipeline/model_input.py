@@ -1,4 +1,4 @@
-"""Model input: what every slice is brought to, in training, evaluation, prediction and export."""
+"""Model input: the form of a slice in training, evaluation, prediction and export."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from hemorrhage_tf.imaging.head_crop import HeadRegion, cut, find_head
+from hemorrhage_tf.imaging.head_crop import HeadRegion, crop_to, find_head
 from hemorrhage_tf.imaging.readers import to_rgb
-from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW, show
+from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW, apply_windows
 
-# Part of the feature cache's key: raise it when the same slice would give other model input.
+# Part of the feature cache's key: raise it when the same slice would have other model input.
 VERSION = 2
 
 
@@ -22,10 +22,10 @@ class ModelInput:
 
     Attributes:
         image_size: side of the square, in pixels.
-        window: names of the window, or of three, that Hounsfield units are shown through; None for
-            a model of pictures, where Hounsfield units are shown through the brain window.
-        crop_head: cut the slice to its head first.
-        upright: turn a sideways head upright.
+        window: one window name, or three, through which Hounsfield units are mapped to gray levels.
+            Default None, for a model trained on display images: the brain window.
+        crop_head: crop the slice to its head first. Default True.
+        upright: turn a sideways head upright. Default False.
     """
 
     image_size: int
@@ -35,52 +35,54 @@ class ModelInput:
 
     @property
     def key(self) -> str:
-        """What decides the pixels, for the feature cache."""
+        """The settings that determine the pixels, as a key of the feature cache."""
         window = ",".join(self.window or DEFAULT_WINDOW)
         return f"{VERSION}/{self.image_size}/{window}/{self.crop_head:d}/{self.upright:d}"
 
     @property
     def takes_display_images(self) -> bool:
-        """Whether display pixels can be given: not where each channel is a window of its own."""
+        """Whether display images are accepted: not if each channel has its own window."""
         return self.window is None or len(self.window) == 1
 
-    def head(self, pixels: np.ndarray) -> HeadRegion | None:
-        """Finds the part of a slice that the model sees; None for all of it."""
+    def find_head(self, pixels: np.ndarray) -> HeadRegion | None:
+        """Find the region of a slice that the model sees; None for the whole slice."""
         return find_head(pixels, self.upright) if self.crop_head else None
 
-    def shown(self, pixels: np.ndarray) -> np.ndarray:
-        """Gives a slice as it is displayed, at its own resolution.
+    def apply_window(self, pixels: np.ndarray) -> np.ndarray:
+        """Map a slice to gray levels at its own resolution.
 
         Args:
-            pixels: float32 `(height, width)` in HU, or uint8 `(height, width[, 3])`.
+            pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or
+                `(height, width, 3)`.
 
         Returns:
-            In [0, 255]: float32 for HU, `(height, width)` or with three windows
-            `(height, width, 3)`; display pixels as they are.
+            In [0, 255]: float32 for HU, `(height, width)`, or `(height, width, 3)` with three
+            windows; display pixels unchanged.
         """
         if pixels.dtype == np.uint8:
             return pixels
-        return show(pixels, self.window or DEFAULT_WINDOW)
+        return apply_windows(pixels, self.window or DEFAULT_WINDOW)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Brings a slice to the form of the model.
+        """Bring a slice to the form that the model takes.
 
         Args:
-            pixels: float32 `(height, width)` in HU, or uint8 `(height, width[, 3])`.
+            pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or
+                `(height, width, 3)`.
 
         Returns:
             float32 `(image_size, image_size, 3)`, RGB, in [0, 255].
         """
-        head = self.head(pixels)
-        seen = pixels if head is None else cut(pixels, head)
-        return resize_to_square(self.shown(seen), self.image_size)
+        head = self.find_head(pixels)
+        cropped = pixels if head is None else crop_to(pixels, head)
+        return resize_to_square(self.apply_window(cropped), self.image_size)
 
 
 def resize_to_square(pixels: np.ndarray, image_size: int) -> np.ndarray:
-    """Resizes a slice to a square of three channels.
+    """Resize a slice to a square of three channels.
 
     The slice is stretched with an antialiased triangle filter, in floating point and without
-    rounding, which is what `tf.image.resize(..., antialias=True)` computes too.
+    rounding, which matches `tf.image.resize(..., antialias=True)`.
 
     Args:
         pixels: uint8 or float32, `(height, width)` or `(height, width, 3)`.
@@ -102,16 +104,16 @@ def resize_to_square(pixels: np.ndarray, image_size: int) -> np.ndarray:
     return to_rgb(resized[0]) if len(resized) == 1 else np.stack(resized, axis=-1)
 
 
-def window_for(
-    is_hounsfield: Sequence[bool], asked: tuple[str, ...] | None
+def choose_window(
+    is_hounsfield: Sequence[bool] | np.ndarray, requested: tuple[str, ...] | None
 ) -> tuple[str, ...] | None:
-    """Chooses the window that a model is trained with.
+    """Choose the window that a model is trained with.
 
     Args:
-        is_hounsfield: of each slice, whether it is in HU.
-        asked: what the user asked for, or None.
+        is_hounsfield: for each slice, whether it is in HU.
+        requested: the windows that the user requested, or None.
 
     Returns:
-        As asked, else the brain window; None where every slice is a picture.
+        The requested windows, else the brain window; None if every slice is a display image.
     """
-    return (asked or DEFAULT_WINDOW) if any(is_hounsfield) else None
+    return (requested or DEFAULT_WINDOW) if any(is_hounsfield) else None

@@ -9,9 +9,9 @@ from hemorrhage_tf.imaging.input_checks import check_input
 from hemorrhage_tf.imaging.readers import read_slice
 
 SIZE = 256
-COLOR = "a color picture, not a head CT"
+COLOR = "a color image, not a head CT"
 NO_HEAD = "no head was found in it"
-CHEST = "it holds as much thin tissue as a chest, not a head"
+CHEST = "it has as much lung-like tissue as a chest, not a head"
 NO_SKULL = "no skull was found in it"
 
 y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
@@ -22,7 +22,7 @@ def ellipse(down, right, height, width):
 
 
 def in_hu(*layers):
-    """Paints each `(mask, HU)` over the ones before, in air."""
+    """Paint each `(mask, HU)` over those before, in air."""
     hounsfield = np.full((SIZE, SIZE), -1000, np.float32)
     for mask, level in layers:
         hounsfield[mask] = level
@@ -46,7 +46,7 @@ def chest():
 
 
 def photograph(seed=0):
-    """Patches of every color, smooth, some larger and some smaller."""
+    """Draw smooth patches of every color and of several sizes."""
     rng = np.random.default_rng(seed)
     channels = [
         ndimage.gaussian_filter(rng.normal(0, 1, (SIZE, SIZE)), each) * each for each in (9, 12, 15)
@@ -55,21 +55,21 @@ def photograph(seed=0):
 
 
 def gray_head():
-    picture = np.kron(draw_phantom(0, 0, 0), np.ones((2, 2), np.uint8))
-    return np.stack([picture] * 3, axis=-1)
+    gray = np.kron(draw_phantom(0, 0, 0), np.ones((2, 2), np.uint8))
+    return np.stack([gray] * 3, axis=-1)
 
 
-class TestPictures:
+class TestDisplayImages:
     @pytest.mark.parametrize("seed", range(4))
-    def test_photograph(self, seed):
+    def test_photograph_is_a_color_image(self, seed):
         assert check_input(photograph(seed)) == COLOR
 
-    def test_photograph_without_its_colors_is_not_called_one(self):
+    def test_photograph_without_its_colors_is_not_a_color_image(self):
         assert check_input(photograph()[..., 0]) != COLOR
         assert check_input(np.stack([photograph()[..., 0]] * 3, axis=-1)) != COLOR
 
     @pytest.mark.parametrize("index", range(6))
-    def test_head(self, index):
+    def test_head_causes_no_warning(self, index):
         assert check_input(draw_phantom(0, index, index % 2)) is None
 
     @pytest.mark.parametrize(
@@ -81,26 +81,26 @@ class TestPictures:
         ],
         ids=["sepia", "blue", "lifted"],
     )
-    def test_one_tint_is_no_color(self, tint):
+    def test_a_tint_causes_no_warning(self, tint):
         assert check_input(tint(gray_head().astype(float)).clip(0, 255).astype(np.uint8)) is None
 
-    def test_a_few_colored_marks_are_no_color(self):
+    def test_a_few_colored_marks_cause_no_warning(self):
         pixels = gray_head()
         pixels[:6, :24] = (255, 220, 0)
         pixels[120:123, 90:110] = (255, 0, 0)
         assert check_input(pixels) is None
 
-    def test_noise_of_a_compression_is_no_color(self):
+    def test_compression_noise_causes_no_warning(self):
         noise = np.random.default_rng(0).normal(0, 5, (SIZE, SIZE, 3))
         assert check_input((gray_head() + noise).clip(0, 255).astype(np.uint8)) is None
 
     @pytest.mark.parametrize("seed", range(4))
-    def test_photograph_turned_gray(self, seed):
+    def test_gray_photograph_shows_no_skull(self, seed):
         assert check_input(photograph(seed)[..., 1]) in (NO_SKULL, NO_HEAD)
 
     @pytest.mark.parametrize("radius", [40, 80, 110, 126])
     @pytest.mark.parametrize("level", [120, 255])
-    def test_disc_has_no_skull(self, radius, level):
+    def test_disc_shows_no_skull(self, radius, level):
         disc = ellipse(0, 0, radius, radius).astype(np.uint8) * np.uint8(level)
         assert check_input(disc) == NO_SKULL
         assert check_input(np.pad(disc, 30, constant_values=level // 4)) == NO_SKULL
@@ -108,26 +108,26 @@ class TestPictures:
     @pytest.mark.parametrize(
         "ramp", [x + 128, y + 128, (x + y) / 2 + 128, np.abs(x) * 2, 255 - np.hypot(x, y)]
     )
-    def test_gradient(self, ramp):
+    def test_gradient_shows_no_skull(self, ramp):
         assert check_input(ramp.clip(0, 255).astype(np.uint8)) in (NO_SKULL, NO_HEAD)
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_noise(self, seed):
+    def test_noise_shows_no_skull(self, seed):
         noise = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE)).astype(np.uint8)
         assert check_input(noise) in (NO_SKULL, NO_HEAD)
 
     @pytest.mark.parametrize("paper", [255, 200])
-    def test_page_of_text(self, paper):
+    def test_page_of_text_shows_no_skull(self, paper):
         page = Image.new("L", (300, 400), paper)
         for line in range(12, 380, 14):
-            ImageDraw.Draw(page).text((15, line), "No hemorrhage was seen on this scan. " * 2, 0)
+            ImageDraw.Draw(page).text((15, line), "There is no hemorrhage in this scan. " * 2, 0)
         assert check_input(np.asarray(page)) in (NO_SKULL, NO_HEAD)
 
-    def test_head_without_its_skull(self):
+    def test_brain_without_a_skull(self):
         brain = ellipse(0, 0, 95, 75)
         pixels = np.zeros((SIZE, SIZE), np.uint8)
         pixels[brain] = np.random.default_rng(0).normal(100, 8, brain.sum()).astype(np.uint8)
-        pixels[ellipse(10, -20, 20, 12)] = 190  # blood is as bright as nothing else in it
+        pixels[ellipse(10, -20, 20, 12)] = 190  # blood, the brightest part
         assert check_input(pixels) == NO_SKULL
 
     @pytest.mark.parametrize(
@@ -141,41 +141,41 @@ class TestPictures:
         ],
         ids=["flipped", "cropped", "off the middle", "lifted", "darker"],
     )
-    def test_head_shown_otherwise(self, change):
+    def test_changed_head_causes_no_warning(self, change):
         assert check_input(np.ascontiguousarray(change(gray_head()[..., 0]))) is None
 
     @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (64, 64), (90, 70, 3), (1, 2, 3)])
     @pytest.mark.parametrize("level", [0, 200])
-    def test_blank(self, level, shape):
+    def test_blank_image_shows_no_head(self, level, shape):
         assert check_input(np.full(shape, level, np.uint8)) == NO_HEAD
 
 
 class TestHounsfieldUnits:
-    def test_head(self):
+    def test_head_causes_no_warning(self):
         assert check_input(head()) is None
 
-    def test_chest(self):
+    def test_chest_has_lungs(self):
         assert check_input(chest()) == CHEST
 
-    def test_without_skull(self):
+    def test_brain_without_a_skull(self):
         assert check_input(head(bone=45)) == NO_SKULL
 
-    def test_belly_has_too_little_bone(self):
-        belly = in_hu((ellipse(0, 0, 85, 120), 50), (ellipse(55, 0, 14, 14), 500))
-        assert check_input(belly) == NO_SKULL
+    def test_abdomen_has_too_little_bone(self):
+        abdomen = in_hu((ellipse(0, 0, 85, 120), 50), (ellipse(55, 0, 14, 14), 500))
+        assert check_input(abdomen) == NO_SKULL
 
-    def test_couch_is_no_bone_of_the_head(self):
+    def test_couch_does_not_count_as_bone(self):
         hounsfield = head(bone=45)
         hounsfield[-20:-8] = 1500
         assert check_input(hounsfield) == NO_SKULL
 
     @pytest.mark.parametrize("shape", [(1, 1), (2, 500), (512, 512)])
-    def test_air(self, shape):
+    def test_air_shows_no_head(self, shape):
         assert check_input(np.full(shape, -1000, np.float32)) == NO_HEAD
 
 
 @pytest.mark.parametrize("pixels", [head(), chest(), gray_head(), photograph()])
-def test_head_that_was_found_before_need_not_be_found_again(pixels):
+def test_uses_a_head_region_that_is_known(pixels):
     before = pixels.copy()
     assert check_input(pixels, find_head(pixels)) == check_input(pixels)
     nothing = find_head(np.zeros(pixels.shape[:2], np.uint8))
@@ -185,8 +185,8 @@ def test_head_that_was_found_before_need_not_be_found_again(pixels):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(("pattern", "count"), [("head_ct/head_ct/*.png", 200), ("ct/*/*.dcm", 28)])
-def test_no_real_slice_is_suspicious(shared, pattern, count):
+def test_no_real_slice_causes_a_warning(shared, pattern, count):
     paths = sorted(shared.glob(pattern))
     assert len(paths) == count
-    found = {path.name: check_input(read_slice(path)) for path in paths}
-    assert {name: why for name, why in found.items() if why} == {}
+    warnings = {path.name: check_input(read_slice(path)) for path in paths}
+    assert {name: warning for name, warning in warnings.items() if warning} == {}

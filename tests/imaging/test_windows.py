@@ -14,15 +14,16 @@ from hemorrhage_tf.imaging.windows import (
     FUNCTIONS,
     WINDOWS,
     Window,
+    apply_windows,
+    parse_window,
     parse_windows,
-    show,
-    window_of,
+    to_display_image,
 )
 
 # Every half HU that a CT of 12 bits can hold, and a little beyond.
 SCALE = np.arange(-1100, 3200, 0.5, dtype=np.float32)
 
-# As files write them: a few decimals.
+# With a few decimals, as files write them.
 tenths = st.integers(-20_000, 30_000).map(lambda value: value / 10)
 widths = st.integers(10, 60_000).map(lambda value: value / 10)
 hounsfield = arrays(
@@ -41,7 +42,7 @@ def by_pydicom(pixels, center, width, function):
     dataset.WindowCenter = center
     dataset.WindowWidth = width
     dataset.VOILUTFunction = function.upper()
-    with np.errstate(over="ignore"):  # of pydicom's exponential, far below a narrow window
+    with np.errstate(over="ignore"):  # pydicom's exponential overflows far below narrow windows
         return apply_windowing(pixels.astype(np.float64), dataset)
 
 
@@ -59,20 +60,20 @@ class TestWindow:
             (Window(40, 80, "sigmoid"), {0: 30.3967, 20: 68.5798, 40: 127.5, 60: 186.4202}),
         ],
     )
-    def test_the_formulas_of_the_standard(self, window, expected):
+    def test_follows_the_formulas_of_the_standard(self, window, expected):
         values = np.array(list(expected), np.float32)
         np.testing.assert_allclose(window.apply(values), list(expected.values()), atol=1e-3)
 
     @pytest.mark.parametrize("function", FUNCTIONS)
     @given(center=tenths, width=widths)
-    @settings(deadline=None)
+    @settings(max_examples=40, deadline=None)
     def test_agrees_with_pydicom(self, function, center, width):
         gray = Window(center, width, function).apply(SCALE)
         np.testing.assert_allclose(gray, by_pydicom(SCALE, center, width, function), atol=1e-3)
 
     @pytest.mark.parametrize("function", ["linear_exact", "sigmoid"])
     @given(center=tenths, width=st.integers(1, 99).map(lambda value: value / 100))
-    @settings(deadline=None)
+    @settings(max_examples=40, deadline=None)
     def test_agrees_with_pydicom_on_widths_below_1(self, function, center, width):
         near = np.linspace(center - 2, center + 2, 401, dtype=np.float32)
         gray = Window(center, width, function).apply(near)
@@ -92,8 +93,8 @@ class TestWindow:
 
     @pytest.mark.parametrize("function", FUNCTIONS)
     @given(pixels=hounsfield, center=tenths, width=widths)
-    @settings(deadline=None)
-    def test_shape_type_range_and_the_input_is_left(self, function, pixels, center, width):
+    @settings(max_examples=40, deadline=None)
+    def test_keeps_shape_range_and_input(self, function, pixels, center, width):
         before = pixels.copy()
         gray = Window(center, width, function).apply(pixels)
         assert gray.shape == pixels.shape
@@ -103,14 +104,14 @@ class TestWindow:
 
     @pytest.mark.parametrize("function", FUNCTIONS)
     @given(center=tenths, width=widths)
-    @settings(deadline=None)
-    def test_brighter_is_denser(self, function, center, width):
+    @settings(max_examples=40, deadline=None)
+    def test_denser_is_brighter(self, function, center, width):
         assert (np.diff(Window(center, width, function).apply(SCALE)) >= 0).all()
 
     @pytest.mark.parametrize("function", FUNCTIONS)
     @given(center=finite, width=finite)
-    @settings(deadline=None)
-    def test_every_window_that_can_be_made_shows_something(self, function, center, width):
+    @settings(max_examples=40, deadline=None)
+    def test_every_valid_window_maps_to_increasing_gray_levels(self, function, center, width):
         lowest = 1 if function == "linear" else math.nextafter(0, 1)
         window = Window(center, max(abs(width), lowest), function)
         values = np.array([-1024, -0.5, 0, 0.5, 1, 40, 3071], np.float32)
@@ -120,11 +121,11 @@ class TestWindow:
 
     @pytest.mark.parametrize("function", ["linear_exact", "sigmoid"])
     @pytest.mark.parametrize("width", [1e-30, 1e-50, 1e-320])
-    def test_a_width_of_next_to_nothing_is_a_step(self, width, function):
+    def test_a_tiny_width_is_a_step(self, width, function):
         gray = Window(40, width, function).apply(np.array([39.5, 40, 40.5], np.float32))
         np.testing.assert_allclose(gray, [0, 127.5, 255], atol=1e-6)
 
-    def test_whole_numbers_are_taken_too(self):
+    def test_accepts_integers(self):
         whole = np.array([[-1024, 0, 40], [79, 80, 3071]], np.int16)
         np.testing.assert_array_equal(
             Window(40, 80).apply(whole), Window(40, 80).apply(whole.astype(np.float32))
@@ -144,20 +145,20 @@ class TestWindow:
             (40, math.inf, "linear", "at least 1"),
         ],
     )
-    def test_values_that_cannot_be_used_are_named(self, center, width, function, accepted):
+    def test_unusable_values_are_in_the_error(self, center, width, function, accepted):
         with pytest.raises(OptionError) as caught:
             Window(center, width, function)
         message = str(caught.value)
         assert f"center {center}, width {width}" in message
         assert f"both must be finite and the width {accepted} (function {function})" in message
 
-    def test_narrow_widths_are_for_the_exact_functions(self):
+    def test_only_the_exact_functions_take_widths_below_1(self):
         assert Window(40, 0.5, "linear_exact").width == 0.5
         assert Window(40, 0.5, "sigmoid").width == 0.5
         assert Window(40, 1).function == "linear"
 
     @pytest.mark.parametrize("function", ["LINEAR", "cubic", ""])
-    def test_unknown_function_is_refused_with_the_known_ones(self, function):
+    def test_error_of_an_unknown_function_lists_the_known_ones(self, function):
         with pytest.raises(OptionError) as caught:
             Window(40, 80, function)
         message = str(caught.value)
@@ -166,7 +167,7 @@ class TestWindow:
 
 
 class TestNamedWindows:
-    def test_are_the_ones_of_the_field(self):
+    def test_are_the_usual_windows_of_head_ct(self):
         assert {name: (each.center, each.width) for name, each in WINDOWS.items()} == {
             "brain": (40, 80),
             "subdural": (80, 200),
@@ -175,33 +176,33 @@ class TestNamedWindows:
         }
 
     @pytest.mark.parametrize("name", WINDOWS)
-    def test_name_gives_its_window(self, name):
-        assert window_of(name) is WINDOWS[name]
+    def test_a_name_stands_for_its_window(self, name):
+        assert parse_window(name) is WINDOWS[name]
 
     def test_default_is_the_brain(self):
         assert parse_windows(",".join(DEFAULT_WINDOW)) == ("brain",)
 
 
-class TestWindowOf:
+class TestParseWindow:
     @given(center=tenths, width=widths)
     def test_center_and_width(self, center, width):
-        assert window_of(f"{center}/{width}") == Window(center, width)
+        assert parse_window(f"{center}/{width}") == Window(center, width)
 
     @pytest.mark.parametrize(
         "name", ["", "lung", "40", "40/", "/80", "/", "a/b", "40/80/120", "brain/80", "40\\80"]
     )
-    def test_other_names_are_refused_with_what_is_accepted(self, name):
+    def test_error_of_another_name_lists_the_accepted_ones(self, name):
         with pytest.raises(OptionError) as caught:
-            window_of(name)
+            parse_window(name)
         message = str(caught.value)
         assert message.startswith(f"--window {name}: accepted are brain (40/80), ")
         assert "bone (600/2800)" in message
         assert message.endswith("or CENTER/WIDTH in HU")
 
     @pytest.mark.parametrize("name", ["40/0", "40/-80", "40/0.5", "nan/80", "40/inf", "1e999/80"])
-    def test_numbers_that_are_no_window_are_named(self, name):
+    def test_numbers_that_are_not_a_window_are_in_the_error(self, name):
         with pytest.raises(OptionError, match="must be finite and the width at least 1") as caught:
-            window_of(name)
+            parse_window(name)
         center, width = (float(number) for number in name.split("/"))
         assert f"center {center}, width {width}" in str(caught.value)
 
@@ -224,42 +225,54 @@ class TestParseWindows:
         assert parse_windows(text) == names
 
     @pytest.mark.parametrize("names", [("brain",), ("brain", "80/200", "bone")])
-    def test_sequences_come_back_as_they_are(self, names):
+    def test_sequences_are_returned_unchanged(self, names):
         assert parse_windows(names) == parse_windows(list(names)) == names
 
     @pytest.mark.parametrize(
         "text", ["brain,bone", "brain,", "brain,subdural,bone,stroke", (), ("brain", "bone")]
     )
-    def test_other_counts_are_refused(self, text):
+    def test_refuses_other_counts(self, text):
         given_text = text if isinstance(text, str) else ",".join(text)
         with pytest.raises(OptionError) as caught:
             parse_windows(text)
         message = str(caught.value)
         assert message.startswith(f"--window {given_text}: ")
-        assert "one window (gray), or three, one a channel" in message
+        assert "one window (gray), or three, one per channel" in message
 
     @pytest.mark.parametrize("text", ["brain,lung,bone", ("brain", "lung", "bone")])
-    def test_the_unknown_one_of_three_is_named(self, text):
+    def test_error_names_the_unknown_one_of_three(self, text):
         with pytest.raises(OptionError, match=r"--window lung: accepted are brain \(40/80\)"):
             parse_windows(text)
 
     @pytest.mark.parametrize("text", ["", ",,"])
-    def test_nothing_is_no_name(self, text):
+    def test_refuses_empty_text(self, text):
         with pytest.raises(OptionError, match="--window : accepted are brain"):
             parse_windows(text)
 
 
-class TestShow:
+class TestApplyWindows:
     SLICE = np.random.default_rng(0).uniform(-1000, 2000, (5, 7)).astype(np.float32)
 
     def test_one_window_is_gray(self):
-        shown = show(self.SLICE, ("subdural",))
-        assert shown.dtype == np.float32
-        np.testing.assert_array_equal(shown, Window(80, 200).apply(self.SLICE))
+        gray = apply_windows(self.SLICE, ("subdural",))
+        assert gray.dtype == np.float32
+        np.testing.assert_array_equal(gray, Window(80, 200).apply(self.SLICE))
 
     def test_three_windows_are_channels(self):
-        shown = show(self.SLICE, ("brain", "80/200", "bone"))
-        assert shown.shape == (5, 7, 3)
-        assert shown.dtype == np.float32
+        gray = apply_windows(self.SLICE, ("brain", "80/200", "bone"))
+        assert gray.shape == (5, 7, 3)
+        assert gray.dtype == np.float32
         for channel, window in enumerate((Window(40, 80), Window(80, 200), Window(600, 2800))):
-            np.testing.assert_array_equal(shown[..., channel], window.apply(self.SLICE))
+            np.testing.assert_array_equal(gray[..., channel], window.apply(self.SLICE))
+
+
+class TestToDisplayImage:
+    def test_hounsfield_units_go_through_the_brain_window(self):
+        hounsfield = np.array([[-1000, 0, 40, 79, 3000]], np.float32)
+        image = to_display_image(hounsfield)
+        assert image.dtype == np.uint8
+        assert image.tolist() == [[0, 0, 129, 255, 255]]
+
+    def test_display_images_are_unchanged(self):
+        image = np.array([[0, 7, 255]], np.uint8)
+        assert to_display_image(image) is image

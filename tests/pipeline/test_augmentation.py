@@ -13,7 +13,7 @@ from hemorrhage_tf.pipeline.augmentation import (
 
 FLIPS = ("horizontal_flip", "vertical_flip")
 ALL = tuple(AUGMENTATIONS)
-# Mid-grey, so that no mild change reaches 0 or 255, and without any symmetry.
+# Mid-gray, so that no mild change reaches 0 or 255, and without symmetry.
 IMAGE = np.random.default_rng(0).uniform(70, 180, (24, 20, 3)).astype(np.float32)
 
 
@@ -26,7 +26,7 @@ def flips_of(image):
     return [image, image[:, ::-1], image[::-1], image[::-1, ::-1]]
 
 
-def pixels_of(images):
+def distinct(images):
     return {np.ascontiguousarray(image).tobytes() for image in images}
 
 
@@ -36,7 +36,7 @@ class TestParse:
         assert parse_augmentations(names) == ()
 
     @pytest.mark.parametrize("names", list(itertools.permutations(DEFAULT_AUGMENTATIONS)))
-    def test_order_is_that_of_application(self, names):
+    def test_names_are_in_the_order_of_application(self, names):
         assert parse_augmentations(names) == DEFAULT_AUGMENTATIONS
         assert parse_augmentations(", ".join(names)) == DEFAULT_AUGMENTATIONS
 
@@ -44,14 +44,16 @@ class TestParse:
         assert parse_augmentations("noise,noise") == ("noise",)
 
     @pytest.mark.parametrize("make", [parse_augmentations, lambda names: Augmentation(names, 0)])
-    def test_unknown_names_and_what_is_accepted(self, make):
-        with pytest.raises(OptionError, match="called mixup, blur. Accepted: ") as caught:
+    def test_error_lists_unknown_and_accepted_names(self, make):
+        with pytest.raises(
+            OptionError, match="--augment mixup, blur: no such augmentation. Accepted: "
+        ) as caught:
             make(["mixup", "noise", "blur"])
         assert all(name in str(caught.value) for name in (*ALL, "none", "--augment"))
 
 
 class TestKeys:
-    def test_view_zero_is_the_same_whatever_seed_and_names(self):
+    def test_view_zero_has_one_key_for_all_seeds_and_names(self):
         keys = {Augmentation(names, seed).view_key(0) for names in (ALL, FLIPS) for seed in (0, 1)}
         assert len(keys) == 1
 
@@ -59,7 +61,7 @@ class TestKeys:
         augmentation = Augmentation((), 0)
         assert {augmentation.view_key(view) for view in range(5)} == {augmentation.view_key(0)}
 
-    def test_seed_names_and_number_each_change_it(self):
+    def test_seed_names_and_number_change_the_key(self):
         keys = [
             Augmentation(names, seed).view_key(view)
             for names in (ALL, FLIPS, FLIPS[:1], ("noise",))
@@ -68,10 +70,10 @@ class TestKeys:
         ]
         assert len(set(keys)) == len(keys)
 
-    def test_order_of_names_does_not_change_it(self):
+    def test_order_of_names_does_not_change_the_key(self):
         assert Augmentation(FLIPS, 3).view_key(1) == Augmentation(FLIPS[::-1], 3).view_key(1)
 
-    def test_slice_seed_follows_seed_and_content(self):
+    def test_slice_seed_depends_on_seed_and_content(self):
         seeds = [
             Augmentation(FLIPS, seed).slice_seed(key)
             for seed in (0, 1)
@@ -91,22 +93,22 @@ class TestViews:
         for view in views(Augmentation((), 0), IMAGE, range(4)):
             np.testing.assert_array_equal(view, IMAGE)
 
-    def test_same_seed_same_bytes_and_another_seed_others(self):
+    def test_the_seed_determines_the_bytes(self):
         first, again, other = (
             views(Augmentation(ALL, seed), IMAGE, range(1, 4)) for seed in (5, 5, 6)
         )
         assert first.tobytes() == again.tobytes()
-        assert not pixels_of(first) & pixels_of(other)
+        assert not distinct(first) & distinct(other)
 
     def test_views_and_slices_differ_from_each_other(self):
         augmentation = Augmentation(("noise",), 0)
         made = [*views(augmentation, IMAGE, range(6)), *views(augmentation, IMAGE, [1], "other")]
-        assert len(pixels_of(made)) == 7
+        assert len(distinct(made)) == 7
 
     @pytest.mark.parametrize("name", AUGMENTATIONS)
-    def test_each_alone_changes_the_slice_and_keeps_shape_type_and_range(self, name):
+    def test_each_augmentation_changes_the_slice_and_keeps_its_range(self, name):
         augmentation = Augmentation([name], 1)
-        # Black and white, so that whatever adds or spreads must be cut off at the ends.
+        # Black and white, so that results must be clipped.
         extreme = (IMAGE > 125).astype(np.float32) * 255
         for image in (IMAGE, extreme):
             made = views(augmentation, image, range(1, 4))
@@ -116,7 +118,7 @@ class TestViews:
             assert made.max() <= 255
             assert any(not np.array_equal(view, image) for view in made)
 
-    def test_all_together_stay_in_range(self):
+    def test_all_augmentations_together_stay_in_range(self):
         extreme = (IMAGE > 125).astype(np.float32) * 255
         made = views(Augmentation(ALL, 2), extreme, range(1, 9))
         assert made.min() >= 0
@@ -154,15 +156,15 @@ class TestOrder:
         augmentation = Augmentation(names, 9)
         return np.stack([np.asarray(augmentation(*row)) for row in zip(*rows, strict=True)])
 
-    def test_parallelism_batch_and_order_change_no_byte(self, rows):
+    def test_bytes_do_not_depend_on_parallelism_batch_and_order(self, rows):
         straight = self.run(ALL, rows, np.arange(12), None, 12)
         assert self.run(ALL, rows, np.arange(12)[::-1], 8, 5).tobytes() == straight.tobytes()
 
-    def test_eager_gives_the_bytes_of_tf_data_by_default(self, rows):
+    def test_default_views_are_the_same_eagerly_and_in_tf_data(self, rows):
         straight = self.run(DEFAULT_AUGMENTATIONS, rows, np.arange(12), 4, 12)
         assert self.run_eagerly(DEFAULT_AUGMENTATIONS, rows).tobytes() == straight.tobytes()
 
-    def test_eager_gives_what_tf_data_gives_but_for_rounding(self, rows):
+    def test_all_views_match_eagerly_and_in_tf_data_up_to_rounding(self, rows):
         # A compiled function may fold the constants of rotation and color in another order.
         straight = self.run(ALL, rows, np.arange(12), 4, 12)
         np.testing.assert_allclose(self.run_eagerly(ALL, rows), straight, rtol=0, atol=2e-3)
@@ -171,12 +173,12 @@ class TestOrder:
 class TestFlips:
     @pytest.mark.parametrize("key", ["a", "b", "c", "d"])
     @pytest.mark.parametrize("block", [0, 1, 5])
-    def test_each_block_of_four_views_shows_all_four(self, key, block):
+    def test_each_block_of_four_views_has_all_four_flips(self, key, block):
         made = views(Augmentation(FLIPS, 0), IMAGE, range(4 * block, 4 * block + 4), key)
-        assert pixels_of(made) == pixels_of(flips_of(IMAGE))
+        assert distinct(made) == distinct(flips_of(IMAGE))
 
     @pytest.mark.parametrize(("name", "flipped"), [(FLIPS[0], 1), (FLIPS[1], 2)])
-    def test_one_alone_flips_two_of_four(self, name, flipped):
+    def test_one_flip_applies_to_two_of_four_views(self, name, flipped):
         made = views(Augmentation([name], 0), IMAGE, range(4))
         counts = [
             sum(np.array_equal(view, flip) for view in made)
@@ -184,7 +186,7 @@ class TestFlips:
         ]
         assert counts == [2, 2]
 
-    def test_order_is_drawn_anew_for_each_slice(self):
+    def test_order_differs_between_slices(self):
         augmentation = Augmentation(FLIPS, 0)
         orders = {views(augmentation, IMAGE, range(4), str(key)).tobytes() for key in range(12)}
         assert len(orders) > 1
@@ -202,11 +204,11 @@ class TestStrengths:
         assert 0.8 <= min(factors) < 0.95
         assert 1.05 < max(factors) <= 1.2
 
-    def test_contrast_is_cut_off_at_black_and_white(self):
+    def test_contrast_is_clipped_to_black_and_white(self):
         image = np.where(IMAGE > 125, 250, 5).astype(np.float32)
         mean = image.astype(np.float64).mean(axis=(0, 1))
         for view in views(Augmentation(["contrast"], 0), image, range(1, 5)):
-            # A level that is not cut off gives the factor away.
+            # A level that is not clipped reveals the factor.
             inner = (view > 0) & (view < 255)
             if inner.any():
                 place = tuple(np.argwhere(inner)[0])
@@ -224,7 +226,7 @@ class TestStrengths:
         assert 10 < np.abs(shifts).max() <= 25.51
         assert shifts.min() < 0 < shifts.max()
 
-    def test_color_adds_one_number_a_channel_up_to_a_twentieth(self):
+    def test_color_adds_one_number_per_channel_up_to_a_twentieth(self):
         made = views(Augmentation(["color"], 0), IMAGE, range(1, 13)) - IMAGE
         shifts = made.reshape(12, -1, 3)
         assert np.ptp(shifts, axis=1).max() < 1e-3
@@ -233,8 +235,8 @@ class TestStrengths:
         assert shifts.min() < 0 < shifts.max()
 
     def test_noise_is_centered_with_a_deviation_up_to_eight(self):
-        grey = np.full((64, 64, 3), 128, np.float32)
-        noise = views(Augmentation(["noise"], 0), grey, range(1, 13)) - grey
+        gray = np.full((64, 64, 3), 128, np.float32)
+        noise = views(Augmentation(["noise"], 0), gray, range(1, 13)) - gray
         deviations = noise.std(axis=(1, 2, 3))
         assert 4 < deviations.max() < 8.2
         assert deviations.min() < 4

@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hemorrhage_tf.core.errors import SliceError
+from hemorrhage_tf.core.errors import DataError, SliceError
 from hemorrhage_tf.imaging.readers import SliceRef, content_hash, read_slice
 from hemorrhage_tf.pipeline import datasets
 from hemorrhage_tf.pipeline.augmentation import Augmentation
-from hemorrhage_tf.pipeline.datasets import input_batches, slice_dataset, view_dataset
-from hemorrhage_tf.pipeline.model_input import ModelInput, resize_to_square
+from hemorrhage_tf.pipeline.datasets import (
+    input_batches,
+    slice_dataset,
+    translate_read_errors,
+    view_dataset,
+)
+from hemorrhage_tf.pipeline.model_input import ModelInput
 
 SIZE = 24
 INPUT = ModelInput(SIZE)
@@ -17,7 +22,7 @@ INPUT = ModelInput(SIZE)
 
 @pytest.fixture
 def slices(tmp_path):
-    """Writes five slices, of several sizes, grey and RGB."""
+    """Write five slices of several sizes, gray and RGB."""
     rng = np.random.default_rng(0)
     shapes = [(30, 40), (24, 24), (50, 20, 3), (10, 10), (24, 24, 3)]
     paths = [tmp_path / f"{index}.png" for index in range(len(shapes))]
@@ -28,7 +33,7 @@ def slices(tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Counts how often each file is read."""
+    """Count how often each file is read."""
     counted = Counter()
 
     def counting(path):
@@ -39,49 +44,6 @@ def reads(monkeypatch):
     return counted
 
 
-class TestResizeToSquare:
-    @pytest.mark.parametrize("size", [16, 64, 75, 224])
-    @pytest.mark.parametrize("shape", [(64, 64), (40, 30), (31, 200, 3), (150, 97), (3, 3, 3)])
-    def test_agrees_with_tensorflow(self, shape, size):
-        import tensorflow as tf
-
-        pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        rgb = pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
-        expected = tf.image.resize(rgb.astype(np.float32), (size, size), antialias=True).numpy()
-        made = resize_to_square(pixels, size)
-        assert made.shape == (size, size, 3)
-        assert made.dtype == np.float32
-        np.testing.assert_allclose(made, expected, rtol=0, atol=0.01)
-
-    @pytest.mark.parametrize("shape", [(32, 32), (32, 32, 3)])
-    def test_same_size_keeps_every_level(self, shape):
-        pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-        made = resize_to_square(pixels, 32)
-        assert made.dtype == np.float32
-        np.testing.assert_array_equal(made if len(shape) == 3 else made[..., 1], pixels)
-
-    @pytest.mark.parametrize("level", [0, 1, 128, 255])
-    def test_one_level_stays_that_level(self, level):
-        np.testing.assert_allclose(
-            resize_to_square(np.full((37, 53), level, np.uint8), 20), level, atol=1e-3
-        )
-
-    def test_stays_in_range(self):
-        checkered = np.where(np.indices((41, 67)).sum(axis=0) % 2, 255, 0).astype(np.uint8)
-        for size in (20, 41, 90):
-            made = resize_to_square(checkered, size)
-            assert made.min() >= 0
-            assert made.max() <= 255
-
-    def test_pixels_are_left_as_they_are(self):
-        pixels = np.random.default_rng(2).integers(0, 256, (30, 30, 3), np.uint8)
-        before = pixels.copy()
-        made = resize_to_square(pixels, 30)
-        made += 1
-        resize_to_square(pixels, 12)
-        np.testing.assert_array_equal(pixels, before)
-
-
 class TestInputBatches:
     def test_batches_hold_the_slices_in_order(self, slices):
         made = list(input_batches(slices, INPUT, 2))
@@ -90,7 +52,7 @@ class TestInputBatches:
             np.concatenate(made), [INPUT(read_slice(path)) for path in slices]
         )
 
-    def test_slices_of_volumes_and_pictures(self, slices, head, write_nifti, tmp_path):
+    def test_volumes_and_display_images_can_be_mixed(self, slices, head, write_nifti, tmp_path):
         heads = np.stack([head(index) for index in range(3)])
         path = write_nifti(tmp_path / "a.nii.gz", heads)
         refs = [SliceRef(path, 2), slices[0], SliceRef(path, 0)]
@@ -98,22 +60,22 @@ class TestInputBatches:
         expected = [INPUT(heads[2]), INPUT(read_slice(slices[0])), INPUT(heads[0])]
         np.testing.assert_array_equal(made, expected)
 
-    def test_none(self):
+    def test_no_slices_make_no_batch(self):
         assert list(input_batches([], INPUT, 4)) == []
 
-    def test_a_slice_that_cannot_be_read(self, slices, tmp_path):
+    def test_an_unreadable_slice_raises_a_slice_error(self, slices, tmp_path):
         with pytest.raises(SliceError, match="gone.png: no such file"):
             list(input_batches([*slices, tmp_path / "gone.png"], INPUT, 2))
 
 
 class TestSliceDataset:
-    def test_order_and_pixels(self, slices):
+    def test_slices_are_in_order(self, slices):
         made = list(slice_dataset(slices, INPUT).as_numpy_iterator())
         assert [int(index) for index, _ in made] == [0, 1, 2, 3, 4]
         for path, (_, image) in zip(slices, made, strict=True):
             np.testing.assert_array_equal(image, INPUT(read_slice(path)))
 
-    def test_frames_of_a_volume(self, head, write_nifti, tmp_path):
+    def test_reads_frames_of_a_volume(self, head, write_nifti, tmp_path):
         heads = np.stack([head(index) for index in range(3)])
         path = write_nifti(tmp_path / "a.nii", heads)
         refs = [SliceRef(path, index) for index in (2, 0)]
@@ -121,7 +83,7 @@ class TestSliceDataset:
         made = [image for _, image in slice_dataset(refs, INPUT, hashes).as_numpy_iterator()]
         np.testing.assert_array_equal(made, [INPUT(heads[2]), INPUT(heads[0])])
 
-    def test_shapes_are_known(self, slices):
+    def test_shapes_are_static(self, slices):
         index, image = slice_dataset(slices, INPUT).element_spec
         assert index.shape == ()
         assert image.shape == (SIZE, SIZE, 3)
@@ -129,6 +91,21 @@ class TestSliceDataset:
     def test_each_slice_is_read_once(self, slices, reads):
         list(slice_dataset(slices, INPUT).batch(2))
         assert reads == dict.fromkeys(slices, 1)
+
+
+class TestChangedFiles:
+    def test_a_file_that_changed_is_a_data_error(self, slices):
+        hashes = [content_hash(read_slice(path)) for path in slices]
+        Image.fromarray(np.zeros((9, 9), np.uint8)).save(slices[2])
+        message = "2.png: was changed while the command ran: .* Leave the data unchanged"
+        with pytest.raises(DataError, match=message), translate_read_errors():
+            list(slice_dataset(slices, INPUT, hashes))
+
+    def test_other_errors_are_not_translated(self):
+        import tensorflow as tf
+
+        with pytest.raises(tf.errors.InvalidArgumentError), translate_read_errors():
+            tf.reshape(tf.zeros(3), (2, 2))
 
 
 class TestViewDataset:
@@ -141,7 +118,7 @@ class TestViewDataset:
     def hashes(self, slices):
         return [content_hash(read_slice(path)) for path in slices]
 
-    def test_order_with_ragged_views(self, slices, augmentation):
+    def test_views_are_in_order_with_ragged_counts(self, slices, augmentation):
         hashes = self.hashes(slices)
         made = list(
             view_dataset(slices, hashes, self.VIEWS, INPUT, augmentation).as_numpy_iterator()
@@ -152,26 +129,26 @@ class TestViewDataset:
                 np.array(augmentation.slice_seed(key), np.int32),
                 view,
             )
-            for path, key, wanted in zip(slices, hashes, self.VIEWS, strict=True)
-            for view in wanted
+            for path, key, numbers in zip(slices, hashes, self.VIEWS, strict=True)
+            for view in numbers
         ]
         assert len(made) == len(expected) == 7
-        for got, want in zip(made, expected, strict=True):
-            assert got.shape == (SIZE, SIZE, 3)
-            np.testing.assert_array_equal(got, np.asarray(want))
+        for view, expected_view in zip(made, expected, strict=True):
+            assert view.shape == (SIZE, SIZE, 3)
+            np.testing.assert_array_equal(view, np.asarray(expected_view))
 
-    def test_each_slice_is_read_once_whatever_its_views(self, slices, augmentation, reads):
+    def test_each_slice_is_read_once_for_all_its_views(self, slices, augmentation, reads):
         list(view_dataset(slices, self.hashes(slices), [range(6)] * 5, INPUT, augmentation))
         assert reads == dict.fromkeys(slices, 1)
 
-    def test_two_passes_give_the_same_bytes(self, slices, augmentation):
+    def test_two_passes_have_the_same_bytes(self, slices, augmentation):
         dataset = view_dataset(slices, self.hashes(slices), [range(3)] * 5, INPUT, augmentation)
         first, second = (
             np.concatenate([batch.numpy() for batch in dataset.batch(size)]) for size in (4, 15)
         )
         assert first.tobytes() == second.tobytes()
 
-    def test_shape_is_known(self, slices, augmentation):
+    def test_shape_is_static(self, slices, augmentation):
         dataset = view_dataset(slices, self.hashes(slices), self.VIEWS, INPUT, augmentation)
         assert dataset.element_spec.shape == (SIZE, SIZE, 3)
 

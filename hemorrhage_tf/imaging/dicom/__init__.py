@@ -1,1 +1,1 @@
-"""TODO."""
+"""Read DICOM files: headers, and slices in Hounsfield units or as display images."""

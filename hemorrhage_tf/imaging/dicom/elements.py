@@ -1,4 +1,7 @@
-"""TODO docstring."""
+"""Read the values of data elements, whatever a damaged or hostile file declares.
+
+A value that is missing, empty, malformed or too long reads as None or as an empty tuple.
+"""
 
 from __future__ import annotations
 
@@ -6,74 +9,34 @@ import io
 import re
 import struct
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hemorrhage_tf.core.errors import SliceError
+from hemorrhage_tf.imaging.dicom.dicom_file import BoundedStream, DicomFile
 
 if TYPE_CHECKING:
     from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
 
-_MAX_HEADER_BYTES = 32 << 20
+# Limit for elements other than sequences and lookup tables; pydicom makes an object per value.
+MAX_VALUE_BYTES = 1 << 16
 
-
-# Every element of a header costs a read or more, and is kept with some hundred bytes.
-_MAX_READS = 600_000
-
-
-# Of a tag that is no sequence and no table; pydicom makes an object of each of its values.
-_MAX_VALUE_BYTES = 1 << 16
-
-
-# What pydicom raises where the value of a tag does not fit its type.
+# Errors that pydicom raises where a value does not fit its value representation.
 _VALUE_ERRORS = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError),
     *(NotImplementedError, RecursionError, struct.error),
 )
 
 
-class _Source(NamedTuple):
-    """An open file: its tags, and a stream that stands where the pixel data begin."""
-
-    path: Path
-    dataset: Dataset
-    stream: _Bounded
-    syntax: str
-
-
-class _Bounded:
-    """A stream that refuses what only a hostile file asks for: pydicom believes every length."""
-
-    def __init__(self, path: Path, stream: BinaryIO, size: int) -> None:
-        self.path, self.stream, self.size = path, stream, size
-        self.allow(_MAX_HEADER_BYTES)
-        self.seek, self.tell = stream.seek, stream.tell
-
-    def allow(self, count: int) -> None:
-        """Lets that many bytes be read from here on."""
-        self.bytes_left, self.reads_left = count, _MAX_READS
-
-    def read(self, size: int = -1) -> bytes:
-        """Reads like a file; never more than the file has left."""
-        left = max(self.size - self.tell(), 0)
-        size = left if size is None or size < 0 else min(size, left)
-        self.bytes_left -= size
-        self.reads_left -= 1
-        if self.bytes_left < 0 or self.reads_left < 0:
-            raise SliceError(self.path, "its header or an encoded frame is larger than is accepted")
-        return self.stream.read(size)
-
-
-def _raise_refusal_behind(error: BaseException) -> None:
-    """Raises the SliceError that pydicom, where it reads a sequence, turned into another one."""
+def reraise_slice_error(error: BaseException) -> None:
+    """Raise the SliceError that pydicom replaced with `error` while reading a sequence, if any."""
     if isinstance(error.__context__, SliceError):
         raise error.__context__ from None
 
 
-def _value(dataset: Dataset, keyword: str, limit: int = _MAX_VALUE_BYTES) -> Any:
-    """Gives the value of a tag, or None where it is missing, empty, broken or too long."""
-    if keyword not in dataset or _raw_length(dataset, keyword) > limit:
+def read_value(dataset: Dataset, keyword: str, limit: int = MAX_VALUE_BYTES) -> Any:
+    """Return the value of an element, or None if it is missing, empty, malformed or too long."""
+    if keyword not in dataset or raw_length(dataset, keyword) > limit:
         return None
     try:
         value = dataset.get(keyword)
@@ -82,48 +45,49 @@ def _value(dataset: Dataset, keyword: str, limit: int = _MAX_VALUE_BYTES) -> Any
         return None
 
 
-def _raw_length(dataset: Dataset, keyword: str) -> int:
+def raw_length(dataset: Dataset, keyword: str) -> int:
+    """Return the length of an element's value in bytes; 0 if it was parsed already."""
     from pydicom.tag import Tag
 
     value = dataset.get_item(Tag(keyword)).value
     return len(value) if isinstance(value, bytes) else 0
 
 
-def _values(dataset: Dataset, keyword: str) -> list[Any]:
-    from pydicom.multival import MultiValue
-
-    value = _value(dataset, keyword)
-    if value is None:
-        return []
-    return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
-
-
-def _texts(dataset: Dataset, keyword: str) -> list[str]:
+def read_texts(dataset: Dataset, keyword: str) -> list[str]:
+    """Return the values of an element as texts without padding; empty ones are left out."""
     texts = []
-    for value in _values(dataset, keyword):
+    for value in _read_values(dataset, keyword):
         text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
         texts.append(text.strip(" \0\t\r\n"))
     return [text for text in texts if text]
 
 
-def _text(dataset: Dataset, keyword: str) -> str | None:
-    return "\\".join(_texts(dataset, keyword)) or None
+def read_text(dataset: Dataset, keyword: str) -> str | None:
+    """Return the value of an element as text, multiple values joined by backslashes."""
+    return "\\".join(read_texts(dataset, keyword)) or None
 
 
-def _numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+def read_numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """Return the values of an element as numbers; none if one of them is not a number."""
     try:
-        return tuple(float(value) for value in _values(dataset, keyword))
+        return tuple(float(value) for value in _read_values(dataset, keyword))
     except _VALUE_ERRORS:
         return ()
 
 
-def _integer(dataset: Dataset, keyword: str) -> int | None:
-    numbers = _numbers(dataset, keyword)
+def read_integer(dataset: Dataset, keyword: str) -> int | None:
+    """Return the first value of an element if it is an integer."""
+    numbers = read_numbers(dataset, keyword)
     return int(numbers[0]) if numbers and numbers[0].is_integer() else None
 
 
-def _items(source: _Source, dataset: Dataset, keyword: str) -> Sequence[Dataset]:
-    """Gives the items of a sequence; none where it is missing or broken."""
+def read_code(dataset: Dataset, keyword: str) -> str:
+    """Return a code string that is safe to print: at most 16 characters, without odd ones."""
+    return re.sub(r"[^A-Z0-9 _/-]", "", (read_text(dataset, keyword) or "").upper())[:16].strip()
+
+
+def read_items(file: DicomFile, dataset: Dataset, keyword: str) -> Sequence[Dataset]:
+    """Return the items of a sequence; none if it is missing or malformed."""
     from pydicom.dataelem import RawDataElement
     from pydicom.tag import Tag
 
@@ -133,44 +97,49 @@ def _items(source: _Source, dataset: Dataset, keyword: str) -> Sequence[Dataset]
     try:
         element = dataset.get_item(tag)
         if isinstance(element, RawDataElement):
-            dataset.add_new(tag, "SQ", _parse_items(source, element))
+            dataset.add_new(tag, "SQ", _parse_items(file, element))
         return tuple(dataset[tag].value)
     except _VALUE_ERRORS as error:
-        _raise_refusal_behind(error)
+        reraise_slice_error(error)
         return ()
 
 
-def _parse_items(source: _Source, element: RawDataElement) -> Any:
-    """Parses a sequence within bounds, which pydicom's own parsing on access does not keep to."""
-    from pydicom.filereader import read_sequence
-
-    data = element.value or b""
-    unknown = element.VR == "UN"  # what was written as unknown is implicit (PS3.5, 6.2.2)
-    stream = _Bounded(source.path, io.BytesIO(data), len(data))
-    # One budget for the whole header, however many sequences it is spread over.
-    stream.reads_left = source.stream.reads_left
-    try:
-        return read_sequence(
-            stream,
-            unknown or element.is_implicit_VR,
-            unknown or element.is_little_endian,
-            len(data),
-            "iso8859",
-        )
-    finally:
-        source.stream.reads_left = stream.reads_left
-
-
-def _code(dataset: Dataset, keyword: str) -> str:
-    """Gives a code string as it may be shown: at most 16 capital letters, digits and the like."""
-    return re.sub(r"[^A-Z0-9 _/-]", "", (_text(dataset, keyword) or "").upper())[:16].strip()
-
-
-def _is_empty(dataset: Dataset, keyword: str) -> bool:
-    """Says whether a tag is missing or has no value, rather than one that cannot be read."""
+def is_empty(dataset: Dataset, keyword: str) -> bool:
+    """Return whether an element is missing or has no value, rather than an unreadable one."""
     from pydicom.tag import Tag
 
     if keyword not in dataset:
         return True
     value = dataset.get_item(Tag(keyword)).value
     return value is None or (isinstance(value, bytes | str) and not value.strip())
+
+
+def _read_values(dataset: Dataset, keyword: str) -> list[Any]:
+    from pydicom.multival import MultiValue
+
+    value = read_value(dataset, keyword)
+    if value is None:
+        return []
+    return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+
+
+def _parse_items(file: DicomFile, element: RawDataElement) -> Any:
+    """Parse a sequence within the file's limits, which pydicom ignores when parsing on access."""
+    from pydicom.filereader import read_sequence
+
+    data = element.value or b""
+    # A sequence written as UN is in implicit VR little endian (PS3.5, section 6.2.2).
+    unknown = element.VR == "UN"
+    stream = BoundedStream(file.path, io.BytesIO(data), len(data))
+    # One budget for the whole header, however many sequences share it.
+    stream.reads_left = file.stream.reads_left
+    try:
+        return read_sequence(
+            stream.as_binary_io(),
+            unknown or element.is_implicit_VR,
+            unknown or element.is_little_endian,
+            len(data),
+            "iso8859",
+        )
+    finally:
+        file.stream.reads_left = stream.reads_left

@@ -1,0 +1,34 @@
+"""Convert an image a block of rows at a time, so that temporaries stay small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+BLOCK_PIXELS = 1 << 20
+
+
+def convert_in_blocks(
+    convert: Callable[[np.ndarray], np.ndarray],
+    pixels: np.ndarray,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+) -> np.ndarray:
+    """Apply a function to blocks of rows.
+
+    Args:
+        convert: maps `(rows, ...)` to as many rows.
+        pixels: the image.
+        shape: shape of the result.
+        dtype: dtype of the result.
+
+    Returns:
+        The converted image.
+    """
+    result: np.ndarray = np.empty(shape, dtype)
+    step = max(1, BLOCK_PIXELS // shape[1])
+    for top in range(0, shape[0], step):
+        result[top : top + step] = convert(pixels[top : top + step])
+    return result
