@@ -20,7 +20,7 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, ModelError, OptionError
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.datasets.slice_index import index_unlabeled_slices
+from hemorrhage_tf.datasets.unlabeled_slices import index_unlabeled_slices
 from hemorrhage_tf.inference.forms import EMBEDDED, FORMS, RUN_FOLDER, model_form
 from hemorrhage_tf.models.pretrained_files import TFLITE_FILE, embedded_file
 from hemorrhage_tf.models.run_files import MODEL_FILE

@@ -62,8 +62,8 @@ def crop_head(pixels: Any, upright: bool) -> Any:
         return (top + bottom - side) // 2, (left + right - side) // 2, side, rim, turns
 
     count = tf.reduce_sum(tf.cast(head, tf.int32))
-    is_found = (count > 0) & (16 * count <= MAX_FILL_SIXTEENTHS * tf.size(head))
-    top, left, side, head, turns = tf.cond(is_found, around_head, whole_image)
+    has_head = (count > 0) & (16 * count <= MAX_FILL_SIXTEENTHS * tf.size(head))
+    top, left, side, head, turns = tf.cond(has_head, around_head, whole_image)
     mask = tf.repeat(tf.repeat(head, cell, axis=0), cell, axis=1)[:height, :width, tf.newaxis]
     pixels = tf.where(mask, pixels, tf.zeros_like(pixels))
     before = tf.maximum(tf.stack([-top, -left]), 0)

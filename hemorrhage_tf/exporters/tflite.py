@@ -59,7 +59,7 @@ def convert(
     """
     import tensorflow as tf
 
-    if settings.quantize == "int8" and not calibration:
+    if settings.quantize == "int8" and len(calibration) == 0:
         raise OptionError(
             "--quantize int8: needs slices to calibrate on. Pass --representative DATA"
         )

@@ -9,31 +9,31 @@ from plain_phantoms import draw_phantom
 from scipy import ndimage
 
 from hemorrhage_tf.exporters import head_crop_graph
-from hemorrhage_tf.imaging.head_crop import crop_head, cut, find_head
+from hemorrhage_tf.imaging.head_crop import crop_head, crop_to, find_head
 from hemorrhage_tf.imaging.readers import read_slice, to_rgb
 
-PICTURE = tf.TensorSpec((None, None, 3), tf.uint8)
-# As `serve_bytes` has them: traced once, for pictures of any size.
+DISPLAY_IMAGE = tf.TensorSpec((None, None, 3), tf.uint8)
+# Traced once, for images of any size, as in `serve_bytes`.
 GRAPHS = {
     upright: tf.function(
         lambda pixels, upright=upright: head_crop_graph.crop_head(pixels, upright),
-        input_signature=[PICTURE],
+        input_signature=[DISPLAY_IMAGE],
     )
     for upright in (False, True)
 }
 
 
 def assert_same(pixels, upright):
-    """Compares the graph's pixels with NumPy's; gives the head."""
+    """Compare the graph's pixels with NumPy's, and return the head."""
     head = find_head(pixels, upright)
-    made = GRAPHS[upright](pixels).numpy()
-    assert made.dtype == np.uint8
-    np.testing.assert_array_equal(made, cut(pixels, head))
+    cropped = GRAPHS[upright](pixels).numpy()
+    assert cropped.dtype == np.uint8
+    np.testing.assert_array_equal(cropped, crop_to(pixels, head))
     return head
 
 
 def phantom(index, size=(128, 128), background=0):
-    """A head of the phantoms, wider below, with a couch under it and a letter beside it."""
+    """Draw a head, wider below, with a couch under it and a letter next to it."""
     pixels = np.zeros((160, 150), np.uint8)
     pixels[:128, 10:138] = draw_phantom(0, index, index % 2)
     pixels[148:152] = 140
@@ -46,13 +46,13 @@ def phantom(index, size=(128, 128), background=0):
 class TestSamePixelsAsNumPy:
     @pytest.mark.parametrize("upright", [False, True])
     @pytest.mark.parametrize("size", [(128, 128), (64, 64), (65, 97), (301, 200), (150, 513)])
-    @pytest.mark.parametrize("turned", range(4))
-    def test_heads_of_every_size_and_turn(self, size, turned, upright):
-        head = assert_same(np.rot90(phantom(turned, size)), upright)
+    @pytest.mark.parametrize("rotated", range(4))
+    def test_heads_of_every_size_and_orientation(self, size, rotated, upright):
+        head = assert_same(np.rot90(phantom(rotated, size)), upright)
         assert head.is_found
 
-    def test_sideways_heads_are_turned_both_ways(self):
-        turns = {assert_same(np.rot90(phantom(0), turned), True).turns for turned in (0, 1, 2, 3)}
+    def test_sideways_heads_are_rotated_both_ways(self):
+        turns = {assert_same(np.rot90(phantom(0), rotated), True).turns for rotated in (0, 1, 2, 3)}
         assert turns == {0, 1, 3}
 
     @pytest.mark.parametrize("background", [20, 60])
@@ -61,11 +61,11 @@ class TestSamePixelsAsNumPy:
 
     @pytest.mark.parametrize("upright", [False, True])
     @pytest.mark.parametrize("crop", [np.s_[:, 40:], np.s_[:, :90], np.s_[30:], np.s_[:90]])
-    def test_head_that_is_cut_off(self, crop, upright):
+    def test_truncated_head(self, crop, upright):
         head = assert_same(phantom(2)[crop], upright)
         assert head.is_found
 
-    def test_channels_of_their_own(self):
+    def test_different_channels(self):
         tint = np.array([0.4, 1, 0.7])
         assert assert_same((phantom(3) * tint).astype(np.uint8), True).is_found
 
@@ -73,13 +73,13 @@ class TestSamePixelsAsNumPy:
         "shape", [(1, 1), (1, 500), (500, 1), (2, 3), (7, 7), (64, 63), (129, 200)]
     )
     @pytest.mark.parametrize("level", [0, 128, 255])
-    def test_blank(self, level, shape):
+    def test_blank_image(self, level, shape):
         assert not assert_same(np.full((*shape, 3), level, np.uint8), True).is_found
 
     @pytest.mark.parametrize("shape", [(64, 64), (65, 40), (300, 512)])
     @pytest.mark.parametrize(("low", "high"), [(0, 256), (100, 104)])
-    def test_tissue_all_over(self, low, high, shape):
-        # Eroding it once never came to an end.
+    def test_tissue_everywhere(self, low, high, shape):
+        # Erosion must terminate although nothing is background.
         assert_same(np.random.default_rng(0).integers(low, high, (*shape, 3), np.uint8), True)
 
     @given(
@@ -87,7 +87,7 @@ class TestSamePixelsAsNumPy:
         upright=st.booleans(),
     )
     @settings(max_examples=40, deadline=None)
-    def test_any_small_picture(self, pixels, upright):
+    def test_any_small_image(self, pixels, upright):
         assert_same(pixels, upright)
 
     @given(
@@ -105,18 +105,19 @@ class TestSamePixelsAsNumPy:
         assert_same((128 + blobs * [42, 30, 36]).astype(np.uint8), upright)
 
 
-def test_eager_gives_the_same():
+def test_eager_execution_returns_the_same_pixels():
     pixels = np.rot90(phantom(1))
-    made = head_crop_graph.crop_head(tf.constant(pixels), True).numpy()
-    np.testing.assert_array_equal(made, crop_head(pixels, True))
+    cropped = head_crop_graph.crop_head(tf.constant(pixels), True).numpy()
+    np.testing.assert_array_equal(cropped, crop_head(pixels, True))
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
-def test_every_real_slice_gives_the_same_pixels(shared):
+def test_every_real_slice_has_the_same_pixels(shared):
     paths = sorted((shared / "head_ct" / "head_ct").glob("*.png"))
     assert len(paths) == 200
     for index, path in enumerate(paths):
         pixels = to_rgb(read_slice(path))
-        # Every second one lying, to each side in turn, which with `upright` is turned back.
-        turned = (0, 1, 0, 3)[index % 4]
-        assert assert_same(np.rot90(pixels, turned), bool(turned)).is_found
+        # Every second one sideways, which `upright` rotates back.
+        rotated = (0, 1, 0, 3)[index % 4]
+        assert assert_same(np.rot90(pixels, rotated), bool(rotated)).is_found

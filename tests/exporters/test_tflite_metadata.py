@@ -13,7 +13,7 @@ import pytest
 
 from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
-from hemorrhage_tf.models.metadata import FORMAT_VERSION, read_values
+from hemorrhage_tf.models.metadata import FORMAT_VERSION, read_metadata_values
 from hemorrhage_tf.version import __version__
 
 VALUES = {"format_version": FORMAT_VERSION, "threshold": 0.25, "labels": ["normal", "hemorrhage"]}
@@ -24,9 +24,9 @@ IMAGE = np.random.default_rng(0).uniform(0, 255, (1, 8, 8, 3)).astype(np.float32
 
 
 def convert(
-    folder, *names: str, image: str = "image", width: int = 8, foreign: bool = False
+    folder, *names: str, image: str = "image", width: int = 8, custom: bool = False
 ) -> bytes:
-    """Converts a small model with the outputs of these names."""
+    """Convert a small model with these outputs."""
     import tensorflow as tf
 
     module = tf.Module()
@@ -36,7 +36,7 @@ def convert(
     def forward(pixels):
         features = tf.nn.relu(tf.nn.conv2d(pixels, module.kernel, 1, "SAME"))
         cam = tf.reduce_mean(features, axis=-1)
-        if foreign:
+        if custom:
             cam = tf.math.tan(cam)
         probability = tf.sigmoid(tf.reduce_mean(cam, axis=(1, 2)))[:, None]
         outputs = {"probability": probability, "cam": cam, "logit": probability - 1}
@@ -46,7 +46,7 @@ def convert(
     serve = tf.function(forward, input_signature=[spec])
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
-    if foreign:
+    if custom:
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.TFLITE_BUILTINS,
             tf.lite.OpsSet.SELECT_TF_OPS,
@@ -65,7 +65,7 @@ def quantized(tmp_path_factory) -> bytes:
 
     folder = tmp_path_factory.mktemp("quantized")
     path = folder / "model.tflite"
-    # From 256 KiB on, the quantizer writes weights behind the flatbuffer.
+    # From 256 KiB on, the quantizer writes weights after the flatbuffer.
     path.write_bytes(convert(folder, "probability", "cam", width=10_000))
     quantizer = Quantizer(str(path))
     quantizer.load_quantization_recipe(recipe.dynamic_wi8_afp32())
@@ -88,7 +88,7 @@ def run(model: bytes) -> dict[str, np.ndarray]:
 
 
 class Table:
-    """Reads a flatbuffer's table with `struct` alone; fields are numbered as in the schema."""
+    """A table of a flatbuffer, read with `struct` alone; fields have the numbers of the schema."""
 
     def __init__(self, data: bytes, position: int | None = None) -> None:
         self.data = data
@@ -144,11 +144,11 @@ class Table:
 
 
 def metadata_of(model: bytes) -> Table:
-    """Follows model.metadata (field 6) to model.buffers (4), as tflite-support does."""
+    """Follow model.metadata (field 6) to model.buffers (4), like tflite-support."""
     root = Table(model)
-    found = [entry for entry in root.tables(6) if entry.text(0) == "TFLITE_METADATA"]
-    assert len(found) == 1
-    content = root.tables(4)[found[0].number(1, "<I")].content(0)
+    entries = [entry for entry in root.tables(6) if entry.text(0) == "TFLITE_METADATA"]
+    assert len(entries) == 1
+    content = root.tables(4)[entries[0].number(1, "<I")].content(0)
     assert content[4:8] == b"M001"
     return Table(content)
 
@@ -161,23 +161,23 @@ class TestAddMetadata:
             assert np.ptp(expected) or name == "probability"
             np.testing.assert_array_equal(after[name], expected)
 
-    def test_keeps_weights_that_lie_behind_the_flatbuffer(self, quantized):
-        # Where they lie inside, the quantizer has changed and this tests nothing.
-        behind = [buffer.number(1, "<Q") for buffer in Table(quantized).tables(4)]
-        assert max(behind) > 1
+    def test_preserves_weights_after_the_flatbuffer(self, quantized):
+        # Otherwise the quantizer has changed and this tests nothing.
+        offsets = [buffer.number(1, "<Q") for buffer in Table(quantized).tables(4)]
+        assert max(offsets) > 1
         before, after = run(quantized), run(add(quantized))
         for name, expected in before.items():
             np.testing.assert_array_equal(after[name], expected)
 
     def test_describes_the_model(self, finished):
-        found = metadata_of(finished)
+        described = metadata_of(finished)
         assert finished[4:8] == b"TFL3"
-        assert found.text(0) == "hemorrhage_tf"
-        assert found.text(1) == DESCRIPTION
-        assert found.text(2) == __version__
-        assert found.text(5) == "Apache-2.0"
-        assert found.text(7) == "1.0.0"
-        assert [(each.text(0), each.number(2)) for each in found.tables(6)] == [(FILES[1], 1)]
+        assert described.text(0) == "hemorrhage_tf"
+        assert described.text(1) == DESCRIPTION
+        assert described.text(2) == __version__
+        assert described.text(5) == "Apache-2.0"
+        assert described.text(7) == "1.0.0"
+        assert [(each.text(0), each.number(2)) for each in described.tables(6)] == [(FILES[1], 1)]
 
     def test_describes_the_image(self, finished):
         (subgraph,) = metadata_of(finished).tables(3)
@@ -211,7 +211,7 @@ class TestAddMetadata:
         assert not by_name["cam"].has(5) and not by_name["cam"].has(6)
 
     def test_reads_the_order_from_the_model(self, finished):
-        # The converter sorts by name; another tool may not, so turn it around.
+        # The converter sorts by name; other tools may not, so reverse the order.
         import flatbuffers
         from ai_edge_litert import schema_py_generated as schema
 
@@ -226,10 +226,10 @@ class TestAddMetadata:
         assert names(add(bytes(builder.Output()))) == names(finished)[::-1]
 
     def test_without_a_class_activation_map(self, tmp_path):
-        found = metadata_of(add(convert(tmp_path, "probability"))).tables(3)[0].tables(3)
-        assert [each.text(0) for each in found] == ["probability"]
+        described = metadata_of(add(convert(tmp_path, "probability"))).tables(3)[0].tables(3)
+        assert [each.text(0) for each in described] == ["probability"]
 
-    def test_packs_files_that_other_readers_accept(self, finished, tmp_path):
+    def test_packs_files_that_all_readers_accept(self, finished, tmp_path):
         path = tmp_path / "model.tflite"
         path.write_bytes(finished)
         with zipfile.ZipFile(path) as archive:
@@ -239,7 +239,7 @@ class TestAddMetadata:
             text = archive.read(FILES[1]).decode()
             assert text == json.dumps(VALUES, indent=2, sort_keys=True)
             for member in archive.infolist():
-                # Offsets from the start of the file; Python would forgive others.
+                # Offsets from the start of the file; Python alone would accept others.
                 assert finished[member.header_offset :][:4] == b"PK\3\4"
                 assert member.compress_type == zipfile.ZIP_STORED
 
@@ -257,7 +257,7 @@ class TestAddMetadata:
         assert len(buffers) > 3
         assert {buffer.vector(0)[0] % 16 for buffer in buffers} == {0}
 
-    def test_twice_replaces(self, finished):
+    def test_replaces_existing_metadata(self, finished):
         assert add(finished) == finished
         changed = add(finished, {**VALUES, "threshold": 0.5})
         assert len(Table(changed).tables(4)) == len(Table(finished).tables(4))
@@ -266,7 +266,7 @@ class TestAddMetadata:
             assert json.loads(archive.read(FILES[1]))["threshold"] == 0.5
         metadata_of(changed)
 
-    def test_keeps_other_metadata(self, model, finished):
+    def test_preserves_other_metadata(self, model, finished):
         others = {entry.text(0) for entry in Table(model).tables(6)}
         assert others
         assert {entry.text(0) for entry in Table(finished).tables(6)} == others | {
@@ -279,21 +279,19 @@ class TestAddMetadata:
         assert model == before
 
     @pytest.mark.parametrize("content", [b"", b"no model", b"\x1c\0\0\0TFL2" + bytes(32)])
-    def test_refuses_what_is_no_model(self, content):
-        with pytest.raises(ModelError, match=r"not a TFLite model.*Received: b'"):
+    def test_rejects_other_files(self, content):
+        with pytest.raises(ModelError, match="bytes 4 to 8 .* Pass a TFLite model"):
             add(content)
 
-    def test_refuses_other_outputs(self, tmp_path):
-        with pytest.raises(
-            ModelError, match="outputs must be named probability and cam.*Received: logit"
-        ):
+    def test_rejects_other_outputs(self, tmp_path):
+        with pytest.raises(ModelError, match="outputs logit: .*must name them probability and cam"):
             add(convert(tmp_path, "logit"))
 
-    def test_refuses_other_inputs(self, tmp_path):
-        with pytest.raises(ModelError, match="inputs must be named image by.*Received: picture"):
-            add(convert(tmp_path, "probability", image="picture"))
+    def test_rejects_other_inputs(self, tmp_path):
+        with pytest.raises(ModelError, match="inputs pixels: .*must name them image"):
+            add(convert(tmp_path, "probability", image="pixels"))
 
-    def test_refuses_a_model_without_signature(self, model):
+    def test_rejects_a_model_without_a_signature(self, model):
         import flatbuffers
         from ai_edge_litert import schema_py_generated as schema
 
@@ -301,11 +299,11 @@ class TestAddMetadata:
         tree.signatureDefs = None
         builder = flatbuffers.Builder()
         builder.Finish(tree.Pack(builder), b"TFL3")
-        with pytest.raises(ModelError, match="Received: one without a name"):
+        with pytest.raises(ModelError, match="inputs without a name"):
             add(bytes(builder.Output()))
 
 
-class TestReadValues:
+class TestReadMetadataValues:
     @pytest.fixture
     def path(self, tmp_path, finished):
         path = tmp_path / "model.tflite"
@@ -318,96 +316,96 @@ class TestReadValues:
             archive.writestr(name, text)
         path.write_bytes(content.getvalue())
 
-    def test_gives_what_was_added(self, path):
-        assert read_values(path) == VALUES
+    def test_returns_the_added_values(self, path):
+        assert read_metadata_values(path) == VALUES
 
-    def test_needs_no_tensorflow(self, path):
+    def test_imports_no_tensorflow(self, path):
         code = (
             "import sys; from pathlib import Path\n"
-            "from hemorrhage_tf.models.metadata import read_values\n"
-            "read_values(Path(sys.argv[1]))\n"
+            "from hemorrhage_tf.models.metadata import read_metadata_values\n"
+            "read_metadata_values(Path(sys.argv[1]))\n"
             "heavy = {'tensorflow', 'keras', 'ai_edge_litert', 'scipy', 'pydicom', 'nibabel'}\n"
             "print(sorted(heavy & set(sys.modules)))"
         )
         command = [sys.executable, "-c", code, str(path)]
-        found = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert found.stdout == "[]\n"
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == "[]\n"
 
-    def test_missing(self, tmp_path):
+    def test_rejects_a_missing_file(self, tmp_path):
         path = tmp_path / "model.tflite"
-        with pytest.raises(ModelError, match="not a whole .tflite file.*No such file"):
-            read_values(path)
+        with pytest.raises(ModelError, match="not a complete .tflite file.*No such file"):
+            read_metadata_values(path)
 
     @pytest.mark.parametrize("content", [b"", b"TFL3", b"PK\3\4 a .keras file", b"text" * 9])
-    def test_not_a_model(self, path, content):
+    def test_rejects_another_file(self, path, content):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match="not a whole .tflite file"):
-            read_values(path)
+        with pytest.raises(ModelError, match="not a complete .tflite file"):
+            read_metadata_values(path)
 
     @pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
-    def test_truncated(self, path, finished, share):
+    def test_rejects_a_truncated_file(self, path, finished, share):
         path.write_bytes(finished[: int(share * len(finished))])
-        with pytest.raises(ModelError, match="not a whole .tflite file.*Copy it again"):
-            read_values(path)
+        with pytest.raises(ModelError, match="not a complete .tflite file.*Copy it again"):
+            read_metadata_values(path)
 
-    def test_without_its_last_byte(self, path, finished):
+    def test_rejects_a_file_without_its_last_byte(self, path, finished):
         path.write_bytes(finished[:-1])
-        with pytest.raises(ModelError, match="not a whole .tflite file"):
-            read_values(path)
+        with pytest.raises(ModelError, match="not a complete .tflite file"):
+            read_metadata_values(path)
 
-    def test_no_metadata(self, path, model):
+    def test_rejects_a_model_without_metadata(self, path, model):
         path.write_bytes(model)
-        with pytest.raises(ModelError, match="hemorrhage-tf did not write.*no hemorrhage_tf.json"):
-            read_values(path)
+        with pytest.raises(ModelError, match="not written by hemorrhage-tf.*no hemorrhage_tf.json"):
+            read_metadata_values(path)
 
-    def test_metadata_of_another_tool(self, path, model):
+    def test_rejects_metadata_of_another_program(self, path, model):
         self.pack(path, model, "cat\ndog\n", "labels.txt")
-        with pytest.raises(ModelError, match="hemorrhage-tf did not write.*no hemorrhage_tf.json"):
-            read_values(path)
+        with pytest.raises(ModelError, match="not written by hemorrhage-tf.*no hemorrhage_tf.json"):
+            read_metadata_values(path)
 
     @pytest.mark.parametrize(
         "text",
-        ["", "{", "[]", "3", "null", "{}", '{"format_version": "x"}', b"\xff\xfe{", "[" * 9999],
+        ["", "{", "[]", "null", "{}", '{"format_version": "x"}', b"\xff\xfe{", "[" * 9999],
     )
-    def test_damaged_json(self, path, model, text):
+    def test_rejects_damaged_json(self, path, model, text):
         self.pack(path, model, text)
         with pytest.raises(ModelError, match=re.escape(f"{path}: its metadata is damaged")):
-            read_values(path)
+            read_metadata_values(path)
 
-    def test_changed_digit(self, path, finished):
+    def test_rejects_a_changed_digit(self, path, finished):
         path.write_bytes(finished.replace(b'"threshold": 0.25', b'"threshold": 0.75'))
-        with pytest.raises(ModelError, match="not a whole .tflite file.*CRC"):
-            read_values(path)
+        with pytest.raises(ModelError, match="not a complete .tflite file.*CRC"):
+            read_metadata_values(path)
 
-    def test_any_damage_to_the_archive_is_told(self, path, finished):
+    def test_any_damage_to_the_archive_is_reported(self, path, finished):
         with zipfile.ZipFile(path) as archive:
             start = archive.infolist()[0].header_offset
         generator = np.random.default_rng(0)
-        for place in generator.permutation(np.arange(start, len(finished)))[:300]:
+        for place in generator.permutation(np.arange(start, len(finished)))[:150]:
             content = bytearray(finished)
             content[place] ^= int(generator.integers(1, 256))
             path.write_bytes(content)
             try:
-                assert read_values(path) == VALUES
+                assert read_metadata_values(path) == VALUES
             except ModelError as error:
                 assert str(path) in str(error)
 
-    def test_newer_version(self, path, model):
+    def test_rejects_a_newer_version(self, path, model):
         values = {**VALUES, "format_version": FORMAT_VERSION + 1}
         path.write_bytes(add(model, values))
-        told = rf"newer.*version {FORMAT_VERSION + 1}, this one reads {FORMAT_VERSION}\).*Upgrade"
-        with pytest.raises(ModelError, match=told):
-            read_values(path)
+        message = rf"newer.*version {FORMAT_VERSION + 1}; .* up to {FORMAT_VERSION}\).*Upgrade"
+        with pytest.raises(ModelError, match=message):
+            read_metadata_values(path)
 
 
 class TestOperatorNames:
-    def test_lists_builtin_operators(self, model, finished):
+    def test_returns_builtin_operators(self, model, finished):
         assert operator_names(model) >= {"CONV_2D", "LOGISTIC"}
         assert all(name.isupper() for name in operator_names(model))
         assert operator_names(finished) == operator_names(model)
 
-    def test_tells_foreign_operators(self, tmp_path):
-        names = operator_names(convert(tmp_path, "probability", "cam", foreign=True))
+    def test_marks_custom_operators(self, tmp_path):
+        names = operator_names(convert(tmp_path, "probability", "cam", custom=True))
         assert "custom:FlexTan" in names
         assert "CONV_2D" in names and "CUSTOM" not in names
 
@@ -421,6 +419,6 @@ class TestOperatorNames:
         builder.Finish(tree.Pack(builder), b"TFL3")
         assert "builtin:30000" in operator_names(bytes(builder.Output()))
 
-    def test_refuses_what_is_no_model(self):
-        with pytest.raises(ModelError, match="not a TFLite model"):
+    def test_rejects_other_files(self):
+        with pytest.raises(ModelError, match="Pass a TFLite model"):
             operator_names(b"PK\3\4 a .keras file")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.exporters.settings import ExportSettings
+from hemorrhage_tf.exporters.tflite import convert
+from hemorrhage_tf.exporters.tflite_metadata import operator_names
+
+SIZE = 32
+IMAGES = np.random.default_rng(0).integers(0, 256, (16, SIZE, SIZE, 3)).astype(np.float32)
+
+
+def run(model: bytes, images: np.ndarray, dtype: str = "float32") -> dict[str, np.ndarray]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_content=model).get_signature_runner("serving_default")
+    return runner(image=images.astype(dtype))
+
+
+@pytest.fixture(scope="module")
+def classifier(trained_classifier):
+    return trained_classifier("avg_max")
+
+
+@pytest.mark.parametrize(
+    ("quantize", "tolerance"), [("none", 1e-5), ("float16", 5e-3), ("dynamic", 0.05), ("int8", 0.1)]
+)
+def test_every_quantization_predicts_like_the_trained_model(classifier, quantize, tolerance):
+    # Together with the rarer settings: uint8 input, a class activation map, dynamic batches.
+    settings = ExportSettings(quantize=quantize, cam=True, input_type="uint8", batch="dynamic")
+    model = convert(classifier, SIZE, settings, list(IMAGES))
+    outputs = run(model, IMAGES[:5], "uint8")
+    expected = classifier(IMAGES[:5], training=False).numpy()
+    assert np.ptp(expected) > 1e-3
+    np.testing.assert_allclose(outputs["probability"], expected, atol=tolerance)
+    assert outputs["cam"].shape == (5, 4, 4)
+    if quantize == "none":
+        logits = np.log(expected / (1 - expected))[:, 0]
+        np.testing.assert_allclose(outputs["cam"].mean(axis=(1, 2)), logits, atol=1e-3)
+    assert not any(name.startswith("custom:") for name in operator_names(model))
+
+
+def test_defaults_are_batches_of_one_float32_image_without_a_map(classifier):
+    outputs = run(convert(classifier, SIZE, ExportSettings()), IMAGES[:1])
+    assert outputs.keys() == {"probability"}
+    np.testing.assert_allclose(outputs["probability"], classifier(IMAGES[:1]), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_every_pooling_converts(trained_classifier, pooling, quantize):
+    classifier = trained_classifier(pooling)
+    model = convert(classifier, SIZE, ExportSettings(quantize=quantize), list(IMAGES))
+    tolerance = 1e-5 if quantize == "none" else 0.1
+    np.testing.assert_allclose(
+        run(model, IMAGES[:1])["probability"], classifier(IMAGES[:1]), atol=tolerance
+    )
+
+
+def test_int8_needs_images_to_calibrate_on(classifier):
+    with pytest.raises(OptionError, match="--quantize int8: needs slices.*--representative DATA"):
+        convert(classifier, SIZE, ExportSettings(quantize="int8"))
+
+
+def test_conversion_prints_nothing(classifier, capfd):
+    convert(classifier, SIZE, ExportSettings(quantize="int8"), list(IMAGES[:8]))
+    assert capfd.readouterr() == ("", "")
