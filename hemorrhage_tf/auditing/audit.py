@@ -1,214 +1,197 @@
-"""The audit: what is wrong with labeled slices, and what tells the classes apart beside anatomy.
+"""Audit labeled slices: unusable files, duplicates, and properties that predict the label.
 
-It raises nothing because of bad files: they are findings. Every file is read once.
+Unusable files are results of an audit, not errors. Every file is read once.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hemorrhage_tf.auditing.audit_result import ALIKE, SAME_PIXELS, Audit, Pair, Patients, Storage
-from hemorrhage_tf.auditing.class_differences import _differences
-from hemorrhage_tf.auditing.shortcuts import sample, shortcuts
+from hemorrhage_tf.auditing.audit_result import Audit, Pair, Patients, Storage
+from hemorrhage_tf.auditing.class_differences import class_differences
+from hemorrhage_tf.auditing.duplicate_pairs import (
+    EXACT_DUPLICATE,
+    NEAR_DUPLICATE,
+    DuplicatePair,
+    find_duplicate_pairs,
+)
+from hemorrhage_tf.auditing.shortcuts import sample_slices, shortcut_baselines
 from hemorrhage_tf.core.errors import Problem
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.datasets import near_duplicate_search, near_duplicates
-from hemorrhage_tf.datasets.column_store import Made
-from hemorrhage_tf.datasets.image_statistics import ImageStatistics, ImageStatisticsTable
+from hemorrhage_tf.datasets import thumbnails
+from hemorrhage_tf.datasets.cropped_duplicates import CROP_CANDIDATES
+from hemorrhage_tf.datasets.groups import merge_groups
+from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex
-from hemorrhage_tf.datasets.slice_reading import SliceReadings, read_slices
+from hemorrhage_tf.datasets.slice_reading import read_slices
 
-MOST_PAIRS = 10_000  # that are listed
+MOST_PAIRS = 10_000  # listed in an audit
 
 
-def audit(manifest: Manifest, progress: Progress, seed: int = 0) -> Audit:
-    """Audits labeled slices.
+@dataclass(frozen=True)
+class _Evidence:
+    """What an audit is based on.
+
+    Attributes:
+        manifest: the `n` readable slices.
+        problems: unusable files and rows.
+        statistics: of each slice.
+        pairs: duplicates.
+        groups: int64 `(n,)`, equal for slices that belong together.
+    """
+
+    manifest: Manifest
+    problems: Sequence[Problem]
+    statistics: ImageStatisticsTable
+    pairs: Sequence[DuplicatePair]
+    groups: np.ndarray
+
+
+def audit_manifest(manifest: Manifest, progress: Progress, seed: int = 0) -> Audit:
+    """Read and audit labeled slices, and also search for flipped duplicates.
 
     Args:
-        manifest: what to audit. Files that cannot be read are findings, no errors.
-        progress: where progress goes.
-        seed: of the folds and of the models of the shortcut baselines. Default 0.
+        manifest: the slices. Unreadable files become results, not errors.
+        progress: where to report progress.
+        seed: random seed of the folds and the models of the shortcut baselines. Default 0.
     """
     records = manifest.records
-    readings = read_slices(
-        Made(records.ref, len(records)), progress, "Auditing slices", for_audit=True
-    )
+    readings = read_slices(records.refs, progress, "Auditing slices", for_audit=True)
     problems = list(manifest.problems)
     for index, problem in sorted(readings.problems.items()):
         problems.append(replace(problem, path=manifest.name_at(index)))
-    good = replace(manifest, records=records.take(readings.good), problems=())
+    readable = replace(manifest, records=records.take(readings.good), problems=())
     with progress.stage("Comparing slices"):
-        links = _links(readings)
-    groups = near_duplicates.merge_groups(
-        len(readings),
-        [(i, j) for i, j, _, _ in links],
-        shared=[good.records.patients],
+        pairs = find_duplicate_pairs(readings)
+    groups = merge_groups(
+        len(readings), [pair.indices for pair in pairs], shared=[readable.records.patients]
     )
-    return _audit(good, problems, readings.statistics, links, groups, progress, seed)
+    evidence = _Evidence(readable, problems, readings.statistics, pairs, groups)
+    return _audit(evidence, progress, seed)
 
 
-def audit_scanned(
-    slices: SliceIndex,
-    progress: Progress,
-    seed: int = 0,
-    statistics: Sequence[ImageStatistics] | None = None,
-) -> Audit:
-    """Audits slices that were scanned, by the duplicates and groups that the scan found.
+def audit_slices(slices: SliceIndex, progress: Progress, seed: int = 0) -> Audit:
+    """Audit the slices of an index, with its duplicates and groups.
 
     Args:
-        slices: the scanned slices.
-        progress: where progress goes.
-        seed: of the folds and of the models of the shortcut baselines. Default 0.
-        statistics: what `image_statistics` gave for each slice; None for what the scan found. Default None.
+        slices: the index.
+        progress: where to report progress.
+        seed: random seed of the folds and the models of the shortcut baselines. Default 0.
     """
-    if statistics is None:
-        statistics = slices.statistics
-    links = [(i, j, SAME_PIXELS, 1.0) for i, j in slices.exact_pairs]
-    links += [(i, j, ALIKE, correlation) for i, j, correlation in slices.near_pairs]
-    return _audit(slices.manifest, slices.skipped, statistics, links, slices.groups, progress, seed)
+    exact = [DuplicatePair(i, j, EXACT_DUPLICATE, 1.0) for i, j in slices.exact_pairs.tolist()]
+    near = [
+        DuplicatePair(i, j, NEAR_DUPLICATE, correlation)
+        for i, j, correlation in slices.near_pairs.tolist()
+    ]
+    pairs = exact + near
+    evidence = _Evidence(slices.manifest, slices.skipped, slices.statistics, pairs, slices.groups)
+    return _audit(evidence, progress, seed)
 
 
-def _audit(
-    manifest: Manifest,
-    problems: Sequence[Problem],
-    statistics: Sequence[ImageStatistics],
-    links: Sequence[tuple[int, int, str, float]],
-    groups: np.ndarray,
-    progress: Progress,
-    seed: int,
-) -> Audit:
+def _audit(evidence: _Evidence, progress: Progress, seed: int) -> Audit:
+    manifest, table, groups = evidence.manifest, evidence.statistics, evidence.groups
     labels = manifest.labels
-    table = ImageStatisticsTable.of(statistics)
-    differences, unvaried = _differences(table, labels, groups)
-    chosen = sample(len(groups), seed)
-    drawn = [table[index] for index in chosen]
-    found = shortcuts(drawn, labels[chosen], groups[chosen], progress, seed)
+    differences, unvaried = class_differences(table, labels, groups)
+    chosen = sample_slices(len(groups), seed)
+    drawn = [table[index] for index in chosen.tolist()]
+    shortcuts = shortcut_baselines(drawn, labels[chosen], groups[chosen], progress, seed)
     return Audit(
         root="" if manifest.root_is_named else str(manifest.root),
         layout=manifest.layout,
         slices=len(labels),
         hemorrhage=int(labels.sum()),
         groups=len(np.unique(groups)),
-        problems=tuple(problems),
-        pairs=tuple(_pair(manifest, table, *link) for link in links[:MOST_PAIRS]),
-        patients=_patients(manifest),
-        storage=_storage(manifest, table),
+        problems=tuple(evidence.problems),
+        pairs=tuple(_describe_pair(manifest, table, pair) for pair in evidence.pairs[:MOST_PAIRS]),
+        patients=_count_patients(manifest),
+        storage=_count_storage(manifest, table),
         differences=differences,
         unvaried=unvaried,
-        shortcuts=found,
+        shortcuts=shortcuts,
         audited=len(chosen),
-        notes=_notes(len(labels), len(chosen), len(links)),
+        notes=_notes(len(labels), len(chosen), len(evidence.pairs)),
     )
 
 
-def _notes(slices: int, drawn: int, links: int) -> tuple[str, ...]:
-    """Says what rests on a part of a large set only."""
+def _notes(slices: int, drawn: int, pairs: int) -> tuple[str, ...]:
+    """Describe which results of a large set come from a part of it only."""
     notes = []
-    if links > MOST_PAIRS:
+    if pairs > MOST_PAIRS:
+        notes.append(f"Only the first {MOST_PAIRS} of {pairs} duplicate pairs are listed.")
+    if slices > thumbnails.ALL_PAIRS_UP_TO:
         notes.append(
-            f"Of {links} pairs of slices that show the same picture the first {MOST_PAIRS} are "
-            "listed and counted."
-        )
-    if slices > near_duplicates.ALL_PAIRS_UP_TO:
-        notes.append(
-            f"Of {slices} slices {drawn} were drawn for the shortcut baselines, and crops were "
-            f"looked for among the {near_duplicate_search.CROP_CANDIDATES} slices nearest to each in gray "
-            "levels."
+            f"The shortcut baselines use {drawn} of {slices} slices. Cropped duplicates were "
+            f"searched among the {CROP_CANDIDATES} slices nearest in gray levels."
         )
     return tuple(notes)
 
 
-# What slices have to do with each other.
-
-
-def _links(readings: SliceReadings) -> list[tuple[int, int, str, float]]:
-    """Finds the pairs that show the same picture, each once, by the simplest of its relations."""
-    found: dict[tuple[int, int], tuple[str, float]] = {}
-    keys = [key.tobytes() for key in readings.hashes.packed]
-    first: dict[bytes, int] = {}
-    for index, key in enumerate(keys):
-        original = first.setdefault(key, index)
-        if original != index:
-            found[original, index] = (SAME_PIXELS, 1.0)
-    if keys:
-        every = np.arange(len(keys))
-        for flip in (None, *near_duplicates.FLIPS):
-            relation = ALIKE if flip is None else f"{ALIKE}, flipped {flip}"
-            pairs = near_duplicate_search.near_pairs(readings.thumbnails, every, flip)
-            for i, j, correlation in zip(*(column.tolist() for column in pairs), strict=True):
-                # A head is nearly symmetric: of several flips that fit, the best is meant.
-                if correlation > found.get((i, j), ("", -1.0))[1] + 1e-3 and keys[i] != keys[j]:
-                    found[i, j] = (relation, correlation)
-        for i, j, correlation, flip in near_duplicate_search.cropped_pairs(
-            readings.contents, readings.shares, every
-        ):
-            if keys[i] != keys[j]:
-                relation = f"{ALIKE}, cropped" + (f" and flipped {flip}" if flip else "")
-                found.setdefault((i, j), (relation, correlation))
-    links = [(i, j, relation, value) for (i, j), (relation, value) in found.items()]
-    return sorted(links, key=lambda link: (link[2] != SAME_PIXELS, -link[3], link[:2]))
-
-
-def _pair(
-    manifest: Manifest,
-    statistics: ImageStatisticsTable,
-    i: int,
-    j: int,
-    relation: str,
-    correlation: float,
+def _describe_pair(
+    manifest: Manifest, statistics: ImageStatisticsTable, pair: DuplicatePair
 ) -> Pair:
-    one, other = manifest.records[i], manifest.records[j]
-    numbers = statistics.numbers
-    sizes = [(int(numbers[at]["width"]), int(numbers[at]["height"])) for at in (i, j)]
+    first, second = (manifest.records[index] for index in pair.indices)
+    widths, heights = (
+        statistics.numbers[name][list(pair.indices)].tolist() for name in ("width", "height")
+    )
     return Pair(
-        manifest.name(one),
-        manifest.name(other),
-        relation,
-        round(min(correlation, 1.0), 4),
-        *sizes,
-        one.label,
-        other.label,
-        one.split != other.split,
+        first=manifest.name(first),
+        second=manifest.name(second),
+        relation=pair.relation,
+        correlation=round(min(pair.correlation, 1.0), 4),
+        first_size=(widths[0], heights[0]),
+        second_size=(widths[1], heights[1]),
+        first_label=first.label,
+        second_label=second.label,
+        across_split=first.split != second.split,
     )
 
 
-def _patients(manifest: Manifest) -> Patients:
+def _count_patients(manifest: Manifest) -> Patients:
     labels: dict[str, list[int]] = {}
     parts: dict[str, set[str | None]] = {}
     for record in manifest.records:
         if record.patient is not None:
             labels.setdefault(record.patient, []).append(record.label)
             parts.setdefault(record.patient, set()).add(record.split)
-    kinds = [set(found) for found in labels.values()]
-    counts = [len(found) for found in labels.values()]
+    kinds = [set(of_patient) for of_patient in labels.values()]
+    counts = [len(of_patient) for of_patient in labels.values()]
     return Patients(
         count=len(labels),
         unnamed=len(manifest.records) - sum(counts),
         with_hemorrhage=kinds.count({1}),
         without=kinds.count({0}),
         with_both=kinds.count({0, 1}),
-        across_split=sum(len(found) > 1 for found in parts.values()),
+        across_split=sum(len(of_patient) > 1 for of_patient in parts.values()),
         median_slices=float(np.median(counts)) if counts else None,
         most_slices=max(counts, default=0),
     )
 
 
-def _storage(manifest: Manifest, statistics: ImageStatisticsTable) -> tuple[Storage, ...]:
+def _count_storage(manifest: Manifest, statistics: ImageStatisticsTable) -> tuple[Storage, ...]:
+    formats = [statistics.formats[index] for index in statistics.numbers["format"].tolist()]
     bits = statistics.numbers["bits"].tolist()
     kinds = [
         (file_format, mode, depth)
-        for (mode, file_format, _), depth in zip(statistics.texts, bits, strict=True)
+        for (mode, file_format, _), depth in zip(formats, bits, strict=True)
     ]
     labels = manifest.labels.tolist()
-    found = []
-    for rank, (kind, count) in enumerate(Counter(kinds).most_common()):
-        places = [place for place, each in enumerate(kinds) if each == kind]
-        positive = sum(labels[place] for place in places)
-        names = () if rank == 0 else tuple(manifest.name_at(place) for place in places)
-        found.append(Storage(*kind, positive, count - positive, names))
-    return tuple(found)
+    storage = []
+    for rank, ((file_format, mode, depth), count) in enumerate(Counter(kinds).most_common()):
+        indices = [index for index, kind in enumerate(kinds) if kind == (file_format, mode, depth)]
+        positive = sum(labels[index] for index in indices)
+        storage.append(
+            Storage(
+                file_format=file_format,
+                mode=mode,
+                bits=depth,
+                hemorrhage=positive,
+                normal=count - positive,
+                paths=() if rank == 0 else tuple(manifest.name_at(index) for index in indices),
+            )
+        )
+    return tuple(storage)

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Class labels as text, and their conversion to 0 and 1."""
 
 from __future__ import annotations
 
@@ -9,42 +9,47 @@ from hemorrhage_tf.core.errors import DataError, OptionError
 POSITIVE_NAMES = frozenset(
     {"hemorrhage", "hemorrhagic", "haemorrhage", "haemorrhagic", "bleed", "ich", "positive"}
 )
-
-
 NEGATIVE_NAMES = frozenset({"normal", "no_hemorrhage", "negative", "healthy", "none"})
 
 
-def _label_parser(names: set[str], positive: str | None) -> Callable[[str], int]:
-    """Makes the function from a label as written to 0 or 1; it raises ValueError on others."""
+def label_parser(names: set[str], positive: str | None = None) -> Callable[[str], int]:
+    """Return the function that converts a label to 0 or 1.
+
+    Args:
+        names: All labels that occur.
+        positive: The label that means hemorrhage, if its name does not tell. Default None.
+
+    Returns:
+        A function of the label's text. It raises ValueError for a label outside the two classes.
+
+    Raises:
+        DataError: There are more than two classes beside a given `positive`.
+        OptionError: `positive` is not among the names, or is needed.
+    """
     if positive is not None:
         if positive not in names:
             raise OptionError(
-                f"--positive {positive}: no such class. Received: {', '.join(sorted(names))}"
+                f"--positive {positive}: must be one of the classes. "
+                f"Received the classes {', '.join(sorted(names))}. Pass one of these."
             )
-        negatives = names - {positive}
-        if len(negatives) > 1:
+        if len(names) > 2:
             raise DataError(
-                "there must be two classes. Received: " + ", ".join(sorted(names)) + ". "
+                f"Received the classes {', '.join(sorted(names))}: there must be two classes. "
                 "Leave the others out of the data."
             )
-
-        def to_named_label(text: str) -> int:
-            return int(text == positive)
-
-        return to_named_label
+        return lambda text: int(text == positive)
 
     lowered = {name.lower() for name in names}
-    if not any(
-        _binary(name) is not None or name in POSITIVE_NAMES | NEGATIVE_NAMES for name in lowered
-    ):
+    known = POSITIVE_NAMES | NEGATIVE_NAMES
+    if not any(parse_binary(name) is not None or name in known for name in lowered):
         raise OptionError(
-            f"the classes are {', '.join(sorted(names)) or 'missing'}: say which one means "
-            "hemorrhage with --positive NAME"
+            f"Received the classes {', '.join(sorted(names)) or '(none)'}: none has a name that "
+            "is known to mean hemorrhage. Pass --positive NAME to name the positive class."
         )
 
     def to_label(text: str) -> int:
         lower = text.lower()
-        binary = _binary(lower)
+        binary = parse_binary(lower)
         if binary is not None:
             return binary
         if lower in POSITIVE_NAMES:
@@ -58,7 +63,10 @@ def _label_parser(names: set[str], positive: str | None) -> Callable[[str], int]
     return to_label
 
 
-def _binary(text: str) -> int | None:
+def parse_binary(text: str) -> int | None:
+    """Return 0 or 1 for text such as "0", "1" or "1.0", None for any other."""
+    if text in ("0", "1"):
+        return int(text)
     try:
         value = float(text)
     except ValueError:

@@ -1,36 +1,42 @@
-"""TODO docstring."""
+"""Records: the labeled slices of a manifest. No file is read here."""
 
 from __future__ import annotations
 
 import os
+import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 
 from hemorrhage_tf.core.errors import Problem
-from hemorrhage_tf.datasets.column_store import Interned, Listed
-from hemorrhage_tf.imaging.readers import (
-    IMAGE_SUFFIXES,
-    SliceRef,
-)
+from hemorrhage_tf.imaging.readers import IMAGE_SUFFIXES, SliceRef
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One slice of a manifest.
+    """One labeled slice.
 
     Attributes:
-        path: the file.
+        path: The file.
         label: 1 for hemorrhage, 0 for none.
-        patient: whose slice it is, or None where nothing says.
-        split: "train" or "test" where the manifest says, else None.
-        frame: which of the file's several slices, from 0; None in a file that holds one.
-        scan: what the slices of one volume or series have in common, or None.
-        columns: the values of the manifest's further columns.
-        shown: its path in outputs, where the path itself names the patient; else None.
+        patient: The patient, or None if unknown. Default None.
+        split: "train" or "test" if the manifest defines a split. Default None.
+        frame: The index of the slice in a file of several slices, from 0; None for a file of one
+            slice. Default None.
+        scan: A key that all slices of one volume or series share, or None. Default None.
+        columns: The values of the manifest's further columns, as text. Default none.
+        display_path: The path to show in outputs, if the real one names the patient. Default None.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import hemorrhage_tf as htf
+        >>> record = htf.Record(Path("head_ct/scan.nii.gz"), label=1, patient="P1", frame=12)
+        >>> str(record.ref)
+        'head_ct/scan.nii.gz#12'
     """
 
     path: Path
@@ -40,129 +46,156 @@ class Record:
     frame: int | None = None
     scan: str | None = None
     columns: tuple[str, ...] = ()
-    shown: str | None = None
+    display_path: str | None = None
 
     @property
     def ref(self) -> SliceRef:
-        """Where the slice is."""
+        """The location of the slice."""
         return SliceRef(self.path, self.frame)
 
 
-class Records(Listed):
-    """The records of a manifest in columns, which take less than as many objects would.
+_Details = tuple[str | None, str | None, tuple[str, ...], str | None]
+
+
+class Records(Sequence[Record]):
+    """A sequence of records stored in columns, which need far less memory than one object each.
 
     Args:
-        records: the records.
-        root: the folder of the manifest, which paths below it are kept relative to.
+        records: The records. Default none.
     """
 
-    __slots__ = ("_begin", "_columns", "_frames", "_labels", "_patients", "_paths", "_rest")
-
-    def __init__(self, records: Iterable[Record] = (), root: str | Path = "") -> None:
-        self._begin = _below(root)
+    def __init__(self, records: Iterable[Record] = ()) -> None:
         self._paths: list[str] = []
         self._labels = array("b")
-        self._patients = Interned()
-        # Split, scan, shown path and further columns, which in most sets repeat or are missing.
-        self._rest = Interned()
-        self._frames = array("i")
+        self._frames = array("i")  # -1: a file of one slice
+        self._patients: list[str | None] = []
+        # Split, scan, columns and display path. Equal ones share one tuple.
+        self._details: list[_Details] = []
+        self._shared: dict[_Details, _Details] = {}
         for record in records:
             self.append(record)
 
     def append(self, record: Record) -> None:
-        """Adds one at the end."""
-        self.add(
-            *(str(record.path), record.label, record.patient, record.split, record.frame),
-            *(record.scan, record.columns, record.shown),
-        )
-
-    def add(
-        self,
-        path: str,
-        label: int,
-        patient: str | None = None,
-        split: str | None = None,
-        frame: int | None = None,
-        scan: str | None = None,
-        columns: tuple[str, ...] = (),
-        shown: str | None = None,
-    ) -> None:
-        """Adds one at the end, with the values of a `Record`; the path as text."""
-        below = path.startswith(self._begin)
-        # What does not lie below the root is marked: no path holds that character.
-        self._paths.append(path[len(self._begin) :] if below else "\0" + path)
-        self._labels.append(label)
-        self._patients.append(patient)
-        self._rest.append((split, scan, columns, shown))
-        self._frames.append(-1 if frame is None else frame)
+        """Append one record."""
+        details = (record.split, record.scan, record.columns, record.display_path)
+        self._paths.append(str(record.path))
+        self._labels.append(record.label)
+        self._frames.append(-1 if record.frame is None else record.frame)
+        self._patients.append(None if record.patient is None else sys.intern(record.patient))
+        self._details.append(self._shared.setdefault(details, details))
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    def _value(self, index: int) -> Record:
-        split, scan, columns, shown = self._rest[index]
-        frame = self.frame(index)
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+
+    def __getitem__(self, index: int | slice) -> Record | Records:
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        split, scan, columns, display_path = self._details[index]
         return Record(
-            *(Path(self.path(index)), self._labels[index], self._patients[index], split, frame),
-            *(scan, columns, shown),
+            path=Path(self._paths[index]),
+            label=self._labels[index],
+            patient=self._patients[index],
+            split=split,
+            frame=self.frame(index),
+            scan=scan,
+            columns=columns,
+            display_path=display_path,
         )
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(
+            one == another for one, another in zip(self, other, strict=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} records>"
+
+    def take(self, indices: np.ndarray) -> Records:
+        """Return the records at `indices`, in that order."""
+        chosen = indices.tolist()
+        taken = Records()
+        taken._paths = [self._paths[index] for index in chosen]
+        taken._labels = array("b", (self._labels[index] for index in chosen))
+        taken._frames = array("i", (self._frames[index] for index in chosen))
+        taken._patients = [self._patients[index] for index in chosen]
+        taken._details = [self._details[index] for index in chosen]
+        taken._shared = self._shared
+        return taken
+
     def path(self, index: int) -> str:
-        """Gives the path of one as text."""
-        kept = self._paths[index]
-        return kept[1:] if kept.startswith("\0") else self._begin + kept
+        """Return the path of one record."""
+        return self._paths[index]
 
     def frame(self, index: int) -> int | None:
-        """Gives the frame of one, None in a file of one slice."""
+        """Return the frame of one record, None for a file of one slice."""
         return None if self._frames[index] < 0 else self._frames[index]
 
-    def shown(self, index: int) -> str:
-        """Gives the path of one as outputs show it, without its frame."""
-        shown = self._rest[index][3]
-        kept = self._paths[index]
-        if shown or kept.startswith("\0"):
-            return shown or Path(kept[1:]).as_posix()
-        return kept.replace(os.sep, "/")
+    def display_path(self, index: int) -> str | None:
+        """Return the display path of one record, None if its own path may be shown."""
+        return self._details[index][3]
+
+    def ref(self, index: int) -> SliceRef:
+        """Return the location of one slice."""
+        return SliceRef(Path(self._paths[index]), self.frame(index))
+
+    @property
+    def refs(self) -> SliceRefs:
+        """The location of each slice."""
+        return SliceRefs(self)
 
     @property
     def labels(self) -> np.ndarray:
-        """int64 `(n,)`."""
-        return np.array(self._labels, np.int8).astype(np.int64)
+        """int64 `(n,)` of 0 and 1."""
+        return np.array(self._labels, np.int64)
 
     @property
-    def patients(self) -> Interned:
-        """The patient of each."""
+    def patients(self) -> Sequence[str | None]:
+        """The patient of each record."""
         return self._patients
 
     @property
     def splits(self) -> list[str | None]:
-        """The split of each."""
-        return [rest[0] for rest in self._rest]
+        """The split of each record."""
+        return [details[0] for details in self._details]
 
     @property
-    def has_scans(self) -> bool:
-        """Whether any is of a volume or series."""
-        return any(rest[1] for rest in self._rest.values)
+    def scans(self) -> list[str | None]:
+        """The scan of each record."""
+        return [details[1] for details in self._details]
 
     @property
     def are_display_images(self) -> bool:
-        """Whether all are of PNG and JPEG files, by their names."""
+        """Whether all files are PNG or JPEG, judged by their names."""
         return all(path.lower().endswith(IMAGE_SUFFIXES) for path in self._paths)
 
-    def ref(self, index: int) -> SliceRef:
-        """Says where one is."""
-        return SliceRef(Path(self.path(index)), self.frame(index))
 
-    def take(self, indices: np.ndarray) -> Records:
-        """Gives some of them."""
-        taken = Records()
-        taken._begin = self._begin
-        taken._paths = [self._paths[index] for index in indices]
-        taken._labels = array("b", np.array(self._labels, np.int8)[indices].tobytes())
-        taken._frames = array("i", np.array(self._frames, np.int32)[indices].tobytes())
-        taken._patients = self._patients.take(indices)
-        taken._rest = self._rest.take(indices)
-        return taken
+class SliceRefs(Sequence[SliceRef]):
+    """The locations of the slices of records, created on access to save memory.
+
+    Args:
+        records: The records.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._records.ref(each) for each in range(len(self))[index]]
+        return self._records.ref(range(len(self))[index])
 
 
 @dataclass(frozen=True)
@@ -170,20 +203,29 @@ class Manifest:
     """A list of labeled slices.
 
     Attributes:
-        records: the slices, in a stable order; any sequence of them is taken, and kept as
+        records: The slices, in a stable order. Any other sequence of `Record` is converted to
             `Records`.
-        root: the folder that paths are shown relative to.
+        root: The folder that paths are shown relative to.
         layout: "kaggle", "class folders", "csv", "rsna 2019", "ct-ich" or "cq500".
-        problems: labels without files, files without labels, labels outside the two classes, files
-            whose header cannot be read.
-        columns: the names of the further columns, such as subtypes.
-        level: "slice", or "scan" where the label of a whole scan stands for each of its slices.
-        input_warnings: files that do not look like axial slices of a head CT by their tags.
-        is_anonymous: whether names of patients are kept out of what is written.
-        root_is_named: whether the root's own path names a patient.
+        problems: Labels without files, files without labels, labels outside the two classes, and
+            files whose header cannot be read. Default none.
+        columns: The names of the further columns, such as subtypes. Default none.
+        level: "slice", or "scan" if each slice carries the label of its whole scan. Default
+            "slice".
+        input_warnings: Files whose tags do not fit axial slices of a head CT. Default none.
+        is_anonymous: Whether names of patients are kept out of outputs. Default True.
+        root_is_named: Whether the path of the root names a patient. Default False.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> manifest = htf.read_manifest("head_ct")
+        >>> len(manifest), manifest.layout, int(manifest.labels.sum())
+        (24, 'kaggle', 12)
+        >>> manifest.name(manifest.records[0]).endswith("000.png")
+        True
     """
 
-    records: Sequence[Record]
+    records: Records
     root: Path
     layout: str
     problems: tuple[Problem, ...] = field(default=())
@@ -195,41 +237,34 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if not isinstance(self.records, Records):
-            object.__setattr__(self, "records", Records(self.records, self.root))
+            object.__setattr__(self, "records", Records(self.records))
 
     def __len__(self) -> int:
         return len(self.records)
 
     @property
     def labels(self) -> np.ndarray:
-        """int64 array `(n,)` of 0 and 1."""
+        """int64 `(n,)` of 0 and 1."""
         return self.records.labels
 
     def path_at(self, index: int) -> str:
-        """The path of one record as outputs show it, by its place."""
-        if self.records._begin != _below(self.root):  # the records of another root
-            return self.name(replace(self.records[index], frame=None))
-        return self.records.shown(index)
+        """Return the path to show for the record at `index`, without its frame."""
+        shown = self.records.display_path(index)
+        return shown or relative_path(self.records.path(index), self.root)
 
     def name_at(self, index: int) -> str:
-        """One record as outputs show it, by its place; see `name`."""
+        """Return the name to show for the record at `index`; see `name`."""
         path, frame = self.path_at(index), self.records.frame(index)
         return path if frame is None else f"{path}#{frame}"
 
     def name(self, record: Record) -> str:
-        """The record as outputs show it: its path, relative to the root where it lies below it."""
-        name = record.shown or _relative(record.path, self.root)
-        return name if record.frame is None else f"{name}#{record.frame}"
+        """Return the name to show for a record: its path relative to the root, and its frame."""
+        path = record.display_path or relative_path(record.path, self.root)
+        return path if record.frame is None else f"{path}#{record.frame}"
 
 
-def _below(root: str | Path) -> str:
-    """Gives what the paths below a folder begin with."""
-    text = str(root)
-    return "" if text in ("", ".") else text if text.endswith(os.sep) else text + os.sep
-
-
-def _relative(path: Path, root: Path) -> str:
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.as_posix()
+def relative_path(path: str | Path, root: Path) -> str:
+    """Return a path relative to a folder with forward slashes; unchanged if it lies elsewhere."""
+    text, folder = str(path), str(root)
+    prefix = "" if folder == "." else folder if folder.endswith(os.sep) else folder + os.sep
+    return text.removeprefix(prefix).replace(os.sep, "/")

@@ -1,11 +1,11 @@
-"""The listing: which slices files hold, in which scans, sorted from the neck to the vertex."""
+"""Series: the slices that files hold, grouped into scans and sorted from the neck to the vertex."""
 
 from __future__ import annotations
 
 import glob
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hemorrhage_tf.core.errors import DataError, Problem, SliceError
@@ -19,17 +19,20 @@ from hemorrhage_tf.imaging.readers import (
     read_header,
 )
 
-# A gap between two slices that is so much wider than both its neighbors is taken for missing ones.
+# A gap that is this much wider than both neighboring gaps counts as missing slices.
 WIDE_GAP = 1.5
+
+# Equal for all slices of one scan.
+ScanKey = tuple[str, Path] | tuple[str, Path, str | None, str | None]
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Slices that belong to one volume or series.
+    """The slices of one volume or series.
 
     Attributes:
-        name: as outputs show it.
-        members: where its slices stand in the listing, from the neck to the vertex.
+        name: The name that outputs show.
+        members: The positions of its slices in the listing, from the neck to the vertex.
     """
 
     name: str
@@ -38,13 +41,13 @@ class Scan:
 
 @dataclass(frozen=True)
 class Listing:
-    """What files hold.
+    """The slices of some files.
 
     Attributes:
-        slices: every slice; those of a scan follow each other.
-        scans: the volumes and series of more than one slice.
-        problems: files that cannot be used.
-        input_warnings: what does not look like axial slices of a head CT, and scans with gaps.
+        slices: The location of each slice; those of a scan are consecutive.
+        scans: The volumes and series of more than one slice.
+        problems: Files that cannot be used.
+        input_warnings: Files that may not be axial slices of a head CT, and scans with gaps.
     """
 
     slices: tuple[SliceRef, ...]
@@ -54,23 +57,29 @@ class Listing:
 
 
 def find_slice_files(folder: Path, max_depth: int | None = None) -> list[Path]:
-    """Finds the files with slices below a folder, sorted, hidden files and folders left out.
+    """Find the files with slices in a folder.
 
     Args:
-        folder: where to look.
-        max_depth: how many folders below it; None for all. Default None.
+        folder: The folder. Hidden files and folders are left out.
+        max_depth: How many folders below it to search. Default None: all.
+
+    Returns:
+        The paths, sorted.
     """
     return [Path(path) for path in slice_paths(folder, max_depth)]
 
 
 def slice_paths(folder: Path, max_depth: int | None = None) -> list[str]:
-    """Finds what `find_slice_files` does, as text, which takes less memory than paths do.
+    """Find the same files as `find_slice_files`, as text, which needs less memory.
 
     Args:
-        folder: where to look.
-        max_depth: how many folders below it; None for all. Default None.
+        folder: The folder. Hidden files and folders are left out.
+        max_depth: How many folders below it to search. Default None: all.
+
+    Returns:
+        The paths, sorted.
     """
-    found: list[str] = []
+    paths: list[str] = []
     stack = [(str(folder), 0)]
     while stack:
         current, depth = stack.pop()
@@ -78,55 +87,84 @@ def slice_paths(folder: Path, max_depth: int | None = None) -> list[str]:
             for entry in entries:
                 if entry.name.startswith((".", "__MACOSX")):
                     continue
-                # As `Path` writes it, without a leading "./".
+                # Like `Path`, without a leading "./".
                 path = entry.path if current != "." else entry.name
                 if entry.is_dir() and not entry.is_symlink():
                     if max_depth is None or depth < max_depth:
                         stack.append((path, depth + 1))
                 elif is_slice_path(entry.name, path):
-                    found.append(path)
-    # In the order of paths: a folder's files before those of a folder of a longer name.
-    return sorted(found, key=lambda path: path.replace(os.sep, "\0"))
+                    paths.append(path)
+    # In the order of `Path`: the files of a folder "a" precede those of a folder "a1".
+    return sorted(paths, key=lambda path: path.replace(os.sep, "\0"))
 
 
 def expand_paths(arguments: Iterable[str | Path]) -> list[Path]:
-    """Turns files, folders and glob patterns into files with slices.
+    """Expand files, folders and glob patterns to files with slices.
 
     Args:
-        arguments: files, folders (searched at every depth) and patterns such as `scans/*.png`.
+        arguments: Files, folders (searched at every depth) and patterns such as `scans/*.png`.
 
     Returns:
-        The paths in the order of the arguments, each once; a folder's or pattern's are sorted.
+        The paths in the order of the arguments, each once; those of a folder or pattern are sorted.
 
     Raises:
-        DataError: an argument is no file, and no folder or pattern with a slice in it.
+        DataError: An argument is no file, and no folder or pattern that contains a slice.
     """
     paths: dict[Path, None] = {}
     problems: list[Problem] = []
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            found = find_slice_files(path)
+            files = find_slice_files(path)
             reason = f"the folder holds no slice ({FORMATS})"
         elif path.exists():
-            found, reason = [path], ""
+            files, reason = [path], ""
         else:
-            found = sorted(Path(match) for match in glob.glob(str(argument), recursive=True))
-            found = [match for match in found if match.is_file() and is_slice_path(match)]
+            matches = sorted(Path(match) for match in glob.glob(str(argument), recursive=True))
+            files = [match for match in matches if match.is_file() and is_slice_path(match)]
             reason = "no such file or folder, and no slice matches it as a pattern"
-        if not found:
+        if not files:
             problems.append(Problem(str(argument), reason))
-        paths.update(dict.fromkeys(found))
+        paths.update(dict.fromkeys(files))
     if problems:
         raise DataError.of_problems(
-            "These arguments name no slice:", problems, f"Give {FORMATS} files, folders or globs."
+            "These arguments name no slice:", problems, f"Pass {FORMATS} files, folders or globs."
         )
     return list(paths)
 
 
+@dataclass
+class HeaderReader:
+    """Reads headers, and collects the files that cannot be used.
+
+    Attributes:
+        problems: Unreadable headers, and copies of a file that was read before.
+        input_warnings: Files whose tags do not fit axial slices of a head CT.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    input_warnings: list[Problem] = field(default_factory=list)
+    _instances: dict[str, Path] = field(default_factory=dict)
+
+    def read(self, path: Path) -> Header | None:
+        """Return the header of a file, None if the file cannot be used."""
+        try:
+            header = read_header(path)
+        except SliceError as error:
+            self.problems.append(error.problem)
+            return None
+        first = self._instances.setdefault(header.instance, path) if header.instance else path
+        if first != path:
+            self.problems.append(Problem(str(path), f"has the same SOP Instance UID as {first}"))
+            return None
+        if header.input_warning:
+            self.input_warnings.append(Problem(str(path), header.input_warning))
+        return header
+
+
 @dataclass(slots=True)
 class _Entry:
-    """One slice while scans are put together."""
+    """One slice while scans are assembled."""
 
     ref: SliceRef
     position: float | None
@@ -134,37 +172,27 @@ class _Entry:
 
 
 def list_slices(paths: Sequence[Path], progress: Progress) -> Listing:
-    """Reads the headers of files, groups their slices into scans and sorts each of these.
+    """Read the headers of files, group their slices into scans and sort each scan.
 
-    A volume or a multi-frame file is a scan; so are the DICOM files of one folder with one Patient
-    ID and Series Instance UID (or, without UIDs, all of one folder). Slices are sorted by their
-    position along the normal of the slices, where every one has it, else by Instance Number.
+    A volume or a multi-frame file is a scan. So are the DICOM files of one folder with the same
+    Patient ID and Series Instance UID (without UIDs, all of the folder). The slices of a scan are
+    sorted by their position along the slice normal if each has one, else by Instance Number.
 
     Args:
-        paths: files of any format.
-        progress: where progress goes.
+        paths: Files of any format.
+        progress: Where to report progress.
 
     Returns:
-        The listing. Scans stand where their first file does.
+        The listing. Each scan stands where its first file does.
     """
-    groups: dict[tuple, list[_Entry]] = {}
-    problems: list[Problem] = []
-    input_warnings: list[Problem] = []
-    instances: dict[str, Path] = {}
+    groups: dict[ScanKey, list[_Entry]] = {}
+    headers = HeaderReader()
     with progress.track("Reading headers", len(paths)) as advance:
         for path in paths:
             advance(1)
-            try:
-                header = read_header(path)
-            except SliceError as error:
-                problems.append(error.problem)
+            header = headers.read(path)
+            if header is None:
                 continue
-            first = instances.setdefault(header.instance, path) if header.instance else path
-            if first != path:
-                problems.append(Problem(str(path), f"the same SOP Instance UID as {first}"))
-                continue
-            if header.input_warning:
-                input_warnings.append(Problem(str(path), header.input_warning))
             entries = groups.setdefault(scan_key(path, header), [])
             entries += [
                 _Entry(ref, position, header.number)
@@ -173,79 +201,88 @@ def list_slices(paths: Sequence[Path], progress: Progress) -> Listing:
 
     slices: list[SliceRef] = []
     scans: list[Scan] = []
-    names = _names(groups)
+    gaps: list[Problem] = []
+    names = _name_scans(groups)
     for key, entries in groups.items():
-        _sort(entries)
-        input_warnings += _gaps(entries, names[key])
+        entries = _sorted(entries)
+        gaps += _find_gaps(entries, names[key])
         if len(entries) > 1:
             members = range(len(slices), len(slices) + len(entries))
             scans.append(Scan(names[key], tuple(members)))
         slices += [entry.ref for entry in entries]
-    return Listing(tuple(slices), tuple(scans), tuple(problems), tuple(input_warnings))
+    return Listing(
+        slices=tuple(slices),
+        scans=tuple(scans),
+        problems=tuple(headers.problems),
+        input_warnings=(*headers.input_warnings, *gaps),
+    )
 
 
 def slice_refs(path: Path, header: Header) -> list[SliceRef]:
-    """Names the slices of a file, in its own order."""
+    """Return the location of each slice of a file, in the order of the file."""
     if len(header) == 1:
         return [SliceRef(path)]
     return [SliceRef(path, frame) for frame in range(len(header))]
 
 
-def scan_key(path: Path, header: Header) -> tuple:
-    """Gives what the slices of one scan have in common."""
+def scan_key(path: Path, header: Header) -> ScanKey:
+    """Return a key that is equal for all slices of one scan."""
     if len(header) > 1 or is_display_image(path):
         return ("file", path)
     return ("series", path.parent, header.patient, header.series)
 
 
-def _names(groups: dict[tuple, list[_Entry]]) -> dict[tuple, str]:
-    """Names scans by file or folder. A UID identifies a patient's scan, so it is not shown."""
-    in_folder: dict[Path, list[tuple]] = {}
-    for key in groups:
+def _name_scans(keys: Iterable[ScanKey]) -> dict[ScanKey, str]:
+    """Name scans by file or folder. UIDs are not shown, since they identify a patient's scan."""
+    names = {key: str(key[1]) for key in keys}
+    in_folder: dict[Path, list[ScanKey]] = {}
+    for key in names:
         if key[0] == "series":
             in_folder.setdefault(key[1], []).append(key)
-    names = {key: str(key[1]) for key in groups}
-    for folder, keys in in_folder.items():
-        if len(keys) > 1:
-            for number, key in enumerate(keys, start=1):
-                names[key] = f"{folder} (series {number} of {len(keys)})"
+    for folder, series in in_folder.items():
+        if len(series) > 1:
+            for number, key in enumerate(series, start=1):
+                names[key] = f"{folder} (series {number} of {len(series)})"
     return names
 
 
-def _sort(entries: list[_Entry]) -> None:
-    if all(entry.position is not None for entry in entries):
-        entries.sort(key=lambda entry: entry.position)
-    elif all(entry.number is not None for entry in entries):
-        entries.sort(key=lambda entry: entry.number)
+def _sorted(entries: list[_Entry]) -> list[_Entry]:
+    for values in (
+        [entry.position for entry in entries],
+        [entry.number for entry in entries],
+    ):
+        known = [value for value in values if value is not None]
+        if len(known) == len(entries):
+            order = sorted(range(len(entries)), key=known.__getitem__)
+            return [entries[index] for index in order]
+    return entries
 
 
-def _short(ref: SliceRef) -> str:
+def _short_name(ref: SliceRef) -> str:
     return str(SliceRef(Path(ref.path.name), ref.frame))
 
 
-def _gaps(entries: list[_Entry], name: str) -> list[Problem]:
-    """Tells where slices of a sorted scan seem to be missing.
+def _find_gaps(entries: Sequence[_Entry], name: str) -> list[Problem]:
+    """Report where slices of a sorted scan seem to be missing.
 
-    Scans are often thin below and thick above, so a gap is compared with both its neighbors; and
-    consecutive Instance Numbers say that nothing is missing, however wide it is.
+    Scans are often thin at the base and thick above, so each gap is compared with both neighbors.
+    Between consecutive Instance Numbers nothing is missing, however wide the gap is.
     """
-    positions = [entry.position for entry in entries]
-    if len(entries) < 4 or any(position is None for position in positions):
+    positions = [entry.position for entry in entries if entry.position is not None]
+    if len(entries) < 4 or len(positions) < len(entries):
         return []
     gaps = [after - before for before, after in zip(positions, positions[1:], strict=False)]
-    found = []
+    wide = []
     for index, gap in enumerate(gaps):
         neighbors = gaps[max(index - 1, 0) : index] + gaps[index + 1 : index + 2]
         before, after = entries[index].number, entries[index + 1].number
         consecutive = before is not None and after is not None and abs(after - before) == 1
         if not consecutive and all(gap > WIDE_GAP * neighbor > 0 for neighbor in neighbors):
-            found.append(
-                f"{gap:.1f} mm between {_short(entries[index].ref)} and "
-                f"{_short(entries[index + 1].ref)}"
+            wide.append(
+                f"{gap:.1f} mm between {_short_name(entries[index].ref)} and "
+                f"{_short_name(entries[index + 1].ref)}"
             )
-    if not found:
+    if not wide:
         return []
     usual = sorted(gaps)[len(gaps) // 2]
-    return [
-        Problem(name, f"slices seem to be missing: {'; '.join(found)} (usually {usual:.1f} mm)")
-    ]
+    return [Problem(name, f"slices seem to be missing: {'; '.join(wide)} (usually {usual:.1f} mm)")]

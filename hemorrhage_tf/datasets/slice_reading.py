@@ -1,79 +1,97 @@
-"""SliceReadings: every slice read once, and all that the scan and the audit need of it kept in columns.
+"""Read every slice once, and keep what the slice index and the audit need of it.
 
-Small sets are read in threads, large ones in processes, since much of a look holds the
-interpreter's lock. What the slices have to do with each other is found in `data.duplicates`.
+Small sets are read in threads, large ones in processes, because much of the work holds the
+interpreter's lock. How slices relate to each other is determined in `near_duplicates`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
 from hemorrhage_tf.core.errors import Problem, SliceError
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.datasets import near_duplicates
-from hemorrhage_tf.datasets.column_store import FileColumn, Hashes, Interned
+from hemorrhage_tf.datasets import thumbnails
+from hemorrhage_tf.datasets.file_array import FileArray
 from hemorrhage_tf.datasets.image_statistics import (
+    ARRAYS,
+    NUMBERS,
     ImageStatistics,
     ImageStatisticsTable,
+    SavedFormat,
     image_statistics,
-    packed,
+    pack_statistics,
 )
+from hemorrhage_tf.datasets.thumbnails import Thumbnails, make_thumbnails
 from hemorrhage_tf.imaging.file_format import FileFormat
 from hemorrhage_tf.imaging.head_crop import find_head
 from hemorrhage_tf.imaging.input_checks import check_input
 from hemorrhage_tf.imaging.readers import SliceRef, content_hash, read_slice_and_format
-from hemorrhage_tf.imaging.windows import display_image
+from hemorrhage_tf.imaging.windows import to_display_image
 
 # Pillow and NumPy release the interpreter's lock while they decode and compute; more threads than
-# cores read more slowly.
+# cores are slower.
 THREADS = min(4, os.cpu_count() or 1)
-# Processes take a while to start, which is not worth it for fewer.
+
+# For fewer slices, starting processes takes longer than it saves.
 PROCESSES_FROM = 3000
-_CHUNK = 128  # slices that are read and packed together
-_TOGETHER = 1 << 20  # bytes of pixels that are looked at together
-_MOST_PROCESSES = 16
+MAX_PROCESSES = 16
+
+CHUNK = 128  # slices that are read and packed together
+BATCH_BYTES = 1 << 20  # of pixels that are processed together, step by step
+
+# An idle worker process ends after this time, so none is left if this process is killed.
+_IDLE_SECONDS = 60
+
+# The small values of each slice, besides those of `NUMBERS`.
+_VALUES = np.dtype(
+    [
+        ("index", np.int64),
+        ("hash", np.uint8, 16),
+        ("is_hounsfield", np.bool_),
+        ("head_share", np.float64),
+        ("gray_shares", np.float32, thumbnails.GRAY_BINS),
+    ]
+)
 
 
 @dataclass
 class SliceReadings:
-    """What was seen of the slices that could be read, `n` of them.
+    """The values read from the `n` slices that are readable.
 
     Attributes:
-        good: int64 `(n,)`: which of the slices these are.
-        problems: what is wrong with each of the others, by its index.
-        hashes: the content hash of each.
-        is_hounsfield: bool `(n,)`.
+        good: int64 `(n,)`: the indices of these slices.
+        problems: Why each other slice cannot be read, by its index.
+        hashes: uint8 `(n, 16)`: content hashes.
+        is_hounsfield: bool `(n,)`: whether the pixels are in HU.
         head_shares: float64 `(n,)`: side of the head's square over the longer side of the slice.
-        input_warnings: what makes each look like something else than a head CT, or None.
-        statistics: of each, see `data.statistics`.
-        thumbnails: `(2, 1024)` of each, see `near_duplicates.thumbnails`: float32, and float16 in sets
-            of more than `near_duplicates.ALL_PAIRS_UP_TO` slices.
-        contents: `(64, 64)` of each, see `near_duplicates.contents`.
-        shares: float32 `(22,)` of each, the second of the same.
+        input_warnings: Why each may not be a slice of a head CT, or None.
+        statistics: The image statistics.
+        gray: `(2, 1024)` of each slice, see `thumbnails.Thumbnails`: float32, or float16 in sets of
+            more than `thumbnails.ALL_PAIRS_UP_TO` slices.
+        contents: `(64, 64)` of each slice: uint8, or float32 in small sets to audit.
+        gray_shares: float32 `(n, 22)`.
     """
 
     good: np.ndarray
     problems: dict[int, Problem]
-    hashes: Hashes
+    hashes: np.ndarray
     is_hounsfield: np.ndarray
     head_shares: np.ndarray
-    input_warnings: Interned
+    input_warnings: list[str | None]
     statistics: ImageStatisticsTable
-    thumbnails: FileColumn
-    contents: FileColumn
-    shares: np.ndarray
+    gray: FileArray
+    contents: FileArray
+    gray_shares: np.ndarray
 
     def __len__(self) -> int:
         return len(self.good)
@@ -82,316 +100,285 @@ class SliceReadings:
 def read_slices(
     slices: Sequence[SliceRef], progress: Progress, description: str, for_audit: bool = False
 ) -> SliceReadings:
-    """Reads every slice.
+    """Read every slice.
 
     Args:
-        slices: where they are.
-        progress: where progress goes.
-        description: of the progress.
-        for_audit: leave the head and the input_warning out, and the content's gray levels unrounded in
-            sets up to `near_duplicates.ALL_PAIRS_UP_TO`. Default False.
+        slices: Their locations.
+        progress: Where to report progress, and a lost worker process.
+        description: The description of the progress.
+        for_audit: Skip head detection and input checks, and keep the gray levels of contents
+            unrounded in sets of up to `thumbnails.ALL_PAIRS_UP_TO` slices. Default False.
     """
-    exact = len(slices) <= near_duplicates.ALL_PAIRS_UP_TO
-    kind = _Kind(exact, for_audit)
-    statistics, input_warnings = ImageStatisticsTable(), Interned()
-    thumbnails = FileColumn(kind.of_thumbnails, (2, near_duplicates.THUMBNAIL_SIZE**2))
-    contents = FileColumn(kind.of_contents, (64, 64))
+    options = ReadingOptions(len(slices) <= thumbnails.ALL_PAIRS_UP_TO, for_audit)
+    gray = FileArray(options.gray_dtype, (2, thumbnails.THUMBNAIL_SIZE**2))
+    contents = FileArray(options.content_dtype, (thumbnails.CONTENT_SIZE,) * 2)
+    arrays = FileArray(ARRAYS)
+    values, numbers = [np.zeros(0, _VALUES)], [np.zeros(0, NUMBERS)]
+    formats: dict[SavedFormat, int] = {}
     problems: dict[int, Problem] = {}
-    kept: dict[str, list[np.ndarray]] = {
-        name: [empty] for name, empty in _EMPTY.items() if name in _IN_MEMORY
-    }
-    places = [np.zeros(0, np.int64)]
+    input_warnings: list[str | None] = []
     with progress.track(description, len(slices)) as advance:
-        for begin, chunk in _chunks(slices, kind):
-            bad = {int(place): Problem(*given) for place, given in chunk.problems.items()}
-            problems |= {begin + place: problem for place, problem in bad.items()}
-            read = min(_CHUNK, len(slices) - begin)
-            places.append(begin + np.array([p for p in range(read) if p not in bad], np.int64))
-            statistics.append(chunk.arrays, [text[:3] for text in chunk.texts])
-            for text in chunk.texts:
-                input_warnings.append(text[3])
-            thumbnails.append(chunk.arrays["thumbnails"])
-            contents.append(chunk.arrays["contents"])
-            for name in _IN_MEMORY:
-                kept[name].append(chunk.arrays[name])
-            advance(read)
-    columns = {name: np.concatenate(parts) for name, parts in kept.items()}
+        for chunk in _read_chunks(slices, options, progress):
+            gray.append(chunk.gray)
+            contents.append(chunk.contents)
+            arrays.append(chunk.arrays)
+            chunk.numbers["format"] = [formats.setdefault(f, len(formats)) for f in chunk.formats]
+            values.append(chunk.values)
+            numbers.append(chunk.numbers)
+            input_warnings += chunk.input_warnings
+            problems |= chunk.problems
+            advance(len(chunk.values) + len(chunk.problems))
+    columns = np.concatenate(values)
+    statistics = ImageStatisticsTable(
+        np.concatenate(numbers), tuple(formats), arrays, np.arange(len(columns))
+    )
     return SliceReadings(
-        np.concatenate(places),
-        problems,
-        Hashes(columns["hashes"]),
-        columns["is_hounsfield"],
-        columns["head_shares"],
-        input_warnings,
-        statistics,
-        thumbnails,
-        contents,
-        columns["shares"],
+        good=columns["index"].copy(),
+        problems=problems,
+        hashes=columns["hash"].copy(),
+        is_hounsfield=columns["is_hounsfield"].copy(),
+        head_shares=columns["head_share"].copy(),
+        input_warnings=input_warnings,
+        statistics=statistics,
+        gray=gray,
+        contents=contents,
+        gray_shares=columns["gray_shares"].copy(),
     )
 
 
-_IN_MEMORY = ("hashes", "is_hounsfield", "head_shares", "shares")
-_EMPTY = {
-    "hashes": np.zeros((0, 16), np.uint8),
-    "is_hounsfield": np.zeros(0, bool),
-    "head_shares": np.zeros(0, np.float64),
-    "shares": np.zeros((0, 22), np.float32),
-}
-
-
 @dataclass(frozen=True)
-class _Kind:
-    """What is kept of each slice."""
+class ReadingOptions:
+    """What to read of each slice, and how precisely to keep it."""
 
-    exact: bool
+    is_small_set: bool
     for_audit: bool
 
     @property
-    def of_thumbnails(self) -> type:
-        return np.float32 if self.exact else np.float16
+    def gray_dtype(self) -> np.dtype:
+        """The dtype of gray thumbnails."""
+        return np.dtype(np.float32 if self.is_small_set else np.float16)
 
     @property
-    def of_contents(self) -> type:
-        return np.float32 if self.exact and self.for_audit else np.uint8
+    def content_dtype(self) -> np.dtype:
+        """The dtype of content thumbnails."""
+        return np.dtype(np.float32 if self.is_small_set and self.for_audit else np.uint8)
 
 
 @dataclass
-class _Chunk:
-    """What was seen of some slices: arrays by name, texts of the good ones, problems by place."""
+class Chunk:
+    """The values read from some slices: an array row for each readable one, and the problems."""
 
-    arrays: dict[str, np.ndarray]
-    texts: list[list[Any]]
-    problems: dict[Any, Sequence[str]]
+    values: np.ndarray
+    numbers: np.ndarray
+    arrays: np.ndarray
+    gray: np.ndarray
+    contents: np.ndarray
+    formats: list[SavedFormat]
+    input_warnings: list[str | None]
+    problems: dict[int, Problem]
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class SliceReading:
+    """The values read from one slice."""
+
     content_hash: bytes
     is_hounsfield: bool
-    thumbnails: np.ndarray
-    content: np.ndarray
-    shares: np.ndarray
+    reductions: Thumbnails
     statistics: ImageStatistics
     head_share: float
     input_warning: str | None
 
 
-def _looks(refs: Sequence[SliceRef], for_audit: bool) -> list[_Look | Problem]:
-    """SliceReadings at slices, as many together as are small enough.
+def read_chunk(begin: int, refs: Sequence[SliceRef], options: ReadingOptions) -> Chunk:
+    """Read consecutive slices; this runs in worker processes.
 
-    Each step is done for all of them before the next: with 100 small slices that took three
-    quarters of the time that one slice after the other did, since code and tables stay in the
+    Args:
+        begin: The index of the first slice.
+        refs: Their locations.
+        options: What to read.
+    """
+    return _pack(begin, read_batches(refs, options.for_audit), options)
+
+
+def read_batches(refs: Sequence[SliceRef], for_audit: bool) -> list[SliceReading | Problem]:
+    """Read slices, in batches of up to `BATCH_BYTES` of pixels.
+
+    Each step is done for a whole batch before the next one, so that code and tables stay in the
     processor's cache.
     """
-    found: list[_Look | Problem] = []
-    read: list[tuple[np.ndarray, FileFormat] | Problem] = []
-    held = 0
+    readings: list[SliceReading | Problem] = []
+    batch: list[tuple[np.ndarray, FileFormat] | Problem] = []
+    size = 0
     for ref in refs:
         try:
-            read.append(read_slice_and_format(ref))
-            held += read[-1][0].nbytes
+            pixels, saved = read_slice_and_format(ref)
+            batch.append((pixels, saved))
+            size += pixels.nbytes
         except SliceError as error:
-            read.append(error.problem)
-        if held > _TOGETHER:
-            found += _looks_of(read, for_audit)
-            read, held = [], 0
-    return found + _looks_of(read, for_audit)
+            batch.append(error.problem)
+        if size > BATCH_BYTES:
+            readings += _measure(batch, for_audit)
+            batch, size = [], 0
+    return readings + _measure(batch, for_audit)
 
 
-def _looks_of(
-    read: Sequence[tuple[np.ndarray, FileFormat] | Problem], for_audit: bool
-) -> list[_Look | Problem]:
-    good = [each for each in read if not isinstance(each, Problem)]
+def _measure(
+    batch: Sequence[tuple[np.ndarray, FileFormat] | Problem], for_audit: bool
+) -> list[SliceReading | Problem]:
+    good = [each for each in batch if not isinstance(each, Problem)]
     pixels = [each[0] for each in good]
     keys = [bytes.fromhex(content_hash(each)) for each in pixels]
-    pictures = [display_image(each) for each in pixels]
-    reductions = [near_duplicates.reductions(each) for each in pictures]
+    images = [to_display_image(each) for each in pixels]
+    reductions = [make_thumbnails(each) for each in images]
     statistics = [
-        image_statistics(saved, picture) for (_, saved), picture in zip(good, pictures, strict=True)
+        image_statistics(saved, image) for (_, saved), image in zip(good, images, strict=True)
     ]
-    head_shares, warnings = [0.0] * len(good), [None] * len(good)
+    head_shares = [0.0] * len(good)
+    warnings: list[str | None] = [None] * len(good)
     if not for_audit:
         heads = [find_head(each) for each in pixels]
         both = list(zip(pixels, heads, strict=True))
         head_shares = [head.side / max(each.shape[:2]) for each, head in both]
         warnings = [check_input(each, head) for each, head in both]
     readings = (
-        _Look(
-            keys[at], pixels[at].dtype != np.uint8, *reductions[at], statistics[at], share, warning
+        SliceReading(
+            content_hash=keys[at],
+            is_hounsfield=pixels[at].dtype != np.uint8,
+            reductions=reductions[at],
+            statistics=statistics[at],
+            head_share=head_shares[at],
+            input_warning=warnings[at],
         )
-        for at, (share, warning) in enumerate(zip(head_shares, warnings, strict=True))
+        for at in range(len(good))
     )
-    return [each if isinstance(each, Problem) else next(readings) for each in read]
+    return [each if isinstance(each, Problem) else next(readings) for each in batch]
 
 
-def _pack(readings: Sequence[_Look | Problem], kind: _Kind) -> _Chunk:
-    problems = {
-        place: (look.path, look.reason)
-        for place, look in enumerate(readings)
-        if isinstance(look, Problem)
-    }
-    good = [look for look in readings if isinstance(look, _Look)]
-    arrays, texts = packed([look.statistics for look in good])
-    content = np.array([look.content for look in good], np.float32).reshape(-1, 64, 64)
-    if kind.of_contents is np.uint8:
-        content = np.rint(content)
-    size = near_duplicates.THUMBNAIL_SIZE**2
-    arrays |= {
-        "hashes": np.frombuffer(b"".join(look.content_hash for look in good), np.uint8).reshape(
-            -1, 16
-        ),
-        "is_hounsfield": np.array([look.is_hounsfield for look in good], bool),
-        "head_shares": np.array([look.head_share for look in good], np.float64),
-        "shares": np.array([look.shares for look in good], np.float32).reshape(-1, 22),
-        "thumbnails": np.array([look.thumbnails for look in good], kind.of_thumbnails).reshape(
-            -1, 2, size
-        ),
-        "contents": content.astype(kind.of_contents),
-    }
-    texts = [[*text, look.input_warning] for text, look in zip(texts, good, strict=True)]
-    return _Chunk(arrays, texts, problems)
+def _pack(begin: int, readings: Sequence[SliceReading | Problem], options: ReadingOptions) -> Chunk:
+    problems: dict[int, Problem] = {}
+    good: list[SliceReading] = []
+    indices: list[int] = []
+    for index, reading in enumerate(readings, start=begin):
+        if isinstance(reading, Problem):
+            problems[index] = reading
+        else:
+            good.append(reading)
+            indices.append(index)
+    count = len(good)
+    values = np.zeros(count, _VALUES)
+    gray = np.zeros((count, 2, thumbnails.THUMBNAIL_SIZE**2), options.gray_dtype)
+    contents = np.zeros((count, *(thumbnails.CONTENT_SIZE,) * 2), np.float32)
+    for at, each in enumerate(good):
+        values[at] = (
+            indices[at],
+            np.frombuffer(each.content_hash, np.uint8),
+            each.is_hounsfield,
+            each.head_share,
+            each.reductions.gray_shares,
+        )
+        gray[at], contents[at] = each.reductions.gray, each.reductions.content
+    if options.content_dtype == np.uint8:
+        contents = np.rint(contents).astype(np.uint8)
+    numbers, arrays, formats = pack_statistics([each.statistics for each in good])
+    return Chunk(
+        values=values,
+        numbers=numbers,
+        arrays=arrays,
+        gray=gray,
+        contents=contents,
+        formats=formats,
+        input_warnings=[each.input_warning for each in good],
+        problems=problems,
+    )
 
 
-def _chunks(slices: Sequence[SliceRef], kind: _Kind) -> Iterator[tuple[int, _Chunk]]:
-    """Reads the slices chunk by chunk, some ahead; gives each with the index of its first."""
-    in_processes = len(slices) >= PROCESSES_FROM and bool(sys.executable)
-    count = min(os.cpu_count() or 1, _MOST_PROCESSES) if in_processes else THREADS
-    processes: list[_Process] = []
-    pool = ThreadPoolExecutor(count)
-    # In threads each slice is a task, in processes each chunk, since every message costs something.
-    waiting: deque[tuple[int, Callable[[], _Chunk]]] = deque()
+def _read_chunks(
+    slices: Sequence[SliceRef], options: ReadingOptions, progress: Progress
+) -> Iterator[Chunk]:
+    """Yield the chunks in order, some of them read ahead."""
+    begins = deque(range(0, len(slices), CHUNK))
+    if len(slices) >= PROCESSES_FROM:
+        try:
+            for chunk in _read_in_processes(slices, list(begins), options):
+                begins.popleft()
+                yield chunk
+        except (BrokenProcessPool, OSError) as error:
+            progress.warn(
+                "a process that reads slices was lost; the remaining slices are read in this "
+                f"process, which takes longer ({error})"
+            )
+    yield from _read_in_threads(slices, list(begins), options)
+
+
+def start_processes(count: int) -> Any:
+    """Start processes that read slices.
+
+    They import this module but no TensorFlow, and not the script that runs here. They take no
+    notice of Ctrl-C: this process ends them.
+
+    Args:
+        count: The number of processes.
+
+    Returns:
+        An executor as in `concurrent.futures`, whose `shutdown` also takes `kill_workers`.
+    """
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(
+        count,
+        timeout=_IDLE_SECONDS,
+        initializer=_prepare_process,
+        env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
+
+
+def _prepare_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # standard output belongs to results, not to messages of libraries
+
+
+def _read_in_processes(
+    slices: Sequence[SliceRef], begins: Sequence[int], options: ReadingOptions
+) -> Iterator[Chunk]:
+    count = min(os.cpu_count() or 1, MAX_PROCESSES)
+    pool = start_processes(count)
     try:
-        if in_processes:
-            processes += [_Process(kind) for _ in range(count)]
-        idle = deque(processes)
-
-        def in_process(begin: int) -> _Chunk:
-            process = idle.popleft()
-            try:
-                found = process.look([slices[at] for at in _range(begin, len(slices))])
-            finally:
-                idle.append(process)
-            return found or in_threads(begin)()
-
-        def in_threads(begin: int) -> Callable[[], _Chunk]:
-            refs = [slices[at] for at in _range(begin, len(slices))]
-            if in_processes:  # one process was lost; there is no thread to spare
-                return lambda: _pack(_looks(refs, kind.for_audit), kind)
-            tasks: list[Future] = [pool.submit(_looks, [ref], kind.for_audit) for ref in refs]
-            return lambda: _pack([look for task in tasks for look in task.result()], kind)
-
-        for begin in range(0, len(slices), _CHUNK):
-            if in_processes:
-                waiting.append((begin, pool.submit(in_process, begin).result))
-            else:
-                waiting.append((begin, in_threads(begin)))
-            if len(waiting) > 2 * count:
-                first, result = waiting.popleft()
-                yield first, result()
-        while waiting:
-            first, result = waiting.popleft()
-            yield first, result()
+        tasks = (
+            pool.submit(read_chunk, begin, slices[begin : begin + CHUNK], options).result
+            for begin in begins
+        )
+        yield from _with_lookahead(tasks, 2 * count)
     finally:
-        for process in processes:
-            process.end()
+        pool.shutdown(wait=True, kill_workers=True)  # at once, also after Ctrl-C
+
+
+def _read_in_threads(
+    slices: Sequence[SliceRef], begins: Sequence[int], options: ReadingOptions
+) -> Iterator[Chunk]:
+    pool = ThreadPoolExecutor(THREADS)
+
+    def start(begin: int) -> Callable[[], Chunk]:
+        tasks = [
+            pool.submit(read_batches, [ref], options.for_audit)
+            for ref in slices[begin : begin + CHUNK]
+        ]
+        return lambda: _pack(
+            begin, list(chain.from_iterable(task.result() for task in tasks)), options
+        )
+
+    try:
+        yield from _with_lookahead(map(start, begins), 2 * THREADS)
+    finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the rest
 
 
-def _range(begin: int, count: int) -> range:
-    return range(begin, min(begin + _CHUNK, count))
-
-
-class _Process:
-    """A Python process of its own that looks at slices.
-
-    It is no child of `multiprocessing`, which would import the caller's own script again. It ends
-    when its input does, so also when this process is killed.
-    """
-
-    def __init__(self, kind: _Kind) -> None:
-        start = (
-            "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-            "from hemorrhage_tf.datasets.slice_reading import serve; serve(*json.loads(sys.argv[2]))"
-        )
-        given = (json.dumps(sys.path), json.dumps([kind.exact, kind.for_audit]))
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", start, *given],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            )
-        except OSError:
-            self._process = None
-
-    def look(self, slices: Sequence[SliceRef]) -> _Chunk | None:
-        """SliceReadings at slices; None where the process is lost."""
-        if self._process is None:
-            return None
-        try:
-            given = [[str(ref.path), ref.frame] for ref in slices]
-            self._process.stdin.write(json.dumps(given).encode() + b"\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-            if not line:
-                raise EOFError
-            told = json.loads(line)
-            arrays = {
-                name: _received(self._process.stdout, dtype, shape)
-                for name, dtype, shape in told["arrays"]
-            }
-        except (OSError, EOFError, ValueError):
-            self.end()
-            self._process = None
-            return None
-        return _Chunk(arrays, told["texts"], told["problems"])
-
-    def end(self) -> None:
-        """Ends the process, whatever it is at."""
-        process = self._process
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            try:
-                pipe.close()
-            except OSError:  # what could not be written to a process that is gone
-                pass
-
-
-def _received(pipe: BinaryIO, dtype: Any, shape: Sequence[int]) -> np.ndarray:
-    kind = np.dtype([tuple(field) for field in dtype] if isinstance(dtype, list) else dtype)
-    rows = np.empty(shape, kind)
-    if rows.nbytes and pipe.readinto(memoryview(rows.reshape(-1).view(np.uint8))) != rows.nbytes:
-        raise EOFError
-    return rows
-
-
-def serve(exact: bool, for_audit: bool) -> None:
-    """SliceReadings at the slices that each line of the standard input names, until it ends.
-
-    For each line a line of JSON goes out, and the bytes of the arrays behind it.
-    """
-    # Ctrl-C reaches the whole group of processes; the one that waits for this one ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
-    kind = _Kind(exact, for_audit)
-    for line in sys.stdin.buffer:
-        refs = [SliceRef(Path(path), frame) for path, frame in json.loads(line)]
-        chunk = _pack(_looks(refs, for_audit), kind)
-        arrays = {name: np.ascontiguousarray(each) for name, each in chunk.arrays.items()}
-        told = {
-            "texts": chunk.texts,
-            "problems": chunk.problems,
-            "arrays": [
-                [name, each.dtype.descr if each.dtype.names else each.dtype.str, each.shape]
-                for name, each in arrays.items()
-            ],
-        }
-        out.write(json.dumps(told).encode() + b"\n")
-        for each in arrays.values():
-            out.write(each.tobytes())
-        out.flush()
+def _with_lookahead(tasks: Iterator[Callable[[], Chunk]], ahead: int) -> Iterator[Chunk]:
+    """Start tasks some steps before their results are needed, and yield the results in order."""
+    pending: deque[Callable[[], Chunk]] = deque()
+    for task in tasks:
+        pending.append(task)
+        if len(pending) > ahead:
+            yield pending.popleft()()
+    while pending:
+        yield pending.popleft()()

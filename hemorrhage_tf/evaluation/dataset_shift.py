@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.datasets.image_statistics import ImageStatistics, ImageStatisticsTable
+from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -35,7 +35,7 @@ def profile(properties: Mapping[str, np.ndarray], hounsfield: float) -> dict[str
 
 def profile_slices(slices: SliceIndex, indices: np.ndarray) -> dict[str, Any]:
     """Summarize the appearance of some slices of an index; see `profile`."""
-    statistics = ImageStatisticsTable.of(slices.statistics).take(indices)
+    statistics = slices.statistics.take(indices)
     properties = appearance(statistics, np.asarray(slices.head_shares)[indices])
     return profile(properties, float(slices.is_hounsfield[indices].mean()))
 
@@ -97,7 +97,7 @@ def root_mean_square(standardized: np.ndarray) -> np.ndarray:
 
 
 def appearance(
-    statistics: Sequence[ImageStatistics], head_shares: Sequence[float] | np.ndarray
+    statistics: ImageStatisticsTable, head_shares: Sequence[float] | np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the properties of slices that profiles are made of.
 
@@ -109,14 +109,13 @@ def appearance(
         By name, one number for each slice, `(n,)`.
     """
     gray = np.arange(256)
-    table = ImageStatisticsTable.of(statistics)
     means = []
-    for levels, _ in table.blocks():
+    for levels, _ in statistics.blocks():
         lit = np.where(gray > _DARK, levels, 0)
         means += [float(share @ gray / max(share.sum(), 1e-9)) for share in lit]
     return {
-        "width": table.numbers["width"].astype(float),
-        "height": table.numbers["height"].astype(float),
+        "width": statistics.numbers["width"].astype(float),
+        "height": statistics.numbers["height"].astype(float),
         "mean gray level": np.array(means),
         "head's share of the frame": np.asarray(head_shares, float),
     }

@@ -13,8 +13,8 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, ModelError, OptionError, Problem
 from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
 from hemorrhage_tf.datasets.series import expand_paths, list_slices
-from hemorrhage_tf.datasets.slice_index import raise_or_skip_invalid
 from hemorrhage_tf.evaluation.calibration import log_odds
 from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW, parse_windows

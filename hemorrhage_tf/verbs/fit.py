@@ -1,12 +1,10 @@
-"""The verbs: what the CLI and `import hemorrhage_tf` both call."""
+"""The verb `fit`: read the data, train, evaluate, write the run folder."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.auditing import audit as auditor
-from hemorrhage_tf.auditing import audit_result
+from hemorrhage_tf.auditing.audit_result import Audit, best_shortcut_metric, summarize_audit
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.formatting import format_size
 from hemorrhage_tf.core.native_output import import_tensorflow
@@ -23,31 +21,39 @@ from hemorrhage_tf.core.signals import set_stop_message
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
-from hemorrhage_tf.evaluation.metrics import check_prevalence
+from hemorrhage_tf.evaluation.predictive_values import check_prevalence
 from hemorrhage_tf.models import run_files
-from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, fingerprint
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
-from hemorrhage_tf.pipeline.model_input import ModelInput, window_for
+from hemorrhage_tf.pipeline.model_input import ModelInput, choose_window
 from hemorrhage_tf.reports.run_card import write_run_card
-from hemorrhage_tf.synthesis import phantom_set
-from hemorrhage_tf.training import checkpoint, run_folder
+from hemorrhage_tf.synthesis.phantom_sets import cached_phantoms
+from hemorrhage_tf.training.checkpoint import FitCheckpoint, checkpoint_folder, run_folder_of
 from hemorrhage_tf.training.context import FitContext
-from hemorrhage_tf.training.cross_validation import train_folds
+from hemorrhage_tf.training.cross_validation import FitResult, train_folds
 from hemorrhage_tf.training.distributed.cluster import join_cluster
 from hemorrhage_tf.training.distributed.cluster_spec import read_cluster
 from hemorrhage_tf.training.distributed.single_process import SINGLE, SingleProcess
 from hemorrhage_tf.training.features import cache_limits
 from hemorrhage_tf.training.features.cache_location import cache_folder
-from hemorrhage_tf.training.features.cache_location import cache_limit as cache_limit_of
-from hemorrhage_tf.training.folds import Fold, make_folds
+from hemorrhage_tf.training.features.cache_location import cache_limit as parse_cache_limit
+from hemorrhage_tf.training.folds import make_folds
+from hemorrhage_tf.training.run_folder import (
+    atomic_run_folder,
+    check_output,
+    write_json,
+    write_tables,
+)
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.strategy import resolve_strategy
 from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS, TensorBoardLog
+from hemorrhage_tf.verbs.arguments import check_data
+from hemorrhage_tf.verbs.fit_request import FitRequest, read_finished_run, restore_request
 from hemorrhage_tf.verbs.results import Run
 
 PHANTOM_COUNT = 200
 
 
+# A verb takes each option of its command as a keyword.
 def fit(
     data: str | Path | Manifest | None = None,
     *,
@@ -67,391 +73,347 @@ def fit(
     quiet: bool = False,
     **settings: Any,
 ) -> Run:
-    """Trains a classifier on labeled slices, evaluates it, and writes a run folder.
+    """Train a classifier on labeled slices, evaluate it, and write a run folder.
 
-    Until the run is written, `OUT.checkpoint` beside it holds what is done. A fit that is stopped
-    or killed at any moment is gone on with by `fit(resume=OUT)`, and ends with the same metrics,
-    predictions and weights as one that was not.
+    You can stop and resume a fit: until the run folder is written, `OUT.checkpoint` next to it
+    holds the finished work. `fit(resume=OUT)` continues from there, and ends with the same
+    metrics, predictions and weights.
 
     Args:
-        data: a Kaggle-style folder, a folder of two class folders, a CSV manifest, the folder of a
-            known data set or a `Manifest`; the files may be PNG, JPEG, DICOM or NIfTI. None trains
-            on synthetic phantoms with the embedded backbone, offline.
-        out: the run folder to write; None for `runs/<time>`.
-        overwrite: replace a run folder that is there, or what is checkpoint of it. Default False.
-        resume: the run folder of a fit that was stopped, to go on with it. What it was asked for is
-            known; what is given besides has to be the same. None begins a fit.
-        positive: the class name that means hemorrhage, where it is not a known one.
-        target: the column to take as label, where there are several.
-        anonymize: keep Patient IDs, and paths that name a patient, out of the run. Default True.
-        skip_invalid: go on without files and rows that cannot be used. Default False.
-        prevalence: share of slices with hemorrhage where the model is to be used, in (0, 1): what
-            predictive values are given for besides that of the data.
-        audit: also find what gives the labels away beside anatomy. Default True.
-        cache: the folder that features are kept in; None for the system's own place.
-        cache_limit: what the features in the cache may take after the fit, such as "20GB", or
-            "none"; those that were used longest ago are removed. None for
-            `$HEMORRHAGE_TF_CACHE_LIMIT`, else 20 GB.
-        log_json: a file to append what happens to, an object of JSON a line, see
-            `event_log.EventLog`; None for none.
-        tensorboard: a folder of TensorBoard's to write curves and figures to while it trains, see
-            `training.tensorboard.TensorBoardLog`; None for none.
-        quiet: print no progress and no notes. Default False.
-        **settings: see `training.settings.FitSettings`.
+        data: A Kaggle-style folder, a folder of two class folders, a CSV manifest, the folder of a
+            known data set, or a `Manifest`; files are PNG, JPEG, DICOM or NIfTI. None trains on
+            synthetic phantoms with the embedded backbone, offline.
+        out: Run folder to write. None for `runs/<time>`.
+        overwrite: Replace an existing run folder, or its checkpoint. Defaults to False.
+        resume: Run folder of a stopped fit to resume, with its original options; options given
+            besides must be the same. Defaults to None.
+        positive: Name of the positive class, where it is not a known one.
+        target: Column to use as label, where there are several.
+        anonymize: Keep patient IDs, and paths that contain one, out of the run. Defaults to True.
+        skip_invalid: Continue without files and rows that cannot be used. Defaults to False.
+        prevalence: Prevalence of hemorrhage where the model will be used, in (0, 1): predictive
+            values are computed for it, too.
+        audit: Test for shortcut features. Defaults to True.
+        cache: Folder of the feature cache. None for the cache folder of the system.
+        cache_limit: Size that the feature cache is pruned to after the fit, such as "20GB", or
+            "none". None for `$HEMORRHAGE_TF_CACHE_LIMIT`, or else 20 GB.
+        log_json: File to append events to as JSON Lines; see `core.event_log.EventLog`.
+        tensorboard: TensorBoard folder to write curves and metrics to during training.
+        quiet: Print no progress and no notes. Defaults to False.
+        **settings: See `training.settings.FitSettings`.
 
     Returns:
         The run.
 
     Raises:
-        HemorrhageError: a mistake in the options or the data, see its message.
+        HemorrhageError: An option or the data cannot be used; the message says what to do.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> run = htf.fit("head_ct", backbone="tiny", image_size=32, out="runs/third", quiet=True)
+        >>> 0 <= run.metrics["accuracy"]["estimate"] <= 1
+        True
     """
-    limit = cache_limit_of(cache_limit)
-    asked = _Asked(
-        *(data, overwrite, positive, target),
-        *(anonymize, skip_invalid, prevalence, audit, settings),
+    limit = parse_cache_limit(cache_limit)
+    request = FitRequest(
+        data=None if data is None else check_data(data),
+        overwrite=overwrite,
+        positive=positive,
+        target=target,
+        anonymize=anonymize,
+        skip_invalid=skip_invalid,
+        prevalence=prevalence,
+        audit=audit,
+        settings=settings,
     )
     finished = None
     if resume is None:
-        run = Path(out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S"))
+        folder = Path(out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S"))
     else:
-        run = checkpoint.run_folder_of(Path(resume))
-        finished = _finished(run)
+        folder = run_folder_of(Path(resume))
+        finished = read_finished_run(folder)
         if finished is None:
-            asked = _asked_before(run, asked, out)
-    _check_beside(run, log_json, tensorboard)
-    log_json = _log_of_worker(log_json, asked)
-    with verb_progress("fit", asked.to_log(resume is not None), log_json, quiet) as progress:
+            request = restore_request(folder, request, out)
+    _check_outside_of_run(folder, log_json, tensorboard)
+    places = _Places(
+        out=folder,
+        is_out_given=out is not None or resume is not None,
+        cache=cache_folder(cache),
+        cache_limit=limit,
+        tensorboard=tensorboard,
+        is_resumed=resume is not None,
+    )
+    log = _log_of_worker(log_json, request)
+    with verb_progress("fit", request.to_log(places.is_resumed), log, quiet) as progress:
         if finished is None:
-            found = _fit(
-                *(asked, run, out is not None or resume is not None),
-                *(cache_folder(cache), limit, tensorboard, progress, resume is not None),
-            )
+            run = _Fit(request, places, progress).run()
         else:
-            progress.note(f"{run} is finished; nothing was left to do.")
-            found = finished
-        figures = {name: found.metrics[name] for name in HEADLINE_METRICS}
-        progress.event("result", path=str(run), report=found.report, metrics=figures)
-    return found
+            progress.note(f"{folder} is already complete.")
+            run = finished
+        progress.event(
+            "result",
+            path=str(run.path),
+            summary=run.summary,
+            metrics={name: run.metrics[name] for name in HEADLINE_METRICS},
+        )
+    return run
 
 
-def _check_beside(run: Path, log_json: str | Path | None, tensorboard: str | Path | None) -> None:
-    """Refuses to write into the run folder what is written before the run is."""
-    places = run.resolve(), checkpoint.checkpoint_folder(run).resolve()
+@dataclass(frozen=True)
+class _Places:
+    """Where a fit reads and writes.
+
+    Attributes:
+        out: The run folder.
+        is_out_given: Whether the user named it.
+        cache: The folder of the feature cache.
+        cache_limit: Its size in bytes after the fit; None for no limit.
+        tensorboard: The TensorBoard folder, or None.
+        is_resumed: Whether an earlier fit is resumed.
+    """
+
+    out: Path
+    is_out_given: bool
+    cache: Path
+    cache_limit: int | None
+    tensorboard: str | Path | None
+    is_resumed: bool
+
+
+class _Fit:
+    """One fit, from its options to its run folder.
+
+    Args:
+        request: The options.
+        places: Where it reads and writes.
+        progress: Shows progress, notes and warnings.
+    """
+
+    def __init__(self, request: FitRequest, places: _Places, progress: Progress) -> None:
+        self._request = request
+        self._places = places
+        self._progress = progress
+        self._start = time.monotonic()
+
+    def run(self) -> Run:
+        request, places, progress = self._request, self._places, self._progress
+        check_output(places.out, request.overwrite)
+        check_prevalence(request.prevalence)
+        settings = request.fit_settings()
+        data = self._data(settings)
+        cluster: SingleProcess = SINGLE
+        if settings.strategy == "multiworker":
+            cluster = self._join_cluster(settings)
+        tensorboard = TensorBoardLog(
+            places.tensorboard if cluster.is_chief else None,
+            places.out.name,
+            progress,
+            places.is_resumed,
+        )
+        manifest = read_manifest(
+            data, request.positive, request.target, request.anonymize, progress
+        )
+        # The appearance of phantoms is no reason for a warning.
+        index_progress = Progress(quiet=True) if request.uses_phantoms else progress
+        slices = build_slice_index(manifest, index_progress, request.skip_invalid)
+        model_input = _model_input(slices, settings)
+        _warn_of_scan_labels(manifest, progress)
+        folds = make_folds(slices, settings, progress)
+        identity = request.identity(slices, settings)
+        cluster.require_agreement({name: json.dumps(value) for name, value in identity.items()})
+        with FitCheckpoint(places.out, progress) as checkpoint:
+            checkpoint.open(
+                options=request.to_dict(path_names_patient=manifest.root_is_named),
+                identity=identity,
+                writes=cluster.is_chief,
+                restart=request.overwrite and not places.is_resumed,
+            )
+            set_stop_message(f"Stopped. Resume with: hemorrhage-tf fit --resume {places.out}")
+            with cluster.explain_worker_loss():
+                audit = self._audit(slices, settings)
+                with progress.stage("Importing TensorFlow"):
+                    import_tensorflow()
+                if cluster is SINGLE:  # its devices are known only with TensorFlow
+                    cluster = SingleProcess(resolve_strategy(settings.strategy))
+                context = FitContext(
+                    slices=slices,
+                    settings=settings,
+                    model_input=model_input,
+                    cluster=cluster,
+                    progress=progress,
+                    cache_folder=places.cache,
+                )
+                result = train_folds(context, folds, checkpoint, tensorboard, request.prevalence)
+                run = self._finish(context, result, audit, checkpoint)
+                cluster.barrier()  # the other workers leave when the run is written
+            checkpoint.remove()
+        if cluster.is_chief:
+            tensorboard.finish(run.metrics, progress.seconds)
+            self._prune_cache()
+        return run
+
+    def _data(self, settings: FitSettings) -> str | Path | Manifest:
+        if self._request.data is not None:
+            return self._request.data
+        self._progress.note(
+            f"No DATA given: training on {PHANTOM_COUNT} synthetic head-CT phantoms with the "
+            f"backbone {settings.backbone}."
+        )
+        folder = self._places.cache / "phantoms"
+        return cached_phantoms(folder, PHANTOM_COUNT, settings.seed, self._progress)
+
+    def _join_cluster(self, settings: FitSettings) -> SingleProcess:
+        """Meet the other workers, before TensorFlow is used for anything else."""
+        spec = read_cluster()
+        if not self._places.is_out_given:
+            raise OptionError(
+                "--strategy multiworker: all workers must know the run folder. Name a shared "
+                "folder with --out"
+            )
+        with self._progress.stage("Importing TensorFlow"):
+            import_tensorflow()
+        cluster = join_cluster(spec, self._progress)
+        cluster.check_shared(self._places.out.parent, "--out")
+        if settings.feature_cache:
+            cluster.check_shared(self._places.cache, "--cache")
+        return cluster
+
+    def _audit(self, slices: SliceIndex, settings: FitSettings) -> Audit | None:
+        if not self._request.audit:
+            if len(slices.exact_pairs) or len(slices.near_pairs):
+                self._progress.note(
+                    f"{len(slices.exact_pairs)} pairs of exact duplicates and "
+                    f"{len(slices.near_pairs)} of near-duplicates stay on one side of every split."
+                )
+            return None
+        audit = auditor.audit_slices(slices, self._progress, settings.seed)
+        for line in summarize_audit(audit):
+            self._progress.note(line)
+        return audit
+
+    def _finish(
+        self,
+        context: FitContext,
+        result: FitResult,
+        audit: Audit | None,
+        checkpoint: FitCheckpoint,
+    ) -> Run:
+        """Write the run folder; workers other than the chief only return the run."""
+        request, places = self._request, self._places
+        metrics = dict(result.metrics)
+        shortcut = best_shortcut_metric(audit)
+        if shortcut is not None:
+            metrics["best_shortcut"] = shortcut
+        metadata = _metadata(context, result)
+        config = {
+            "settings": context.settings.to_dict(),
+            "head_solver": context.settings.head_solver,
+            "data": _data_config(context.slices),
+            "model": metadata.to_dict(),
+            "training_feature_precision": result.precision,
+            "training_profile": result.training_profile,
+            "replicas": context.cluster.strategy.num_replicas_in_sync,
+            "id": checkpoint.id,
+            "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        }
+        run = Run(places.out, config, metrics, context.cluster.index)
+        if not context.cluster.is_chief:
+            return run
+        writing = atomic_run_folder(places.out, request.overwrite, within=checkpoint.folder)
+        with self._progress.stage(f"Writing {places.out}"), writing as folder:
+            result.build_classifier().save(folder / run_files.MODEL_FILE)
+            write_metadata(folder / run_files.MODEL_FILE, metadata)
+            write_tables(folder, context.slices, result.folds, result.final_history)
+            if audit is not None:
+                audit = _without_patients(audit, context.slices.manifest)
+                write_json(folder / run_files.AUDIT_FILE, audit.to_dict())
+            write_json(folder / run_files.METRICS_FILE, metrics)
+            write_run_card(folder, places.out.name, metadata, config, metrics, audit)
+            config["seconds"] = round(time.monotonic() - self._start, 1)
+            write_json(folder / run_files.CONFIG_FILE, config)
+        return run
+
+    def _prune_cache(self) -> None:
+        pruned = cache_limits.prune(self._places.cache, self._places.cache_limit)
+        if pruned.removed:
+            self._progress.note(
+                f"Removed the least recently used features from {self._places.cache} "
+                f"({format_size(pruned.bytes)}). Set the limit with --cache-limit."
+            )
+
+
+def _check_outside_of_run(
+    run: Path, log_json: str | Path | None, tensorboard: str | Path | None
+) -> None:
+    """Reject outputs inside the run folder, which is written as a whole at the end."""
+    places = run.resolve(), checkpoint_folder(run).resolve()
     for option, given, path in (
         ("--log-json", log_json, Path(log_json or "")),
         ("--tensorboard", tensorboard, Path(tensorboard or "", run.name)),
     ):
-        at = path.resolve()
+        resolved = path.resolve()
         if given is not None and any(
-            at.is_relative_to(place) or place.is_relative_to(at) for place in places
+            resolved.is_relative_to(place) or place.is_relative_to(resolved) for place in places
         ):
             raise OptionError(
-                f"{option} {given}: {path} lies in the place of the run folder {run}, which is "
-                "written whole at the end. Name another place"
+                f"{option} {given}: {path} is inside of the run folder {run}, which is written as "
+                "a whole at the end. Name another place"
             )
 
 
-def _log_of_worker(log_json: str | Path | None, asked: _Asked) -> Path | None:
-    """Gives each of several workers, which have the same command line, a log of its own."""
+def _log_of_worker(log_json: str | Path | None, request: FitRequest) -> Path | None:
+    """Return the event log of this worker; all workers have the same command line."""
     if log_json is None:
         return None
     path = Path(log_json)
-    if asked.settings.get("strategy") != "multiworker":
+    if request.settings.get("strategy") != "multiworker":
         return path
     index = read_cluster().index
     return path.with_suffix(f".worker-{index}{path.suffix}") if index else path
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What a fit is asked for, besides where its results and features go; see `fit`."""
-
-    data: str | Path | Manifest | None = None
-    overwrite: bool = False
-    positive: str | None = None
-    target: str | None = None
-    anonymize: bool = True
-    skip_invalid: bool = False
-    prevalence: float | None = None
-    audit: bool = True
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self, is_named: bool) -> dict[str, Any]:
-        """Gives what JSON holds of it.
-
-        Args:
-            is_named: whether the path of the data names a patient. It is not written then, not even
-                for a while.
-        """
-        path = None
-        if isinstance(self.data, str | Path) and not is_named:
-            path = str(Path(self.data).resolve())
-        return {**vars(self), "data": path, "is_drawn": self.data is None}
-
-    def to_log(self, resumed: bool) -> dict[str, Any]:
-        """Gives what the event log holds of it, which names no data."""
-        options = {name: value for name, value in vars(self).items() if name != "data"}
-        return {**options.pop("settings"), **options, "resumed": resumed}
-
-
-def _fit(
-    asked: _Asked,
-    out: Path,
-    out_is_named: bool,
-    cache_at: Path,
-    limit: int | None,
-    tensorboard: str | Path | None,
-    progress: Progress,
-    resumed: bool,
-) -> Run:
-    """Reads the slices, and does the rest beside what is kept of an checkpoint fit."""
-    begin = time.monotonic()
-    data, settings = asked.data, asked.settings
-    run_folder.check_output(out, asked.overwrite)
-    check_prevalence(asked.prevalence)
-    is_drawn = data is None
-    if data is None:
-        chosen = _settings(_without_data(settings))
-        progress.note(
-            f"No DATA given: training on {PHANTOM_COUNT} synthetic head-CT phantoms that the "
-            f"package draws itself, with the backbone {chosen.backbone}."
-        )
-        data = phantom_set(cache_at / "phantoms", PHANTOM_COUNT, chosen.seed, progress)
-    else:
-        chosen = _settings(settings)
-    cluster: SingleProcess = SINGLE
-    if chosen.strategy == "multiworker":
-        cluster = _joined_cluster(out, out_is_named, cache_at, chosen, progress)
-    watch = TensorBoardLog(tensorboard if cluster.is_chief else None, out.name, progress, resumed)
-    manifest = read_manifest(data, asked.positive, asked.target, asked.anonymize, progress)
-    # Of phantoms, how some of them look is nothing to warn of.
-    slices = build_slice_index(
-        manifest, Progress(quiet=True) if is_drawn else progress, asked.skip_invalid
-    )
-    model_input = _model_input(slices, chosen)
-    _warn_of_scan_labels(manifest, progress)
-    plan = make_folds(slices, chosen, progress)
-    identity = _identity(slices, chosen, asked)
-    cluster.require_agreement({name: json.dumps(value) for name, value in identity.items()})
-    with checkpoint.FitCheckpoint(out, progress) as state:
-        anew = asked.overwrite and not resumed
-        state.open(asked.to_dict(manifest.root_is_named), identity, cluster.is_chief, anew)
-        set_stop_message(f"Stopped. Go on with: hemorrhage-tf fit --resume {out}")
-        with cluster.explain_worker_loss():
-            run = _train_and_write(
-                *(asked, slices, plan, chosen, model_input),
-                *(out, cache_at, cluster, state, watch, progress, begin),
-            )
-            cluster.barrier()  # the others leave when the run is written
-        state.remove()
-    if cluster.is_chief:
-        _keep_within(cache_at, limit, progress)
-    return run
-
-
-def _joined_cluster(
-    out: Path, out_is_named: bool, cache_at: Path, settings: FitSettings, progress: Progress
-) -> SingleProcess:
-    """Meets the other workers, before TensorFlow is used for anything else."""
-    spec = read_cluster()
-    if not out_is_named:
+def _model_input(slices: SliceIndex, settings: FitSettings) -> ModelInput:
+    images = int((~slices.is_hounsfield).sum())
+    if settings.window and images:
         raise OptionError(
-            "--strategy multiworker: every worker has to know where the run is written. Name it "
-            "with --out, a folder that all of them share"
+            f"--window {','.join(settings.window)}: {images} of {len(slices)} slices are display "
+            "images, which already have a window. Only Hounsfield units (DICOM, NIfTI) take one. "
+            "Leave out --window or the display images"
         )
-    with progress.stage("Importing TensorFlow"):
-        import_tensorflow()
-    cluster = join_cluster(spec, progress)
-    cluster.check_shared(out.parent, "--out")
-    if settings.feature_cache:
-        cluster.check_shared(cache_at, "--cache")
-    return cluster
-
-
-def _train_and_write(
-    asked: _Asked,
-    slices: SliceIndex,
-    plan: list[Fold],
-    chosen: FitSettings,
-    model_input: ModelInput,
-    out: Path,
-    cache_at: Path,
-    cluster: SingleProcess,
-    state: checkpoint.FitCheckpoint,
-    watch: TensorBoardLog,
-    progress: Progress,
-    begin: float,
-) -> Run:
-    """Does the long part of a fit."""
-    audited = auditor.audit_slices(slices, progress, chosen.seed) if asked.audit else None
-    if audited is None:
-        _note_duplicates(slices, progress)
-    else:
-        for line in audit_result.short(audited):
-            progress.note(line)
-
-    with progress.stage("Importing TensorFlow"):
-        import_tensorflow()
-    if cluster is SINGLE:  # its devices are asked for only now that TensorFlow is imported
-        cluster = SingleProcess(resolve_strategy(chosen.strategy))
-    context = FitContext(
-        slices=slices,
-        settings=chosen,
-        model_input=model_input,
-        cluster=cluster,
-        progress=progress,
-        cache_folder=cache_at,
+    return ModelInput(
+        image_size=settings.input_size,
+        window=choose_window(slices.is_hounsfield, settings.window),
+        crop_head=settings.crop_head,
+        upright=settings.upright,
     )
-    result = train_folds(context, plan, state, watch, asked.prevalence)
-    metrics = result.metrics
-    if audited is not None and audited.best_shortcut is not None:
-        best = audited.best_shortcut
-        metrics["best_shortcut"] = {"name": best.name, "roc_auc": best.roc_auc.to_dict()}
 
-    metadata = ModelMetadata(
-        image_size=chosen.input_size,
+
+def _warn_of_scan_labels(manifest: Manifest, progress: Progress) -> None:
+    if manifest.level == "scan":
+        progress.warn(
+            "the labels belong to whole scans. Each slice is trained and tested with its scan's "
+            "label, though most slices of a scan with a hemorrhage show none. The metrics count "
+            "slices; evaluate counts scans"
+        )
+
+
+def _metadata(context: FitContext, result: FitResult) -> ModelMetadata:
+    settings, model_input = context.settings, context.model_input
+    return ModelMetadata(
+        image_size=settings.input_size,
         window=model_input.window,
         crop_head=model_input.crop_head,
         upright=model_input.upright,
         threshold=result.operating_point.threshold,
         operating_point=result.operating_point.criterion,
         temperature=result.temperature,
-        backbone=chosen.backbone,
-        feature_layer=chosen.feature_layer,
-        pooling=chosen.pooling,
+        backbone=settings.backbone,
+        feature_layer=settings.feature_layer,
+        pooling=settings.pooling,
         weights_hash=result.weights_hash,
-        data_hash=slices.data_hash,
+        data_hash=context.slices.data_hash,
         versions=versions(),
     )
-    config = {
-        "settings": chosen.to_dict(),
-        "head_solver": chosen.head_solver,
-        "data": _data_config(slices),
-        "model": metadata.to_dict(),
-        "training_feature_precision": result.precision,
-        "training_profile": result.training_profile,
-        "replicas": cluster.strategy.num_replicas_in_sync,
-        "id": state.id,
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
-    if not cluster.is_chief:
-        return Run(out, config, metrics, cluster.index)
-    writing = run_folder.atomic_run_folder(out, asked.overwrite, state.folder)
-    with progress.stage(f"Writing {out}"), writing as beside:
-        result.build_classifier().save(beside / run_files.MODEL_FILE)
-        write_metadata(beside / run_files.MODEL_FILE, metadata)
-        run_folder.write_tables(beside, slices, result.folds, result.final_history)
-        if audited is not None:
-            if slices.manifest.is_anonymous and any(
-                record.scan for record in slices.manifest.records
-            ):
-                # Paths of files that cannot be read may name whoever they are of.
-                audited = replace(audited, problems=())
-            run_folder.write_json(beside / run_files.AUDIT_FILE, audited.to_dict())
-        run_folder.write_json(beside / run_files.METRICS_FILE, metrics)
-        write_run_card(beside, out.name, metadata, config, metrics, audited)
-        config["seconds"] = round(time.monotonic() - begin, 1)
-        run_folder.write_json(beside / run_files.CONFIG_FILE, config)
-    watch.finish(metrics, progress.seconds)
-    return Run(out, config, metrics)
-
-
-def _identity(slices: SliceIndex, settings: FitSettings, asked: _Asked) -> dict[str, Any]:
-    """Gives what has to be the same for a fit to end with the same result."""
-    identity = {f"--{name.replace('_', '-')}": value for name, value in settings.to_dict().items()}
-    for name in ("positive", "target", "skip_invalid", "prevalence", "audit"):
-        identity[f"--{name.replace('_', '-')}"] = getattr(asked, name)
-    identity |= {f"{name} version": version for name, version in versions().items()}
-    identity["slices"] = slices.data_hash
-    names = "\n".join(
-        f"{name} {key}" for name, key in zip(slices.names, slices.hashes, strict=True)
-    )
-    identity["names and order of the slices"] = fingerprint({"names": names})[:32]
-    for name, weights in ((each.spec.name, each.weights) for each in settings.backbones):
-        if Path(weights).is_file():
-            with open(weights, "rb") as file:
-                digest = hashlib.file_digest(file, "blake2b").hexdigest()
-            identity[f"weights of {name}"] = digest[:32]
-    return identity
-
-
-def _asked_before(run: Path, given: _Asked, out: str | Path | None) -> _Asked:
-    """Gives what an checkpoint fit was asked for; what is given besides has to be the same."""
-    request = checkpoint.read_checkpoint_header(run)
-    if request is None:
-        raise OptionError(
-            f"--resume {run}: there is no {checkpoint.checkpoint_folder(run)} to go on with. A fit that "
-            "was stopped leaves one beside its run folder; begin one with hemorrhage-tf fit DATA "
-            f"--out {run}"
-        )
-    asked = request.options
-    is_drawn = asked.pop("is_drawn")
-    before = asked["settings"]
-    differing = [
-        (name, before.get(name, "the default"), value)
-        for name, value in given.settings.items()
-        if json.loads(json.dumps(value)) != before.get(name, FitSettings.default(name))
-    ]
-    data = given.data
-    if isinstance(data, str | Path):
-        data = str(Path(data).resolve())
-    if isinstance(data, Manifest) or (asked["data"] is None and not is_drawn):
-        asked["data"] = data  # it was not kept
-    unsaid = vars(_Asked(settings=given.settings))
-    differing += [
-        (name, asked[name], value)
-        for name, value in vars(replace(given, data=data)).items()
-        if value not in (unsaid[name], asked[name])
-    ]
-    if out is not None and Path(out).resolve() != run.resolve():
-        differing.append(("out", str(run), out))
-    if differing:
-        lines = [f"  {name.replace('_', '-')}: {a} before, {b} now" for name, a, b in differing]
-        raise OptionError(
-            f"--resume {run}: was begun with something else:\n"
-            + "\n".join(lines)
-            + "\nLeave that out, or begin another fit with another --out"
-        )
-    if asked["data"] is None and not is_drawn:
-        raise OptionError(f"--resume {run}: name DATA again; its path was not kept")
-    return _Asked(**asked)
-
-
-def _finished(run: Path) -> Run | None:
-    """Gives the run where it is written, and removes what was checkpoint of it."""
-    if not run_files.is_run_folder(run):
-        return None
-    config = json.loads((run / run_files.CONFIG_FILE).read_text(encoding="utf-8"))
-    request = checkpoint.read_checkpoint_header(run)
-    if request is not None:
-        if request.id != config.get("id"):
-            return None  # it was to replace this run
-        shutil.rmtree(checkpoint.checkpoint_folder(run), ignore_errors=True)
-    metrics = json.loads((run / run_files.METRICS_FILE).read_text(encoding="utf-8"))
-    return Run(run, config, metrics)
-
-
-def _keep_within(cache_at: Path, limit: int | None, progress: Progress) -> None:
-    """Removes the features that were used longest ago where the cache is larger than it may be."""
-    pruned = cache_limits.prune(cache_at, limit)
-    if pruned.removed:
-        progress.note(
-            f"The features that were used longest ago were removed from {cache_at} "
-            f"({format_size(pruned.bytes)}); --cache-limit says how much may be kept."
-        )
-
-
-def _without_data(settings: dict[str, Any]) -> dict[str, Any]:
-    """Fills in what suits the phantoms: the embedded backbone, frozen, with its own weights."""
-    return {"backbone": EMBEDDED_BACKBONE, **settings}
-
-
-def _settings(values: dict[str, Any]) -> FitSettings:
-    try:
-        return FitSettings(**values)
-    except TypeError as error:
-        accepted = ", ".join(FitSettings.__dataclass_fields__)
-        raise OptionError(f"unknown setting ({error}). Accepted: {accepted}") from None
 
 
 def _data_config(slices: SliceIndex) -> dict[str, Any]:
@@ -474,30 +436,8 @@ def _data_config(slices: SliceIndex) -> dict[str, Any]:
     }
 
 
-def _model_input(slices: SliceIndex, settings: FitSettings) -> ModelInput:
-    pictures = int((~slices.is_hounsfield).sum())
-    if settings.window and pictures:
-        raise OptionError(
-            f"--window {','.join(settings.window)}: {pictures} of {len(slices)} slices are "
-            "pictures, which were windowed already; only Hounsfield units (DICOM, NIfTI) can be. "
-            "Leave --window or the pictures out"
-        )
-    window = window_for(slices.is_hounsfield, settings.window)
-    return ModelInput(settings.input_size, window, settings.crop_head, settings.upright)
-
-
-def _warn_of_scan_labels(manifest: Manifest, progress: Progress) -> None:
-    if manifest.level == "scan":
-        progress.warn(
-            "the labels are of whole scans: each slice is trained and tested with its scan's "
-            "label, though most slices of a scan with a hemorrhage show none. Figures count "
-            "slices; use such data with evaluate, which counts scans"
-        )
-
-
-def _note_duplicates(slices: SliceIndex, progress: Progress) -> None:
-    if slices.exact_pairs or slices.near_pairs:
-        progress.note(
-            f"{len(slices.exact_pairs)} exact and {len(slices.near_pairs)} near-duplicate pairs "
-            "of slices are kept on one side of every split."
-        )
+def _without_patients(audit: Audit, manifest: Manifest) -> Audit:
+    """Leave out the paths of unreadable files where they may contain a patient's name."""
+    if manifest.is_anonymous and any(record.scan for record in manifest.records):
+        return replace(audit, problems=())
+    return audit

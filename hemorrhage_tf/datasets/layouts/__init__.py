@@ -1,1 +1,1 @@
-"""TODO."""
+"""The layouts of public hemorrhage data sets, one data set per file."""
