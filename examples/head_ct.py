@@ -19,6 +19,7 @@ run = htf.fit(
     test_fraction=0.2,
     epochs=10,
 )
-print(run.report)
-for finding in htf.predict(run, [record.path for record in slices.records[:3]]):
-    print(finding.path, round(finding.probability, 3), finding.is_hemorrhage)
+print(run.summary)
+images = [record.path for record in slices.records[:3]]
+for one in htf.predict(images, model=run):
+    print(one.path, round(one.probability, 3), one.is_hemorrhage)

@@ -1,8 +1,8 @@
-"""The article's experiment as a plain Keras script: the yardstick for `hemorrhage-tf fit`.
+"""The article's experiment as a plain Keras script: the baseline for `hemorrhage-tf fit`.
 
-It does what the usual transfer-learning guide does: augmentation in `tf.data`, a frozen
+It follows the usual transfer-learning guide: augmentation in `tf.data`, a frozen
 ResNet152, one trainable dense unit, `model.fit` for ten epochs, so that every slice goes
-through the backbone once an epoch. `benchmarks/fit_speed.py` times it beside `fit`.
+through the backbone once an epoch. `benchmarks/fit_speed.py` compares it with `fit`.
 
     python examples/plain_keras.py DATA [--weights imagenet|none]
 """

@@ -222,10 +222,7 @@ def write_series() -> Callable[..., list[Path]]:
     return write
 
 
-@pytest.fixture
-def dicom_folder(tmp_path) -> Path:
-    """Class folders of 24 DICOM files without suffix, each of a patient of its own."""
-    folder = tmp_path / "dicom"
+def _write_dicom_folder(folder: Path) -> None:
     for index in range(24):
         write_dicom_file(
             folder / ("hemorrhage" if index % 2 else "normal") / f"IM{index:02d}",
@@ -233,7 +230,18 @@ def dicom_folder(tmp_path) -> Path:
             PatientID=f"P{index:02d}",
             SeriesInstanceUID=f"1.2.{index}",
         )
-    return folder
+
+
+@pytest.fixture(scope="session")
+def dicom_once(once) -> Path:
+    """Class folders of 24 DICOM files, each of its own patient, for tests that do not change it."""
+    return once("dicom", _write_dicom_folder)
+
+
+@pytest.fixture
+def dicom_folder(dicom_once, tmp_path) -> Path:
+    """Class folders of 24 DICOM files without suffix, each of its own patient."""
+    return Path(shutil.copytree(dicom_once, tmp_path / "dicom"))
 
 
 @pytest.fixture(scope="session")
@@ -245,11 +253,11 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def embedded_files(tmp_path_factory) -> Path:
-    """A folder with the files of an embedded model that was never trained."""
+def embedded_files(once) -> Path:
+    """A folder with the files of an untrained embedded model."""
     from embedded_model import write_stand_in
 
-    return write_stand_in(tmp_path_factory.mktemp("embedded") / "pretrained")
+    return once("embedded", write_stand_in)
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from hemorrhage_tf.cli import options
-from hemorrhage_tf.cli.options import examples
+from hemorrhage_tf.cli.options import OrderedGroup, examples
 from hemorrhage_tf.training.features.cache_location import DEFAULT_LIMIT, LIMIT_VARIABLE
 
 
 @click.group(
+    cls=OrderedGroup,
     short_help="Show and prune the feature cache.",
     epilog=examples(
         "hemorrhage-tf cache info",

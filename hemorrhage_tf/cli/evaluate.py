@@ -15,7 +15,7 @@ from hemorrhage_tf.cli.options import examples
     short_help="Compute the metrics of a model on labeled slices or scans.",
     epilog=examples(
         "hemorrhage-tf evaluate head_ct --tta",
-        "hemorrhage-tf evaluate other_hospital --model runs/first --report report.html",
+        "hemorrhage-tf evaluate other_site --model runs/first --report report.html",
         "hemorrhage-tf evaluate head_ct --model runs/first --json",
         "hemorrhage-tf evaluate head_ct --model runs/first --against runs/second",
         "hemorrhage-tf evaluate head_ct --against runs/first --prevalence 0.1",

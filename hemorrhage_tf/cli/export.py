@@ -19,9 +19,9 @@ from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
 @click.command(
     short_help="Export a model to TFLite or SavedModel, and verify it.",
     epilog=examples(
-        "hemorrhage-tf export runs/first saved_models/first.tflite --quantize int8",
+        "hemorrhage-tf export runs/first first.tflite --quantize int8",
         "hemorrhage-tf export runs/first saved_models/hemorrhage/1",
-        "hemorrhage-tf export phantomnet saved_models/phantomnet.tflite --quantize int8 --cam",
+        "hemorrhage-tf export phantomnet phantomnet.tflite --quantize int8 --cam",
     ),
 )
 @click.argument("model", type=click.Path())

@@ -14,6 +14,7 @@ from hemorrhage_tf.cli.cache import cache
 from hemorrhage_tf.cli.evaluate import evaluate
 from hemorrhage_tf.cli.export import export
 from hemorrhage_tf.cli.fit import fit
+from hemorrhage_tf.cli.options import OrderedGroup
 from hemorrhage_tf.cli.phantoms import phantoms
 from hemorrhage_tf.cli.predict import predict
 from hemorrhage_tf.core.errors import HemorrhageError
@@ -27,12 +28,8 @@ INTERRUPTED, TERMINATED = 130, 143
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-class CommandGroup(click.Group):
-    """Lists commands in the order of use, and turns the package's errors into messages."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of use."""
-        return list(self.commands)
+class CommandGroup(OrderedGroup):
+    """Turns the package's errors into messages, and stops into exit codes."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         try:

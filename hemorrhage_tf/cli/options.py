@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click_option_group import optgroup
@@ -11,10 +11,17 @@ from click_option_group import optgroup
 from hemorrhage_tf.imaging.windows import WINDOWS
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
 
 WINDOW_HELP = f"{', '.join(WINDOWS)}, or CENTER/WIDTH; three with commas, one per channel."
+
+
+class OrderedGroup(click.Group):
+    """A group that lists its commands in the order of use, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they were added."""
+        return list(self.commands)
 
 
 def examples(*lines: str) -> str:

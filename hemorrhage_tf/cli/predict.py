@@ -18,7 +18,7 @@ from hemorrhage_tf.cli.options import examples
     epilog=examples(
         "hemorrhage-tf predict slice.png",
         "hemorrhage-tf predict series/ volume.nii.gz --cam overlays",
-        "hemorrhage-tf predict slices/ 'more/*.jpg' --model runs/first --csv > predictions.csv",
+        "hemorrhage-tf predict slices/ '*.jpg' --model runs/first --csv > out.csv",
         "hemorrhage-tf predict series/ --tta",
     ),
 )

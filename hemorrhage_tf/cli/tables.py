@@ -17,7 +17,7 @@ from hemorrhage_tf.core.formatting import format_size
 from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.inference.predictions import Prediction
-from hemorrhage_tf.models.backbone_options import cut_backbones, split_values
+from hemorrhage_tf.models.backbone_options import describe_backbones, split_backbone_values
 from hemorrhage_tf.models.backbones import BACKBONES
 from hemorrhage_tf.training.features.cache_limits import CacheInfo, PruneResult
 from hemorrhage_tf.verbs.results import Run
@@ -55,8 +55,8 @@ def _settings_rows(config: dict[str, Any]) -> Iterable[tuple[str, str]]:
     )
     yield "split", _describe_split(settings)
     frozen = "frozen while the head trains" if settings["fine_tune_epochs"] else "frozen"
-    weights = split_values(settings["weights"], settings["backbone"])
-    for name, cut in cut_backbones(settings["backbone"], settings["feature_layer"]).items():
+    weights = split_backbone_values(settings["weights"], settings["backbone"])
+    for name, cut in describe_backbones(settings["backbone"], settings["feature_layer"]).items():
         side = settings["image_size"] or BACKBONES[name].image_size
         resized = "" if side == model["image_size"] else f", input {side} x {side}"
         yield "backbone", f"{cut}, weights {weights[name]}, {frozen}{resized}"
@@ -82,7 +82,7 @@ def _settings_rows(config: dict[str, Any]) -> Iterable[tuple[str, str]]:
             f"learning rate {settings['fine_tune_learning_rate']:g}",
         )
     replicas = "1 replica" if config["replicas"] == 1 else f"{config['replicas']} replicas"
-    policies = split_values(config["training_feature_precision"], settings["backbone"])
+    policies = split_backbone_values(config["training_feature_precision"], settings["backbone"])
     precision = " and ".join(dict.fromkeys(str(policy) for policy in policies.values()))
     yield "devices", f"{replicas}, training features in {precision}"
     yield "random seed", str(settings["seed"])

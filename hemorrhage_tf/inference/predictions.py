@@ -22,6 +22,12 @@ class SlicePrediction:
         scan: The scan that the slice belongs to, or None.
         cam: Path of the overlay with the class activation map, or None.
         warning: Why the slice does not look like a head CT, or None.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> one = htf.SlicePrediction("slice.png", probability=0.9, is_hemorrhage=True)
+        >>> one.to_dict()["hemorrhage"]
+        1
     """
 
     path: str
@@ -55,6 +61,12 @@ class ScanPrediction:
         mean_of_highest: Mean of the three highest probabilities, the score of the scan.
         threshold: The model's threshold for scans.
         is_hemorrhage: Whether the score reaches it.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> scan = htf.predict("series", quiet=True).scans[0]
+        >>> isinstance(scan, htf.ScanPrediction), scan.slices
+        (True, 5)
     """
 
     scan: str

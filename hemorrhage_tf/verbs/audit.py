@@ -45,7 +45,7 @@ def audit(
         24
     """
     manifest = read_manifest(check_data(data), positive, target, progress=Progress(quiet=quiet))
-    result = auditor.audit(manifest, Progress(quiet=quiet))
+    result = auditor.audit_manifest(manifest, Progress(quiet=quiet))
     if html is not None:
         write_audit_page(html, manifest.root.name or "slices", result.to_dict())
     return result

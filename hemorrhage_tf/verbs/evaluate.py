@@ -17,11 +17,13 @@ from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
 from hemorrhage_tf.evaluation import dataset_shift
 from hemorrhage_tf.evaluation.comparison import compare
-from hemorrhage_tf.evaluation.metrics import binary_metrics, check_prevalence
+from hemorrhage_tf.evaluation.metrics import binary_metrics
+from hemorrhage_tf.evaluation.predictive_values import check_prevalence
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.predictions import SlicePrediction
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
 from hemorrhage_tf.models.scan_score import mean_of_highest
+from hemorrhage_tf.reports.evaluation_report import EvaluationContent, write_evaluation_report
 from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS
 from hemorrhage_tf.verbs.arguments import ModelArgument, check_data, model_name, resolve_model
 from hemorrhage_tf.verbs.results import Evaluation
@@ -229,11 +231,6 @@ class _Evaluator:
     def write_report(
         self, path: Path, model: Model, evaluation: Evaluation, names: tuple[str, str]
     ) -> None:
-        from hemorrhage_tf.reports.evaluation_report import (
-            EvaluationContent,
-            write_evaluation_report,
-        )
-
         slices, units = self._slices, self._units
         audit = audit_slices(slices, self._progress)
         probabilities = np.array([one.probability for one in evaluation.predictions], np.float32)
@@ -294,10 +291,8 @@ class _Evaluator:
             model_input = model.input_for(slices.is_hounsfield, self._window)
             features = model.standardized([slices.refs[index] for index in chosen], model_input)
             if features is not None:
-                distances = dataset_shift.root_mean_square(features)
-                values = {dataset_shift.FEATURE_DISTANCE: distances}
-                profile["quantiles"] |= dataset_shift.profile(values, 0.0)["quantiles"]
-        return dataset_shift.differences(training, profile)
+                profile = dataset_shift.add_feature_distance(profile, [features])
+        return dataset_shift.describe_differences(training, profile)
 
 
 def _shortcut(audit: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Run:
         >>> import hemorrhage_tf as htf
         >>> run = htf.fit("head_ct", backbone="tiny", image_size=32, out="runs/second", quiet=True)
         >>> run.path.name, run.metrics["n"]
-        ('second', 6)
+        ('second', 5)
         >>> run.model().predict("slice.png")[0].path
         'slice.png'
     """

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from hemorrhage_tf.imaging.head_crop import HeadRegion, cut
+from hemorrhage_tf.imaging.head_crop import HeadRegion, crop_to
 from hemorrhage_tf.imaging.windows import Window
-from hemorrhage_tf.inference.overlay import draw_overlay, place
+from hemorrhage_tf.inference.overlay import draw_overlay, map_to_slice
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
 WHOLE = ModelInput(64, crop_head=False)
@@ -26,7 +26,7 @@ def seen_in(row, column, shape, head):
     for axis in (0, 1):
         # Each pixel says where it stands; 10 000 is added since air is below that.
         places = np.indices(shape, dtype=np.float32)[axis] + 10_000
-        square = cut(places, head)
+        square = crop_to(places, head)
         edges = np.linspace(0, head.side, CELLS + 1).round().astype(int)
         part = square[edges[row] : edges[row + 1], edges[column] : edges[column + 1]]
         assert part.min() >= 10_000, "not all of it lies in the slice"
@@ -48,7 +48,7 @@ def slice_with_a_spot(turned=0):
     return np.rot90(pixels, turned), np.rot90(spot, turned)
 
 
-class TestPlace:
+class TestMapToSlice:
     @given(
         top=st.integers(-40, 60),
         left=st.integers(-40, 60),
@@ -62,7 +62,7 @@ class TestPlace:
         # A slice that holds the whole square, which may still begin above or left of another.
         shape = (max(top, 0) + side + 10, max(left, 0) + side + 20)
         head = HeadRegion(max(top, 0), max(left, 0), side, np.ones(shape, bool), 1, turns)
-        placed = place(one_hot(row, column), shape, head)
+        placed = map_to_slice(one_hot(row, column), shape, head)
         assert placed.shape == shape
         assert placed.dtype == np.float32
         middle = seen_in(row, column, shape, head)
@@ -76,12 +76,12 @@ class TestPlace:
         large = HeadRegion(10, 20, 160, np.ones((200, 200), bool), 1, turns)
         small = HeadRegion(10 - 40, 20 - 50, 160, np.ones(inside, bool), 1, turns)
         np.testing.assert_array_equal(
-            place(cam, inside, small), place(cam, (200, 200), large)[40:140, 50:170]
+            map_to_slice(cam, inside, small), map_to_slice(cam, (200, 200), large)[40:140, 50:170]
         )
 
     def test_nothing_outside_of_the_square(self):
         head = HeadRegion(20, 30, 40, np.ones((10, 10), bool), 10)
-        placed = place(np.ones((CELLS, CELLS), np.float32), (100, 100), head)
+        placed = map_to_slice(np.ones((CELLS, CELLS), np.float32), (100, 100), head)
         np.testing.assert_allclose(placed[20:60, 30:70], 1)
         placed[20:60, 30:70] = 0
         assert not placed.any()
@@ -94,7 +94,7 @@ class TestPlace:
     )
     @settings(max_examples=30, deadline=None)
     def test_without_a_head_it_spans_the_slice(self, height, width, row, column):
-        placed = place(one_hot(row, column), (height, width), None)
+        placed = map_to_slice(one_hot(row, column), (height, width), None)
         assert placed.shape == (height, width)
         np.testing.assert_allclose(
             ndimage.center_of_mass(placed),
@@ -104,7 +104,7 @@ class TestPlace:
 
     def test_corners_are_not_swapped(self):
         for row, column in ((0, 0), (0, 7), (7, 0), (7, 7)):
-            placed = place(one_hot(row, column), (80, 160), None)
+            placed = map_to_slice(one_hot(row, column), (80, 160), None)
             assert placed[row * 79 // 7, column * 159 // 7] == 1
             assert (placed == 1).sum() < 8 * 16
 
@@ -131,8 +131,8 @@ class TestDrawOverlay:
         assert not redder[ndimage.distance_transform_edt(~spot) > 30].any()
 
     def test_upright_cases_are_turned(self):
-        head = ModelInput(64, upright=True).head
-        turns = [head(slice_with_a_spot(turned)[0]).turns for turned in range(4)]
+        find_head = ModelInput(64, upright=True).find_head
+        turns = [find_head(slice_with_a_spot(turned)[0]).turns for turned in range(4)]
         assert turns == [0, 3, 0, 1]
 
     @pytest.mark.parametrize("shape", [(1, 1), (40, 70), (97, 31), (33, 45, 3)])
