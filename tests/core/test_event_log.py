@@ -141,7 +141,7 @@ def logged_fit(kaggle_once, tmp_path_factory):
     errors = io.StringIO()
     with redirect_stderr(errors):
         run = htf.fit(data, out=folder / "run", folds=2, **settings | {"quiet": False})
-    evaluation = htf.evaluate(run, data, log_json=folder / "log.jsonl", quiet=True)
+    evaluation = htf.evaluate(data, model=run, log_json=folder / "log.jsonl", quiet=True)
     return folder, run, evaluation, errors.getvalue()
 
 
@@ -154,7 +154,7 @@ class TestVerbs:
         assert (first["verb"], first["settings"]["folds"]) == ("fit", 2)
         assert second["verb"] == "evaluate"
         of_fit, of_evaluate = (line for line in lines if line["event"] == "result")
-        assert of_fit["path"] == str(folder / "run") and of_fit["report"] == run.report
+        assert of_fit["path"] == str(folder / "run") and of_fit["summary"] == run.summary
         assert of_fit["metrics"]["roc_auc"] == run.metrics["roc_auc"]
         assert of_evaluate["metrics"]["accuracy"] == evaluation.metrics["accuracy"]
         started = [line["stage"] for line in lines if line["event"] == "stage_begin"]
