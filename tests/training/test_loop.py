@@ -218,7 +218,10 @@ class TestResume:
             store.saved = whole.saved[: number + 1]
             advanced: list[int] = []
             resumed = train(
-                loop, *samples, epoch_store=lambda stage: store, advance=advanced.append
+                loop,
+                *samples,
+                epoch_store=lambda stage, store=store: store,
+                advance=advanced.append,
             )
             assert resumed == history and sum(advanced) == 12
             for left, right in zip(head.get_weights(), expected, strict=True):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
@@ -30,7 +31,7 @@ class TestRoundTrip:
             {"backbone": "resnet50+resnet152", "feature_layer": "resnet50=x,resnet152=y"},
         ],
     )
-    def test_through_json(self, values):
+    def test_survives_json(self, values):
         settings = FitSettings(**values)
         assert FitSettings(**json.loads(json.dumps(settings.to_dict()))) == settings
 
@@ -39,7 +40,7 @@ class TestRoundTrip:
         assert settings.to_dict().keys() == {field.name for field in fields(FitSettings)}
 
 
-class TestFilledIn:
+class TestDefaults:
     def test_weights_and_size_come_from_the_backbone(self):
         settings = FitSettings(backbone="resnet50")
         assert (settings.weights, settings.image_size) == ("imagenet", 224)
@@ -47,20 +48,20 @@ class TestFilledIn:
         assert (settings.weights, settings.image_size) == ("none", 64)
         assert FitSettings(backbone="tiny", image_size=32).image_size == 32
 
-    def test_of_several_backbones_each_has_its_own(self):
+    def test_each_of_several_backbones_has_its_own(self):
         settings = FitSettings(backbone="resnet152 + phantomnet", feature_layer="conv4")
         assert settings.backbone == "resnet152+phantomnet"
         assert settings.weights == "resnet152=imagenet,phantomnet=embedded"
         assert settings.feature_layer == "resnet152=conv4"
         assert [each.image_size for each in settings.backbones] == [224, 192]
-        # One number would say that both see that size.
+        # One number would mean that both see that size.
         assert (settings.image_size, settings.input_size) == (None, 224)
         settings = FitSettings(backbone="resnet152+phantomnet", image_size=96)
         assert [each.image_size for each in settings.backbones] == [96, 96]
         assert (settings.image_size, settings.input_size) == (96, 96)
 
     @pytest.mark.parametrize("given", ["contrast,horizontal_flip", ["contrast", "horizontal_flip"]])
-    def test_augmentations_stand_in_the_order_of_use(self, given):
+    def test_augmentations_are_sorted_by_order_of_use(self, given):
         settings = FitSettings(backbone="tiny", augment=given)
         assert settings.augment == ("horizontal_flip", "contrast")
 
@@ -68,7 +69,7 @@ class TestFilledIn:
         assert FitSettings(backbone="tiny", augment="none").augment == ()
 
     @pytest.mark.parametrize("given", ["brain, Subdural,40/80", ["brain", "subdural", "40/80"]])
-    def test_windows_are_names(self, given):
+    def test_windows_are_parsed(self, given):
         settings = FitSettings(backbone="tiny", window=given)
         assert settings.window == ("brain", "subdural", "40/80")
 
@@ -97,7 +98,7 @@ class TestHeadSolver:
             ({"solver": "adam", "feature_cache": False, "dropout": 0.5}, "adam"),
         ],
     )
-    def test_table(self, values, solver):
+    def test_is_chosen_by_the_settings(self, values, solver):
         settings = FitSettings(**{"backbone": "tiny", **values})
         assert settings.head_solver == solver
         assert settings.solver == values.get("solver", "auto")
@@ -108,68 +109,90 @@ INVALID = [
     ({"weights": "imagenet"}, r"--weights imagenet: there are no ImageNet weights of tiny"),
     (
         {"backbone": "tiny+phantomnet", "fine_tune_from": "x", "fine_tune_epochs": 1},
-        r"--fine-tune-from x: does not say which backbone it is of, tiny or phantomnet",
+        r"--fine-tune-from x: could belong to tiny or phantomnet",
     ),
-    ({"pooling": "mean"}, r"--pooling mean: accepted are avg, max, avg_max"),
-    ({"augment": "flip"}, r"--augment: no augmentation is called flip. Accepted: horizontal_flip"),
+    ({"pooling": "mean"}, r"--pooling mean: no such pooling. Accepted: avg, max, avg_max"),
+    ({"augment": "flip"}, r"--augment flip: no such augmentation. Accepted: horizontal_flip"),
     ({"strategy": "multi"}, r"--strategy multi: accepted are auto, mirrored, multiworker, none"),
     ({"mixed_precision": "on"}, r"--mixed-precision on: accepted are auto, off, bfloat16, float16"),
     ({"class_weights": "auto"}, r"--class-weights auto: accepted are balanced, none"),
-    ({"image_size": 7}, r"--image-size 7: accepted is 8 to 2048"),
-    ({"image_size": 0}, r"--image-size 0: accepted is 8 to 2048"),
-    ({"image_size": 2049}, r"--image-size 2049: accepted is 8 to 2048"),
-    ({"views": 0}, r"--views 0: accepted is 1 to 1000"),
-    ({"views": 1001}, r"--views 1001: accepted is 1 to 1000"),
-    ({"folds": 2, "repeats": 0}, r"--repeats 0: accepted is 1 to 1000"),
-    ({"epochs": 0}, r"--epochs 0: accepted is 1 to 100000"),
-    ({"batch_size": 0}, r"--batch-size 0: accepted is 1 to 1000000"),
-    ({"early_stopping": -1}, r"--early-stopping -1: accepted is 0 to 100000"),
-    ({"fine_tune_epochs": -1}, r"--fine-tune-epochs -1: accepted is 0 to 100000"),
-    ({"seed": -1}, r"--seed -1: accepted is 0 to 2147483647"),
-    ({"seed": 2**31}, r"--seed 2147483648: accepted is 0 to 2147483647"),
-    ({"dropout": 1.0}, r"--dropout 1.0: accepted is 0 to less than 1"),
-    ({"dropout": -0.1}, r"--dropout -0.1: accepted is 0 to less than 1"),
-    ({"dropout": float("nan")}, r"--dropout nan: accepted is 0 to less than 1"),
-    ({"test_fraction": 0.0}, r"--test-fraction 0.0: accepted is between 0 and 1"),
-    ({"test_fraction": 1.0}, r"--test-fraction 1.0: accepted is between 0 and 1"),
-    ({"test_fraction": float("nan")}, r"--test-fraction nan: accepted is between 0 and 1"),
-    ({"learning_rate": 0.0}, r"--learning-rate 0.0: accepted is a number above 0"),
-    ({"learning_rate": float("nan")}, r"--learning-rate nan: accepted is a number above 0"),
-    ({"learning_rate": float("inf")}, r"--learning-rate inf: accepted is a number above 0"),
-    ({"fine_tune_learning_rate": -1.0}, r"--fine-tune-learning-rate -1.0: accepted is a number"),
-    ({"folds": 1}, r"--folds 1: accepted is 2 or more, or 0 for one split"),
-    ({"folds": -3}, r"--folds -3: accepted is 2 or more, or 0 for one split"),
-    ({"repeats": 2}, r"--repeats 2: repeats are of a cross-validation; add --folds K"),
+    ({"image_size": 7}, r"--image-size 7: accepted are 8 to 2048"),
+    ({"image_size": 0}, r"--image-size 0: accepted are 8 to 2048"),
+    ({"image_size": 2049}, r"--image-size 2049: accepted are 8 to 2048"),
+    ({"views": 0}, r"--views 0: accepted are 1 to 1000"),
+    ({"views": 1001}, r"--views 1001: accepted are 1 to 1000"),
+    ({"folds": 2, "repeats": 0}, r"--repeats 0: accepted are 1 to 1000"),
+    ({"epochs": 0}, r"--epochs 0: accepted are 1 to 100000"),
+    ({"batch_size": 0}, r"--batch-size 0: accepted are 1 to 1000000"),
+    ({"early_stopping": -1}, r"--early-stopping -1: accepted are 0 to 100000"),
+    ({"fine_tune_epochs": -1}, r"--fine-tune-epochs -1: accepted are 0 to 100000"),
+    ({"seed": -1}, r"--seed -1: accepted are 0 to 2147483647"),
+    ({"seed": 2**31}, r"--seed 2147483648: accepted are 0 to 2147483647"),
+    ({"dropout": 1.0}, r"--dropout 1.0: accepted are numbers from 0 to less than 1"),
+    ({"dropout": -0.1}, r"--dropout -0.1: accepted are numbers from 0 to less than 1"),
+    ({"dropout": float("nan")}, r"--dropout nan: accepted are numbers from 0 to less than 1"),
+    ({"test_fraction": 0.0}, r"--test-fraction 0.0: accepted are numbers between 0 and 1"),
+    ({"test_fraction": 1.0}, r"--test-fraction 1.0: accepted are numbers between 0 and 1"),
+    ({"test_fraction": float("nan")}, r"--test-fraction nan: accepted are numbers between 0 and 1"),
+    ({"learning_rate": 0.0}, r"--learning-rate 0.0: accepted are numbers above 0"),
+    ({"learning_rate": float("nan")}, r"--learning-rate nan: accepted are numbers above 0"),
+    ({"learning_rate": float("inf")}, r"--learning-rate inf: accepted are numbers above 0"),
+    ({"fine_tune_learning_rate": -1.0}, r"--fine-tune-learning-rate -1.0: accepted are numbers"),
+    ({"folds": 1}, r"--folds 1: accepted are 2 or more, or 0 for a single split"),
+    ({"folds": -3}, r"--folds -3: accepted are 2 or more, or 0 for a single split"),
+    ({"repeats": 2}, r"--repeats 2: only a cross-validation can be repeated. Add --folds 5"),
     ({"window": "lung"}, r"--window lung: accepted are brain .*subdural .*CENTER/WIDTH in HU"),
     ({"window": "brain,bone"}, r"--window brain,bone: accepted is one window .*or three"),
-    ({"upright": True, "crop_head": False}, r"--upright: needs the head crop"),
-    ({"fine_tune_from": "x"}, r"--fine-tune-from LAYER.*go together. Received: x and 0"),
-    ({"fine_tune_epochs": 3}, r"--fine-tune-from LAYER.*go together. Received: None and 3"),
+    ({"upright": True, "crop_head": False}, r"--upright needs the head crop"),
+    ({"fine_tune_from": "x"}, r"--fine-tune-from LAYER.*must be given together. Received: x and 0"),
+    (
+        {"fine_tune_epochs": 3},
+        r"--fine-tune-from LAYER.*must be given together. Received: None and 3",
+    ),
     ({"solver": "sgd"}, r"--solver sgd: accepted are auto, adam, lbfgs"),
-    ({"l2": 0.0}, r"--l2 0.0: accepted is a number above 0"),
-    ({"l2": -1.0}, r"--l2 -1.0: accepted is a number above 0"),
-    ({"l2": float("nan")}, r"--l2 nan: accepted is a number above 0"),
-    ({"l2": float("inf")}, r"--l2 inf: accepted is a number above 0"),
+    ({"l2": 0.0}, r"--l2 0.0: accepted are numbers above 0"),
+    ({"l2": -1.0}, r"--l2 -1.0: accepted are numbers above 0"),
+    ({"l2": float("nan")}, r"--l2 nan: accepted are numbers above 0"),
+    ({"l2": float("inf")}, r"--l2 inf: accepted are numbers above 0"),
+    ({"operating_point": "best"}, r"--operating-point"),
+    (
+        {"operating_point": "youden", "feature_cache": False},
+        r"--operating-point youden: is chosen on out-of-fold predictions.*Add --folds 5",
+    ),
     (
         {"solver": "lbfgs", "feature_cache": False},
-        r"--solver lbfgs: .*Received with it: --no-feature-cache\. .*--solver adam",
+        r"--solver lbfgs .*Received: --no-feature-cache\. .*--solver adam",
     ),
     (
         {"solver": "lbfgs", "dropout": 0.5, "early_stopping": 3},
-        r"--solver lbfgs: .*Received with it: --dropout 0.5, --early-stopping 3\. .*Leave that out",
+        r"--solver lbfgs .*Received: --dropout 0.5, --early-stopping 3\. .*Leave that out",
     ),
 ]
 
 
 class TestInvalid:
     @pytest.mark.parametrize("values, message", INVALID, ids=[str(values) for values, _ in INVALID])
-    def test_message(self, values, message):
+    def test_is_rejected(self, values, message):
         with pytest.raises(OptionError, match=message):
             FitSettings(**{"backbone": "tiny", **values})
 
-    def test_missing_weights_file(self):
+    def test_rejects_a_missing_weights_file(self):
         with pytest.raises(WeightsError, match="--weights no.h5: no such file"):
             FitSettings(backbone="tiny", weights="no.h5")
 
-    def test_every_error_is_one_of_the_packages(self):
+    def test_errors_are_the_packages_own(self):
         assert issubclass(OptionError, HemorrhageError) and OptionError.exit_code == 2
+
+
+def test_the_docstring_lists_every_setting_with_its_default():
+    text = " " + " ".join(FitSettings.__doc__.split("Attributes:")[1].split("Raises:")[0].split())
+    for field in fields(FitSettings):
+        description = re.search(
+            rf" {field.name}: (.*?)(?= \w+: (?:str|int|float|bool|tuple)\b|$)", text
+        )
+        assert description, field.name
+        default = (
+            json.dumps(field.default) if isinstance(field.default, str) else str(field.default)
+        )
+        default = default.replace("'", '"')
+        assert f"Defaults to {default}" in description.group(1), field.name

@@ -12,7 +12,8 @@ import pytest
 
 import hemorrhage_tf
 from hemorrhage_tf.models.backbones import backbone_spec
-from hemorrhage_tf.training import strategy as strategy_module
+from hemorrhage_tf.models.classifier import build_head
+from hemorrhage_tf.training.loop import Loop, Stage, batches
 from hemorrhage_tf.training.strategy import cpu_has_bfloat16, resolve_precision, resolve_strategy
 
 FAST = backbone_spec("resnet152")
@@ -37,17 +38,24 @@ class TestCpuHasBfloat16:
         path.write_text(text)
         assert cpu_has_bfloat16(path) is expected
 
-    def test_elsewhere_than_on_linux(self, tmp_path):
+    def test_is_false_without_the_file(self, tmp_path):
         assert cpu_has_bfloat16(tmp_path / "no such file") is False
 
 
-def see(monkeypatch, gpus: int, bfloat16: bool) -> None:
-    import tensorflow as tf
+@pytest.fixture
+def simulate(monkeypatch, tmp_path):
+    """Simulate a number of GPUs; return a file of CPU flags with or without bfloat16."""
 
-    monkeypatch.setattr(
-        tf.config, "list_logical_devices", lambda kind: [object()] * gpus if kind == "GPU" else [1]
-    )
-    monkeypatch.setattr(strategy_module, "cpu_has_bfloat16", lambda: bfloat16)
+    def simulate(gpus: int, bfloat16: bool = False) -> Path:
+        import tensorflow as tf
+
+        devices = {"GPU": [object()] * gpus, "CPU": [object()]}
+        monkeypatch.setattr(tf.config, "list_logical_devices", devices.__getitem__)
+        path = tmp_path / "cpuinfo"
+        path.write_text(f"flags : fpu {'avx512_bf16' if bfloat16 else ''}\n")
+        return path
+
+    return simulate
 
 
 class TestResolvePrecision:
@@ -56,9 +64,8 @@ class TestResolvePrecision:
         [("off", "float32"), ("bfloat16", "mixed_bfloat16"), ("float16", "mixed_float16")],
     )
     @pytest.mark.parametrize("gpus", [0, 1])
-    def test_what_is_asked_for_is_given(self, monkeypatch, name, policy, gpus):
-        see(monkeypatch, gpus, bfloat16=True)
-        assert resolve_precision(name, FAST) == policy
+    def test_a_named_precision_is_used(self, simulate, name, policy, gpus):
+        assert resolve_precision(name, FAST, simulate(gpus, bfloat16=True)) == policy
 
     @pytest.mark.parametrize(
         "gpus, bfloat16, spec, policy",
@@ -70,41 +77,64 @@ class TestResolvePrecision:
             (0, True, SLOW, "float32"),
         ],
     )
-    def test_auto(self, monkeypatch, gpus, bfloat16, spec, policy):
-        see(monkeypatch, gpus, bfloat16)
-        assert resolve_precision("auto", spec) == policy
+    def test_auto_depends_on_the_hardware(self, simulate, gpus, bfloat16, spec, policy):
+        assert resolve_precision("auto", spec, simulate(gpus, bfloat16)) == policy
 
-    def test_each_policy_is_one_that_keras_has(self):
+    def test_keras_knows_each_policy(self):
         import keras
 
         for name in ("off", "bfloat16", "float16"):
-            assert (
-                keras.dtype_policies.get(resolve_precision(name, SLOW)).variable_dtype == "float32"
-            )
+            policy = keras.dtype_policies.get(resolve_precision(name, SLOW))
+            assert policy.variable_dtype == "float32"
 
 
 class TestResolveStrategy:
-    def test_none_is_the_default(self):
+    def test_none_is_the_default_strategy(self):
         import tensorflow as tf
 
         strategy = resolve_strategy("none")
         assert strategy is tf.distribute.get_strategy()
         assert strategy.num_replicas_in_sync == 1
 
-    def test_auto_without_gpus_is_the_default(self, monkeypatch):
+    def test_auto_without_gpus_is_the_default_strategy(self, simulate):
         import tensorflow as tf
 
-        see(monkeypatch, 0, False)
+        simulate(gpus=0)
         assert resolve_strategy("auto") is tf.distribute.get_strategy()
 
-    def test_an_instance_is_returned_as_it_is(self):
+    def test_a_strategy_is_returned_unchanged(self):
         import tensorflow as tf
 
         strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
         assert resolve_strategy(strategy) is strategy
 
 
-# Devices are configured before TensorFlow starts, so this needs a process of its own; one for all.
+@pytest.mark.filterwarnings("ignore:To make it possible to preserve tf.data options")
+def test_a_mirrored_loop_trains_the_weights_of_the_default_strategy():
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(13, 3)).astype(np.float32)
+    labels = np.arange(13) % 2
+    weights = []
+    for name in ("none", "mirrored"):
+        strategy = resolve_strategy(name)
+        with strategy.scope():
+            head = build_head(3, 0.0)
+        samples = batches(
+            lambda chosen: tf.data.Dataset.from_tensor_slices(features[chosen]),
+            labels,
+            np.ones(13),
+            batch_size=5,
+        )
+        loop = Loop(head, 0.05, strategy)
+        loop.train(Stage("head", 2, lambda epoch, samples=samples: samples))
+        weights.append(head.get_layer("logit").get_weights()[0])
+    assert np.abs(weights[0]).max() > 0.05
+    np.testing.assert_allclose(weights[1], weights[0], atol=1e-5)
+
+
+# Devices are configured before TensorFlow starts, so one process of its own trains for all tests.
 SCRIPT = """
 import json, sys
 import numpy as np
@@ -115,25 +145,25 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 import hemorrhage_tf
 from hemorrhage_tf.models.classifier import build_head
-from hemorrhage_tf.training.loop import Loop, batches
+from hemorrhage_tf.training.loop import Loop, Stage, batches
 from hemorrhage_tf.training.strategy import resolve_strategy
 
 rng = np.random.default_rng(0)
 features = rng.normal(size=(37, 6)).astype(np.float32)
 labels = (features[:, 0] + rng.normal(0, 0.5, 37) > 0).astype(np.int64)
 weights = rng.uniform(0.5, 2, 37).astype(np.float32)
-found = {}
+results = {}
 for name in ("none", "mirrored"):
     strategy = resolve_strategy(name)
     for batch_size in (8, 36):
         with strategy.scope():
             head = build_head(6, 0.0)
         loop = Loop(head, 0.05, strategy)
-        inputs_of = lambda chosen: tf.data.Dataset.from_tensor_slices(features[chosen])
-        samples = batches(inputs_of, labels, weights, batch_size)
-        history = loop.train("head", 5, lambda epoch: samples, samples, 0, lambda n: None)
+        dataset_of = lambda chosen: tf.data.Dataset.from_tensor_slices(features[chosen])
+        samples = batches(dataset_of, labels, weights, batch_size)
+        history = loop.train(Stage("head", 5, lambda epoch: samples, samples))
         kernel, bias = head.get_layer("logit").get_weights()
-        found[f"{name} {batch_size}"] = {
+        results[f"{name} {batch_size}"] = {
             "weights": [*kernel[:, 0].tolist(), *bias.tolist()],
             "history": [[row["loss"], row["accuracy"], row["validation_loss"]] for row in history],
             "replicas": strategy.num_replicas_in_sync,
@@ -144,13 +174,13 @@ for name in ("none", "mirrored"):
             backbone="tiny", image_size=32, views=2, solver=solver, epochs=3, learning_rate=0.01,
             quiet=True,
         )
-json.dump(found, open("found.json", "w"))
+json.dump(results, open("loops.json", "w"))
 """
 
 
 @pytest.fixture(scope="module")
 def two_devices(tmp_path_factory):
-    """Trains on one and on two logical CPU devices; gives the folder with the results."""
+    """Train on one and on two logical CPU devices; return the folder with the results."""
     from PIL import Image
     from plain_phantoms import draw_phantom
 
@@ -183,18 +213,19 @@ def read_column(path: Path, column: str) -> list[str]:
         return [row[column] for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 class TestTwoDevices:
     @pytest.mark.parametrize("batch_size", [8, 36])  # the last batch has 5 samples, and 1
-    def test_loop_gives_the_weights_of_one_device(self, two_devices, batch_size):
-        found = json.loads((two_devices / "found.json").read_text())
-        one, two = found[f"none {batch_size}"], found[f"mirrored {batch_size}"]
+    def test_the_loop_trains_the_weights_of_one_device(self, two_devices, batch_size):
+        loops = json.loads((two_devices / "loops.json").read_text())
+        one, two = loops[f"none {batch_size}"], loops[f"mirrored {batch_size}"]
         assert (one["replicas"], two["replicas"]) == (1, 2)
-        assert np.abs(one["weights"]).max() > 0.1  # it did learn
+        assert np.abs(one["weights"]).max() > 0.1  # it has learned
         np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-5)
         np.testing.assert_allclose(two["history"], one["history"], atol=1e-5)
 
     @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-    def test_fit_gives_the_predictions_of_one_device(self, two_devices, solver):
+    def test_fit_predicts_the_same_as_on_one_device(self, two_devices, solver):
         one, two = (
             two_devices / f"run-{solver}-{name}" / "predictions.csv"
             for name in ("none", "mirrored")
@@ -202,11 +233,11 @@ class TestTwoDevices:
         assert read_column(one, "path") == read_column(two, "path")
         expected = np.array(read_column(one, "probability"), float)
         assert np.ptp(expected) > 1e-3
-        found = np.array(read_column(two, "probability"), float)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        probabilities = np.array(read_column(two, "probability"), float)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
     @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-    def test_config_says_how_many_replicas(self, two_devices, solver):
+    def test_config_has_the_number_of_replicas(self, two_devices, solver):
         for name, replicas in (("none", 1), ("mirrored", 2)):
             run = two_devices / f"run-{solver}-{name}"
             config = json.loads((run / "config.json").read_text())

@@ -1,37 +1,43 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from plain_phantoms import draw_phantom
+from recorder import Recorder
 
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.slice_index import build_slice_index
 from hemorrhage_tf.imaging.readers import read_slice
-from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
+from hemorrhage_tf.models.backbones import backbone_spec, weights_hash
 from hemorrhage_tf.models.classifier import build_feature_model
 from hemorrhage_tf.pipeline.model_input import ModelInput
+from hemorrhage_tf.training.context import FitContext
 from hemorrhage_tf.training.distributed.single_process import SINGLE
-from hemorrhage_tf.training.features.extraction import FeatureSource
-from hemorrhage_tf.training.fine_tuning import layers_from
-from hemorrhage_tf.training.head_solver import (
-    HeadWeights,
-    class_weight,
-    feature_statistics,
-    solve_head,
-)
+from hemorrhage_tf.training.feature_sources import FeatureSources
+from hemorrhage_tf.training.features.source import build_source
+from hemorrhage_tf.training.loop import TrainingHooks
+from hemorrhage_tf.training.samples import TrainingTask
 from hemorrhage_tf.training.settings import FitSettings
-from hemorrhage_tf.training.trainer import Part, Trainer, make_part
+from hemorrhage_tf.training.trainer import Trainer, hold_out_validation
 
 SIZE = 16
 INPUT = ModelInput(SIZE)
 COUNT = 20
-NONE = np.array([], np.int64)
+ALL = np.arange(COUNT)
 TRAIN, TEST = np.arange(12), np.arange(12, COUNT)
+
+FINE_TUNING = {
+    "epochs": 1,
+    "fine_tune_from": "block3_convolution",
+    "fine_tune_epochs": 2,
+    "fine_tune_learning_rate": 1e-3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,30 +47,53 @@ def slices(tmp_path_factory):
         path = folder / ("normal", "hemorrhage")[index % 2] / f"{index:02d}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(draw_phantom(3, index, index % 2)).save(path)
-    # Both classes in each part, whatever the order of the folders.
+    # Sorted by name, so that each part has both classes.
     manifest = read_manifest(folder)
     records = sorted(manifest.records, key=lambda record: record.path.name)
-    return build_slice_index(
-        type(manifest)(tuple(records), folder, "class folders"), Progress(quiet=True)
-    )
+    return build_slice_index(replace(manifest, records=tuple(records)), Progress(quiet=True))
 
 
-def make_trainer(slices, cache: Path, policy: str = "float32", quiet: bool = True, **settings):
-
-    values = {"backbone": "tiny", "image_size": SIZE, "views": 2, "solver": "adam", "epochs": 3}
-    chosen = FitSettings(**{**values, "batch_size": 5, "learning_rate": 0.01, **settings})
-    backbone = build_backbone("tiny", "none", SIZE, None, 0)
-    spec = backbone_spec("tiny")
-    source = FeatureSource(spec, backbone, weights_hash(backbone), None, INPUT, "float32")
-    progress = Progress(quiet=quiet)
-    trainer = Trainer(slices, chosen, [source], [policy], SINGLE, progress, cache)
-    everything = np.arange(len(slices))
-    trainer.prepare(everything, everything)
-    return trainer, backbone
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory) -> Path:
+    """A feature cache for all tests of the module, so that each feature is computed once."""
+    return tmp_path_factory.mktemp("shared cache")
 
 
-def train(trainer, train_on=TRAIN, test=TEST, seed=0, advance=lambda steps: None):
-    return trainer.train(Part(train_on, NONE, seed), test, advance)
+@pytest.fixture(scope="module")
+def frozen_source():
+    """A backbone for all tests that do not change it."""
+    return build_source(FitSettings(backbone="tiny", image_size=SIZE).backbones[0], INPUT, 0)
+
+
+@pytest.fixture
+def make_trainer(slices, shared_cache, frozen_source):
+    """Return a prepared trainer of the tiny backbone on the slices."""
+
+    def make(cache: Path = shared_cache, policy="float32", progress=None, **settings) -> Trainer:
+        values = {"backbone": "tiny", "image_size": SIZE, "views": 2, "solver": "adam", "epochs": 3}
+        values |= {"batch_size": 5, "learning_rate": 0.01, **settings}
+        context = FitContext(
+            slices=slices,
+            settings=FitSettings(**values),
+            model_input=INPUT,
+            cluster=SINGLE,
+            progress=progress or Recorder(),
+            cache_folder=cache,
+        )
+        source = frozen_source
+        if context.settings.fine_tune_epochs:
+            source = build_source(context.settings.backbones[0], INPUT, 0)
+        trainer = Trainer(context, FeatureSources([source], [policy]))
+        trainer.prepare(ALL, ALL)
+        trainer.backbone = source.backbone
+        return trainer
+
+    return make
+
+
+def train(trainer, train_on=TRAIN, test=TEST, seed=0, validation=ALL[:0], **hooks):
+    task = TrainingTask(train_on, validation, test, seed, TrainingHooks(**hooks))
+    return trainer.train(task)
 
 
 def predict_files(model, slices, indices) -> np.ndarray:
@@ -72,331 +101,180 @@ def predict_files(model, slices, indices) -> np.ndarray:
     return model(np.stack([INPUT(read_slice(path)) for path in paths])).numpy()[:, 0]
 
 
-class TestClassWeight:
-    @pytest.mark.parametrize("positives", [1, 7, 20, 39])
-    def test_is_that_of_scikit_learn(self, positives):
-        from sklearn.utils.class_weight import compute_sample_weight
+class TestHoldOutValidation:
+    def test_without_early_stopping_all_slices_are_trained_on(self, slices):
+        task = hold_out_validation(slices, TRAIN, FitSettings(backbone="tiny"), 3)
+        np.testing.assert_array_equal(task.train, TRAIN)
+        assert not len(task.validation) and task.seed == 3
 
-        labels = np.random.default_rng(0).permutation(np.arange(40) < positives).astype(np.int64)
-        found = class_weight(labels, "balanced")
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, compute_sample_weight("balanced", labels), rtol=1e-6)
-        sums = [found[labels == label].sum() for label in (0, 1)]
-        np.testing.assert_allclose(sums[0], sums[1], rtol=1e-5)
-
-    def test_none(self):
-        np.testing.assert_array_equal(class_weight(np.array([0, 1, 1]), "none"), [1, 1, 1])
-
-    def test_one_class_only_is_finite(self):
-        assert np.isfinite(class_weight(np.ones(3, np.int64), "balanced")).all()
-
-
-class TestFeatureStatistics:
-    def test_against_numpy(self):
-        x = np.random.default_rng(0).normal(5, 3, (50, 4)).astype(np.float32)
-        mean, variance = feature_statistics(x)
-        assert mean.dtype == variance.dtype == np.float32
-        np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-5)
-        np.testing.assert_allclose(variance, x.var(axis=0), rtol=1e-4)
-
-    def test_a_large_offset_does_not_eat_the_variance(self):
-        x = np.random.default_rng(0).normal(0, 1, (1000, 2)) + 1000
-        _, variance = feature_statistics(x.astype(np.float32))
-        np.testing.assert_allclose(variance, x.var(axis=0), rtol=1e-2)
-
-    def test_floor(self):
-        rng = np.random.default_rng(0)
-        x = np.stack([rng.normal(0, 10, 100), np.full(100, 3.0), rng.normal(0, 1e-6, 100)], axis=1)
-        _, variance = feature_statistics(x)
-        floor = x.var(axis=0).mean() * 1e-6
-        np.testing.assert_allclose(variance[1:], floor, rtol=1e-5)
-        np.testing.assert_allclose(variance[0], x[:, 0].var(), rtol=1e-5)
-
-    def test_features_that_never_vary(self):
-        _, variance = feature_statistics(np.ones((4, 3), np.float32))
-        assert (variance > 0).all() and np.isfinite(1 / np.sqrt(variance)).all()
-
-
-class TestHead:
-    def test_probabilities(self):
-        rng = np.random.default_rng(0)
-        x, mean, kernel = rng.normal(size=(6, 3)), rng.normal(size=3), rng.normal(size=(3, 1))
-        variance, bias = rng.uniform(0.5, 2, 3), np.array([0.3])
-        found = HeadWeights(mean, variance, kernel, bias).probabilities(x)
-        expected = 1 / (1 + np.exp(-(((x - mean) / np.sqrt(variance)) @ kernel + bias)[:, 0]))
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-    @pytest.mark.parametrize("bias", [-1e4, 1e4])
-    def test_extreme_logits_stay_in_range(self, bias):
-        head = HeadWeights(np.zeros(1), np.ones(1), np.ones((1, 1)), np.array([bias]))
-        with np.errstate(over="ignore"):
-            assert head.probabilities(np.zeros((1, 1))).item() == float(bias > 0)
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logits))
-
-
-class TestSolveHead:
-    @staticmethod
-    def problem(count: int, width: int, seed: int = 0):
-        """Gives inputs, labels of which a fourth is 1, and balanced weights."""
-        rng = np.random.default_rng(seed)
-        inputs = rng.normal(size=(count, width)).astype(np.float32)
-        score = inputs[:, 0] + rng.normal(0, 0.5, count)
-        labels = (score > np.quantile(score, 0.75)).astype(np.int64)
-        return inputs, labels, class_weight(labels, "balanced")
-
-    @pytest.mark.parametrize("count, width", [(200, 5), (60, 60), (40, 300)])
-    @pytest.mark.parametrize("l2", [1e-3, 1 / 64, 1.0])
-    def test_the_gradient_of_what_is_minimized_vanishes(self, count, width, l2):
-        inputs, labels, weights = self.problem(count, width)
-        found = solve_head(inputs, labels, weights, l2)
-        assert found.converged and found.iterations > 1
-        assert found.kernel.shape == (width, 1) and found.bias.shape == (1,)
-        assert found.kernel.dtype == found.bias.dtype == np.float32
-
-        kernel, bias = found.kernel[:, 0].astype(np.float64), float(found.bias[0])
-        residuals = weights * (sigmoid(inputs @ kernel + bias) - labels)
-        np.testing.assert_allclose(inputs.T @ residuals / count + l2 * kernel, 0, atol=1e-6)
-        assert np.mean(residuals) == pytest.approx(0, abs=1e-6)  # the bias is not penalized
-
-    def test_loss_and_accuracy_are_those_of_what_was_trained_on(self):
-        from sklearn.metrics import accuracy_score, log_loss
-
-        inputs, labels, weights = self.problem(200, 5)
-        found = solve_head(inputs, labels, weights, 0.1)
-        probabilities = sigmoid(inputs @ found.kernel + found.bias)[:, 0].astype(np.float64)
-        expected = log_loss(labels, probabilities, sample_weight=weights)
-        assert found.loss == pytest.approx(expected, abs=1e-5)
-        assert found.accuracy == accuracy_score(labels, probabilities > 0.5)
-
-    def test_a_sample_of_weight_two_is_two_samples(self):
-        inputs, labels, _ = self.problem(80, 10)
-        times = np.random.default_rng(1).integers(1, 4, 80)
-        # The penalty is on the mean loss, so weights are scaled to a mean of one.
-        weights = (times / times.mean()).astype(np.float32)
-        found = solve_head(inputs, labels, weights, 0.05)
-        repeated = (np.repeat(part, times, axis=0) for part in (inputs, labels))
-        expected = solve_head(*repeated, np.ones(times.sum(), np.float32), 0.05)
-        np.testing.assert_allclose(found.kernel, expected.kernel, atol=1e-5)
-        np.testing.assert_allclose(found.bias, expected.bias, atol=1e-5)
-
-    @pytest.mark.parametrize("l2", [5e-324, 1e-12, 1e12, 1.7e308])
-    def test_an_extreme_penalty_gives_a_finite_head(self, l2):
-        found = solve_head(*self.problem(40, 100), l2)
-        assert np.isfinite(found.kernel).all() and np.isfinite(found.bias).all()
-        assert np.isfinite(found.loss)
-
-
-class TestMakePart:
-    def test_without_early_stopping_all_is_trained_on(self, slices):
-        part = make_part(slices, TRAIN, FitSettings(backbone="tiny"), 3)
-        np.testing.assert_array_equal(part.train, TRAIN)
-        assert not len(part.validation) and part.seed == 3
-
-    def test_with_early_stopping_a_fifth_is_held_out(self, slices):
+    @pytest.mark.parametrize("first", [0, 8])
+    def test_with_early_stopping_a_fifth_is_held_out(self, slices, first):
         settings = FitSettings(backbone="tiny", early_stopping=2)
-        everything = np.arange(COUNT)
-        part = make_part(slices, everything, settings, 0)
-        assert len(part.validation) == COUNT // 5
-        both = np.concatenate([part.train, part.validation])
-        np.testing.assert_array_equal(np.sort(both), everything)
-        assert not set(slices.groups[part.train]) & set(slices.groups[part.validation])
-        assert set(slices.labels[part.validation]) == {0, 1}
-
-    def test_held_out_are_indices_of_all_slices(self, slices):
-        settings = FitSettings(backbone="tiny", early_stopping=2)
-        part = make_part(slices, np.arange(8, COUNT), settings, 0)
-        both = np.concatenate([part.train, part.validation])
-        np.testing.assert_array_equal(np.sort(both), np.arange(8, COUNT))
+        task = hold_out_validation(slices, np.arange(first, COUNT), settings, 0)
+        assert len(task.validation) == pytest.approx((COUNT - first) / 5, abs=1)
+        both = np.concatenate([task.train, task.validation])
+        np.testing.assert_array_equal(np.sort(both), np.arange(first, COUNT))
+        assert not set(slices.groups[task.train]) & set(slices.groups[task.validation])
+        assert set(slices.labels[task.validation]) == {0, 1}
 
 
-class TestLayersFrom:
-    def test_leaves_batch_normalization_out(self):
-        backbone = build_backbone("tiny", "none", SIZE)
-        names = [layer.name for layer in layers_from(backbone, "block2_convolution")]
-        assert names == ["block2_convolution", "block2_out", "block3_convolution", "block3_out"]
-
-    def test_unknown_layer_lists_the_last_ones(self):
-        backbone = build_backbone("tiny", "none", SIZE)
-        with pytest.raises(OptionError, match="--fine-tune-from block9: .*no such layer.*block3_o"):
-            layers_from(backbone, "block9")
-
-    @pytest.mark.parametrize("name", ["block3_normalization", "block3_out"])
-    def test_nothing_to_train(self, name):
-        backbone = build_backbone("tiny", "none", SIZE)
-        with pytest.raises(OptionError, match=f"--fine-tune-from {name}: .*Name an earlier layer"):
-            layers_from(backbone, name)
-
-    def test_is_checked_before_anything_is_computed(self, slices, cache):
-        with pytest.raises(OptionError, match="--fine-tune-from nowhere"):
-            make_trainer(slices, cache, fine_tune_from="nowhere", fine_tune_epochs=1)
-        assert not list(cache.iterdir())
-
-
-class TestFrozen:
-    def test_learns_and_leaves_the_backbone(self, slices, cache):
-        trainer, backbone = make_trainer(slices, cache, epochs=30, learning_rate=0.03)
-        before = weights_hash(backbone)
-        found, history = train(trainer, np.arange(COUNT), np.arange(COUNT))
-        assert np.mean((found > 0.5) == slices.labels) > 0.8
+class TestFrozenBackbone:
+    def test_learns_without_changing_the_backbone(self, slices, make_trainer):
+        trainer = make_trainer(epochs=30, learning_rate=0.03)
+        before = weights_hash(trainer.backbone)
+        probabilities, history = train(trainer, ALL, ALL)
+        assert np.mean((probabilities > 0.5) == slices.labels) > 0.8
         assert history[-1]["loss"] < history[0]["loss"]
-        assert weights_hash(backbone) == before
+        assert weights_hash(trainer.backbone) == before
 
-    @pytest.mark.parametrize("pooling", ["avg", "max", "avg_max"])
-    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-    def test_the_classifier_gives_the_probabilities_that_were_evaluated(
-        self, slices, cache, pooling, solver
+    @pytest.mark.parametrize(
+        "solver, pooling, policy",
+        [
+            ("adam", "avg", "float32"),
+            ("lbfgs", "max", "float32"),
+            ("lbfgs", "avg_max", "mixed_bfloat16"),
+        ],
+    )
+    def test_the_classifier_predicts_what_was_evaluated(
+        self, slices, make_trainer, solver, pooling, policy
     ):
-        trainer, _ = make_trainer(slices, cache, pooling=pooling, solver=solver)
-        found, _ = train(trainer)
-        assert np.ptp(found) > 1e-3
-        expected = predict_files(trainer.classifier(), slices, TEST)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        trainer = make_trainer(solver=solver, pooling=pooling, policy=policy)
+        probabilities, _ = train(trainer)
+        assert np.ptp(probabilities) > 1e-3
+        expected = predict_files(trainer.build_classifier(), slices, TEST)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
-    def test_also_where_augmented_views_are_computed_in_bfloat16(self, slices, cache):
-        trainer, _ = make_trainer(slices, cache, policy="mixed_bfloat16")
-        found, _ = train(trainer)
-        expected = predict_files(trainer.classifier(), slices, TEST)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+    def test_a_temperature_is_part_of_the_classifier(self, slices, make_trainer):
+        trainer = make_trainer(solver="lbfgs")
+        probabilities, _ = train(trainer)
+        trainer.apply_temperature(2.0)
+        predicted = predict_files(trainer.build_classifier(), slices, TEST)
+        logits = np.log(probabilities / (1 - probabilities))
+        np.testing.assert_allclose(np.log(predicted / (1 - predicted)), logits / 2, atol=1e-3)
 
     @pytest.mark.parametrize("dropout", [0.0, 0.5])
-    def test_a_training_does_not_depend_on_those_before(self, slices, cache, dropout):
-        trainer, _ = make_trainer(slices, cache, dropout=dropout)
+    def test_a_training_does_not_depend_on_those_before(self, make_trainer, dropout):
+        trainer = make_trainer(dropout=dropout)
         first, first_history = train(trainer)
-        train(trainer, np.arange(8, COUNT), np.arange(8), seed=5)
+        other, _ = train(trainer, np.arange(8, COUNT), TEST, seed=5)
         again, again_history = train(trainer)
         np.testing.assert_array_equal(again, first)
         assert again_history == first_history
+        assert not np.array_equal(other, first)
 
-    def test_the_order_of_the_samples_follows_from_the_seed(self, slices, cache):
-        trainer, _ = make_trainer(slices, cache)
+    def test_the_order_of_the_samples_depends_on_the_seed(self, make_trainer):
+        trainer = make_trainer()
         assert not np.array_equal(train(trainer, seed=0)[0], train(trainer, seed=1)[0])
 
-    def test_no_test_part(self, slices, cache):
-        trainer, _ = make_trainer(slices, cache)
-        found, history = train(trainer, np.arange(COUNT), NONE)
-        assert len(found) == 0 and len(history) == 3
+    def test_an_empty_test_part_has_no_predictions(self, make_trainer):
+        probabilities, history = train(make_trainer(), ALL, ALL[:0])
+        assert len(probabilities) == 0 and len(history) == 3
 
-    def test_early_stopping_reports_every_epoch(self, slices, cache):
-        trainer, _ = make_trainer(slices, cache, epochs=40, learning_rate=0.5, early_stopping=1)
+    def test_early_stopping_advances_to_the_last_epoch(self, make_trainer):
+        trainer = make_trainer(epochs=40, learning_rate=0.5, early_stopping=1)
         advanced: list[int] = []
-        part = Part(TRAIN, TEST, 0)
-        _, history = trainer.train(part, NONE, advanced.append)
+        _, history = train(trainer, validation=TEST, advance=advanced.append)
         assert len(history) < 40
         assert sum(advanced) == trainer.epochs == 40
         assert "validation_loss" in history[0]
 
+    def test_standardized_features_have_mean_zero_over_the_training_slices(self, make_trainer):
+        trainer = make_trainer(solver="lbfgs", views=1)
+        train(trainer)
+        features = np.concatenate(list(trainer.standardized(TRAIN)))
+        np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-4)
+
 
 class TestLbfgs:
-    @pytest.mark.parametrize("class_weights", ["balanced", "none"])
-    @pytest.mark.parametrize("l2", [1 / 64, 0.5])
-    def test_is_the_logistic_regression_of_another_solver(self, slices, cache, class_weights, l2):
+    # Four of the nine slices with hemorrhage are left out, so that class weights matter.
+    UNBALANCED = np.setdiff1d(np.arange(18), [1, 3, 5, 7])
+
+    @pytest.mark.parametrize("class_weights, l2", [("balanced", 1 / 64), ("none", 0.5)])
+    def test_matches_scikit_learn(self, slices, make_trainer, class_weights, l2):
         from sklearn.linear_model import LogisticRegression
 
-        settings = {"class_weights": class_weights, "l2": l2, "views": 1, "image_size": SIZE}
-        trainer, backbone = make_trainer(slices, cache, solver="lbfgs", **settings)
-        # Four of the nine with hemorrhage are left out, so that weights make a difference.
-        train_on = np.setdiff1d(np.arange(18), [1, 3, 5, 7])
-        found, _ = train(trainer, train_on, np.arange(COUNT))
+        train_on = self.UNBALANCED
+        trainer = make_trainer(solver="lbfgs", views=1, class_weights=class_weights, l2=l2)
+        probabilities, _ = train(trainer, train_on, ALL)
 
         paths = [record.path for record in slices.manifest.records]
-        model = build_feature_model(backbone, backbone_spec("tiny").normalization)
+        model = build_feature_model(trainer.backbone, backbone_spec("tiny").normalization)
         features = model(np.stack([INPUT(read_slice(path)) for path in paths])).numpy()
         features = features.astype(np.float64)
         mean, variance = features[train_on].mean(axis=0), features[train_on].var(axis=0)
         inputs = (features - mean) / np.sqrt(np.maximum(variance, variance.mean() * 1e-6))
-        expected = LogisticRegression(
+        oracle = LogisticRegression(
             C=1 / (l2 * len(train_on)),
             class_weight=None if class_weights == "none" else class_weights,
             solver="newton-cholesky",
             tol=1e-10,
         )
-        expected.fit(inputs[train_on], slices.labels[train_on])
-        probabilities = expected.predict_proba(inputs)[:, 1]
-        assert np.ptp(found) > 0.1
-        np.testing.assert_allclose(found, probabilities, atol=1e-4)
+        oracle.fit(inputs[train_on], slices.labels[train_on])
+        expected = oracle.predict_proba(inputs)[:, 1]
+        assert np.ptp(probabilities) > 0.1
+        np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
-    def test_class_weights_matter_where_classes_differ_in_size(self, slices, cache):
-        train_on = np.setdiff1d(np.arange(18), [1, 3, 5, 7])
+    def test_balanced_weights_raise_the_probability_of_the_rarer_class(self, slices, make_trainer):
         means = {}
-        settings = {"solver": "lbfgs", "l2": 1.0, "views": 1}
         for kind in ("balanced", "none"):
-            trainer, _ = make_trainer(slices, cache, class_weights=kind, **settings)
-            means[kind] = train(trainer, train_on, train_on)[0].mean()
+            trainer = make_trainer(class_weights=kind, solver="lbfgs", l2=1.0, views=1)
+            means[kind] = train(trainer, self.UNBALANCED, self.UNBALANCED)[0].mean()
         # A free bias makes the mean probability the share of the slices with hemorrhage.
-        assert means["none"] == pytest.approx(slices.labels[train_on].mean(), abs=1e-4)
+        assert means["none"] == pytest.approx(slices.labels[self.UNBALANCED].mean(), abs=1e-4)
         assert means["balanced"] > means["none"] + 0.05
 
-    def test_is_the_same_each_time_whatever_was_before_and_whatever_the_seed(self, slices, cache):
-        trainer, _ = make_trainer(slices, cache, solver="lbfgs")
+    def test_depends_on_neither_earlier_trainings_nor_seed_nor_order(self, make_trainer):
+        trainer = make_trainer(solver="lbfgs")
         first, first_history = train(trainer)
         train(trainer, np.arange(8, COUNT), np.arange(8), seed=5)
         again, again_history = train(trainer, seed=7)
-        other, _ = make_trainer(slices, cache, solver="lbfgs", seed=0)
         np.testing.assert_array_equal(again, first)
-        np.testing.assert_array_equal(train(other)[0], first)
+        np.testing.assert_array_equal(train(make_trainer(solver="lbfgs"))[0], first)
         assert again_history == first_history
+        shuffled, _ = train(trainer, np.random.default_rng(0).permutation(TRAIN))
+        np.testing.assert_allclose(shuffled, first, atol=1e-5)
 
-    def test_the_order_of_the_slices_does_not_matter(self, slices, cache):
-        trainer, _ = make_trainer(slices, cache, solver="lbfgs")
-        expected, _ = train(trainer)
-        found, _ = train(trainer, np.random.default_rng(0).permutation(TRAIN))
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-
-    def test_history_is_one_row_and_progress_ends(self, slices, cache):
-        trainer, backbone = make_trainer(slices, cache, solver="lbfgs")
-        before = weights_hash(backbone)
+    def test_the_history_is_one_row_and_the_progress_ends(self, make_trainer):
+        trainer = make_trainer(solver="lbfgs")
         advanced: list[int] = []
-        found, (row,) = train(trainer, TRAIN, TRAIN, advance=advanced.append)
-        assert row.keys() == {"stage", "epoch", "loss", "accuracy"}
+        rows: list[dict] = []
+        _, (row,) = train(trainer, TRAIN, TRAIN, advance=advanced.append, on_epoch=rows.append)
+        assert row.keys() == {"stage", "epoch", "loss", "accuracy"} and rows == [row]
         assert row["stage"] == "head"
         assert isinstance(row["epoch"], int) and 1 < row["epoch"] < 1000
         assert 0 < row["loss"] < np.log(2) and 0.5 < row["accuracy"] <= 1
         assert sum(advanced) == trainer.epochs == 3
-        assert weights_hash(backbone) == before
 
-    def test_ends_lower_than_adam(self, slices, cache):
-        losses = {}
-        for solver in ("adam", "lbfgs"):
-            trainer, _ = make_trainer(slices, cache, solver=solver, l2=1e-4)
-            losses[solver] = train(trainer)[1][-1]["loss"]
+    def test_reaches_a_lower_loss_than_adam(self, make_trainer):
+        losses = {
+            solver: train(make_trainer(solver=solver, l2=1e-4))[1][-1]["loss"]
+            for solver in ("adam", "lbfgs")
+        }
         assert losses["lbfgs"] < losses["adam"]
 
-    def test_auto_solves(self, slices, cache):
-        automatic = {"solver": "auto", "epochs": 10, "batch_size": 32, "learning_rate": 1e-3}
-        found, history = train(make_trainer(slices, cache, **automatic)[0])
-        expected, _ = train(make_trainer(slices, cache, solver="lbfgs")[0])
-        np.testing.assert_array_equal(found, expected)
+    def test_auto_uses_it(self, make_trainer):
+        defaults = {"solver": "auto", "epochs": 10, "batch_size": 32, "learning_rate": 1e-3}
+        probabilities, history = train(make_trainer(**defaults))
+        np.testing.assert_array_equal(probabilities, train(make_trainer(solver="lbfgs"))[0])
         assert len(history) == 1
 
-    def test_no_convergence_is_told_once(self, slices, cache, monkeypatch, capsys):
-        monkeypatch.setattr("hemorrhage_tf.training.trainer.MAX_ITERATIONS", 2)
-        trainer, _ = make_trainer(slices, cache, quiet=False, solver="lbfgs")
-        for _ in range(2):
-            found, history = train(trainer)
-            assert history[0]["epoch"] == 2 and np.isfinite(found).all()
-        told = capsys.readouterr().err
-        assert told.count("L-BFGS did not converge in 2 iterations with --l2 0.015625") == 1
-
-    def test_convergence_is_not_worth_a_word(self, slices, cache, capsys):
-        trainer, _ = make_trainer(slices, cache, quiet=False, solver="lbfgs")
+    def test_warns_once_if_it_does_not_converge(self, make_trainer, monkeypatch):
+        progress = Recorder()
+        trainer = make_trainer(solver="lbfgs", progress=progress)
         train(trainer)
-        assert "converge" not in capsys.readouterr().err
+        assert not progress.warnings
+        monkeypatch.setattr("hemorrhage_tf.training.head_solver.MAX_ITERATIONS", 2)
+        for _ in range(2):
+            probabilities, history = train(trainer)
+            assert history[0]["epoch"] == 2 and np.isfinite(probabilities).all()
+        [warning] = progress.warnings
+        assert "did not converge in 2 iterations with --l2 0.015625" in warning
 
 
 class TestFineTuning:
-    SETTINGS = {
-        "epochs": 1,
-        "fine_tune_from": "block3_convolution",
-        "fine_tune_epochs": 2,
-        "fine_tune_learning_rate": 1e-3,
-    }
-
-    def test_changes_the_named_layers_only_and_starts_over_each_time(self, slices, cache):
-        trainer, backbone = make_trainer(slices, cache, **self.SETTINGS)
+    def test_changes_only_the_named_layers_and_starts_over_each_time(self, slices, make_trainer):
+        trainer = make_trainer(**FINE_TUNING)
+        backbone = trainer.backbone
         before = {weight.path: weight.numpy() for weight in backbone.weights}
         advanced: list[int] = []
         first, history = train(trainer, advance=advanced.append)
@@ -409,8 +287,7 @@ class TestFineTuning:
         assert not backbone.trainable_variables
         assert [row["stage"] for row in history] == ["head", "fine-tune", "fine-tune"]
         assert sum(advanced) == trainer.epochs == 3
-
-        expected = predict_files(trainer.classifier(), slices, TEST)
+        expected = predict_files(trainer.build_classifier(), slices, TEST)
         np.testing.assert_allclose(first, expected, atol=1e-5)
 
         train(trainer, np.arange(8, COUNT), np.arange(8), seed=5)
@@ -419,39 +296,39 @@ class TestFineTuning:
         for row, expected_row in zip(again_history, history, strict=True):
             assert row == pytest.approx(expected_row, abs=1e-5)
 
-    def test_starts_from_a_solved_head(self, slices, cache):
-        settings = {**self.SETTINGS, "solver": "lbfgs", "fine_tune_learning_rate": 1e-12}
-        trainer, _ = make_trainer(slices, cache, **settings)
-        advanced: list[int] = []
-        found, history = train(trainer, advance=advanced.append)
+    def test_starts_from_the_solved_head(self, make_trainer):
+        settings = {**FINE_TUNING, "solver": "lbfgs", "fine_tune_learning_rate": 1e-12}
+        probabilities, history = train(make_trainer(**settings))
         assert [row["stage"] for row in history] == ["head", "fine-tune", "fine-tune"]
-        assert sum(advanced) == trainer.epochs == 3
-        expected, _ = train(make_trainer(slices, cache, solver="lbfgs")[0])
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        expected, _ = train(make_trainer(solver="lbfgs"))
+        np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+
+    def test_rejects_an_unknown_layer_before_features_are_computed(self, make_trainer, cache):
+        with pytest.raises(OptionError, match="--fine-tune-from nowhere"):
+            make_trainer(cache, fine_tune_from="nowhere", fine_tune_epochs=1)
+        assert not list(cache.iterdir())
 
 
 class TestStreaming:
-    def test_trains_and_is_reproducible(self, slices, cache):
-        found = []
+    def test_trains_reproducibly_without_a_cache(self, slices, make_trainer, cache):
+        results = []
         for _ in range(2):
-            trainer, backbone = make_trainer(slices, cache, feature_cache=False)
-            before = weights_hash(backbone)
+            trainer = make_trainer(cache, feature_cache=False)
+            before = weights_hash(trainer.backbone)
             probabilities, history = train(trainer)
-            found.append(probabilities)
-            assert weights_hash(backbone) == before
-        np.testing.assert_allclose(found[0], found[1], atol=1e-6)
-        assert np.ptp(found[0]) > 1e-3
+            results.append(probabilities)
+            assert weights_hash(trainer.backbone) == before
+        np.testing.assert_allclose(results[0], results[1], atol=1e-6)
+        assert np.ptp(results[0]) > 1e-3
         assert len(history) == 3 and history[-1]["loss"] < history[0]["loss"]
         assert not list(cache.iterdir())
-        expected = predict_files(trainer.classifier(), slices, TEST)
-        np.testing.assert_allclose(found[1], expected, atol=1e-4)
+        expected = predict_files(trainer.build_classifier(), slices, TEST)
+        np.testing.assert_allclose(results[1], expected, atol=1e-4)
 
-    def test_without_augmentation_equals_training_on_features(self, slices, cache):
+    def test_without_augmentation_it_matches_training_on_features(self, make_trainer):
         settings = {"augment": "none", "views": 1}
-        cached, _ = make_trainer(slices, cache, **settings)
-        streaming, _ = make_trainer(slices, cache, feature_cache=False, **settings)
-        expected, expected_history = train(cached)
-        found, history = train(streaming)
+        expected, expected_history = train(make_trainer(**settings))
+        probabilities, history = train(make_trainer(feature_cache=False, **settings))
         # The samples come in another order.
-        np.testing.assert_allclose(found, expected, atol=0.05)
+        np.testing.assert_allclose(probabilities, expected, atol=0.05)
         assert history[0]["loss"] == pytest.approx(expected_history[0]["loss"], abs=0.1)
