@@ -1,10 +1,10 @@
-"""Predicts slices on a device that has only numpy, pillow and ai-edge-litert.
+"""Predict slices on a device with only numpy, pillow and ai-edge-litert.
 
     python predict.py MODEL.tflite IMAGE... [--threads N] [--json] [--cam DIR]
 
-MODEL.tflite is a file that `hemorrhage-tf export` wrote: a ZIP archive at its end carries the image
-size, the threshold and the labels. `head_crop.py`, beside this file, is the library's own: it cuts
-a picture to its head. Research software, not a medical device.
+MODEL.tflite is a file from `hemorrhage-tf export`: a ZIP archive at its end holds the image size,
+the threshold and the labels. `head_crop.py` in the same folder is the library's own file and crops
+an image to the head. Research software, not a medical device.
 """
 
 from __future__ import annotations
@@ -24,54 +24,54 @@ from head_crop import HeadRegion, crop_to, find_head, uncrop
 from PIL import Image
 
 METADATA_MEMBER = "hemorrhage_tf.json"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SIGNATURE = "serving_default"
 
-# As in the library: a header can declare any size, and this is refused before it is allocated.
+# A header can declare any size: larger images are rejected before memory is allocated, as in the
+# library.
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 10_000
 
 _RED = np.array([255, 0, 0], np.float32)
-_STRONGEST = 0.6  # share of red at most, so that the slice shows through
+_MAX_OPACITY = 0.6  # the slice stays visible below
 
 
 class PredictionError(Exception):
-    """A model or a picture that cannot be used; the message is one line."""
+    """A model or an image that cannot be used; the message is one line."""
 
 
-def read_picture(path: str | Path) -> np.ndarray:
-    """Reads a PNG or JPEG as `hemorrhage_tf` does.
+def read_image(path: str | Path) -> np.ndarray:
+    """Read a PNG or JPEG like `hemorrhage_tf`.
 
-    Alpha is composited on black, of 16-bit samples the high byte is kept, and an EXIF orientation
-    is not applied.
+    Alpha is composited on black, 16-bit samples are reduced to their high byte, and EXIF
+    orientation is ignored.
 
     Args:
         path: a PNG or JPEG file.
 
     Returns:
-        uint8 array, `(height, width)` for grey or `(height, width, 3)` for RGB, in [0, 255].
+        uint8 array, `(height, width)` for gray or `(height, width, 3)` for RGB, in [0, 255].
 
     Raises:
-        PredictionError: the file cannot be read as a picture.
+        PredictionError: the file cannot be read as an image.
     """
     try:
         with warnings.catch_warnings():
-            # The limit here is lower than the size that Pillow warns of, and an error.
+            # The limit here is lower than the size of Pillow's warning, and raises an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                     raise PredictionError(
-                        f"{path}: declares {width} x {height} pixels, more than the "
-                        f"{MAX_PIXELS // 1_000_000} million, or {MAX_SIDE} a side, that are "
-                        "accepted"
+                        f"{path}: declares {width} x {height} pixels: at most "
+                        f"{MAX_PIXELS // 1_000_000} million, and {MAX_SIDE} a side, are accepted"
                     )
                 image.load()
                 return _to_display_pixels(image)
     except Image.UnidentifiedImageError:
         raise PredictionError(f"{path}: not a PNG or JPEG image") from None
     except Image.DecompressionBombError:
-        raise PredictionError(f"{path}: declares more pixels than are accepted") from None
+        raise PredictionError(f"{path}: declares too many pixels") from None
     except FileNotFoundError:
         raise PredictionError(f"{path}: no such file") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
@@ -80,7 +80,7 @@ def read_picture(path: str | Path) -> np.ndarray:
 
 def _to_display_pixels(image: Image.Image) -> np.ndarray:
     mode = image.mode
-    if mode.startswith("I"):  # 16-bit grey; Pillow's own convert("L") would clip it at 255
+    if mode.startswith("I"):  # 16-bit gray; Pillow's own convert("L") clips it at 255
         return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
     if mode in ("1", "L") and "transparency" not in image.info:
         return np.asarray(image.convert("L"))
@@ -92,7 +92,7 @@ def _to_display_pixels(image: Image.Image) -> np.ndarray:
 
 
 def to_model_input(pixels: np.ndarray, image_size: int) -> np.ndarray:
-    """Stretches a picture to the model's square, in floating point and without rounding.
+    """Resize an image to the model's square input, in floating point without rounding.
 
     Args:
         pixels: uint8 `(height, width)` or `(height, width, 3)`.
@@ -110,32 +110,32 @@ def to_model_input(pixels: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def _resize(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes float32 `(height, width)` to `size`, which is `(width, height)`."""
+    """Resize float32 `(height, width)` to `size`, which is `(width, height)`."""
     return np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR))
 
 
 def draw_overlay(pixels: np.ndarray, cam: np.ndarray, head: HeadRegion | None) -> Image.Image:
-    """Colors a picture red where it speaks for hemorrhage.
+    """Color an image red where the model sees evidence of hemorrhage.
 
-    The scale is the same for every picture: a place gets more red the further its own logit,
-    `cam`, lies above 0, which is a probability of one half.
+    The color scale is the same for every image: a location is redder the further its logit in `cam`
+    lies above 0, which is a probability of one half.
 
     Args:
         pixels: uint8 `(height, width)` or `(height, width, 3)`.
-        cam: float32 `(h, w)`, whose mean is the logit of what the model saw.
-        head: the part of the picture that the model saw, or None for all of it.
+        cam: float32 `(h, w)`, the class activation map; its mean is the logit.
+        head: the head crop, or None if the model predicts the whole image.
 
     Returns:
-        An RGB image of the picture's own size.
+        An RGB image of the same size.
     """
     rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., np.newaxis], 3, axis=-1)
-    strength = np.tanh(np.maximum(cam.astype(np.float32), 0) / 2)
-    share = _STRONGEST * _place(strength, pixels.shape[:2], head)[..., np.newaxis]
-    return Image.fromarray(np.rint(rgb * (1 - share) + _RED * share).astype(np.uint8))
+    evidence = np.tanh(np.maximum(cam.astype(np.float32), 0) / 2)
+    opacity = _MAX_OPACITY * _map_to_image(evidence, pixels.shape[:2], head)[..., np.newaxis]
+    return Image.fromarray(np.rint(rgb * (1 - opacity) + _RED * opacity).astype(np.uint8))
 
 
-def _place(cam: np.ndarray, shape: tuple[int, int], head: HeadRegion | None) -> np.ndarray:
-    """Puts a map of the model's input where it belongs on the picture."""
+def _map_to_image(cam: np.ndarray, shape: tuple[int, int], head: HeadRegion | None) -> np.ndarray:
+    """Resize a map of the model input to its part of the image."""
     if head is None:
         return _resize(cam, shape[::-1])
     return uncrop(_resize(cam, (head.side, head.side)), head, shape)
@@ -145,18 +145,18 @@ class Predictor:
     """A `.tflite` model, ready to predict.
 
     Args:
-        path: a `.tflite` file that `hemorrhage-tf export` wrote.
-        threads: CPU threads of the interpreter, or None for its own default.
+        path: a `.tflite` file from `hemorrhage-tf export`.
+        threads: CPU threads of the interpreter; None for its own default.
 
     Attributes:
-        metadata: what the file carries: `image_size`, `threshold`, `labels` and more.
-        has_cam: whether the model gives a class activation map.
+        metadata: `image_size`, `threshold`, `labels` and more.
+        has_cam: whether the model outputs a class activation map.
 
     Raises:
-        PredictionError: the file is no such model, or ai-edge-litert is not installed.
+        PredictionError: the file is not such a model, or ai-edge-litert is not installed.
 
     Example:
-        >>> probability, is_hemorrhage = Predictor("model.tflite").predict("scan.png")
+        >>> probability, is_hemorrhage = Predictor("model.tflite").predict("slice.png")
     """
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
@@ -165,8 +165,8 @@ class Predictor:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise PredictionError(
-                f"ai-edge-litert cannot be imported ({_one_line(error)}): "
-                "pip install -r requirements.txt"
+                f"ai-edge-litert cannot be imported ({_one_line(error)}). "
+                "Run pip install -r requirements.txt"
             ) from None
         try:
             interpreter = Interpreter(model_path=str(path), num_threads=threads)
@@ -182,15 +182,15 @@ class Predictor:
             np.dtype(np.uint8),
         ):
             raise PredictionError(
-                f"{path}: its input is {self._dtype} {tuple(map(int, image['shape']))}, where "
-                f"float32 or uint8 (1, {size}, {size}, 3) was expected"
+                f"{path}: its input is {self._dtype} {tuple(map(int, image['shape']))}: it must be "
+                f"float32 or uint8 (1, {size}, {size}, 3)"
             )
         if "probability" not in outputs:
-            raise PredictionError(f"{path}: has no output named probability")
+            raise PredictionError(f"{path}: has no output with the name probability")
         self.has_cam = "cam" in outputs
 
     def predict(self, image_path: str | Path) -> tuple[float, bool]:
-        """Predicts one picture.
+        """Predict one image.
 
         Args:
             image_path: a PNG or JPEG file.
@@ -199,49 +199,49 @@ class Predictor:
             P(hemorrhage) in [0, 1], and whether it is at or above the model's threshold.
 
         Raises:
-            PredictionError: the picture cannot be read.
+            PredictionError: the image cannot be read.
         """
-        return self.predict_pixels(read_picture(image_path))[:2]
+        return self.predict_pixels(read_image(image_path))[:2]
 
     def find_head(self, pixels: np.ndarray) -> HeadRegion | None:
-        """Finds the part of a picture that the model takes; None for all of it."""
-        if not self.metadata.get("crop_head", False):
+        """Find the part of an image that the model predicts; None for the whole image."""
+        if not self.metadata["crop_head"]:
             return None
         return find_head(pixels, self.metadata.get("upright", False))
 
     def predict_pixels(self, pixels: np.ndarray) -> tuple[float, bool, np.ndarray | None]:
-        """Predicts what `read_picture` gave.
+        """Predict pixels from `read_image`.
 
         Args:
             pixels: uint8 `(height, width)` or `(height, width, 3)`.
 
         Returns:
             P(hemorrhage) in [0, 1], whether it is at or above the model's threshold, and the
-            class activation map, float32 `(h, w)`, or None where the model gives none.
+            class activation map, float32 `(h, w)`, or None if the model has none.
         """
         head = self.find_head(pixels)
-        seen = pixels if head is None else crop_to(pixels, head)
-        image = to_model_input(seen, self.metadata["image_size"])
+        cropped = pixels if head is None else crop_to(pixels, head)
+        image = to_model_input(cropped, self.metadata["image_size"])
         if self._dtype == np.uint8:
             image = np.rint(image).clip(0, 255)
-        found = self._run(image=image.astype(self._dtype)[np.newaxis])
-        probability = np.float32(found["probability"].reshape(-1)[0])
-        # In float32, as the library compares: a float64 threshold could fall between two values.
+        outputs = self._run(image=image.astype(self._dtype)[np.newaxis])
+        probability = np.float32(outputs["probability"].reshape(-1)[0])
+        # In float32, like the library: a float64 threshold could lie between two float32 values.
         is_hemorrhage = bool(probability >= np.float32(self.metadata["threshold"]))
-        return float(probability), is_hemorrhage, found["cam"][0] if self.has_cam else None
+        return float(probability), is_hemorrhage, outputs["cam"][0] if self.has_cam else None
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Reads what a `.tflite` file carries beside the model.
+    """Read the metadata of a `.tflite` file.
 
     Args:
         path: a `.tflite` file.
 
     Returns:
-        The values of `hemorrhage_tf.json`.
+        The values of `hemorrhage_tf.json`, with the key `crop_head` for older files, too.
 
     Raises:
-        PredictionError: the file is missing, no `.tflite` file, or carries no metadata.
+        PredictionError: the file is missing, not a `.tflite` file, or has no metadata.
     """
     try:
         with open(path, "rb") as file:
@@ -250,7 +250,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         raise PredictionError(f"{path}: {error.strerror or error}") from None
     if identifier != b"TFL3":
         raise PredictionError(f"{path}: not a .tflite file")
-    foreign = f"{path}: carries no metadata: cut short, or not written by hemorrhage-tf export"
+    foreign = f"{path}: has no metadata: it is truncated, or not from hemorrhage-tf export"
     if not zipfile.is_zipfile(path):
         raise PredictionError(foreign)
     try:
@@ -258,23 +258,25 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             metadata = json.loads(archive.read(METADATA_MEMBER))
     except KeyError:
         raise PredictionError(foreign) from None
-    # RuntimeError is what zipfile raises where a damaged header tells of encryption.
+    # zipfile raises RuntimeError if a damaged header declares encryption.
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise PredictionError(f"{path}: its metadata is damaged ({_one_line(error)})") from None
     try:
         if metadata.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
-            raise PredictionError(f"{path}: written by a newer hemorrhage-tf than predict.py")
+            raise PredictionError(f"{path}: written by a newer hemorrhage-tf. Update predict.py")
         if [float(value) for value in metadata["input_range"]] != [0.0, 255.0]:
             raise PredictionError(
-                f"{path}: takes values in {metadata['input_range']}, where [0, 255] was expected"
+                f"{path}: its input range is {metadata['input_range']}: it must be [0, 255]"
             )
         metadata["image_size"] = int(metadata["image_size"])
         metadata["threshold"] = float(metadata["threshold"])
+        # The key was "canonical" up to format version 3.
+        metadata["crop_head"] = metadata.get("crop_head", metadata.get("canonical", False))
         _, _ = metadata["labels"]
         if len(metadata.get("window") or ()) > 1:
             raise PredictionError(
-                f"{path}: takes Hounsfield units through {len(metadata['window'])} windows, which "
-                "no picture has. Predict DICOM and NIfTI with hemorrhage-tf"
+                f"{path}: needs Hounsfield units for its {len(metadata['window'])} windows, which "
+                "PNG and JPEG do not hold. Predict DICOM and NIfTI with hemorrhage-tf"
             )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PredictionError(f"{path}: its metadata is damaged ({_one_line(error)})") from None
@@ -287,12 +289,12 @@ def _one_line(error: BaseException) -> str:
 
 def _threads(text: str) -> int:
     if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"at least 1. Received: {text}")
+        raise argparse.ArgumentTypeError(f"{text}: too low. Pass 1 or more")
     return int(text)
 
 
 def _overlay_path(folder: Path, image: str, taken: set[Path]) -> Path:
-    """Names an overlay after its picture; pictures of one name in two folders are numbered."""
+    """Name an overlay after its image; a second image of the same name gets a number."""
     path, number = folder / f"{Path(image).name}.cam.png", 1
     while path in taken:
         number += 1
@@ -301,28 +303,28 @@ def _overlay_path(folder: Path, image: str, taken: set[Path]) -> Path:
     return path
 
 
-def _tell(message: str) -> None:
+def _print_error(message: str) -> None:
     print(f"Error: {message}", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Args:
-        arguments: what follows the program's name, or None for the process's own.
+        arguments: the command-line arguments; None for those of the process.
 
     Returns:
-        0, or 1 where the model or a picture could not be used.
+        0, or 1 if the model or an image cannot be used.
     """
     parser = argparse.ArgumentParser(
-        description="Predict slices with a .tflite file that hemorrhage-tf exported.",
-        epilog="A picture that cannot be read is told on standard error, the others are "
-        "predicted, and the exit code is 1. Research software, not a medical device.",
+        description="Predict slices with a .tflite file from hemorrhage-tf export.",
+        epilog="Unreadable images are reported on standard error, the rest are predicted, and the "
+        "exit code is 1. Research software, not a medical device.",
     )
     parser.add_argument("model", metavar="MODEL", help="a .tflite file")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG or JPEG file")
     parser.add_argument("--threads", type=_threads, metavar="N", help="CPU threads to use")
-    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
+    parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--cam", type=Path, metavar="DIR", help="write overlay PNGs into DIR")
     options = parser.parse_args(arguments)
 
@@ -330,14 +332,16 @@ def main(arguments: list[str] | None = None) -> int:
         predictor = Predictor(options.model, options.threads)
         if options.cam is not None:
             if not predictor.has_cam:
-                raise PredictionError(f"{options.model}: has no cam, so --cam cannot be used")
+                raise PredictionError(
+                    f"{options.model}: has no cam. Leave out --cam, or export with --cam"
+                )
             options.cam.mkdir(parents=True, exist_ok=True)
         rows, failed = _predict_all(predictor, options)
     except PredictionError as error:
-        _tell(str(error))
+        _print_error(str(error))
         return 1
-    except OSError as error:  # of the overlays; what is read has its own errors
-        _tell(f"{error.filename or options.cam}: {error.strerror or error}")
+    except OSError as error:  # of the overlays; reading raises PredictionError
+        _print_error(f"{error.filename or options.cam}: {error.strerror or error}")
         return 1
     if options.json:
         print(json.dumps(rows, indent=2))
@@ -350,9 +354,9 @@ def _predict_all(predictor: Predictor, options: argparse.Namespace) -> tuple[lis
     taken: set[Path] = set()
     for image in options.images:
         try:
-            pixels = read_picture(image)
+            pixels = read_image(image)
         except PredictionError as error:
-            _tell(str(error))
+            _print_error(str(error))
             failed = True
             continue
         probability, is_hemorrhage, cam = predictor.predict_pixels(pixels)

@@ -1,8 +1,8 @@
-"""Asks TensorFlow Serving's REST API for predictions, with the standard library alone.
+"""Request predictions from TensorFlow Serving's REST API, with the standard library alone.
 
     python request.py IMAGE... [--host HOST] [--port PORT] [--model NAME] [--dry-run]
 
-The server decodes the pictures, so that they are sent as they are. How to start it: README.md.
+The server decodes the images, so they are sent unchanged. README.md describes how to start it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SIGNATURE = "serve_bytes"
 
 
 class RequestError(Exception):
-    """A picture that cannot be sent or an answer that is none; the message is one line."""
+    """An image that cannot be sent, or an unusable response; the message is one line."""
 
 
 def request_body(content: bytes) -> dict[str, Any]:
-    """Makes what is posted for one picture.
+    """Build the body of the request for one image.
 
     Args:
         content: the bytes of a PNG or JPEG file.
@@ -36,23 +36,23 @@ def request_body(content: bytes) -> dict[str, Any]:
     Reference:
         https://www.tensorflow.org/tfx/serving/api_rest#predict_api
     """
-    picture = {"b64": base64.b64encode(content).decode("ascii")}
-    return {"signature_name": SIGNATURE, "instances": [{"image_bytes": picture}]}
+    image = {"b64": base64.b64encode(content).decode("ascii")}
+    return {"signature_name": SIGNATURE, "instances": [{"image_bytes": image}]}
 
 
-def ask(url: str, body: dict[str, Any], timeout: float = 60.0) -> float:
-    """Posts one picture.
+def predict(url: str, body: dict[str, Any], timeout: float = 60.0) -> float:
+    """Send the request for one image.
 
     Args:
         url: `http://HOST:PORT/v1/models/NAME:predict`.
         body: from `request_body`.
-        timeout: seconds that the server may stay silent. Default 60.
+        timeout: seconds to wait for data from the server. Default 60.
 
     Returns:
         P(hemorrhage) in [0, 1].
 
     Raises:
-        RequestError: no answer, an error of the server, or an answer of another model.
+        RequestError: no response, an error of the server, or a response of another model.
     """
     request = urllib.request.Request(
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -65,16 +65,18 @@ def ask(url: str, body: dict[str, Any], timeout: float = 60.0) -> float:
             raise RequestError(f"{url}: {error.code}, {_server_message(error)}") from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise RequestError(f"{url}: no answer ({reason}). Is the server running?") from None
+        raise RequestError(
+            f"{url}: no response ({reason}). Check that the server is running"
+        ) from None
     except ValueError as error:
-        raise RequestError(f"{url}: not an address ({error})") from None
+        raise RequestError(f"{url}: not an address ({error}). Check --host and --port") from None
     try:
         prediction = json.loads(content)["predictions"][0]
-        # Where a signature has one output, TensorFlow Serving leaves its name out.
+        # TensorFlow Serving leaves out the name of a signature's only output.
         value = prediction["probability"] if isinstance(prediction, dict) else prediction
         return float(value[0] if isinstance(value, list) else value)
     except (ValueError, KeyError, IndexError, TypeError):
-        raise RequestError(f"{url}: the answer has no probability in it") from None
+        raise RequestError(f"{url}: the response has no probability. Check --model") from None
 
 
 def _server_message(error: urllib.error.HTTPError) -> str:
@@ -87,20 +89,20 @@ def _server_message(error: urllib.error.HTTPError) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Args:
-        arguments: what follows the program's name, or None for the process's own.
+        arguments: the command-line arguments; None for those of the process.
 
     Returns:
-        0, or 1 where a picture could not be read or the server gave no probability.
+        0, or 1 if an image cannot be read or the server returns no probability.
     """
-    parser = argparse.ArgumentParser(description="Ask TensorFlow Serving for predictions.")
+    parser = argparse.ArgumentParser(description="Request predictions from TensorFlow Serving.")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG or JPEG file")
     parser.add_argument("--host", default="localhost", help="default: localhost")
     parser.add_argument("--port", type=int, default=8501, help="default: 8501")
     parser.add_argument("--model", default="hemorrhage", help="default: hemorrhage")
-    parser.add_argument("--dry-run", action="store_true", help="print the JSON, and send nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the JSON without sending it")
     options = parser.parse_args(arguments)
 
     url = f"http://{options.host}:{options.port}/v1/models/{options.model}:predict"
@@ -110,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
             if options.dry_run:
                 print(json.dumps(body))
             else:
-                print(f"{image}\t{ask(url, body):.6f}", flush=True)
+                print(f"{image}\t{predict(url, body):.6f}", flush=True)
         except RequestError as error:
             print(f"Error: {error}", file=sys.stderr)
             return 1

@@ -1,4 +1,4 @@
-"""The edge example, run as on a device: in an environment with its three requirements alone."""
+"""The edge example, in this process and, marked slow, in an environment like a device's."""
 
 from __future__ import annotations
 
@@ -35,25 +35,14 @@ METADATA = {
     "crop_head": True,
     "upright": False,
     "window": None,
-    "format_version": 3,
+    "format_version": 4,
 }
-
-# What the interpreter says of arrays, told by a program that knows nothing of the example.
-ORACLE = """
-import sys
-import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-model, inputs, outputs = sys.argv[1:]
-run = Interpreter(model_path=model).get_signature_runner("serving_default")
-found = [run(image=image[None])["probability"][0, 0] for image in np.load(inputs)]
-np.save(outputs, np.array(found))
-"""
 
 
 def load_example():
     spec = importlib.util.spec_from_file_location("edge_predict", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(EXAMPLE))  # as Python does for the script that it runs
+    sys.path.insert(0, str(EXAMPLE))  # like Python for a script
     try:
         spec.loader.exec_module(module)
     finally:
@@ -64,8 +53,8 @@ def load_example():
 example = load_example()
 
 
-def write_pictures(folder: Path) -> list[Path]:
-    """Writes a picture of every mode, at several sizes, darker and brighter."""
+def write_images(folder: Path) -> list[Path]:
+    """Write an image of every mode, at several sizes, darker and brighter."""
     import tensorflow as tf
 
     random = np.random.default_rng(0)
@@ -113,7 +102,7 @@ def write_pictures(folder: Path) -> list[Path]:
 
 
 def write_model(path: Path, dtype: str = "float32", batch: int | None = None, cam: bool = True):
-    """Writes a small convolutional model whose cam's mean is the logit, without metadata."""
+    """Write a small convolutional model whose cam averages to the logit, without metadata."""
     import tensorflow as tf
 
     class Tiny(tf.Module):
@@ -146,13 +135,13 @@ def append_metadata(path: Path, metadata: dict | str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory) -> list[Path]:
-    return write_pictures(tmp_path_factory.mktemp("edge") / "pictures")
+def images(tmp_path_factory) -> list[Path]:
+    return write_images(tmp_path_factory.mktemp("edge") / "images")
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """A model of every kind: dynamic batch, uint8 with batch 1, without cam."""
+    """A model of every kind: dynamic batch; uint8 with batch 1; without cam."""
     folder = tmp_path_factory.mktemp("edge-models")
     kinds = {
         "float32": {},
@@ -169,10 +158,10 @@ def models(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def device(tmp_path_factory):
-    """Runs Python as on a device: where only requirements.txt is installed."""
+    """Run Python in an environment with only requirements.txt installed."""
     folder = tmp_path_factory.mktemp("edge-device")
     environment = folder / "environment"
-    # A device has none of the paths that this process was given.
+    # Without the paths of this process.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
     def call(command):
@@ -185,53 +174,54 @@ def device(tmp_path_factory):
             timeout=240,
         )
 
-    made = call([sys.executable, "-m", "venv", environment])
-    if made.returncode:
-        pytest.skip(f"no virtual environment can be made here: {made.stderr.strip()[-300:]}")
+    created = call([sys.executable, "-m", "venv", environment])
+    if created.returncode:
+        pytest.skip(f"no virtual environment can be created here: {created.stderr.strip()[-300:]}")
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     pip = [python, "-m", "pip", "install", "--quiet", "--retries", "1", "--timeout", "15"]
     installed = call([*pip, "-r", EXAMPLE / "requirements.txt"])
     if installed.returncode:
-        said = (installed.stderr.strip().splitlines() or ["nothing"])[-1]
-        pytest.skip(f"pip cannot install the edge requirements here (offline?): {said}")
+        reason = (installed.stderr.strip().splitlines() or ["nothing"])[-1]
+        pytest.skip(f"pip cannot install the edge requirements here (offline?): {reason}")
     return lambda *arguments: call([python, *arguments])
 
 
-def probabilities(device, model, inputs, folder) -> np.ndarray:
-    np.save(folder / "inputs.npy", inputs)
-    told = device("-c", ORACLE, model, folder / "inputs.npy", folder / "outputs.npy")
-    assert told.returncode == 0, told.stderr
-    return np.load(folder / "outputs.npy")
+def probabilities(model: Path, inputs: np.ndarray) -> np.ndarray:
+    """Run the interpreter directly, without the script."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(model)).get_signature_runner("serving_default")
+    return np.array([runner(image=image[None])["probability"][0, 0] for image in inputs])
 
 
 class TestReading:
-    def test_pixels_are_those_of_the_library(self, pictures):
-        for path in pictures:
-            pixels = example.read_picture(path)
+    def test_pixels_are_those_of_the_library(self, images):
+        for path in images:
+            pixels = example.read_image(path)
             np.testing.assert_array_equal(pixels, read_slice(path), err_msg=path.name)
             assert pixels.dtype == np.uint8
 
     @pytest.mark.parametrize("size", [SIZE, 31, 224])
-    def test_model_input_is_that_of_the_library(self, pictures, size):
-        for path in pictures:
-            image = example.to_model_input(example.read_picture(path), size)
+    def test_model_input_is_that_of_the_library(self, images, size):
+        for path in images:
+            image = example.to_model_input(example.read_image(path), size)
             assert image.dtype == np.float32
             np.testing.assert_array_equal(
                 image, resize_to_square(read_slice(path), size), err_msg=path.name
             )
 
-    def test_every_gray_and_alpha(self, tmp_path):
+    def test_every_gray_level_and_alpha(self, tmp_path):
         grid = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1).astype(np.uint8)
         Image.fromarray(grid, "LA").save(tmp_path / "a.png")
-        pixels = example.read_picture(tmp_path / "a.png")
+        pixels = example.read_image(tmp_path / "a.png")
         np.testing.assert_array_equal(pixels, read_slice(tmp_path / "a.png"))
         np.testing.assert_allclose(pixels, grid[..., 0] * (grid[..., 1] / 255), atol=0.5)
 
-    def test_refuses_what_the_library_refuses(self, pictures, tmp_path):
-        content = next(path for path in pictures if path.name == "RGBA.png").read_bytes()
+    def test_rejects_the_files_that_the_library_rejects(self, images, tmp_path):
+        content = next(path for path in images if path.name == "RGBA.png").read_bytes()
         bad = {
             "empty.png": b"",
-            "text.png": b"no picture",
+            "text.png": b"not an image",
             "cut.png": content[:-500],
             "huge.png": content[:16] + b"\x00\x00\x27\x10" * 2 + content[24:],
         }
@@ -241,7 +231,7 @@ class TestReading:
             with pytest.raises(SliceError):
                 read_slice(path)
             with pytest.raises(example.PredictionError) as caught:
-                example.read_picture(path)
+                example.read_image(path)
             assert str(caught.value).startswith(f"{path}: ")
             assert "\n" not in str(caught.value)
 
@@ -257,18 +247,18 @@ class TestOverlay:
         np.testing.assert_array_equal(overlay[0, 0], [100, 100, 100])
         np.testing.assert_allclose(overlay[-1, -1], [193, 40, 40], atol=1)
 
-    def test_leaves_its_input_as_it_was(self):
+    def test_leaves_its_input_unchanged(self):
         pixels = np.full((4, 4), 100, np.uint8)
         example.draw_overlay(pixels, self.CAM, None)
         assert (pixels == 100).all()
 
-    def test_is_the_library_s_own_where_a_head_was_cut_out(self):
+    def test_equals_the_librarys_for_a_cropped_head(self):
         pixels = np.pad(draw_phantom(0, 1, 1), ((60, 10), (5, 90)))
-        made = example.draw_overlay(pixels, self.CAM, find_head(pixels))
-        np.testing.assert_array_equal(made, draw_overlay(pixels, self.CAM, MODEL_INPUT))
+        overlay = example.draw_overlay(pixels, self.CAM, find_head(pixels))
+        np.testing.assert_array_equal(overlay, draw_overlay(pixels, self.CAM, MODEL_INPUT))
 
 
-def test_canonical_is_the_library_s_own_file():
+def test_head_crop_is_the_librarys_own_file():
     library = EXAMPLE.parents[1] / "hemorrhage_tf" / "imaging" / "head_crop.py"
     assert (EXAMPLE / "head_crop.py").samefile(library)
 
@@ -279,115 +269,167 @@ def test_requirements_are_three():
     assert names == ["numpy", "pillow", "ai-edge-litert"]
 
 
-class TestOnTheDevice:
-    @pytest.mark.parametrize("name", ["tensorflow", "keras", "hemorrhage_tf"])
-    def test_has_no_such_package(self, device, name):
-        told = device("-c", f"import {name}")
-        assert told.returncode == 1
-        assert f"No module named '{name}'" in told.stderr
+@pytest.fixture
+def run(capsys):
+    """Run the script in this process; return its exit code, standard output and errors."""
 
+    def run(*arguments) -> tuple[int, str, str]:
+        code = example.main([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+class TestPrediction:
     @pytest.mark.parametrize("kind", ["float32", "uint8", "no_cam"])
-    def test_same_numbers_as_the_library(self, device, models, pictures, tmp_path, kind):
-        inputs = np.stack([MODEL_INPUT(read_slice(path)) for path in pictures])
+    def test_probabilities_are_those_of_the_interpreter(self, run, models, images, kind):
+        inputs = np.stack([MODEL_INPUT(read_slice(path)) for path in images])
         if kind == "uint8":
             inputs = np.rint(inputs).astype(np.uint8)
-        expected = probabilities(device, models[kind], inputs, tmp_path)
-        assert np.ptp(expected) > 0.2  # else nothing would be compared
+        expected = probabilities(models[kind], inputs)
+        assert np.ptp(expected) > 0.2  # otherwise nothing would be compared
 
-        told = device(SCRIPT, models[kind], *pictures, "--json")
-        assert told.returncode == 0, told.stderr
-        rows = json.loads(told.stdout)
-        assert [row["path"] for row in rows] == [str(path) for path in pictures]
+        code, stdout, stderr = run(models[kind], *images, "--json")
+        assert code == 0, stderr
+        rows = json.loads(stdout)
+        assert [row["path"] for row in rows] == [str(path) for path in images]
         np.testing.assert_allclose(
             [row["probability"] for row in rows], expected, rtol=0, atol=1e-6
         )
         assert [row["hemorrhage"] for row in rows] == [int(value >= 0.5) for value in expected]
         assert {row["hemorrhage"] for row in rows} == {0, 1}
 
-    def test_same_numbers_as_tensorflow(self, device, pictures, tmp_path):
+    def test_probabilities_are_those_of_tensorflow(self, images, tmp_path):
         module = write_model(tmp_path / "model.tflite")
-        inputs = np.stack([MODEL_INPUT(read_slice(path)) for path in pictures])
+        inputs = np.stack([MODEL_INPUT(read_slice(path)) for path in images])
         np.testing.assert_allclose(
-            probabilities(device, tmp_path / "model.tflite", inputs, tmp_path),
+            probabilities(tmp_path / "model.tflite", inputs),
             module.serving_default(inputs)["probability"][:, 0],
             rtol=0,
             atol=1e-5,
         )
 
-    def test_as_a_module(self, device, models, pictures):
-        program = (
-            f"import sys; sys.path.insert(0, {str(EXAMPLE)!r}); from predict import Predictor; "
-            f"print(Predictor({str(models['float32'])!r}).predict({str(pictures[0])!r}))"
-        )
-        told = device("-c", program)
-        assert re.fullmatch(r"\(0\.\d+, (True|False)\)\n", told.stdout), told.stderr
+    def test_reads_the_head_crop_by_its_new_and_its_old_key(self, models, images, tmp_path):
+        old = dict(METADATA, format_version=3, canonical=METADATA["crop_head"])
+        del old["crop_head"]
+        path = tmp_path / "old.tflite"
+        write_model(path)
+        image = next(path for path in images if path.name == "phantom.png")
+        expected = example.Predictor(models["float32"]).predict(image)
+        assert example.Predictor(append_metadata(path, old)).predict(image) == expected
+        without = tmp_path / "without.tflite"
+        write_model(without)
+        append_metadata(without, {**METADATA, "crop_head": False})
+        assert example.Predictor(without).predict(image) != expected
 
-    def test_lines(self, device, models, pictures):
-        told = device(SCRIPT, models["float32"], *pictures[:3], "--threads", "2")
-        assert told.returncode == 0, told.stderr
-        for line, path in zip(told.stdout.splitlines(), pictures[:3], strict=True):
+    def test_predictor_is_a_class_for_other_programs(self, models, images):
+        probability, is_hemorrhage = example.Predictor(models["float32"]).predict(images[0])
+        assert 0 < probability < 1 and is_hemorrhage == (probability >= 0.5)
+
+    def test_prints_a_line_for_each_image(self, run, models, images):
+        code, stdout, stderr = run(models["float32"], *images[:3], "--threads", "2")
+        assert code == 0, stderr
+        for line, path in zip(stdout.splitlines(), images[:3], strict=True):
             assert re.fullmatch(
                 rf"{re.escape(str(path))}\t[01]\.\d{{6}}\t(normal|hemorrhage)", line
             )
 
-    def test_overlays(self, device, models, pictures, tmp_path):
-        twin = tmp_path / pictures[0].name
-        Image.new("L", (12, 8)).save(twin)
-        images = [pictures[0], twin, pictures[4]]
-        told = device(SCRIPT, models["float32"], *images, "--json", "--cam", tmp_path / "a" / "b")
-        assert told.returncode == 0, told.stderr
-        overlays = [Path(row["cam"]) for row in json.loads(told.stdout)]
-        assert sorted(overlays) == sorted((tmp_path / "a" / "b").iterdir())
-        for image, overlay in zip(images, overlays, strict=True):
+    def test_writes_overlays_under_different_names(self, run, models, images, tmp_path):
+        same_name = tmp_path / images[0].name
+        Image.new("L", (12, 8)).save(same_name)
+        chosen = [images[0], same_name, images[4]]
+        folder = tmp_path / "a" / "b"
+        code, stdout, stderr = run(models["float32"], *chosen, "--json", "--cam", folder)
+        assert code == 0, stderr
+        overlays = [Path(row["cam"]) for row in json.loads(stdout)]
+        assert sorted(overlays) == sorted(folder.iterdir())
+        for image, overlay in zip(chosen, overlays, strict=True):
             with Image.open(overlay) as drawn, Image.open(image) as source:
                 assert (drawn.size, drawn.mode) == (source.size, "RGB")
 
+    def test_script_imports_neither_the_library_nor_tensorflow(self, models, images):
+        code = (
+            "import sys; from pathlib import Path\n"
+            f"sys.path.insert(0, {str(EXAMPLE)!r})\n"
+            "from predict import Predictor\n"
+            f"Predictor({str(models['float32'])!r}).predict({str(images[0])!r})\n"
+            "assert not {'tensorflow', 'keras', 'hemorrhage_tf'} & sys.modules.keys()"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+class TestOnTheDevice:
+    """The script in an environment with only its three requirements."""
+
+    @pytest.mark.parametrize("name", ["tensorflow", "keras", "hemorrhage_tf"])
+    def test_package_is_not_installed(self, device, name):
+        done = device("-c", f"import {name}")
+        assert done.returncode == 1
+        assert f"No module named '{name}'" in done.stderr
+
+    def test_probabilities_are_those_of_this_process(self, device, run, models, images):
+        done = device(SCRIPT, models["float32"], *images, "--json")
+        assert done.returncode == 0, done.stderr
+        rows = json.loads(done.stdout)
+        expected = json.loads(run(models["float32"], *images, "--json")[1])
+        for row, other in zip(rows, expected, strict=True):
+            assert row["path"] == other["path"]
+            assert row["probability"] == pytest.approx(other["probability"], abs=2e-6)
+
+    def test_errors_have_no_traceback(self, device, models, images, tmp_path):
+        (tmp_path / "bad.png").write_text("not an image")
+        done = device(SCRIPT, models["float32"], tmp_path / "bad.png", images[0], "--json")
+        assert done.returncode == 1
+        assert [row["path"] for row in json.loads(done.stdout)] == [str(images[0])]
+        assert "Traceback" not in done.stderr
+
 
 class TestErrors:
-    """Most run in this process: what is wrong with a file is told before the interpreter loads."""
+    """Errors are one line on standard error."""
 
     @pytest.fixture
-    def told(self, capsys):
-        def told(*arguments) -> str:
-            assert example.main([str(argument) for argument in arguments]) == 1
-            output = capsys.readouterr()
-            assert output.out == ""
-            assert re.fullmatch(r"Error: .+\n", output.err)
-            return output.err
+    def error(self, run):
+        def error(*arguments) -> str:
+            code, stdout, stderr = run(*arguments)
+            assert (code, stdout) == (1, "")
+            assert re.search(r"^Error: .+\n\Z", stderr, re.M)
+            return stderr
 
-        return told
+        return error
 
-    def test_no_such_model(self, told, tmp_path):
-        assert "gone.tflite: No such file" in told(tmp_path / "gone.tflite", "a.png")
+    def test_rejects_a_missing_model(self, error, tmp_path):
+        assert "gone.tflite: No such file" in error(tmp_path / "gone.tflite", "a.png")
 
-    @pytest.mark.parametrize("content", [b"", b"no model at all"])
-    def test_no_tflite(self, told, tmp_path, content):
+    @pytest.mark.parametrize("content", [b"", b"not a model"])
+    def test_rejects_a_file_that_is_no_model(self, error, tmp_path, content):
         (tmp_path / "m.tflite").write_bytes(content)
-        assert "m.tflite: not a .tflite file" in told(tmp_path / "m.tflite", "a.png")
+        assert "m.tflite: not a .tflite file" in error(tmp_path / "m.tflite", "a.png")
 
-    def test_keras_file(self, told, tmp_path):
+    def test_rejects_a_keras_file(self, error, tmp_path):
         append_metadata(tmp_path / "model.keras", METADATA)
-        assert "not a .tflite file" in told(tmp_path / "model.keras", "a.png")
+        assert "not a .tflite file" in error(tmp_path / "model.keras", "a.png")
 
-    def test_no_metadata(self, told, tmp_path):
+    def test_rejects_a_model_without_metadata(self, error, tmp_path):
         path = tmp_path / "m.tflite"
         path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
-        assert "carries no metadata" in told(path, "a.png")
+        assert "has no metadata" in error(path, "a.png")
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("labels.txt", "cat\ndog\n")
-        assert "carries no metadata" in told(path, "a.png")
+        assert "has no metadata" in error(path, "a.png")
 
-    def test_cut_short(self, told, models, tmp_path):
+    def test_rejects_a_truncated_file(self, error, models, tmp_path):
         path = tmp_path / "m.tflite"
         path.write_bytes(models["float32"].read_bytes()[:-50])
-        assert "cut short" in told(path, "a.png")
+        assert "truncated" in error(path, "a.png")
 
-    def test_flipped_byte_in_the_metadata(self, told, tmp_path):
+    def test_rejects_a_flipped_byte_in_the_metadata(self, error, tmp_path):
         path = tmp_path / "m.tflite"
         path.write_bytes(b"\x1c\0\0\0TFL3")
         content = append_metadata(path, METADATA).read_bytes()
         path.write_bytes(content.replace(b'"threshold": 0.5', b'"threshold": 0.7'))
-        assert "metadata is damaged (Bad CRC-32" in told(path, "a.png")
+        assert "metadata is damaged (Bad CRC-32" in error(path, "a.png")
 
     @pytest.mark.parametrize(
         ("metadata", "message"),
@@ -397,62 +439,54 @@ class TestErrors:
             ({}, "metadata is damaged"),
             ({**METADATA, "labels": None}, "metadata is damaged"),
             ({**METADATA, "threshold": "high"}, "metadata is damaged"),
-            ({**METADATA, "format_version": 4}, "newer hemorrhage-tf"),
-            ({**METADATA, "window": ["brain", "subdural", "bone"]}, "3 windows, which no picture"),
-            ({**METADATA, "input_range": [0, 1]}, r"takes values in \[0, 1\]"),
+            ({**METADATA, "format_version": 5}, "newer hemorrhage-tf. Update"),
+            (
+                {**METADATA, "window": ["brain", "subdural", "bone"]},
+                "3 windows, which PNG",
+            ),
+            ({**METADATA, "input_range": [0, 1]}, r"input range is \[0, 1\]"),
         ],
     )
-    def test_metadata(self, told, tmp_path, metadata, message):
+    def test_rejects_unsuitable_metadata(self, error, tmp_path, metadata, message):
         path = tmp_path / "m.tflite"
         path.write_bytes(b"\x1c\0\0\0TFL3")
-        assert re.search(message, told(append_metadata(path, metadata), "a.png"))
+        assert re.search(message, error(append_metadata(path, metadata), "a.png"))
 
     @pytest.mark.parametrize("threads", ["0", "-1", "many"])
-    def test_threads(self, threads, capsys):
+    def test_rejects_a_wrong_number_of_threads(self, threads, capsys):
         with pytest.raises(SystemExit, match="2"):
             example.main(["m.tflite", "a.png", "--threads", threads])
         assert "--threads" in capsys.readouterr().err
 
-    def test_interpreter_refuses(self, device, tmp_path):
+    def test_rejects_a_damaged_model_with_intact_metadata(self, error, tmp_path):
         path = tmp_path / "m.tflite"
         path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
-        told = device(SCRIPT, append_metadata(path, METADATA), "a.png")
-        assert told.returncode == 1
-        assert re.fullmatch(r"Error: .*m\.tflite: cannot be loaded \(.+\)\n", told.stderr)
+        message = error(append_metadata(path, METADATA), "a.png")
+        assert re.search(r"m\.tflite: cannot be loaded \(.+\)\n", message)
 
-    def test_other_size_than_declared(self, device, tmp_path):
+    def test_rejects_another_size_than_declared(self, error, tmp_path):
         path = tmp_path / "m.tflite"
         write_model(path)
-        told = device(SCRIPT, append_metadata(path, {**METADATA, "image_size": 32}), "a.png")
-        assert told.returncode == 1
-        assert "(1, 16, 16, 3), where float32 or uint8 (1, 32, 32, 3)" in told.stderr
+        message = error(append_metadata(path, {**METADATA, "image_size": 32}), "a.png")
+        assert "(1, 16, 16, 3): it must be float32 or uint8 (1, 32, 32, 3)" in message
 
-    def test_no_cam(self, device, models, pictures, tmp_path):
-        told = device(SCRIPT, models["no_cam"], pictures[0], "--cam", tmp_path / "overlays")
-        assert told.returncode == 1
-        assert told.stdout == ""
-        assert re.search(r"^Error: .*no_cam\.tflite: has no cam", told.stderr, re.M)
+    def test_rejects_cam_for_a_model_without_it(self, error, models, images, tmp_path):
+        message = error(models["no_cam"], images[0], "--cam", tmp_path / "overlays")
+        assert "no_cam.tflite: has no cam. Leave out --cam" in message
         assert not (tmp_path / "overlays").exists()
 
-    def test_cam_folder_is_a_file(self, device, models, pictures, tmp_path):
+    def test_rejects_a_file_as_the_folder_of_overlays(self, error, models, images, tmp_path):
         (tmp_path / "file").write_text("")
-        told = device(SCRIPT, models["float32"], pictures[0], "--cam", tmp_path / "file")
-        assert told.returncode == 1
-        assert re.search(r"^Error: .*file: File exists$", told.stderr, re.M)
+        message = error(models["float32"], images[0], "--cam", tmp_path / "file")
+        assert re.search(r"^Error: .*file: File exists$", message, re.M)
 
-    def test_bad_pictures_are_told_and_the_others_predicted(
-        self, device, models, pictures, tmp_path
-    ):
-        (tmp_path / "bad.png").write_text("no picture")
-        told = device(
-            *(SCRIPT, models["float32"], tmp_path / "bad.png", pictures[0], tmp_path / "gone.png"),
-            "--json",
-        )
-        assert told.returncode == 1
-        assert [row["path"] for row in json.loads(told.stdout)] == [str(pictures[0])]
-        errors = [line for line in told.stderr.splitlines() if line.startswith("Error: ")]
-        assert errors == [
+    def test_reports_unreadable_images_and_predicts_the_rest(self, run, models, images, tmp_path):
+        (tmp_path / "bad.png").write_text("not an image")
+        chosen = [tmp_path / "bad.png", images[0], tmp_path / "gone.png"]
+        code, stdout, stderr = run(models["float32"], *chosen, "--json")
+        assert code == 1
+        assert [row["path"] for row in json.loads(stdout)] == [str(images[0])]
+        assert [line for line in stderr.splitlines() if line.startswith("Error: ")] == [
             f"Error: {tmp_path / 'bad.png'}: not a PNG or JPEG image",
             f"Error: {tmp_path / 'gone.png'}: no such file",
         ]
-        assert "Traceback" not in told.stderr

@@ -1,4 +1,4 @@
-"""The serving example, against a server on the loopback that answers as TensorFlow Serving does."""
+"""The serving example, with a server on the loopback that responds like TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ example = load_example()
 
 
 @pytest.fixture
-def picture(tmp_path) -> Path:
-    path = tmp_path / "scan.png"
+def image(tmp_path) -> Path:
+    path = tmp_path / "slice.png"
     Image.new("L", (5, 4), 77).save(path)
     return path
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """Answers what a test puts into `status` and `answer`, and keeps what it was asked."""
+    """Respond with the `status` and `response` of a test, and record the requests."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             length = int(self.headers["Content-Length"])
-            self.server.asked.append((self.path, json.loads(self.rfile.read(length))))
-            content = self.server.answer
+            self.server.requests.append((self.path, json.loads(self.rfile.read(length))))
+            content = self.server.response
             self.send_response(self.server.status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -51,7 +51,7 @@ def server(monkeypatch):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.status, server.answer, server.asked = 200, b"", []
+        server.status, server.response, server.requests = 200, b"", []
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
@@ -59,94 +59,101 @@ def server(monkeypatch):
         thread.join()
 
 
-def ask(server, *arguments) -> int:
+def run(server, *arguments) -> int:
     return example.main(
         [*map(str, arguments), "--host", "127.0.0.1", "--port", str(server.server_port)]
     )
 
 
 class TestBody:
-    def test_carries_the_bytes_of_the_file(self, picture):
-        body = example.request_body(picture.read_bytes())
+    def test_contains_the_bytes_of_the_file(self, image):
+        body = example.request_body(image.read_bytes())
         assert body.keys() == {"signature_name", "instances"}
         assert body["signature_name"] == "serve_bytes"
         [instance] = body["instances"]
         assert instance.keys() == {"image_bytes"}
         assert base64.b64decode(instance["image_bytes"]["b64"], validate=True) == (
-            picture.read_bytes()
+            image.read_bytes()
         )
 
-    def test_dry_run_prints_it_and_sends_nothing(self, picture, server, capsys):
-        assert ask(server, picture, "--dry-run") == 0
-        assert json.loads(capsys.readouterr().out) == example.request_body(picture.read_bytes())
-        assert server.asked == []
+    def test_dry_run_prints_it_without_sending(self, image, server, capsys):
+        assert run(server, image, "--dry-run") == 0
+        assert json.loads(capsys.readouterr().out) == example.request_body(image.read_bytes())
+        assert server.requests == []
 
 
-class TestAnswer:
+class TestResponse:
     @pytest.mark.parametrize(
         "prediction",
         [
             {"probability": [0.9], "cam": [[0.5, 3.9], [1.0, 3.4]]},
             {"probability": [0.9]},
-            [0.9],  # what TensorFlow Serving makes of a signature with one output
+            [0.9],  # TensorFlow Serving, for a signature with one output
         ],
     )
-    def test_is_printed(self, picture, server, capsys, prediction):
-        server.answer = json.dumps({"predictions": [prediction]}).encode()
-        assert ask(server, picture, picture) == 0
-        assert capsys.readouterr().out == f"{picture}\t0.900000\n" * 2
-        body = example.request_body(picture.read_bytes())
-        assert server.asked == [("/v1/models/hemorrhage:predict", body)] * 2
+    def test_is_printed(self, image, server, capsys, prediction):
+        server.response = json.dumps({"predictions": [prediction]}).encode()
+        assert run(server, image, image) == 0
+        assert capsys.readouterr().out == f"{image}\t0.900000\n" * 2
+        body = example.request_body(image.read_bytes())
+        assert server.requests == [("/v1/models/hemorrhage:predict", body)] * 2
 
-    def test_of_another_model(self, picture, server):
-        server.answer = b'{"predictions": [[1]]}'
-        assert ask(server, picture, "--model", "second") == 0
-        assert server.asked[0][0] == "/v1/models/second:predict"
+    def test_another_model_has_another_address(self, image, server):
+        server.response = b'{"predictions": [[1]]}'
+        assert run(server, image, "--model", "second") == 0
+        assert server.requests[0][0] == "/v1/models/second:predict"
 
 
 class TestErrors:
     @pytest.fixture
-    def told(self, capsys):
-        def told() -> str:
+    def error(self, capsys):
+        def error() -> str:
             output = capsys.readouterr()
             assert output.out == ""
             assert output.err.startswith("Error: ")
             assert output.err.count("\n") == 1
             return output.err
 
-        return told
+        return error
 
-    def test_of_the_server(self, picture, server, told):
+    def test_reports_an_error_of_the_server(self, image, server, error):
         server.status = 404
-        server.answer = b'{"error": "Servable not found\\nfor request: Latest(hemorrhage)"}'
-        assert ask(server, picture) == 1
-        message = told()
+        server.response = b'{"error": "Servable not found\\nfor request: Latest(hemorrhage)"}'
+        assert run(server, image) == 1
+        message = error()
         assert "404, Servable not found for request: Latest(hemorrhage)" in message
         assert f"http://127.0.0.1:{server.server_port}/v1/models/hemorrhage:predict" in message
 
-    def test_of_a_server_that_does_not_speak_json(self, picture, server, told):
-        server.status, server.answer = 502, b"<html>"
-        assert ask(server, picture) == 1
-        assert "502, Bad Gateway" in told()
+    def test_reports_a_server_that_does_not_respond_with_json(self, image, server, error):
+        server.status, server.response = 502, b"<html>"
+        assert run(server, image) == 1
+        assert "502, Bad Gateway" in error()
 
     @pytest.mark.parametrize(
         "answer",
         [
-            *(b"", b"<html>", b"[]", b"null", b"{}", b'{"predictions": []}', b"\xff"),
-            *(b'{"predictions": [{"cam": [1]}]}', b'{"predictions": [{"probability": []}]}'),
+            b"",
+            b"<html>",
+            b"[]",
+            b"null",
+            b"{}",
+            b"\xff",
+            b'{"predictions": []}',
+            b'{"predictions": [{"cam": [1]}]}',
+            b'{"predictions": [{"probability": []}]}',
         ],
     )
-    def test_answer_without_a_probability(self, picture, server, told, answer):
-        server.answer = answer
-        assert ask(server, picture) == 1
-        assert "the answer has no probability in it" in told()
+    def test_reports_a_response_without_a_probability(self, image, server, error, answer):
+        server.response = answer
+        assert run(server, image) == 1
+        assert "the response has no probability" in error()
 
-    def test_no_server(self, picture, server, told):
+    def test_reports_a_missing_server(self, image, server, error):
         server.server_close()
-        assert ask(server, picture) == 1
-        assert "Is the server running?" in told()
+        assert run(server, image) == 1
+        assert "Check that the server is running" in error()
 
-    def test_no_picture(self, server, told, tmp_path):
-        assert ask(server, tmp_path / "gone.png") == 1
-        assert "gone.png: No such file or directory" in told()
-        assert server.asked == []
+    def test_reports_a_missing_image(self, server, error, tmp_path):
+        assert run(server, tmp_path / "gone.png") == 1
+        assert "gone.png: No such file or directory" in error()
+        assert server.requests == []
