@@ -1,4 +1,4 @@
-"""The result of an audit: what was found, and the conclusions in plain words."""
+"""The result of an audit, and its conclusions in sentences."""
 
 from __future__ import annotations
 
@@ -6,34 +6,29 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hemorrhage_tf.auditing.class_differences import Difference
+from hemorrhage_tf.auditing.duplicate_pairs import EXACT_DUPLICATE
 from hemorrhage_tf.auditing.shortcuts import Shortcut
 from hemorrhage_tf.core.errors import Problem
-from hemorrhage_tf.evaluation.intervals import Interval
-
-SIGNIFICANCE = 0.05
-
-
-SAME_PIXELS = "same pixels"
-
-
-ALIKE = "alike"
+from hemorrhage_tf.evaluation.intervals import Interval, plain_interval
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two slices that show the same picture.
+    """Two slices that are duplicates.
 
     Attributes:
-        first: path of the one, as outputs show it.
-        second: path of the other.
-        relation: "same pixels", "alike", or alike after a change: "alike, flipped left to right",
-            "alike, cropped", "alike, cropped and flipped left to right".
+        first: path of the first slice.
+        second: path of the second.
+        relation: "exact duplicate", "near-duplicate", or a near-duplicate after a change:
+            "near-duplicate, flipped left to right", "near-duplicate, cropped",
+            "near-duplicate, cropped and flipped left to right".
         correlation: of their thumbnails, in [-1, 1].
         first_size: width and height of the first, in pixels.
         second_size: width and height of the second.
         first_label: label of the first.
         second_label: label of the second.
-        across_split: whether the manifest's split column puts one in train and one in test.
+        across_split: whether the split column of the manifest puts one in train and one in test.
     """
 
     first: str
@@ -47,6 +42,11 @@ class Pair:
     across_split: bool
 
     @property
+    def is_exact(self) -> bool:
+        """Whether both have the same pixels."""
+        return self.relation == EXACT_DUPLICATE
+
+    @property
     def contradicting(self) -> bool:
         """Whether the two have different labels."""
         return self.first_label != self.second_label
@@ -54,17 +54,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Patients:
-    """How the labels are spread over the patients; no patient is named.
+    """Counts of patients and of their labels; no patient is named.
 
     Attributes:
-        count: how many patients the manifest names.
-        unnamed: slices without a patient.
-        with_hemorrhage: patients whose slices all have label 1.
-        without: patients whose slices all have label 0.
-        with_both: patients with slices of both labels.
-        across_split: patients that the manifest's split column puts on both sides.
-        median_slices: slices per patient, the median; None without patients.
-        most_slices: the most that one patient has.
+        count: number of patients in the manifest.
+        unnamed: number of slices without a patient.
+        with_hemorrhage: number of patients whose slices all have label 1.
+        without: number of patients whose slices all have label 0.
+        with_both: number of patients with slices of both labels.
+        across_split: number of patients that the split column puts on both sides.
+        median_slices: median number of slices per patient; None without patients.
+        most_slices: largest number of slices of one patient.
     """
 
     count: int
@@ -79,15 +79,15 @@ class Patients:
 
 @dataclass(frozen=True)
 class Storage:
-    """One way in which the pixels of some slices are stored.
+    """Slices that are stored in the same way.
 
     Attributes:
         file_format: "PNG", "JPEG", "DICOM" or "NIfTI".
         mode: color mode, by Pillow's name.
         bits: per sample.
-        hemorrhage: how many of these slices have label 1.
-        normal: how many have label 0.
-        paths: of the slices; none for the way that most are stored in.
+        hemorrhage: number of these slices with label 1.
+        normal: number of these slices with label 0.
+        paths: of the slices; empty for the most common way.
     """
 
     file_format: str
@@ -99,54 +99,32 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How one property that is not anatomy differs between the classes.
-
-    Attributes:
-        name: the property.
-        hemorrhage: what it is in slices with hemorrhage: median and quartiles, or counts.
-        normal: what it is in the others.
-        measure: what `effect` is: "AUC" of a number, 0.5 for none, or "V" (Cramer's) of a kind, 0
-            for none.
-        effect: how far it tells the classes apart; an AUC above 0.5 is more with hemorrhage.
-        p: p-value of the Mann-Whitney test or of the chi-squared test (Fisher's exact test where
-            there are two kinds); duplicates and slices of one patient count once.
-        p_adjusted: after Holm, over all the properties.
-    """
-
-    name: str
-    hemorrhage: str
-    normal: str
-    measure: str
-    effect: float
-    p: float
-    p_adjusted: float
-
-    @property
-    def significant(self) -> bool:
-        """Whether chance alone hardly gives such a difference."""
-        return self.p_adjusted < SIGNIFICANCE
-
-
-@dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
-        root: the folder that paths are shown relative to.
+        root: folder that paths are relative to.
         layout: of the manifest.
-        slices: how many could be read.
-        hemorrhage: how many of these have label 1.
-        groups: how many groups there are of slices that belong together.
-        problems: files that cannot be read, and rows that cannot be used.
-        pairs: slices that show the same picture, the most alike first.
-        patients: how the labels are spread over the patients.
-        storage: the ways in which the pixels are stored, the most common first.
-        differences: properties that are not anatomy, the clearest first.
-        unvaried: the properties that are the same in all slices, with their value.
+        slices: number of readable slices.
+        hemorrhage: number of these with label 1.
+        groups: number of groups of slices that belong together.
+        problems: unreadable files and unusable rows.
+        pairs: duplicates, exact ones first, then by falling correlation.
+        patients: counts of patients and of their labels.
+        storage: ways in which the pixels are stored, the most common first.
+        differences: properties other than anatomy, the smallest p-value first.
+        unvaried: properties that are the same in all slices, with their value.
         shortcuts: the shortcut baselines.
-        audited: how many slices the baselines rest on, fewer than `slices` in a large set.
-        notes: what rests on a part of a large set only.
+        audited: number of slices that the baselines use, fewer than `slices` in a large set.
+        notes: which results of a large set come from a part of it only.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> audit = htf.audit("head_ct", quiet=True)
+        >>> isinstance(audit, htf.Audit), audit.slices, audit.hemorrhage
+        (True, 24, 12)
+        >>> [shortcut.name for shortcut in audit.shortcuts][:2]
+        ['size, mode and format', 'border']
     """
 
     root: str
@@ -166,27 +144,31 @@ class Audit:
 
     @property
     def best_shortcut(self) -> Shortcut | None:
-        """The shortcut with the largest area, to stand beside a model's own; None without one."""
-        found = [each for each in self.shortcuts if each.roc_auc is not None]
-        return max(found, key=lambda each: each.roc_auc.estimate, default=None)
+        """The shortcut with the largest area, to compare a model with; None without one."""
+        areas = {
+            index: shortcut.roc_auc.estimate
+            for index, shortcut in enumerate(self.shortcuts)
+            if shortcut.roc_auc is not None
+        }
+        return self.shortcuts[max(areas, key=areas.__getitem__)] if areas else None
 
     @property
     def leaks(self) -> bool:
-        """Whether something that is not anatomy tells the classes apart: what `--strict` fails."""
+        """Whether a property other than anatomy predicts the label; `--strict` then fails."""
         return any(each.above_chance and not each.anatomy for each in self.shortcuts)
 
     @property
     def conclusions(self) -> list[str]:
-        """What was found, in plain sentences."""
+        """The conclusions, in sentences."""
         return [
-            *_said_of_files(self),
-            *_said_of_classes(self),
-            *_said_of_shortcuts(self),
+            *_file_conclusions(self),
+            *_class_conclusions(self),
+            *_shortcut_conclusions(self),
             *self.notes,
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON, without NaN."""
+        """Return plain values for JSON, without NaN."""
         best = self.best_shortcut
         return {
             "root": self.root,
@@ -215,7 +197,7 @@ class Audit:
             "shortcuts": [
                 {
                     **asdict(each),
-                    "roc_auc": each.roc_auc and each.roc_auc.to_dict(),
+                    "roc_auc": plain_interval(each.roc_auc),
                     "above_chance": each.above_chance,
                 }
                 for each in self.shortcuts
@@ -226,122 +208,131 @@ class Audit:
         }
 
 
-def short(audit: Audit) -> list[str]:
-    """Says in one to four lines what stands at the start of a fit.
+def best_shortcut_metric(audit: Audit | None) -> dict[str, Any] | None:
+    """Return the entry `best_shortcut` of `metrics.json`, or None without a shortcut baseline."""
+    best = None if audit is None else audit.best_shortcut
+    return None if best is None else {"name": best.name, "roc_auc": plain_interval(best.roc_auc)}
 
-    Args:
-        audit: the audit.
-    """
-    contradicting = sum(each.contradicting for each in audit.pairs)
+
+def summarize_audit(audit: Audit) -> list[str]:
+    """Return the summary that `fit` prints first, at most four lines."""
     lines = []
     if audit.problems:
-        lines.append(f"{_counted(len(audit.problems), 'file or row', 'files or rows')} unusable.")
+        lines.append(f"{_count(len(audit.problems), 'file or row', 'files or rows')} unusable.")
     if audit.pairs:
-        exact = sum(each.relation == SAME_PIXELS for each in audit.pairs)
+        exact = sum(each.is_exact for each in audit.pairs)
+        contradicting = sum(each.contradicting for each in audit.pairs)
         line = (
-            f"{_counted(exact, 'pair')} of slices with the same pixels, "
-            f"{len(audit.pairs) - exact} that look alike"
+            f"{_count(exact, 'pair')} of exact duplicates, "
+            f"{_count(len(audit.pairs) - exact, 'pair')} of near-duplicates"
         )
         lines.append(
             line + (f"; {contradicting} with contradicting labels." if contradicting else ".")
         )
-    clear = [each for each in audit.differences if each.significant]
+    clear = [each.name for each in audit.differences if each.significant]
     if clear:
         lines.append(
-            "The classes differ in what is not anatomy: "
-            + ", ".join(each.name for each in clear[:5])
+            "The classes differ in properties other than anatomy: "
+            + ", ".join(clear[:5])
             + (f" and {len(clear) - 5} more." if len(clear) > 5 else ".")
         )
     best = audit.best_shortcut
-    if best is not None:
-        free = [each for each in audit.shortcuts if not each.anatomy and each.roc_auc is not None]
-        lines.append(
-            "Shortcuts: "
-            + "".join(f"{each.name} alone {_area_said(each.roc_auc)}; " for each in free)
-            + f"the best of all is {best.name}, {_area_said(best.roc_auc)}."
-        )
+    if best is not None and best.roc_auc is not None:
+        parts = [
+            f"{each.name} alone {_format_area(each.roc_auc)}"
+            for each in audit.shortcuts
+            if not each.anatomy and each.roc_auc is not None
+        ]
+        parts.append(f"the best is {best.name}, {_format_area(best.roc_auc)}")
+        lines.append(f"Shortcuts: {'; '.join(parts)}.")
     return lines
 
 
-# How it is said.
-
-
-def _counted(count: int, one: str, many: str | None = None) -> str:
+def _count(count: int, one: str, many: str | None = None) -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
-def _area_said(area: Interval) -> str:
+def _format_area(area: Interval) -> str:
     return f"AUC {area.estimate:.2f} ({area.low:.2f} to {area.high:.2f})"
 
 
-def _said_of_files(audit: Audit) -> Iterable[str]:
+def _file_conclusions(audit: Audit) -> Iterable[str]:
     if audit.problems:
-        found = _counted(len(audit.problems), "file or row", "files or rows")
-        yield f"{found} cannot be used."
-    exact = sum(each.relation == SAME_PIXELS for each in audit.pairs)
-    alike = len(audit.pairs) - exact
+        yield f"{_count(len(audit.problems), 'file or row', 'files or rows')} cannot be used."
+    exact = sum(each.is_exact for each in audit.pairs)
+    near = len(audit.pairs) - exact
     if exact:
-        yield f"{_counted(exact, 'pair')} of slices with the same pixels."
-    if alike:
+        yield f"{_count(exact, 'pair')} of exact duplicates."
+    if near:
         yield (
-            f"{_counted(alike, 'pair')} of slices that look alike: the same picture at another "
-            "size, flipped or cropped, or neighbors of one scan. What stands on both sides of a "
-            "split flatters the model."
+            f"{_count(near, 'pair')} of near-duplicates: the same slice at another size, flipped "
+            "or cropped, or neighbors in one scan. If a split separates such a pair, the metrics "
+            "are optimistic."
         )
     contradicting = sum(each.contradicting for each in audit.pairs)
     if contradicting:
-        yield f"{_counted(contradicting, 'pair')} of these with contradicting labels."
+        verb = "has" if contradicting == 1 else "have"
+        yield f"{_count(contradicting, 'duplicate pair')} {verb} contradicting labels."
     across = sum(each.across_split for each in audit.pairs)
     if across:
-        yield f"{_counted(across, 'pair')} of these on both sides of the split column."
+        verb = "is" if across == 1 else "are"
+        yield (
+            f"{_count(across, 'duplicate pair')} {verb} separated by the split column: metrics on "
+            "this split are optimistic."
+        )
     if audit.patients.across_split:
-        found = _counted(audit.patients.across_split, "patient")
-        yield f"{found} on both sides of the split column."
+        verb = "is" if audit.patients.across_split == 1 else "are"
+        yield (
+            f"{_count(audit.patients.across_split, 'patient')} {verb} on both sides of the split "
+            "column: metrics on this split are optimistic."
+        )
 
 
-def _said_of_classes(audit: Audit) -> Iterable[str]:
+def _class_conclusions(audit: Audit) -> Iterable[str]:
     patients = audit.patients
     if not audit.slices:
-        yield "No slice could be read, so that there is nothing to compare."
+        yield "No slice could be read, so there is nothing to compare."
         return
     if not patients.count:
         yield (
-            "The manifest names no patients: slices of one patient may stand on both sides of a "
-            "split."
+            "The manifest names no patients: slices of one patient may be on both sides of a split."
         )
     elif patients.with_both == 0 and patients.most_slices > 1:
         yield (
-            "No patient has slices of both labels: what tells patients apart tells the classes "
-            "apart."
+            "No patient has slices of both labels: a model can predict the label by recognizing "
+            "patients."
         )
     if audit.hemorrhage in (0, audit.slices):
-        yield "All slices have the same label, so that there is nothing to compare."
+        yield "All slices have the same label, so there is nothing to compare."
         return
     clear = [each.name for each in audit.differences if each.significant]
     if clear:
-        yield "The classes differ in what is not anatomy: " + ", ".join(clear) + "."
+        yield (
+            f"The classes differ in properties other than anatomy: {', '.join(clear)}. Test a "
+            "model for shortcut features."
+        )
 
 
-def _said_of_shortcuts(audit: Audit) -> Iterable[str]:
+def _shortcut_conclusions(audit: Audit) -> Iterable[str]:
     for each in audit.shortcuts:
         if each.anatomy or each.roc_auc is None:
             continue
-        several, area = " and " in each.name, _area_said(each.roc_auc)
-        name = each.name.capitalize() if several else f"The {each.name}"
+        is_plural, area = " and " in each.name, _format_area(each.roc_auc)
+        name = each.name.capitalize() if is_plural else f"The {each.name}"
         if each.above_chance:
             yield (
-                f"{name} alone {'tell' if several else 'tells'} the classes apart: {area}. A model "
-                "can score that well without looking at the brain."
+                f"{name} alone {'predict' if is_plural else 'predicts'} the label: {area}. A model "
+                "can score that well without using the brain."
             )
         else:
-            verb = "do" if several else "does"
-            yield f"{name} alone {verb} not tell the classes apart: {area}."
+            verb = "do" if is_plural else "does"
+            yield f"{name} alone {verb} not predict the label: {area}."
     best = audit.best_shortcut
-    if best is not None:
+    if best is not None and best.roc_auc is not None:
         yield (
-            f"The best shortcut is {best.name}, {_area_said(best.roc_auc)}: a model has learned "
-            "something only where it does clearly better."
+            f"The best shortcut is {best.name}, {_format_area(best.roc_auc)}: a model must clearly "
+            "exceed it to show that it has learned more than shortcuts."
         )
-    missing = {each.reason for each in audit.shortcuts if each.roc_auc is None}
-    if audit.shortcuts and len(missing) == 1 and best is None:
-        yield f"There is no shortcut baseline: {missing.pop()}."
+    reasons = {each.reason for each in audit.shortcuts if each.roc_auc is None}
+    if audit.shortcuts and len(reasons) == 1 and best is None:
+        yield f"There is no shortcut baseline: {reasons.pop()}."

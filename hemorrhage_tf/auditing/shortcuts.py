@@ -1,11 +1,10 @@
-"""Shortcuts: how well simple models tell the classes apart that never look at the brain, or hardly.
+"""Shortcut baselines: how well simple models predict the label from image statistics alone.
 
-They see the statistics of the slices, no pixels, and are cross-validated with groups whole.
+They see no pixels except a tiny thumbnail, and are cross-validated with groups kept whole.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,30 +16,33 @@ from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import splits
 from hemorrhage_tf.datasets.image_statistics import ImageStatistics
-from hemorrhage_tf.evaluation.intervals import Interval, area_interval, delong_variance
+from hemorrhage_tf.evaluation.areas import area_interval, clustered_variance
+from hemorrhage_tf.evaluation.intervals import Interval
 
 FOLDS = 5
 REPEATS = 3
 TREES = 50
 NEIGHBORS = 10
 
-# More slices sharpen the intervals of the shortcuts little, and cost minutes.
+# More slices hardly narrow the intervals of the baselines, and cost minutes.
 MOST_SLICES = 2000
-_REPEATED_UP_TO = 500  # slices: beyond it a cross-validation hardly depends on how it is dealt
-_DEALS = 10  # tries, where large groups leave folds with one class only
+_REPEATED_UP_TO = 500  # slices: in larger sets a cross-validation hardly depends on its folds
+_ATTEMPTS = 10  # because large groups may leave a fold with one class only
+
+_CrossValidation = list[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """How well a simple model does that sees one kind of property only.
+    """The performance of a simple model that sees one kind of property only.
 
     Attributes:
-        name: what it sees.
+        name: properties that it sees.
         model: "random forest" or "nearest neighbors".
-        features: how many numbers it sees.
-        anatomy: whether these say something of the anatomy too.
-        roc_auc: out-of-fold, with its 95 % interval; None where there is none.
-        reason: why there is none, else None.
+        features: number of values that it sees of each slice.
+        anatomy: whether these also depend on the anatomy.
+        roc_auc: out of fold, with its 95 % interval; None if not available.
+        reason: why `roc_auc` is not available, else None.
     """
 
     name: str
@@ -56,12 +58,31 @@ class Shortcut:
         return self.roc_auc is not None and self.roc_auc.low > 0.5
 
 
-def sample(count: int, seed: int) -> np.ndarray:
-    """Draws the slices that the baselines rest on: all of them in a set of usual size.
+@dataclass(frozen=True)
+class _Baseline:
+    """A shortcut baseline to cross-validate.
+
+    Attributes:
+        name: properties that it sees.
+        model: name of the model.
+        create: function of the number of training slices and a random seed that returns the model.
+        anatomy: whether the properties also depend on the anatomy.
+        columns: `(n, k)`, the properties.
+    """
+
+    name: str
+    model: str
+    create: Callable[[int, int], Any]
+    anatomy: bool
+    columns: np.ndarray
+
+
+def sample_slices(count: int, seed: int) -> np.ndarray:
+    """Draw the slices that the baselines use: all of them in a set of usual size.
 
     Args:
-        count: how many slices there are.
-        seed: of the draw.
+        count: number of slices.
+        seed: random seed.
 
     Returns:
         Sorted indices, at most `MOST_SLICES`.
@@ -71,91 +92,108 @@ def sample(count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, MOST_SLICES, replace=False))
 
 
-def _forest(count: int, seed: int) -> Any:
-    from sklearn.ensemble import RandomForestClassifier
-
-    # Leaves of three keep a forest from learning single slices by heart: on the Kaggle set its
-    # area from size and mode is 0.78 with them and 0.76 without.
-    return RandomForestClassifier(TREES, min_samples_leaf=3, n_jobs=1, random_state=seed)
-
-
-def _neighbors(count: int, seed: int) -> Any:
-    from sklearn.neighbors import KNeighborsClassifier
-
-    return KNeighborsClassifier(min(NEIGHBORS, count), weights="distance", n_jobs=1)
-
-
-def shortcuts(
+def shortcut_baselines(
     statistics: Sequence[ImageStatistics],
     labels: np.ndarray,
     groups: np.ndarray,
     progress: Progress,
     seed: int,
 ) -> tuple[Shortcut, ...]:
-    """Cross-validates the shortcut baselines, with groups whole.
+    """Cross-validate the shortcut baselines, with groups kept whole.
 
     Args:
         statistics: of each slice.
         labels: `(n,)`, 0 or 1.
-        groups: `(n,)`; slices with one number stay in one fold, and count as less than as many
-            slices of their own would.
-        progress: where progress goes.
-        seed: of the folds and of the forests.
+        groups: `(n,)`; slices of one group stay in one fold, and their areas have the wider
+            intervals of clustered slices.
+        progress: where to report progress.
+        seed: random seed of the folds and the forests.
 
     Returns:
-        Always the same five, two of which see nothing of the anatomy; none without slices.
+        Always the same five, two of which do not depend on the anatomy; none without slices.
     """
     if not statistics:
         return ()
-    size, border, levels = (
-        _size_columns(statistics),
-        _border_columns(statistics),
-        _level_columns(statistics),
-    )
-    thumbnails = np.stack([each.thumbnail for each in statistics])
-    forest, neighbors = ("random forest", _forest), ("nearest neighbors", _neighbors)
-    kinds = [
-        ("size, mode and format", *forest, False, size),
-        ("border", *forest, False, border),
-        ("gray levels", *forest, True, levels),
-        ("size, format, border and gray levels", *forest, True, np.hstack([size, border, levels])),
-        ("16 x 16 thumbnail", *neighbors, True, thumbnails),
-    ]
-    kinds = [(*rest, columns[:, np.ptp(columns, axis=0) > 0]) for *rest, columns in kinds]
-    parts = _dealt(labels, groups, REPEATS if len(statistics) <= _REPEATED_UP_TO else 1, seed)
-    reason = None if parts else _reason(labels, groups)
-    found = []
-    # One after the other: threads would gain nothing here, and scikit-learn changes the process's
-    # warning filters while it works, which threads would leave in each other's state.
-    with progress.track("Trying shortcuts", len(kinds)) as advance:
-        for name, model, make, anatomy, columns in kinds:
-            why, area = reason, None
-            if not columns.shape[1]:
-                why = why or "the same in all slices"
-            if why is None:
+    baselines = _baselines(statistics)
+    repeats = REPEATS if len(statistics) <= _REPEATED_UP_TO else 1
+    validations = _cross_validations(labels, groups, repeats, seed)
+    no_folds = None if validations else _why_no_folds(labels, groups)
+    shortcuts = []
+    # One after the other: threads would gain nothing, and scikit-learn changes the warning filters
+    # of the process while it works.
+    with progress.track("Fitting shortcut baselines", len(baselines)) as advance:
+        for baseline in baselines:
+            columns = baseline.columns[:, np.ptp(baseline.columns, axis=0) > 0]
+            reason, area = no_folds, None
+            if reason is None and not columns.shape[1]:
+                reason = "the same in all slices"
+            if reason is None:
                 scores = [
-                    _out_of_fold(labels, make, columns, dealt, seed + repeat)
-                    for repeat, dealt in enumerate(parts)
+                    _out_of_fold(labels, baseline.create, columns, folds, seed + repeat)
+                    for repeat, folds in enumerate(validations)
                 ]
-                area = _area(labels, groups, scores)
-            found.append(Shortcut(name, model, columns.shape[1], anatomy, area, why))
+                area = _mean_area(labels, groups, scores)
+            shortcuts.append(
+                Shortcut(
+                    name=baseline.name,
+                    model=baseline.model,
+                    features=columns.shape[1],
+                    anatomy=baseline.anatomy,
+                    roc_auc=area,
+                    reason=reason,
+                )
+            )
             advance(1)
-    return tuple(found)
+    return tuple(shortcuts)
 
 
-def _dealt(
+def _create_forest(count: int, seed: int) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    # Leaves of three slices, so that a forest does not memorize single slices.
+    return RandomForestClassifier(TREES, min_samples_leaf=3, n_jobs=1, random_state=seed)
+
+
+def _create_neighbors(count: int, seed: int) -> Any:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(min(NEIGHBORS, count), weights="distance", n_jobs=1)
+
+
+def _baselines(statistics: Sequence[ImageStatistics]) -> list[_Baseline]:
+    # The names are part of metrics.json: programs compare them.
+    size, border = _size_columns(statistics), _border_columns(statistics)
+    levels = _level_columns(statistics)
+    everything = np.hstack([size, border, levels])
+    thumbnails = np.stack([each.thumbnail for each in statistics])
+    forests = (
+        ("size, mode and format", False, size),
+        ("border", False, border),
+        ("gray levels", True, levels),
+        ("size, format, border and gray levels", True, everything),
+    )
+    return [
+        *(
+            _Baseline(name, "random forest", _create_forest, anatomy, columns)
+            for name, anatomy, columns in forests
+        ),
+        _Baseline("16 x 16 thumbnail", "nearest neighbors", _create_neighbors, True, thumbnails),
+    ]
+
+
+def _cross_validations(
     labels: np.ndarray, groups: np.ndarray, repeats: int, seed: int
-) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-    """Deals the slices into folds several times; with large groups not every deal is a good one."""
-    found: list[list[tuple[np.ndarray, np.ndarray]]] = []
-    for attempt in range(_DEALS):
-        if len(found) < repeats:
+) -> list[_CrossValidation]:
+    """Split the slices into folds several times; with large groups some attempts fail."""
+    validations: list[_CrossValidation] = []
+    for attempt in range(_ATTEMPTS):
+        if len(validations) < repeats:
             with suppress(DataError):
-                found.append(splits.folds(labels, groups, FOLDS, seed + attempt))
-    return found
+                validations.append(splits.folds(labels, groups, FOLDS, seed + attempt))
+    return validations
 
 
-def _reason(labels: np.ndarray, groups: np.ndarray) -> str:
+def _why_no_folds(labels: np.ndarray, groups: np.ndarray) -> str:
     counts = [len(np.unique(groups[labels == label])) for label in (1, 0)]
     if min(counts) < FOLDS:
         return (
@@ -163,64 +201,30 @@ def _reason(labels: np.ndarray, groups: np.ndarray) -> str:
             f"are duplicates of each other), but there are {counts[0]} with hemorrhage and "
             f"{counts[1]} without"
         )
-    return f"the groups cannot be dealt into {FOLDS} folds with both classes in each"
+    return f"the groups cannot be split into {FOLDS} folds with both classes in each"
 
 
 def _out_of_fold(
     labels: np.ndarray,
-    make: Callable[[int, int], Any],
+    create: Callable[[int, int], Any],
     columns: np.ndarray,
-    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    folds: _CrossValidation,
     seed: int,
 ) -> np.ndarray:
     scores = np.empty(len(labels))
-    for train, test in parts:
-        model = make(len(train), seed).fit(columns[train], labels[train])
+    for train, test in folds:
+        model = create(len(train), seed).fit(columns[train], labels[train])
         scores[test] = model.predict_proba(columns[test])[:, 1]
     return scores
 
 
-def _area(labels: np.ndarray, groups: np.ndarray, repeats: Sequence[np.ndarray]) -> Interval:
-    """Averages the areas of the repeats, which add no slices and so do not narrow the interval."""
-    found = [_clustered_variance(labels, scores, groups) for scores in repeats]
-    area, variance = np.mean(found, axis=0)
+def _mean_area(labels: np.ndarray, groups: np.ndarray, repeats: Sequence[np.ndarray]) -> Interval:
+    """Average the areas of the repeats, which add no slices and so do not narrow the interval."""
+    areas = [clustered_variance(labels, scores, groups) for scores in repeats]
+    area, variance = np.mean(areas, axis=0)
     positives, negatives = (len(np.unique(groups[labels == label])) for label in (1, 0))
     interval = area_interval(float(area), float(variance), positives, negatives)
     return replace(interval, n=len(labels))
-
-
-def _clustered_variance(
-    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray
-) -> tuple[float, float]:
-    """Computes an area under the ROC curve, and its variance where slices come in groups.
-
-    Where each slice is a group of its own this is DeLong's.
-
-    Reference:
-        N. A. Obuchowski, Nonparametric analysis of clustered ROC curve data, Biometrics 53 (1997),
-        567-578.
-    """
-    area, variance = delong_variance(labels, scores)
-    _, cluster = np.unique(groups, return_inverse=True)
-    count = cluster.max() + 1
-    if count == len(labels):
-        return area, variance
-    positive = labels == 1
-    m, n = int(positive.sum()), int((~positive).sum())
-    above = (scores[positive, None] > scores[~positive]) + 0.5 * (
-        scores[positive, None] == scores[~positive]
-    )
-    ones = np.bincount(cluster[positive], above.mean(axis=1) - area, count)
-    zeros = np.bincount(cluster[~positive], above.mean(axis=0) - area, count)
-    with_ones, with_zeros = (len(np.unique(cluster[each])) for each in (positive, ~positive))
-    if min(with_ones, with_zeros) < 2:
-        return area, math.nan
-    variance = (
-        with_ones / (with_ones - 1) * np.sum(ones**2) / m**2
-        + with_zeros / (with_zeros - 1) * np.sum(zeros**2) / n**2
-        + 2 * count / (count - 1) * np.sum(ones * zeros) / (m * n)
-    )
-    return area, float(variance)
 
 
 def _size_columns(statistics: Sequence[ImageStatistics]) -> np.ndarray:
@@ -247,7 +251,7 @@ def _border_columns(statistics: Sequence[ImageStatistics]) -> np.ndarray:
 
 
 def _level_columns(statistics: Sequence[ImageStatistics]) -> np.ndarray:
-    """Gives ten statistics of the gray levels of each slice."""
+    """Compute ten statistics of the gray levels of each slice."""
     shares = np.array([each.levels for each in statistics])
     levels = np.arange(256)
     mean = shares @ levels

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.evaluation.calibration import apply_temperature, fit_temperature
 from hemorrhage_tf.evaluation.cross_fitting import cross_fit
 from hemorrhage_tf.evaluation.operating_point import choose
+from hemorrhage_tf.evaluation.temperature import apply_temperature, fit_temperature
 
 COUNT = 60
 LABELS = np.arange(COUNT) % 2
@@ -18,7 +18,7 @@ def scores(seed: int) -> np.ndarray:
     return 1 / (1 + np.exp(-(3 * (2 * LABELS - 1) + 4 * noise)))
 
 
-def test_the_saved_model_gets_what_all_slices_give():
+def test_the_saved_model_is_fitted_on_all_slices():
     repeats = [scores(0), scores(1)]
     fit = cross_fit(LABELS, repeats, [FOLDS, FOLDS], "sensitivity=0.9")
     expected = fit_temperature(np.tile(LABELS, 2), np.concatenate(repeats))
@@ -28,7 +28,7 @@ def test_the_saved_model_gets_what_all_slices_give():
 
 
 @pytest.mark.parametrize("criterion", ["youden", "sensitivity=0.9", "specificity=0.8"])
-def test_a_fold_is_judged_by_the_others(criterion):
+def test_a_fold_does_not_depend_on_its_own_labels(criterion):
     repeats, own = [scores(0)], FOLDS == 2
     before = cross_fit(LABELS, repeats, [FOLDS], criterion)
     turned = np.where(own, 1 - LABELS, LABELS)
@@ -38,29 +38,31 @@ def test_a_fold_is_judged_by_the_others(criterion):
     assert not np.array_equal(before.probabilities[0][~own], after.probabilities[0][~own])
 
 
-def test_each_fold_by_hand():
-    [found] = cross_fit(LABELS, [scores(3)], [FOLDS], "youden").probabilities
+def test_each_fold_gets_the_temperature_of_the_others():
+    [probabilities] = cross_fit(LABELS, [scores(3)], [FOLDS], "youden").probabilities
     for number in range(5):
         test = FOLDS == number
         temperature = fit_temperature(LABELS[~test], scores(3)[~test])
-        np.testing.assert_allclose(found[test], apply_temperature(scores(3)[test], temperature))
+        np.testing.assert_allclose(
+            probabilities[test], apply_temperature(scores(3)[test], temperature)
+        )
 
 
-def test_without_calibration_probabilities_stay():
+def test_without_calibration_probabilities_stay_unchanged():
     fit = cross_fit(LABELS, [scores(0)], [FOLDS], "threshold=0.4", calibrate=False)
     assert (fit.temperature, fit.point.threshold) == (1.0, 0.4)
     np.testing.assert_allclose(fit.probabilities[0], scores(0))
     np.testing.assert_array_equal(fit.decisions[0], scores(0) >= 0.4)
 
 
-def test_a_temperature_turns_no_decision_at_one_half():
+def test_a_temperature_changes_no_decision_at_one_half():
     fit = cross_fit(LABELS, [scores(0)], [FOLDS], "threshold=0.5")
     assert fit.temperature != 1
     np.testing.assert_array_equal(fit.decisions[0], scores(0) >= 0.5)
 
 
-def test_a_class_that_the_others_lack_is_told():
+def test_rejects_a_fold_whose_others_lack_a_class():
     labels = np.array([1, 1, 1, 0, 0, 0])
     folds = np.array([0, 0, 0, 1, 1, 1])
-    with pytest.raises(DataError, match="in one of the folds: .*needs slices"):
+    with pytest.raises(DataError, match="in one of the folds: none of 3 slices is with"):
         cross_fit(labels, [np.linspace(0.1, 0.9, 6)], [folds], "youden")

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ def scored(draw):
 
 
 def reached(labels, scores, threshold):
-    called = scores >= threshold
-    return called[labels == 1].mean(), (~called)[labels == 0].mean()
+    predicted = scores >= threshold
+    return predicted[labels == 1].mean(), (~predicted)[labels == 0].mean()
 
 
 class TestParse:
@@ -48,24 +49,30 @@ class TestParse:
     @pytest.mark.parametrize(
         "text", ["", "best", "youden=1", "sensitivity", "sensitivity=", "=0.5", "0.5", "Youden"]
     )
-    def test_refused(self, text):
+    def test_rejected(self, text):
         with pytest.raises(OptionError) as error:
             parse_operating_point(text)
         assert str(error.value) == (
-            "--operating-point must be youden, sensitivity=0.95, specificity=0.9 or "
-            f"threshold=0.5. Received: {text}"
+            f"--operating-point {text}: must be youden, sensitivity=S, specificity=S or "
+            "threshold=T. Pass, for example, youden, sensitivity=0.95, specificity=0.9 or "
+            "threshold=0.5."
         )
         assert error.value.exit_code == 2
 
-    @pytest.mark.parametrize("value", ["0", "1", "95", "-0.1", "nan", "inf", "95%", "0.9=0.8"])
+    @pytest.mark.parametrize("value", ["0", "1", "-0.1", "nan", "95%", "0.9=0.8"])
     @pytest.mark.parametrize("kind", ["sensitivity", "specificity"])
     def test_shares_lie_between_0_and_1(self, kind, value):
-        with pytest.raises(OptionError, match=f"between 0 and 1.*Received: {kind}.*Give, say"):
+        with pytest.raises(
+            OptionError,
+            match=f"{kind}={re.escape(value)}: the {kind} must be above 0 and below 1.*Pass",
+        ):
             parse_operating_point(f"{kind}={value}")
 
     @pytest.mark.parametrize("value", ["-0.1", "1.01", "nan", "half"])
     def test_a_threshold_is_a_probability(self, value):
-        with pytest.raises(OptionError, match="T is a probability, from 0 to 1. Received: thresh"):
+        with pytest.raises(
+            OptionError, match="a threshold is a probability from 0 to 1. Pass, for"
+        ):
             parse_operating_point(f"threshold={value}")
 
 
@@ -77,7 +84,7 @@ class TestLeastNumber:
         # 1.96^2 = 3.8415, times 99, 19, 9, 1 and 1 / 999, rounded up.
         assert least_number(share) == expected
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(share=st.floats(0.01, 0.999))
     def test_is_the_first_whose_wilson_interval_begins_there(self, share):
         n = least_number(share)
@@ -108,7 +115,7 @@ class TestChoose:
         assert (point.n_positive, point.n_negative) == (4, 4)
         assert point.intervals_of == "slices"
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(data=scored())
     def test_youden_agrees_with_scikit_learn(self, data):
         labels, scores = data
@@ -116,29 +123,29 @@ class TestChoose:
         sensitivity, specificity = reached(
             labels, scores, choose(labels, scores, "youden").threshold
         )
-        # With all at 1 nothing can be called normal, and with all at 0 all is called hemorrhage.
+        # A slice at 1 is never predicted normal, so the point without positives does not exist.
         best = (true - false)[1:].max() if scores.max() == 1 else (true - false).max()
         assert sensitivity + specificity - 1 == pytest.approx(best, abs=1e-12)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(data=scored(), share=st.floats(0.01, 0.99))
     def test_sensitivity_takes_the_highest_threshold(self, data, share):
         labels, scores = data
         point = choose(labels, scores, f"sensitivity={share}")
-        found, _ = reached(labels, scores, point.threshold)
-        assert found >= share - 1e-9
-        assert point.sensitivity.estimate == pytest.approx(found)
+        sensitivity, _ = reached(labels, scores, point.threshold)
+        assert sensitivity >= share - 1e-9
+        assert point.sensitivity.estimate == pytest.approx(sensitivity)
         higher = scores[scores >= point.threshold]
         if len(higher):
             assert reached(labels, scores, higher.min() + 1e-9)[0] < share
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(data=scored(), share=st.floats(0.01, 0.99))
     def test_specificity_takes_the_lowest_threshold(self, data, share):
         labels, scores = data
         point = choose(labels, scores, f"specificity={share}")
-        _, found = reached(labels, scores, point.threshold)
-        if found < share - 1e-9:
+        _, specificity = reached(labels, scores, point.threshold)
+        if specificity < share - 1e-9:
             assert labels[scores == 1].min() == 0
             assert "is not reached at any threshold" in point.note
             return
@@ -146,7 +153,7 @@ class TestChoose:
         if len(lower):
             assert reached(labels, scores, lower.max())[1] < share
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(
         data=scored(), criterion=st.sampled_from(["youden", "sensitivity=0.9", "specificity=0.8"])
     )
@@ -162,7 +169,7 @@ class TestChoose:
         assert choose(labels, scores, "sensitivity=0.95").sensitivity.estimate == 0.95
 
     def test_the_lowest_of_equal_youden_points(self):
-        # Calling two of the three pairs: 1/2 + 1/2 at each; the lowest finds the most.
+        # Sensitivity plus specificity is 1 at several thresholds; the lowest detects the most.
         labels, scores = np.array([1, 0, 1, 0]), np.array([0.2, 0.4, 0.6, 0.8])
         point = choose(labels, scores, "youden")
         assert point.threshold == pytest.approx(0.1)
@@ -175,7 +182,7 @@ class TestChoose:
         assert two.sensitivity == wilson((3 + 1) / 2, 4)
         assert two.n_positive == 4
 
-    def test_intervals_of_patients_are_wider(self):
+    def test_intervals_over_patients_are_wider(self):
         rng = np.random.default_rng(0)
         labels = np.repeat(rng.integers(0, 2, 40), 5)
         scores = 1 / (1 + np.exp(-np.repeat(rng.normal(size=40), 5) - 2 * labels + 1))
@@ -204,12 +211,12 @@ class TestNote:
         )
         assert choose(labels, scores, "specificity=0.99").note is None
 
-    def test_enough_data_has_no_note(self):
+    def test_no_note_with_enough_slices(self):
         labels, scores = np.repeat([1, 0], 100), np.linspace(1, 0, 200)
         for criterion in ("youden", "threshold=0.5", "sensitivity=0.95", "specificity=0.95"):
             assert choose(labels, scores, criterion).note is None
 
-    def test_of_patients_counts_patients(self):
+    def test_a_note_over_patients_counts_patients(self):
         labels, scores = np.repeat([1, 0], 100), np.linspace(1, 0, 200)
         note = choose(labels, scores, "specificity=0.95", groups=np.arange(200) // 10).note
         assert note.startswith("10 patients without hemorrhage cannot show a specificity of 0.95")
@@ -233,8 +240,8 @@ class TestErrors:
             ("specificity=0.9", 1, "without"),
         ],
     )
-    def test_a_missing_class(self, criterion, label, missing):
-        message = f"{criterion} needs slices {missing} hemorrhage .* none of 4. Add some, or give"
+    def test_rejects_a_missing_class(self, criterion, label, missing):
+        message = f"none of 4 slices is {missing} hemorrhage: .*{criterion} needs .* Add some, or"
         with pytest.raises(DataError, match=message):
             choose(np.full(4, label), SCORES[:4], criterion)
 
@@ -249,13 +256,13 @@ class TestErrors:
             (np.full(8, np.nan), "8 of 8 predictions are not numbers"),
             (SCORES[:5], "5 predictions for 8 labels"),
             ([SCORES, SCORES[:5]], "5 predictions for 8 labels"),
-            (SCORES * 9, "are no probabilities"),
+            (SCORES * 9, r"are outside \[0, 1\]"),
         ],
     )
-    def test_predictions_that_cannot_be_used(self, probabilities, message):
+    def test_rejects_invalid_predictions(self, probabilities, message):
         with pytest.raises(DataError, match=message):
             choose(LABELS, probabilities, "youden")
 
-    def test_groups_of_another_length(self):
+    def test_rejects_groups_of_another_length(self):
         with pytest.raises(DataError, match="3 groups for 8 labels"):
             choose(LABELS, SCORES, "youden", groups=np.arange(3))

@@ -1,0 +1,34 @@
+"""Fixtures of the audit: quick shortcut baselines, and a set without shortcuts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from audit_sets import draw_textured_head, write_set
+
+import hemorrhage_tf as htf
+from hemorrhage_tf.auditing import shortcuts
+
+
+@pytest.fixture(scope="package", autouse=True)
+def small_forests():
+    """Use small forests, so that the tests are fast."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shortcuts, "TREES", 10)
+        patch.setattr(shortcuts, "REPEATS", 1)
+        yield
+
+
+@pytest.fixture(scope="package")
+def clean(tmp_path_factory):
+    """Write 60 slices whose labels are independent of everything else."""
+    labels = np.random.default_rng(3).permutation(np.arange(60) % 2)
+    sizes = np.random.default_rng(4).integers(60, 90, 60)
+    images = [draw_textured_head(index, int(size)) for index, size in enumerate(sizes)]
+    return write_set(tmp_path_factory.mktemp("clean"), images, labels)
+
+
+@pytest.fixture(scope="package")
+def clean_audit(clean):
+    """Audit the set without shortcuts."""
+    return htf.audit(clean, quiet=True)
