@@ -105,7 +105,7 @@ def benchmark(
         ("--rounds", rounds),
     ):
         if value < 1:
-            raise OptionError(f"{option} {value}: too low. Pass 1 or more")
+            raise OptionError(f"{option} {value}: accepted are 1 or more")
     # Before the first model is measured, which takes a while, so that mistakes are reported early.
     forms = [_require_form(path) for path in paths]
     request = {

@@ -11,12 +11,12 @@ from typing import Any
 from hemorrhage_tf.imaging.head_crop import (
     BRIGHT_PER_MILLE,
     DARK_PER_MILLE,
-    GRID,
-    MARGIN,
-    MIN_DEPTH,
-    MAX_FILL_SIXTEENTHS,
     DISPLAY_OPENING,
     DISPLAY_RIM,
+    GRID,
+    MARGIN,
+    MAX_FILL_SIXTEENTHS,
+    MIN_DEPTH,
     SIDEWAYS_SIXTEENTHS,
     TISSUE_SIXTEENTHS,
 )

@@ -44,9 +44,9 @@ class ExportSettings:
             ("--batch", self.batch, BATCHES),
         ):
             if value not in accepted:
-                raise OptionError(f"{option} {value}: not accepted. Pass {', '.join(accepted)}")
+                raise OptionError(f"{option} {value}: accepted are {', '.join(accepted)}")
         if self.calibration_slices < MIN_CALIBRATION_SLICES:
             raise OptionError(
-                f"--calibration-slices {self.calibration_slices}: too few. Pass "
+                f"--calibration-slices {self.calibration_slices}: accepted are "
                 f"{MIN_CALIBRATION_SLICES} or more"
             )

@@ -262,7 +262,12 @@ def _load_weights(
             model.load_weights(weights)
     # h5py and Keras raise all of these for damaged files.
     except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
         UserWarning,
     ) as error:
         raise WeightsError(

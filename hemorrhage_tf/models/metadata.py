@@ -15,8 +15,8 @@ from hemorrhage_tf.pipeline.model_input import ModelInput
 FORMAT_VERSION = 4
 LABELS = ("normal", "hemorrhage")
 
-# A file in a SavedModel folder, and a member of a .keras file, which is a ZIP archive, and of the ZIP
-# archive at the end of a .tflite file.
+# A file in a SavedModel folder, and a member of the ZIP archive that a .keras file is and that a
+# .tflite file has at its end.
 METADATA_FILE = "hemorrhage_tf.json"
 
 

@@ -10,8 +10,13 @@ from typing import Any
 
 # Channels that pretraining supervises with the masks of the phantoms; see `training.pretraining`.
 EVIDENCE = (
-    *("intraparenchymal", "intraventricular", "subarachnoid", "subdural", "epidural"),
-    *("any", "mimic"),
+    "intraparenchymal",
+    "intraventricular",
+    "subarachnoid",
+    "subdural",
+    "epidural",
+    "any",
+    "mimic",
 )
 # Evidence is a logit plus this offset: ReLU6 then clips the logit to [-2, 4] instead of [0, 6].
 EVIDENCE_OFFSET = 2.0

@@ -43,7 +43,8 @@ def trained_classifier() -> Callable[[str], Any]:
 def exports_once(once, fit_once) -> Path:
     """A folder with exports of small runs, which tests must not change.
 
-    `a.tflite` and the SavedModel folder `1` are of `fit_once()`, `b.tflite` is of a run with another random seed.
+    `a.tflite` and the SavedModel folder `1` are of `fit_once()`; `b.tflite` is of a run with
+    another random seed.
     """
     import hemorrhage_tf as htf
 

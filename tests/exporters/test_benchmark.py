@@ -173,7 +173,7 @@ class TestErrors:
     )
     @pytest.mark.parametrize("value", [0, -1])
     def test_rejects_a_count_below_one(self, name, option, value, tmp_path):
-        with pytest.raises(OptionError, match=f"{option} {value}: too low. Pass 1 or more"):
+        with pytest.raises(OptionError, match=f"{option} {value}: accepted are 1 or more"):
             benchmark([tmp_path], **{name: value}, progress=QUIET)
 
     @pytest.mark.parametrize("name", ["missing", "empty_folder", "model.onnx"])
