@@ -22,7 +22,7 @@ from hemorrhage_tf.reports.chart_geometry import (
     draw_text,
 )
 from hemorrhage_tf.reports.curves import Curve
-from hemorrhage_tf.reports.number_formats import format_metric
+from hemorrhage_tf.reports.number_formats import format_count, format_metric
 
 EMPTY_CHART = "There is nothing to show."
 
@@ -153,7 +153,7 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]], unit: str = "slices") -
         left, right = frame.at(each["from"], 0)[0], frame.at(each["to"], 0)[0]
         height = bar_height * each["n"] / largest
         marks.append(draw_rect(left + 1.5, ground - height, right - left - 3, height, "count"))
-        count = f"{each['n']:.4g}"
+        count = format_count(each["n"])
         marks.append(draw_text((left + right) / 2, ground + 13, count, "small middle"))
         values.append(
             f"{each['predicted']:.2f} predicted, {observed['estimate']:.2f} observed, n = {count}"

@@ -150,7 +150,7 @@ def _gallery_items(evaluation: EvaluationContent, progress: Progress) -> list[Ga
     items = []
     for (index, kind), ref, cam in zip(kinds.items(), refs, cams, strict=True):
         pixels = read_slice(ref)
-        display = np.rint(model_input.shown(pixels)).astype(np.uint8)
+        display = np.rint(model_input.apply_window(pixels)).astype(np.uint8)
         items.append(
             GalleryItem(
                 name=names[index],

@@ -14,10 +14,12 @@ from hemorrhage_tf.core.atomic_files import write_text_atomically
 from hemorrhage_tf.reports.number_formats import (
     NOT_AVAILABLE,
     format_change,
+    format_count,
     format_metric,
     format_number,
     format_p_value,
     format_percent,
+    format_quantity,
 )
 from hemorrhage_tf.reports.report_content import ReportContent
 from hemorrhage_tf.reports.report_sections import UNFOLDED_ITEMS, audit_section, report_sections
@@ -89,8 +91,10 @@ def _environment() -> Environment:
     environment.filters.update(
         metric=format_metric,
         percent=format_percent,
+        quantity=format_quantity,
         number=format_number,
         change=format_change,
+        count=format_count,
         p_value=format_p_value,
     )
     return environment

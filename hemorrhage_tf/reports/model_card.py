@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 from hemorrhage_tf.core.atomic_files import write_text_atomically
 from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.reports.checklists import CHECKLIST_ITEMS, REFERENCES
-from hemorrhage_tf.reports.number_formats import NOT_AVAILABLE, format_metric, format_number
+from hemorrhage_tf.reports.number_formats import (
+    NOT_AVAILABLE,
+    format_count,
+    format_metric,
+    format_number,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -170,7 +175,7 @@ def write_model_card(folder: str | Path, content: CardContent) -> tuple[Path, Pa
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("hemorrhage_tf.reports", "templates"),
         autoescape=False,
         finalize=escape_markdown,  # every value is escaped where it is printed
@@ -179,6 +184,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["count"] = format_count
+    return environment
 
 
 def escape_markdown(value: Any) -> str:
@@ -284,8 +291,10 @@ def _recorded(content: CardContent) -> dict[str, str | None]:
         "uncertainty": f"95% confidence intervals over {metrics['n_groups']} "
         f"{metrics['intervals_of']}",
         "robustness": _describe_robustness(content.robustness),
-        "confusion": f"{table['true_positive']:g} detected, {table['false_negative']:g} missed, "
-        f"{table['false_positive']:g} false alarms, {table['true_negative']:g} correctly normal",
+        "confusion": f"{format_count(table['true_positive'])} detected, "
+        f"{format_count(table['false_negative'])} missed, "
+        f"{format_count(table['false_positive'])} false alarms, "
+        f"{format_count(table['true_negative'])} correctly normal",
         "performance": "see Performance, above: "
         + "; ".join(
             f"{_METRIC_NAMES[key]} {_format(metrics.get(key), key)}"

@@ -15,6 +15,16 @@ def format_number(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
+def format_count(value: float) -> str:
+    """Return a count, or a mean of counts with one decimal."""
+    return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
+
+
+def format_quantity(count: int, unit: str) -> str:
+    """Return a count with its unit, which is given in the plural: "1 slice", "2 slices"."""
+    return f"{count} {unit.removesuffix('s') if count == 1 else unit}"
+
+
 def format_percent(value: float | None) -> str:
     """Return a fraction in [0, 1] as a percentage with one decimal, or "-" if it is missing."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.1%}"

@@ -22,7 +22,13 @@ from hemorrhage_tf.reports.charts import (
 )
 from hemorrhage_tf.reports.curves import curves
 from hemorrhage_tf.reports.gallery import group_gallery
-from hemorrhage_tf.reports.number_formats import flatten, format_metric, format_number
+from hemorrhage_tf.reports.number_formats import (
+    flatten,
+    format_count,
+    format_metric,
+    format_number,
+    format_quantity,
+)
 from hemorrhage_tf.reports.report_content import ReportContent
 
 BAND_RESAMPLES = 500  # bootstrap resamples of each band
@@ -121,13 +127,13 @@ def summary_sentence(metrics: Mapping[str, Any], unit: str = "slices") -> str:
     parts = []
     if positives:
         parts.append(
-            f"of {positives} {unit} with hemorrhage, the model detected {detected:g} and missed "
-            f"{missed:g}"
+            f"of {format_quantity(positives, unit)} with hemorrhage, the model detected "
+            f"{format_count(detected)} and missed {format_count(missed)}"
         )
     if negatives:
         parts.append(
-            f"of {negatives} {unit} without hemorrhage, it predicted hemorrhage in "
-            f"{counts['false_positive']:g}"
+            f"of {format_quantity(negatives, unit)} without hemorrhage, it predicted hemorrhage in "
+            f"{format_count(counts['false_positive'])}"
         )
     outcome = "; ".join(parts)
     repeat_count = len(metrics["repeats"]["accuracy"])
@@ -220,9 +226,10 @@ def audit_section(
     rows = [("this model", area, False)] if area is not None else []
     rows += [(each["name"], each["roc_auc"], False) for each in shortcuts]
     best = max(shortcuts, key=lambda each: each["roc_auc"]["estimate"], default=None)
+    title = "ROC AUC of this model and of shortcut baselines"
     chart = interval_chart(
         "shortcuts",
-        "ROC AUC of models that see a single property",
+        title if area is not None else "ROC AUC of shortcut baselines",
         rows,
         span=(0.0, 1.0),
         reference=(0.5, "chance"),

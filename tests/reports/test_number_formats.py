@@ -8,10 +8,12 @@ from report_examples import METRIC
 from hemorrhage_tf.reports.number_formats import (
     flatten,
     format_change,
+    format_count,
     format_metric,
     format_number,
     format_p_value,
     format_percent,
+    format_quantity,
 )
 
 
@@ -34,6 +36,15 @@ from hemorrhage_tf.reports.number_formats import (
 )
 def test_formats_numbers(form, value, text):
     assert form(value) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(1, "1 slice"), (2, "2 slices"), (0, "0 slices")])
+def test_formats_a_count_with_its_unit(count, text):
+    assert format_quantity(count, "slices") == text
+
+
+def test_formats_counts_and_means_of_counts():
+    assert format_count(28.0) == "28" and format_count(85 / 3) == "28.3"
 
 
 def test_formats_a_metric_as_percentages():
