@@ -1,14 +1,14 @@
-"""Times reading: slices/s by threads, the wait of feature computation, memory by slices.
+"""Time reading: slices/s by threads, the wait of feature extraction, memory by slices.
 
-Three parts in one run, so that they see the same machine. (1) DICOM slices of 512 x 512 read, cut
-to the head and brought to model input, by 1, 2 and 4 threads. (2) The dataset that features are
-computed from: alone, the backbone alone, and both together, with the share of the time that the
+Three parts in one run, so that they use the same machine. (1) DICOM slices of 512 x 512 are read,
+cropped to the head and brought to model input by 1, 2 and 4 threads. (2) The dataset for feature
+extraction: alone, the backbone alone, and both together, with the share of the time that the
 backbone waits for the next batch. (3) Peak memory of listing 1,000, 10,000 and 100,000 DICOM files
-and of reading the first 500 of them, each in a process of its own.
+and of reading the first 500 of them, each in its own process.
 
     python benchmarks/reading.py [--series DIR] [--slices 256] [--backbone mobilenet_v2]
 
-Without a series it draws one. It needs 0.6 GB of disk for the files of part 3.
+Without a series it draws phantoms. Part 3 needs 0.6 GB of disk.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -35,8 +35,8 @@ READ = 500
 SLICES_IN_A_SERIES = 40
 
 
-def write_slice(path: Path, hounsfield: np.ndarray, **tags) -> None:
-    """Writes a CT slice in implicit little endian, as most scanners send it."""
+def write_slice(path: Path, hounsfield: np.ndarray, **tags: object) -> None:
+    """Write a CT slice in implicit VR little endian, the default transfer syntax."""
     from pydicom.dataset import Dataset, FileMetaDataset
 
     dataset = Dataset()
@@ -63,7 +63,7 @@ def write_slice(path: Path, hounsfield: np.ndarray, **tags) -> None:
 
 
 def draw_series(folder: Path) -> None:
-    """Writes 32 slices of 512 x 512: phantoms in Hounsfield units."""
+    """Write 32 phantom slices of 512 x 512 in Hounsfield units."""
     from hemorrhage_tf.synthesis.draw import draw_phantom
 
     for index in range(32):
@@ -74,9 +74,9 @@ def draw_series(folder: Path) -> None:
 
 
 def write_many(folder: Path, count: int) -> None:
-    """Writes small slices, each with a position and UIDs of its own, in folders of one series."""
+    """Write small slices, each with its own position and UIDs, one series per folder."""
     template = folder / "template"
-    # Placeholders that occur nowhere else in the file, as long as what takes their place.
+    # Placeholders that occur nowhere else in the file, as long as their replacements.
     root, series_mark, slice_mark = (
         "1.2.826.0.1.3680043.8.498.77777777777777777",
         "56565",
@@ -92,56 +92,53 @@ def write_many(folder: Path, count: int) -> None:
         place = folder / f"patient{series // 4:05d}" / f"series{series % 4}"
         if number == 0:
             place.mkdir(parents=True)
-        own = {  # put in together, for one may contain another's placeholder
+        values = {  # replaced together, since one may contain the placeholder of another
             slice_mark.encode(): b"%07d" % (1_000_000 + index),
             series_mark.encode(): b"%05d" % (10_000 + series),
             b"9797": b"%04d" % number,
         }
         (place / f"slice{number:04d}.dcm").write_bytes(
-            re.sub(b"|".join(own), lambda found, own=own: own[found[0]], data)
+            re.sub(b"|".join(values), lambda match, values=values: values[match[0]], data)
         )
 
 
 def memory(field: str) -> float:
-    """Gives a field of this process's memory in MiB."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024
+    """Return a field of the memory of this process, in MiB."""
+    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match[1]) / 1024
 
 
 def reading_rates(slices: list, size: int) -> dict[int, float]:
-    """Gives slices/s for each number of threads, the best of some rounds."""
-    from hemorrhage_tf.pipeline import datasets
+    """Return slices/s for each number of threads, the best of several rounds."""
+    from hemorrhage_tf.pipeline.datasets import input_batches
     from hemorrhage_tf.pipeline.model_input import ModelInput
 
     model_input = ModelInput(size)
     rates = dict.fromkeys(THREADS, 0.0)
-    usual = datasets._THREADS
     for _, threads in itertools.product(range(ROUNDS), THREADS):
-        datasets._THREADS = threads
-        begin = time.perf_counter()
-        count = sum(len(batch) for batch in datasets.input_batches(slices, model_input, BATCH))
-        rates[threads] = max(rates[threads], count / (time.perf_counter() - begin))
-    datasets._THREADS = usual
+        start = time.perf_counter()
+        count = sum(len(batch) for batch in input_batches(slices, model_input, BATCH, threads))
+        rates[threads] = max(rates[threads], count / (time.perf_counter() - start))
     return rates
 
 
-def consume(batches: Iterable, forward) -> tuple[float, float, int]:
-    """Goes through batches; gives seconds and seconds waited after the first, and slices."""
+def consume(batches: Iterable, forward: Callable) -> tuple[float, float, int]:
+    """Process batches; return seconds and waited seconds after the first batch, and slices."""
     iterator = iter(batches)
     forward(next(iterator))
-    begin, waited, count = time.perf_counter(), 0.0, 0
+    start, waited, count = time.perf_counter(), 0.0, 0
     while True:
-        asked = time.perf_counter()
+        requested = time.perf_counter()
         images = next(iterator, None)
-        waited += time.perf_counter() - asked
+        waited += time.perf_counter() - requested
         if images is None:
-            return time.perf_counter() - begin, waited, count
+            return time.perf_counter() - start, waited, count
         forward(images)
         count += len(images)
 
 
 def waiting(slices: list, name: str) -> None:
-    """Prints how the dataset and the backbone do, apart and together."""
+    """Print the speed of the dataset and the backbone, separately and together."""
     from hemorrhage_tf.core.native_output import import_tensorflow
 
     import_tensorflow()
@@ -156,7 +153,7 @@ def waiting(slices: list, name: str) -> None:
     spec = backbone_spec(name)
     size = spec.image_size
     dataset = slice_dataset(slices, ModelInput(size)).map(lambda _, image: image)
-    dataset = dataset.batch(BATCH, drop_remainder=True).prefetch(2)  # as features are computed
+    dataset = dataset.batch(BATCH, drop_remainder=True).prefetch(2)  # as for feature extraction
     folded = fold_batch_normalization(build_backbone(name, "none", size), "float32")
     model = build_feature_model(folded, spec.normalization)
     compiled = tf.function(lambda images: model(images, training=False))
@@ -177,60 +174,63 @@ def waiting(slices: list, name: str) -> None:
 
 
 def measure_memory(folder: Path) -> None:
-    """Lists a folder and reads the first slices; prints time and memory as JSON."""
+    """List a folder and read the first slices; print time and memory as JSON."""
     from hemorrhage_tf.core.progress import Progress
     from hemorrhage_tf.datasets.series import expand_paths, list_slices
     from hemorrhage_tf.imaging.readers import read_slice
     from hemorrhage_tf.pipeline.datasets import input_batches
     from hemorrhage_tf.pipeline.model_input import ModelInput
 
-    read_slice(next(folder.rglob("*.dcm")))  # imports what is imported late
-    base, begin = memory("VmRSS"), time.perf_counter()
+    read_slice(next(folder.rglob("*.dcm")))  # triggers late imports
+    base, start = memory("VmRSS"), time.perf_counter()
     paths = expand_paths([folder])
-    found = {"expand": memory("VmHWM") - base}
+    measured = {"expand": memory("VmHWM") - base}
     listing = list_slices(paths, Progress(quiet=True))
     del paths
-    found |= {"list": memory("VmHWM") - base, "kept": memory("VmRSS") - base}
-    found |= {"seconds": time.perf_counter() - begin, "slices": len(listing.slices)}
-    found["scans"] = len(listing.scans)
+    measured |= {"list": memory("VmHWM") - base, "held": memory("VmRSS") - base}
+    measured |= {"seconds": time.perf_counter() - start, "slices": len(listing.slices)}
+    measured["scans"] = len(listing.scans)
     for _ in input_batches(listing.slices[:READ], ModelInput(224), BATCH):
         pass
-    found["read"] = memory("VmHWM") - base
-    print(json.dumps(found | {"base": base}))
+    measured["read"] = memory("VmHWM") - base
+    print(json.dumps(measured | {"base": base}))
 
 
 def memory_table() -> None:
-    """Prints memory by the number of slices."""
+    """Print memory by the number of slices."""
     print(
         f"\nmemory over the base of the process, MiB ({READ} slices are read; a series has "
         f"{SLICES_IN_A_SERIES})\n{'slices':>8}{'scans':>8}{'base':>8}{'paths':>8}{'listed':>8}"
-        f"{'kept':>8}{'read':>8}{'bytes/slice':>13}{'listing s':>11}"
+        f"{'held':>8}{'read':>8}{'bytes/slice':>13}{'listing s':>11}"
     )
     for count in COUNTS:
         with tempfile.TemporaryDirectory() as folder:
             write_many(Path(folder), count)
             command = [sys.executable, __file__, "--list", folder]
             done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-        found = json.loads(done.stdout)
-        keys = ("base", "expand", "list", "kept", "read")
-        columns = "".join(f"{found[key]:8.0f}" for key in keys)
-        share = found["list"] * 2**20 / count
+        measured = json.loads(done.stdout)
+        keys = ("base", "expand", "list", "held", "read")
+        columns = "".join(f"{measured[key]:8.0f}" for key in keys)
+        share = measured["list"] * 2**20 / count
         print(
-            f"{found['slices']:>8}{found['scans']:>8}{columns}{share:13.0f}{found['seconds']:11.1f}",
+            f"{measured['slices']:>8}{measured['scans']:>8}{columns}{share:13.0f}"
+            f"{measured['seconds']:11.1f}",
             flush=True,
         )
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Run the command line."""
     if sys.argv[1:2] == ["--list"]:
         measure_memory(Path(sys.argv[2]))
         return
     parser = argparse.ArgumentParser()
-    parser.add_argument("--series", type=Path, help="folder of DICOM slices; default: drawn ones")
-    parser.add_argument("--slices", type=int, default=256, help="the series is repeated up to it")
-    parser.add_argument("--backbone", action="append", help="default mobilenet_v2 and resnet152")
-    parser.add_argument("--no-memory", action="store_true", help="leave part 3 out")
+    parser.add_argument("--series", type=Path, help="folder of DICOM slices; default: phantoms")
+    parser.add_argument(
+        "--slices", type=int, default=256, help="length to repeat the series to"
+    )
+    parser.add_argument("--backbone", action="append", help="default: mobilenet_v2 and resnet152")
+    parser.add_argument("--no-memory", action="store_true", help="skip part 3")
     arguments = parser.parse_args()
     from hemorrhage_tf.datasets.series import expand_paths
 

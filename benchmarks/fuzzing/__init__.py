@@ -1,0 +1,1 @@
+"""Fuzz the readers: corpus, mutations, worker process and the parent that counts."""
