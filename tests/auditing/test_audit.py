@@ -186,6 +186,7 @@ class TestAuditSlices:
         assert audit.groups == 2
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_kaggle_set(shared, monkeypatch):
     monkeypatch.setattr(shortcuts, "TREES", 50)
