@@ -226,9 +226,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser()
     parser.add_argument("--series", type=Path, help="folder of DICOM slices; default: phantoms")
-    parser.add_argument(
-        "--slices", type=int, default=256, help="length to repeat the series to"
-    )
+    parser.add_argument("--slices", type=int, default=256, help="length to repeat the series to")
     parser.add_argument("--backbone", action="append", help="default: mobilenet_v2 and resnet152")
     parser.add_argument("--no-memory", action="store_true", help="skip part 3")
     arguments = parser.parse_args()
