@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hemorrhage_tf.synthesis.canvas import AIR, Canvas, step
+from hemorrhage_tf.synthesis.canvas import AIR, Canvas, Roughness, step
 
 
 def canvas(size=128, field_of_view=256.0, center=(0.0, 0.0), rotation=0.0):
@@ -11,24 +11,24 @@ def canvas(size=128, field_of_view=256.0, center=(0.0, 0.0), rotation=0.0):
 
 
 class TestStep:
-    def test_is_half_on_the_edge_and_whole_a_half_width_inside(self):
+    def test_is_half_on_the_edge_and_one_half_a_width_inside(self):
         depth = np.array([-1.0, -0.5, 0.0, 0.5, 1.0], np.float32)
         np.testing.assert_allclose(step(depth, 1.0), [0, 0, 0.5, 1, 1])
 
-    def test_leaves_the_depth_as_it_was(self):
+    def test_does_not_change_its_argument(self):
         depth = np.array([0.2], np.float32)
         step(depth, 2.0)
         assert depth[0] == np.float32(0.2)
 
 
 class TestCanvas:
-    def test_begins_as_air(self):
+    def test_is_air_at_first(self):
         assert (canvas().hounsfield == AIR).all()
 
-    def test_coordinates_are_millimeters_from_the_middle_of_the_head(self):
+    def test_coordinates_are_millimeters_from_the_center_of_the_head(self):
         drawn = canvas(size=100, field_of_view=200.0, center=(10.0, -20.0))
         assert drawn.pixel == 2
-        # The pixel whose middle lies at 11 mm right of and 19 mm above the canvas' middle.
+        # The center of this pixel lies 11 mm to the right of the canvas' center and 19 mm above.
         assert drawn.x[40, 55] == pytest.approx(1)
         assert drawn.y[40, 55] == pytest.approx(1)
 
@@ -36,29 +36,29 @@ class TestCanvas:
         st.floats(5, 40), st.floats(5, 40), st.floats(-30, 30), st.floats(-30, 30),
         st.floats(0, 3.1), st.floats(-0.5, 0.5),
     )  # fmt: skip
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=30, deadline=None)
     def test_an_ellipse_covers_its_area(self, wide, high, x, y, angle, rotation):
         drawn = canvas(rotation=rotation)
-        shape = drawn.ellipse(x, y, wide, high, angle)
+        shape = drawn.ellipse((x, y), (wide, high), angle)
         area = float(shape.alpha.sum()) * drawn.pixel**2
         assert area == pytest.approx(np.pi * wide * high, rel=0.06)
 
     @given(st.floats(0, 0.32), st.integers(0, 1000))
     @settings(max_examples=30, deadline=None)
-    def test_an_uneven_outline_is_not_cut_off_by_its_window(self, wobble, seed):
+    def test_an_uneven_outline_is_not_cut_off_by_its_window(self, amount, seed):
         drawn = canvas()
         rng = np.random.default_rng(seed)
-        alpha = drawn.ellipse(0, 0, 20, 12, 0.5, wobble, rng=rng).alpha
+        alpha = drawn.ellipse((0, 0), (20, 12), 0.5, Roughness(amount, rng)).alpha
         for edge in (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]):
             assert not edge.any()
 
-    def test_a_line_is_as_wide_as_it_is_said(self):
+    def test_a_line_has_its_width(self):
         drawn = canvas()
         shape = drawn.line([(-40, 0), (40, 0)], 6.0)
         column = shape.alpha[:, shape.alpha.shape[1] // 2]
         assert float(column.sum()) * drawn.pixel == pytest.approx(6, rel=0.03)
 
-    def test_a_line_of_a_changing_width(self):
+    def test_the_width_of_a_line_changes_from_end_to_end(self):
         drawn = canvas()
         shape = drawn.line([(-40, 0), (0, 0), (40, 0)], (4.0, 12.0))
         widths = shape.alpha.sum(axis=0) * drawn.pixel
@@ -73,9 +73,9 @@ class TestCanvas:
         drawn.paint(drawn.everywhere(np.ones_like(alpha)), 40.0, opacity=0.5)
         np.testing.assert_allclose(drawn.hounsfield, (AIR * 0.75 + 40) / 2)
 
-    def test_a_shape_outside_of_the_canvas_draws_nothing_wrong(self):
+    def test_a_shape_outside_the_canvas_draws_nothing(self):
         drawn = canvas()
-        drawn.paint(drawn.ellipse(500, 500, 10, 10), 99)
+        drawn.paint(drawn.ellipse((500, 500), (10, 10)), 99)
         assert (drawn.hounsfield == AIR).all()
 
     def test_a_field_is_the_same_at_any_size(self):

@@ -9,15 +9,17 @@ from hemorrhage_tf.core.errors import OptionError, OutputError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.imaging.readers import read_slice
-from hemorrhage_tf.synthesis import (
-    SUBTYPES,
-    draw_phantom,
-    phantom_set,
-    phantom_sets,
+from hemorrhage_tf.synthesis import phantom_sets
+from hemorrhage_tf.synthesis.draw import draw_phantom
+from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
+from hemorrhage_tf.synthesis.phantom_sets import (
+    FORMATS,
+    PhantomSet,
+    cached_phantoms,
     write_phantoms,
 )
 
-SIZE = 64
+SIZE, SEED, COUNT = 64, 4, 6
 
 
 def contents(folder):
@@ -33,133 +35,150 @@ def rows_of(folder):
         return list(csv.DictReader(file))
 
 
-class TestWritePhantoms:
-    @pytest.mark.parametrize("form", ["png", "dicom", "nifti"])
-    def test_the_same_seed_gives_the_same_bytes(self, tmp_path, form):
-        first = contents(write_phantoms(tmp_path / "a", 4, 5, form, SIZE))
-        assert first == contents(write_phantoms(tmp_path / "b" / "c", 4, 5, form, SIZE))
-        other = contents(write_phantoms(tmp_path / "d", 4, 6, form, SIZE))
-        assert first.keys() == other.keys() and first != other
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Return one set in each format, which tests must not change."""
+    base = tmp_path_factory.mktemp("sets")
+    return {
+        form: write_phantoms(base / form, PhantomSet(COUNT, SEED, form, SIZE)) for form in FORMATS
+    }
 
-    def test_several_processes_give_the_same_bytes_as_one(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(phantom_sets, "_WORTH_PROCESSES", 1)
-        monkeypatch.setattr(phantom_sets, "_CHUNK", 3)
-        one = contents(write_phantoms(tmp_path / "one", 8, 2, size=SIZE, workers=1))
-        assert one == contents(write_phantoms(tmp_path / "two", 8, 2, size=SIZE, workers=2))
 
-    def test_a_longer_set_begins_with_a_shorter_one(self, tmp_path):
-        short = contents(write_phantoms(tmp_path / "short", 2, 1, size=SIZE))
-        long = contents(write_phantoms(tmp_path / "long", 4, 1, size=SIZE))
-        short.pop("manifest.csv")
-        assert short.items() < long.items()
-
-    @pytest.mark.parametrize("form", ["png", "dicom", "nifti"])
-    def test_it_is_a_manifest_with_labels_and_subtypes(self, tmp_path, form):
-        folder = write_phantoms(tmp_path / "set", 6, 3, form, SIZE)
-        manifest = read_manifest(folder)
-        assert manifest.problems == () and len(manifest) == 6
-        phantoms = [draw_phantom(3, index, size=SIZE) for index in range(6)]
-        assert manifest.labels.tolist() == [phantom.label for phantom in phantoms]
-        for name in SUBTYPES:
-            expected = [int(name in phantom.subtypes) for phantom in phantoms]
-            if len(set(expected)) == 2:
-                assert read_manifest(folder, target=name).labels.tolist() == expected
-        rows = rows_of(folder)
-        assert [row["mimics"] for row in rows] == ["; ".join(p.mimics) for p in phantoms]
-        assert all((folder / row["mask"]).is_file() for row in rows)
-
-    @pytest.mark.parametrize("form", ["dicom", "nifti"])
-    def test_hounsfield_units_are_kept_exactly(self, tmp_path, form):
-        folder = write_phantoms(tmp_path / "set", 3, 4, form, SIZE)
-        for index, record in enumerate(read_manifest(folder).records):
-            np.testing.assert_array_equal(
-                read_slice(record.ref), draw_phantom(4, index, size=SIZE).hounsfield
-            )
-
-    def test_masks_are_the_phantoms_own(self, tmp_path):
-        folder = write_phantoms(tmp_path / "dicom", 4, 4, "dicom", SIZE)
-        nifti = write_phantoms(tmp_path / "nifti", 4, 4, "nifti", SIZE)
-        for index, (row, other) in enumerate(zip(rows_of(folder), rows_of(nifti), strict=True)):
-            expected = draw_phantom(4, index, size=SIZE).blood
-            with Image.open(folder / row["mask"]) as mask:
-                np.testing.assert_array_equal(np.asarray(mask), expected)
-            np.testing.assert_array_equal(read_slice(nifti / other["mask"]), expected)
-
-    def test_a_mask_of_a_picture_fits_its_pixels(self, tmp_path):
-        folder = write_phantoms(tmp_path / "set", 6, 3, "png", SIZE)
-        for row in rows_of(folder):
-            with Image.open(folder / row["path"]) as slice_, Image.open(folder / row["mask"]) as m:
-                assert slice_.size == m.size
-                assert bool(np.asarray(m).any()) == (row["label"] == "1")
-
-    def test_dicom_is_a_ct_of_nobody(self, tmp_path):
-        folder = write_phantoms(tmp_path / "set", 2, 0, "dicom", SIZE)
-        read = [pydicom.dcmread(path) for path in sorted((folder / "slices").iterdir())]
-        assert {each.Modality for each in read} == {"CT"}
-        assert len({each.PatientID for each in read}) == 2
-        assert all(str(each.PatientName) == "Phantom" for each in read)
-        assert all("StudyDate" not in each and "PatientBirthDate" not in each for each in read)
-        phantom = draw_phantom(0, 0, size=SIZE)
-        assert float(read[0].PixelSpacing[0]) == pytest.approx(phantom.pixel, abs=1e-5)
-
-    def test_a_folder_that_is_there_is_left_alone(self, tmp_path):
-        (tmp_path / "kept.txt").write_text("mine")
-        with pytest.raises(OutputError, match="exists. Name a folder that is not there yet"):
-            write_phantoms(tmp_path, 2)
-        assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ({"count": 0}, "--count 0: accepted is 1 to 1,000,000"),
-            ({"count": 1_000_001}, "--count 1000001: accepted is 1 to 1,000,000"),
-            ({"seed": -1}, "--seed -1: accepted is 0 to"),
-            ({"form": "bmp"}, "--format bmp: accepted are png, dicom, nifti"),
-            ({"size": 32}, "--size 32: accepted is 64 to 512 pixels"),
-            ({"size": 1024}, "--size 1024: accepted is 64 to 512 pixels"),
-        ],
-    )
-    def test_what_it_refuses(self, tmp_path, arguments, message):
-        with pytest.raises(OptionError, match=message):
-            write_phantoms(tmp_path / "set", **({"count": 2} | arguments))
-        assert not (tmp_path / "set").exists()
-
-    def test_a_full_disk_leaves_nothing_behind(self, tmp_path, monkeypatch):
-        def full(*_):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setitem(phantom_sets._WRITERS, "png", full)
-        with pytest.raises(OutputError, match="No space left on device"):
-            write_phantoms(tmp_path / "set", 2, size=SIZE)
-        assert list(tmp_path.iterdir()) == []
+@pytest.fixture(scope="module")
+def phantoms():
+    return [draw_phantom(SEED, index, size=SIZE) for index in range(COUNT)]
 
 
 class TestPhantomSet:
-    def test_is_drawn_once(self, tmp_path):
-        folder = phantom_set(tmp_path, 4, seed=0)
-        assert len(read_manifest(folder)) == 4
-        (folder / "slices" / "000000.png").write_bytes(b"kept")
-        assert phantom_set(tmp_path, 4, seed=0) == folder
-        assert (folder / "slices" / "000000.png").read_bytes() == b"kept"
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"count": 0}, "--count 0: out of range. Pass 1 to 1,000,000 phantoms."),
+            ({"count": 1_000_001}, "--count 1000001: out of range"),
+            ({"seed": -1}, "--seed -1: out of range. Pass 0 to 2147483647."),
+            ({"form": "bmp"}, "--format bmp: unknown. Pass one of png, dicom, nifti."),
+            ({"size": 32}, "--size 32: out of range. Pass 64 to 512 pixels."),
+            ({"size": 1024}, "--size 1024: out of range"),
+        ],
+    )
+    def test_rejects_invalid_settings(self, values, message):
+        with pytest.raises(OptionError, match=message):
+            PhantomSet(**({"count": 2} | values))
 
-    def test_only_drawing_is_a_stage(self, tmp_path):
-        for stages in (["Drawing phantoms"], []):
+
+class TestWritePhantoms:
+    @pytest.mark.parametrize("form", FORMATS)
+    def test_the_same_seed_gives_the_same_bytes(self, tmp_path, folders, form):
+        first = contents(folders[form])
+        again = write_phantoms(tmp_path / "a" / "b", PhantomSet(COUNT, SEED, form, SIZE))
+        assert first == contents(again)
+        other = contents(write_phantoms(tmp_path / "c", PhantomSet(COUNT, 5, form, SIZE)))
+        assert first.keys() == other.keys() and first != other
+
+    def test_a_longer_set_begins_with_a_shorter_one(self, tmp_path, folders):
+        short = contents(write_phantoms(tmp_path / "short", PhantomSet(2, SEED, size=SIZE)))
+        short.pop("manifest.csv")
+        assert short.items() < contents(folders["png"]).items()
+
+    def test_several_processes_give_the_same_bytes(self, tmp_path, folders, monkeypatch):
+        monkeypatch.setattr(phantom_sets, "PARALLEL_FROM", 1)
+        monkeypatch.setattr(phantom_sets, "CHUNK", 4)
+        parallel = PhantomSet(COUNT, SEED, size=SIZE)
+        assert contents(folders["png"]) == contents(
+            write_phantoms(tmp_path / "set", parallel, workers=2)
+        )
+
+    @pytest.mark.parametrize("form", FORMATS)
+    def test_the_manifest_has_labels_subtypes_and_mimics(self, folders, phantoms, form):
+        folder = folders[form]
+        manifest = read_manifest(folder)
+        assert manifest.problems == () and len(manifest) == COUNT
+        assert manifest.labels.tolist() == [phantom.label for phantom in phantoms]
+        rows = rows_of(folder)
+        for name in SUBTYPES:
+            expected = [str(int(name in phantom.subtypes)) for phantom in phantoms]
+            assert [row[name] for row in rows] == expected
+        assert [row["mimics"] for row in rows] == ["; ".join(p.mimics) for p in phantoms]
+        assert all((folder / row["mask"]).is_file() for row in rows)
+
+    def test_a_subtype_can_be_the_target(self, folders):
+        rows = rows_of(folders["png"])
+        name = next(name for name in SUBTYPES if len({row[name] for row in rows}) == 2)
+        labels = read_manifest(folders["png"], target=name).labels.tolist()
+        assert labels == [int(row[name]) for row in rows]
+
+    @pytest.mark.parametrize("form", ["dicom", "nifti"])
+    def test_hounsfield_units_are_exact(self, folders, phantoms, form):
+        records = read_manifest(folders[form]).records
+        for record, phantom in zip(records, phantoms, strict=True):
+            np.testing.assert_array_equal(read_slice(record.ref), phantom.hounsfield)
+
+    def test_masks_of_hounsfield_slices_are_the_phantoms_own(self, folders, phantoms):
+        rows = zip(rows_of(folders["dicom"]), rows_of(folders["nifti"]), strict=True)
+        for phantom, (dicom, nifti) in zip(phantoms, rows, strict=True):
+            with Image.open(folders["dicom"] / dicom["mask"]) as mask:
+                np.testing.assert_array_equal(np.asarray(mask), phantom.blood)
+            mask = read_slice(folders["nifti"] / nifti["mask"])
+            np.testing.assert_array_equal(mask, phantom.blood)
+
+    def test_a_mask_has_the_pixels_of_its_display_image(self, folders):
+        for row in rows_of(folders["png"]):
+            with Image.open(folders["png"] / row["path"]) as image:
+                size = image.size
+            with Image.open(folders["png"] / row["mask"]) as mask:
+                assert mask.size == size
+                assert bool(np.asarray(mask).any()) == (row["label"] == "1")
+
+    def test_dicom_files_describe_no_patient(self, folders, phantoms):
+        paths = sorted((folders["dicom"] / "slices").iterdir())
+        datasets = [pydicom.dcmread(path) for path in paths]
+        assert {dataset.Modality for dataset in datasets} == {"CT"}
+        assert len({dataset.PatientID for dataset in datasets}) == COUNT
+        assert {str(dataset.PatientName) for dataset in datasets} == {"Phantom"}
+        for keyword in ("StudyDate", "PatientBirthDate"):
+            assert all(keyword not in dataset for dataset in datasets)
+        spacing = float(datasets[0].PixelSpacing[0])
+        assert spacing == pytest.approx(phantoms[0].pixel, abs=1e-5)
+
+    def test_an_existing_folder_is_not_changed(self, tmp_path):
+        (tmp_path / "notes.txt").write_text("mine")
+        with pytest.raises(OutputError, match="already exists. Pass the name of a new folder"):
+            write_phantoms(tmp_path, PhantomSet(2))
+        assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+    def test_a_full_disk_leaves_nothing_behind(self, tmp_path, monkeypatch):
+        def fail(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Image.Image, "save", fail)
+        with pytest.raises(OutputError, match="the disk is full"):
+            write_phantoms(tmp_path / "set", PhantomSet(2, size=SIZE))
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestCachedPhantoms:
+    def test_a_set_is_drawn_once(self, tmp_path):
+        stages = []
+        for _ in range(2):
             progress = Progress(quiet=True)
-            phantom_set(tmp_path, 2, 0, progress)
-            assert list(progress.seconds) == stages
+            folder = cached_phantoms(tmp_path, 2, 0, progress)
+            stages.append(list(progress.seconds))
+        assert len(read_manifest(folder)) == 2
+        assert stages == [["Drawing phantoms"], []]
 
-    def test_other_counts_and_seeds_lie_apart(self, tmp_path):
-        assert len({phantom_set(tmp_path, *each) for each in ((2, 0), (4, 0), (2, 1))}) == 3
+    def test_each_count_and_seed_has_its_folder(self, tmp_path):
+        settings = ((2, 0), (3, 0), (2, 1))
+        assert len({cached_phantoms(tmp_path, count, seed) for count, seed in settings}) == 3
 
-    def test_a_place_that_cannot_be_written(self, tmp_path):
+    def test_a_cache_that_is_not_writable_is_an_error(self, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(OutputError, match="Name another cache folder with --cache"):
-            phantom_set(tmp_path / "file" / "below", 2, seed=0)
+        with pytest.raises(OutputError, match="Pass another cache folder with --cache"):
+            cached_phantoms(tmp_path / "file" / "below", 2, seed=0)
 
-    def test_one_that_another_process_draws_meanwhile_is_taken(self, tmp_path, monkeypatch):
+    def test_a_set_that_another_process_finished_first_is_used(self, tmp_path, monkeypatch):
         def lose(folder, *_, **__):
             folder.mkdir(parents=True)
             raise OutputError("exists")
 
         monkeypatch.setattr(phantom_sets, "write_phantoms", lose)
-        assert phantom_set(tmp_path, 2, seed=0).is_dir()
+        assert cached_phantoms(tmp_path, 2, seed=0).is_dir()

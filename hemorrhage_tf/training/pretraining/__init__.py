@@ -1,1 +1,1 @@
-"""TODO."""
+"""Pretraining: how PhantomNet, the embedded backbone, is trained on phantoms alone."""

@@ -1,6 +1,7 @@
-"""Draws the pictures of this folder: `pip install matplotlib && python docs/figures.py`.
+"""Draw the plots of this folder: `pip install matplotlib && python docs/draw_plots.py`.
 
-`phantoms.png` shows what the generator draws; `pretraining.png` the curves of `pretraining.csv`.
+`phantoms.png` shows phantoms at several levels and of the five subtypes; `pretraining.png` shows
+the curves of `pretraining.csv`.
 """
 
 import csv
@@ -13,14 +14,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from hemorrhage_tf.imaging.windows import WINDOWS
-from hemorrhage_tf.synthesis import SUBTYPES, draw_phantom
+from hemorrhage_tf.synthesis.draw import draw_phantom
+from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 
 HERE = Path(__file__).parent
 
 
 def draw_phantoms() -> None:
-    """Draws a row of normal heads from the base to the vertex, and a row of the five subtypes."""
-    heads = sorted((draw_phantom(2, index, 0, size=256) for index in range(40)), key=_level)
+    """Draw a row of normal heads from the base to the vertex, and two rows of the subtypes."""
+    heads = [draw_phantom(2, index, 0, size=256) for index in range(40)]
+    heads.sort(key=lambda phantom: phantom.level)
     rows = [
         [(heads[at], f"level {heads[at].level:.2f}") for at in (3, 11, 18, 26, 34)],
         [(draw_phantom(4, 1, 1, size=256, subtype=name), name) for name in SUBTYPES],
@@ -39,23 +42,23 @@ def draw_phantoms() -> None:
 
 
 def draw_curves() -> None:
-    """Draws the losses and the accuracy of the pretraining over its steps."""
+    """Draw losses and accuracy over the steps of the pretraining."""
     with open(HERE / "pretraining.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     steps = np.array([int(row["step"]) for row in rows])
     figure, panels = plt.subplots(1, 3, figsize=(12.5, 3.2))
-    names = {"label_loss": "loss of the label", "map_loss": "loss of the maps", "accuracy": None}
-    for (name, title), panel in zip(names.items(), panels, strict=True):
+    titles = {
+        "label_loss": "loss of the label",
+        "map_loss": "loss of the maps",
+        "accuracy": "accuracy on augmented training phantoms",
+    }
+    for (name, title), panel in zip(titles.items(), panels, strict=True):
         panel.plot(steps, [float(row[name]) for row in rows], linewidth=1)
-        panel.set_title(title or "accuracy on augmented training phantoms", fontsize=10)
+        panel.set_title(title, fontsize=10)
         panel.set_xlabel("step of 128 phantoms")
         panel.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(HERE / "pretraining.png", dpi=75)
-
-
-def _level(phantom) -> float:
-    return phantom.level
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""The settings of pretraining: everything that determines the weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hemorrhage_tf.synthesis.draw import GENERATOR_VERSION
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """Everything that determines the weights. The defaults are for two cores.
+
+    Attributes:
+        count: number of training phantoms.
+        epochs: number of passes over them, each with other augmentations.
+        hard_from: first pass, counted from 0, in which half of the samples come from the quarter
+            with the largest losses; see `training.order_of_pass`.
+        head_count: number of phantoms to solve the head and choose the operating point on.
+        test_count: number of phantoms to measure on.
+        batch_size: number of phantoms in a step.
+        learning_rate: highest learning rate of AdamW, after the warm-up.
+        weight_decay: weight decay of AdamW.
+        warmup: number of steps over which the learning rate rises.
+        l2: strength of the head's penalty, see `head_solver.solve_head`.
+        specificity: specificity on phantoms for which the threshold is chosen. It is high, since a
+            scan of 30 slices has 30 chances of a false alarm.
+        scan_count: number of phantom scans to choose the scan threshold on.
+        test_scan_count: number of phantom scans to measure on.
+        scan_specificity: specificity on phantom scans for which the scan threshold is chosen.
+        seed: random seed of the phantoms, the initial weights and the augmentation.
+        start: hash of the weights file that the backbone starts from; None for random weights.
+    """
+
+    count: int = 70_000
+    epochs: int = 5
+    hard_from: int = 2
+    head_count: int = 6_000
+    test_count: int = 4_000
+    batch_size: int = 32
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 1e-3
+    warmup: int = 300
+    l2: float = 1 / 8
+    specificity: float = 0.97
+    scan_count: int = 600
+    test_scan_count: int = 400
+    scan_specificity: float = 0.95
+    seed: int = 0
+    start: str | None = None
+
+    @property
+    def steps_of_epoch(self) -> int:
+        """Number of whole batches in a pass."""
+        return self.count // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in all passes."""
+        return self.steps_of_epoch * self.epochs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as they are recorded, with the version of the phantoms."""
+        return {**asdict(self), "generator": GENERATOR_VERSION}

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from pretraining_samples import QUIET, small_samples
+
+from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.models.phantomnet import EVIDENCE
+from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
+from hemorrhage_tf.training.pretraining import samples as samples_module
+from hemorrhage_tf.training.pretraining.samples import SampleStore, draw_sample, to_rgb_float
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return small_samples()
+
+
+class TestDrawSample:
+    def test_maps_lie_where_the_blood_is(self, samples):
+        for index in range(len(samples)):
+            blood = np.unpackbits(samples.pointable[index], axis=-1)
+            cells = blood.reshape(24, 8, 24, 8).mean(axis=(1, 3))
+            any_map = samples.maps[index, :, :, EVIDENCE.index("any")] / 255
+            # A cell counts as covered from a third on.
+            np.testing.assert_allclose(any_map, np.minimum(cells * 3, 1), atol=0.45)
+            assert np.abs(any_map - np.minimum(cells * 3, 1)).mean() < 0.03
+
+    def test_labels_subtypes_and_maps_agree(self, samples):
+        assert samples.labels.tolist() == (samples.blood > 0).astype(int).tolist()
+        assert 0 < samples.labels.mean() < 1
+        for bit, name in enumerate(SUBTYPES):
+            covered = samples.maps[..., EVIDENCE.index(name)].any(axis=(1, 2))
+            assert (covered <= (samples.blood >> bit & 1).astype(bool)).all()
+
+    def test_the_same_seed_and_index_give_the_same_bytes(self):
+        first, second = draw_sample(3, 5), draw_sample(3, 5)
+        assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+        assert first["images"].tobytes() != draw_sample(3, 6)["images"].tobytes()
+
+
+def drawn(folder, method, seed, count):
+    """Return what a store returns, and the stages that it reports."""
+    progress = Progress(quiet=True)
+    store = SampleStore(folder, 1, progress)
+    return getattr(store, method)(seed, count), list(progress.seconds)
+
+
+class TestSampleStore:
+    def test_samples_are_drawn_once_and_rounded_up_to_whole_shards(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(samples_module, "SHARD_SIZE", 3)
+        results = [drawn(tmp_path, "samples", 1, count) for count in (2, 4, 6)]
+        assert [len(samples) for samples, _ in results] == [3, 6, 6]
+        assert [names for _, names in results] == [["Drawing phantoms"], ["Drawing phantoms"], []]
+        expected = draw_sample(1, 4)
+        np.testing.assert_array_equal(results[-1][0].images[4], expected["images"])
+
+    def test_scans_are_drawn_once(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(samples_module, "SCAN_SHARD_SIZE", 1)
+        results = [drawn(tmp_path, "scans", 3, 2) for _ in range(2)]
+        assert [names for _, names in results] == [["Drawing scans"], []]
+        scans = results[1][0]
+        assert scans.images.shape == (len(scans), 192, 192)
+        assert scans.images.dtype == np.uint8
+        assert np.unique(scans.scans).tolist() == [0, 1]
+        assert [bool(scans.labels[scans.scans == scan].any()) for scan in (0, 1)] == [False, True]
+
+    @pytest.mark.slow
+    def test_several_processes_draw_the_same(self, tmp_path):
+        scans = SampleStore(tmp_path / "two", 2, QUIET).scans(0, 11)  # two shards of 10
+        assert np.unique(scans.scans).tolist() == list(range(20))
+        again = SampleStore(tmp_path / "one", 1, QUIET).scans(0, 10)
+        np.testing.assert_array_equal(scans.images[: len(again)], again.images)
+
+
+def test_gray_images_become_rgb():
+    gray = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    rgb = to_rgb_float(gray)
+    assert rgb.shape == (2, 2, 2, 3) and rgb.dtype == np.float32
+    assert (rgb == gray[..., np.newaxis]).all()
