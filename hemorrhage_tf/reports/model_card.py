@@ -243,7 +243,11 @@ def _card_values(content: CardContent) -> dict[str, Any]:
         ],
         "audited": content.audit is not None,
         "robustness": [dict(row) for row in content.robustness or ()],
-        "limits": [INDEPENDENCE[content.independence], *metrics["notes"], *content.limits],
+        "limits": [
+            INDEPENDENCE[content.independence],
+            *map(_as_sentence, metrics["notes"]),
+            *content.limits,
+        ],
         "versions": dict(content.versions),
         "report": content.report,
         "checklists": checklists,
@@ -253,6 +257,10 @@ def _card_values(content: CardContent) -> dict[str, Any]:
         "references": dict(REFERENCES),
         "open": OPEN,
     }
+
+
+def _as_sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:].rstrip('.')}."
 
 
 def _metric_row(name: str, metric: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
@@ -334,8 +342,8 @@ def _describe_exclusions(audit: Mapping[str, Any] | None) -> str | None:
     if not audit:
         return None
     return (
-        f"{len(audit['problems'])} files or rows could not be used; {len(audit['pairs'])} pairs of "
-        "duplicates or near-duplicates"
+        f"files or rows that could not be used: {len(audit['problems'])}; pairs of duplicates or "
+        f"near-duplicates: {len(audit['pairs'])}"
     )
 
 

@@ -91,6 +91,10 @@ class TestModelCard:
         assert "| flip | 3 of 60 | 0.200 |" in markdown
         assert "at a prevalence of 10 %: positive predictive value" in markdown
 
+    def test_notes_of_the_metrics_become_sentences(self):
+        _, card = model_card(minimal_card(metrics={**METRICS, "notes": ["few slices"]}))
+        assert "Few slices." in card["limits"]
+
     def test_states_first_that_it_is_not_a_medical_device(self):
         markdown, _ = model_card(minimal_card())
         assert "not a medical device" in markdown.split("## Model")[0]
