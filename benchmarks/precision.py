@@ -1,6 +1,6 @@
-"""Times a backbone as it is, folded, and folded in bfloat16: milliseconds a slice, and the error.
+"""Measure backbones unfolded, folded, and folded in bfloat16: milliseconds a slice, and the error.
 
-The registry's `bfloat16_is_faster` rests on what this prints.
+The registry's `bfloat16_is_faster` comes from this table.
 
     python benchmarks/precision.py [BACKBONE...]
 """
@@ -8,6 +8,7 @@ The registry's `bfloat16_is_faster` rests on what this prints.
 import os
 import sys
 import time
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -22,8 +23,8 @@ BATCH = 32
 ROUNDS = 4
 
 
-def measure(backbone, normalization: str, images) -> tuple[np.ndarray, float]:
-    """Gives the features of the images, and milliseconds a slice, the best of some rounds."""
+def measure(backbone: Any, normalization: str, images: Any) -> tuple[np.ndarray, float]:
+    """Return the features of the images, and milliseconds a slice in the fastest round."""
     model = build_feature_model(backbone, normalization)
     forward = tf.function(lambda batch: model(batch, training=False))
     features = forward(images).numpy()
@@ -35,16 +36,22 @@ def measure(backbone, normalization: str, images) -> tuple[np.ndarray, float]:
     return features, min(seconds) / BATCH * 1000
 
 
-print(f"{'backbone':<20} {'as it is':>9} {'folded':>9} {'bfloat16':>9}   mean error of bfloat16")
-for name in sys.argv[1:] or BACKBONES:
-    spec = BACKBONES[name]
-    size = spec.image_size
-    backbone = build_backbone(name, "none", size)
-    images = tf.random.stateless_uniform((BATCH, size, size, 3), (0, 0)) * 255
-    exact, plain = measure(backbone, spec.normalization, images)
-    _, folded = measure(fold_batch_normalization(backbone, "float32"), spec.normalization, images)
-    mixed, bfloat16 = measure(
-        fold_batch_normalization(backbone, "mixed_bfloat16"), spec.normalization, images
-    )
-    error = np.abs(mixed - exact).mean() / np.abs(exact).mean()
-    print(f"{name:<20} {plain:9.1f} {folded:9.1f} {bfloat16:9.1f}   {error:.1%}", flush=True)
+def main() -> None:
+    """Measure the named backbones, or all, and print a table."""
+    print(f"{'backbone':<20} {'unfolded':>9} {'folded':>9} {'bfloat16':>9}   mean bfloat16 error")
+    for name in sys.argv[1:] or BACKBONES:
+        spec = BACKBONES[name]
+        size = spec.image_size
+        backbone = build_backbone(name, "none", size)
+        images = tf.random.stateless_uniform((BATCH, size, size, 3), (0, 0)) * 255
+        exact, unfolded = measure(backbone, spec.normalization, images)
+        folded_backbone = fold_batch_normalization(backbone, "float32")
+        _, folded = measure(folded_backbone, spec.normalization, images)
+        mixed_backbone = fold_batch_normalization(backbone, "mixed_bfloat16")
+        mixed, bfloat16 = measure(mixed_backbone, spec.normalization, images)
+        error = np.abs(mixed - exact).mean() / np.abs(exact).mean()
+        print(f"{name:<20} {unfolded:9.1f} {folded:9.1f} {bfloat16:9.1f}   {error:.1%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""What every part of a fit works with."""
+"""The context of a fit: slices, settings, devices and folders that all its parts share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hemorrhage_tf.training.settings import FitSettings
 
 @dataclass(frozen=True)
 class FitContext:
-    """The surroundings of a fit.
+    """The context of a fit.
 
     Attributes:
         slices: all slices, for training and for testing.

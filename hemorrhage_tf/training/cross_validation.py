@@ -74,7 +74,7 @@ def train_folds(
     of the other folds, for a single split those of a cross-validation of its training part.
 
     Args:
-        context: the surroundings of the fit.
+        context: the context of the fit.
         folds: one for a single split, or those of a cross-validation.
         checkpoint: stores finished trainings, and provides those that an earlier process finished.
         tensorboard: receives the settings and each epoch.
@@ -140,7 +140,7 @@ class _Trainings:
     """The trainings of a fit, one after another.
 
     Args:
-        context: the surroundings of the fit.
+        context: the context of the fit.
         trainer: trains one head.
         checkpoint: stores finished trainings.
         tensorboard: receives each epoch.
@@ -278,7 +278,7 @@ def _cross_fit_folds(
     """Fit temperature and operating point on the folds' predictions.
 
     Args:
-        context: the surroundings of the fit.
+        context: the context of the fit.
         folds: the folds of a cross-validation.
         probabilities: of each fold's test slices.
         tested: indices of the slices that the folds test, once a repeat.

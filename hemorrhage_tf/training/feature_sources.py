@@ -18,7 +18,7 @@ class FeatureSources:
     """The backbones, in the order of their features.
 
     Attributes:
-        sources: the backbones, each with what computes its features in float32.
+        sources: the backbones, with their features in float32.
         policies: for each the Keras dtype policy for features used only in training. Features used
             in evaluation are always computed in float32, as in the saved model.
     """

@@ -26,7 +26,7 @@ def fold_metrics(
     """Compute the metrics of a fit.
 
     Args:
-        context: the surroundings of the fit.
+        context: the context of the fit.
         results: the result of each fold.
         operating_point: the operating point of the saved model.
         temperature: the temperature of the saved model.

@@ -82,7 +82,7 @@ class TrainingHooks:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a training: what to train on, and for how long.
+    """A stage of a training: its samples, and its length.
 
     Attributes:
         name: its name in the history, "head" or "fine-tune".
@@ -125,7 +125,7 @@ def batches(
     if cluster.count > 1:
         shard = cluster.shard_samples(count, batch_size)
         positions, shares = shard.positions, shard.shares
-        # What pads a batch has a share of 0, and must not count in the loss either.
+        # Padding has a share of 0, and must not count in the reported loss either.
         weights = np.where(shares > 0, weights[positions], 0)
     else:
         shard, positions = None, np.arange(count)
@@ -222,8 +222,8 @@ class Loop:
         """Train, and restore the best weights if there are validation samples.
 
         Args:
-            stage: what to train on, and for how long.
-            hooks: what follows the training. A stored state of the stage is resumed. Default none.
+            stage: the samples and the number of epochs.
+            hooks: callbacks. A stored state of the stage is resumed. Default none.
 
         Returns:
             For each epoch its stage, its number from 1, loss and accuracy, and with validation

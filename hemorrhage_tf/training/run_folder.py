@@ -51,9 +51,11 @@ def check_output(path: Path, overwrite: bool) -> None:
             raise OutputError(
                 f"--out {path}: exists. Name another folder, or replace it with --overwrite."
             )
+    parent = path.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent  # a fit that fails later must not leave empty folders
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=parent):
             pass
     except OSError as error:
         raise OutputError(

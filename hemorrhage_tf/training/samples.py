@@ -19,14 +19,14 @@ _NO_SLICES = np.array([], np.int64)
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """The slices of one training, and what follows its progress.
+    """The slices of one training, and callbacks that follow it.
 
     Attributes:
         train: indices of the training slices.
         validation: indices of the slices to validate on for early stopping. Default none.
         test: indices of the slices to predict after the training. Default none.
         seed: seed of the order of the samples. Default 0.
-        hooks: what follows the training. Default nothing.
+        hooks: callbacks. Default none.
     """
 
     train: np.ndarray
@@ -50,7 +50,7 @@ class FeatureSamples:
     """Samples of cached, standardized features.
 
     Args:
-        context: the surroundings of the fit.
+        context: the context of the fit.
         table: the features.
         task: the slices.
         standardization: mean and variance.
@@ -95,7 +95,7 @@ class ImageSamples:
     """Samples of model inputs, a new view of each slice in every epoch.
 
     Args:
-        context: the surroundings of the fit.
+        context: the context of the fit.
         augmentation: makes the views.
         task: the slices.
         first_view: number of the view in the first epoch.

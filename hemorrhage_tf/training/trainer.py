@@ -64,7 +64,7 @@ class Trainer:
     before it.
 
     Args:
-        context: the surroundings of the fit.
+        context: the context of the fit.
         feature_sources: the backbones.
 
     Attributes:
@@ -127,7 +127,7 @@ class Trainer:
         """Train one head, and fine-tune the backbones if the settings say so.
 
         Args:
-            task: what to train, validate and test on.
+            task: the slices to train, validate and test on.
 
         Returns:
             float32 `(n,)` probabilities of the test slices, and the history.

@@ -111,7 +111,7 @@ INVALID = [
         {"backbone": "tiny+phantomnet", "fine_tune_from": "x", "fine_tune_epochs": 1},
         r"--fine-tune-from x: could belong to tiny or phantomnet",
     ),
-    ({"pooling": "mean"}, r"--pooling mean: no such pooling. Accepted: avg, max, avg_max"),
+    ({"pooling": "mean"}, r"--pooling mean: accepted are avg, max, avg_max"),
     ({"augment": "flip"}, r"--augment flip: no such augmentation. Accepted: horizontal_flip"),
     ({"strategy": "multi"}, r"--strategy multi: accepted are auto, mirrored, multiworker, none"),
     ({"mixed_precision": "on"}, r"--mixed-precision on: accepted are auto, off, bfloat16, float16"),
