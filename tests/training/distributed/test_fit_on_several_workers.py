@@ -112,6 +112,6 @@ def test_rejects_a_missing_variable_or_run_folder(tmp_path, monkeypatch):
     workers = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}}
     monkeypatch.setenv("TF_CONFIG", json.dumps({**workers, "task": {"type": "worker", "index": 1}}))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OptionError, match="Name it with --out"):
+    with pytest.raises(OptionError, match="--out"):
         htf.fit(data, **settings)
     assert not list(tmp_path.glob("**/*.checkpoint")) and not (tmp_path / "run").exists()
