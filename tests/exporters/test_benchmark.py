@@ -110,21 +110,16 @@ def test_every_slice_counts_once_and_the_working_folder_does_not_matter(
 
 @pytest.mark.slow
 class TestKerasModels:
-    @pytest.fixture(scope="class")
-    def folder(self, fit_once, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("models")
-        shutil.copy(fit_once() / MODEL_FILE, folder / "copy.keras")
-        return folder
-
-    def test_run_folder_and_keras_file_agree_and_memory_is_not_inherited(self, fit_once, folder):
+    def test_run_folder_and_keras_file_agree_and_memory_is_not_inherited(self, fit_once, tmp_path):
         resource = pytest.importorskip("resource")
+        shutil.copy(fit_once() / MODEL_FILE, tmp_path / "copy.keras")
         ballast = np.ones(BALLAST_MIB * 2**20, np.uint8)
-        models = [fit_once(), folder / "copy.keras", fit_once(seed=1)]
+        models = [fit_once(), tmp_path / "copy.keras", fit_once(seed=1)]
         run, copy, other = benchmark(models, rounds=3, progress=QUIET)
         del ballast
         for each in (run, copy):
             assert (each.largest_difference, each.mean_difference, each.changed) == (0, 0, 0)
-            assert each.size_bytes == os.path.getsize(folder / "copy.keras")
+            assert each.size_bytes == os.path.getsize(tmp_path / "copy.keras")
         assert [run.format, copy.format] == ["run folder", "keras"]
         assert other.largest_difference > 0
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
