@@ -80,5 +80,5 @@ def write_stand_in(folder: Path) -> Path:
     finally:
         pretrained_files.FOLDER = before
     shutil.move(exported, folder / pretrained_files.TFLITE_FILE)
-    pretrained_files.write_sums(folder)
+    pretrained_files.write_checksums(folder)
     return folder

@@ -116,8 +116,8 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
         console.print(note[:1].upper() + note[1:], markup=False, soft_wrap=True)
     if metrics.get("leaks"):
         console.print(
-            f"{len(metrics['leaks'])} slices share a patient or an exact duplicate with the other "
-            "side of the split (--allow-leak). These metrics are optimistic.",
+            "Slices that share a patient or an exact duplicate with the other side of the split: "
+            f"{len(metrics['leaks'])} (--allow-leak). These metrics are optimistic.",
             style="bold red",
             markup=False,
         )
@@ -331,6 +331,7 @@ def print_audit(audit: Audit) -> None:
     )
     for table in audit_tables.tables_of(audit):
         table.title_justify = "left"
+        table.min_width = len(str(table.title))  # else a short table breaks its title
         console.print(table)
     for sentence in audit.conclusions:
         console.print(sentence, markup=False, soft_wrap=True)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from words import words
+
+
+def test_prints_a_table_or_json(run, run_folder, kaggle_once):
+    result = run("evaluate", kaggle_once, "--model", run_folder)
+    assert result.exit_code == 0, result.output
+    assert words(result.stdout).startswith(f"{run_folder} on {kaggle_once} metric estimate")
+    assert "Evaluated on 24 slices, at a threshold of 0.5." in words(result.stdout)
+    metrics = json.loads(run("evaluate", kaggle_once, "--model", run_folder, "--json").stdout)
+    assert set(metrics["accuracy"]) == {"estimate", "low", "high", "n"}
+    assert metrics["comparison"] is None
+
+
+def test_json_is_the_same_with_a_report(run, embedded_model, kaggle_once, tmp_path):
+    report = tmp_path / "report.html"
+    plain = run("evaluate", kaggle_once, "--json")
+    with_report = run("evaluate", kaggle_once, "--json", "--report", report)
+    assert with_report.exit_code == 0, with_report.output
+    assert with_report.stdout == plain.stdout
+    assert "ROC" in report.read_text()
+
+
+def test_compares_with_a_second_model(run, embedded_model, run_folder, kaggle_once):
+    result = run("evaluate", kaggle_once, "--model", run_folder, "--against", "phantomnet")
+    assert result.exit_code == 0, result.output
+    comparison = result.stdout.split("Comparison on the same slices")[1]
+    header = next(line for line in comparison.splitlines() if "metric" in line)
+    assert header.index(str(run_folder)) < header.index("phantomnet")
+
+
+def test_says_that_test_time_augmentation_was_used(run, embedded_model, kaggle_once):
+    result = run("evaluate", kaggle_once, "--tta")
+    assert words(result.stdout).startswith("phantomnet on ")
+    assert "on 24 slices, with test-time augmentation, at a threshold" in words(result.stdout)
+
+
+def test_counts_scans_where_labels_belong_to_scans(run, run_folder, tmp_path, head, write_nifti):
+    for index in range(4):
+        path = tmp_path / "scans" / ("normal", "ich")[index % 2] / f"{index}.nii"
+        write_nifti(path, np.stack([head(5 * index + k, index % 2) for k in range(4)]))
+    result = run("evaluate", tmp_path / "scans", "--model", run_folder)
+    assert result.exit_code == 0, result.output
+    assert "Evaluated on 4 scans, at a threshold of 0.5." in words(result.stdout)
+
+
+def test_rejects_the_former_order_of_arguments(run, run_folder, kaggle_once):
+    result = run("evaluate", run_folder)
+    assert result.exit_code == 2
+    assert f"{run_folder}: this is a model, not labeled data. Pass it as --model" in result.stderr
