@@ -66,7 +66,7 @@ class _RecordReader:
     """Completes records from the headers of their files.
 
     Attributes:
-        headers: Reads the headers, and collects what is wrong with them.
+        headers: Reads the headers, and collects their problems.
         has_whole_files: Whether a record stood for all slices of a file.
     """
 
@@ -149,7 +149,7 @@ class _PatientNames:
                 self._replacements.setdefault(part, f"anonymous-{number:04d}")
 
     def hide_in(self, records: Records) -> Records:
-        """Replace these parts in all paths, also of files whose own header names nobody."""
+        """Replace these parts in all paths, also of files without a name in their header."""
         if not self._replacements:
             return records
         return Records(replace(each, display_path=self._hidden(each.path)) for each in records)

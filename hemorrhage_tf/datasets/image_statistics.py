@@ -1,4 +1,4 @@
-"""Image statistics: what is known of a slice besides its label and anatomy."""
+"""Image statistics: properties of a slice other than its label and anatomy."""
 
 from __future__ import annotations
 

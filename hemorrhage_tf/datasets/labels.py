@@ -23,7 +23,7 @@ def label_parser(names: set[str], positive: str | None = None) -> Callable[[str]
         A function of the label's text. It raises ValueError for a label outside the two classes.
 
     Raises:
-        DataError: There are more than two classes beside a given `positive`.
+        DataError: There are more than two classes although `positive` is given.
         OptionError: `positive` is not among the names, or is needed.
     """
     if positive is not None:

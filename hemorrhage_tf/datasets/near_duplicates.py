@@ -1,7 +1,7 @@
 """Near-duplicates: the pairs of slices that look alike, in a set of any size.
 
 Slices are compared by the correlation of their thumbnails, so that a rescaled copy, a copy with a
-letter on it, and a neighboring slice of the same scan are all found. Small sets are compared pair
+letter on it, and a neighboring slice of the same scan are all detected. Small sets are compared pair
 by pair. In larger ones most pairs are ruled out by the first components of their thumbnails.
 """
 
@@ -168,8 +168,9 @@ def _compare_all_pairs(stacked: np.ndarray, flip: str | None) -> np.ndarray:
             i, j = np.nonzero(similar >= NEAR_DUPLICATE_CORRELATION)
             pairs = _pairs(begin + i, at + j, similar[i, j])
             parts.append(pairs[pairs["first"] < pairs["second"]])
-    found = np.concatenate(parts)
-    return found[np.lexsort((found["second"], found["first"], -found["correlation"]))]
+    similar_pairs = np.concatenate(parts)
+    order = (similar_pairs["second"], similar_pairs["first"], -similar_pairs["correlation"])
+    return similar_pairs[np.lexsort(order)]
 
 
 def _strict_enough(near: np.ndarray, count: int, groups: np.ndarray | None) -> float:

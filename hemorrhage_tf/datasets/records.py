@@ -249,8 +249,8 @@ class Manifest:
 
     def path_at(self, index: int) -> str:
         """Return the path to show for the record at `index`, without its frame."""
-        shown = self.records.display_path(index)
-        return shown or relative_path(self.records.path(index), self.root)
+        display_path = self.records.display_path(index)
+        return display_path or relative_path(self.records.path(index), self.root)
 
     def name_at(self, index: int) -> str:
         """Return the name to show for the record at `index`; see `name`."""

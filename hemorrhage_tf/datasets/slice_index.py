@@ -112,11 +112,11 @@ class SliceIndex:
 
     def iter_patients(self) -> Iterator[str]:
         """Yield `patients` one by one."""
-        shown: dict[str | None, str] = {None: "", "": ""}
+        names: dict[str | None, str] = {None: "", "": ""}
         for patient in self.manifest.records.patients:
-            if patient and patient not in shown:
-                shown[patient] = self._hashed(patient) if self.manifest.is_anonymous else patient
-            yield shown[patient]
+            if patient and patient not in names:
+                names[patient] = self._hashed(patient) if self.manifest.is_anonymous else patient
+            yield names[patient]
 
     def _hashed(self, patient: str) -> str:
         return hashlib.blake2b(patient.encode(), digest_size=8, key=self.secret).hexdigest()

@@ -1,4 +1,4 @@
-"""Read every slice once, and keep what the slice index and the audit need of it.
+"""Read every slice once, and keep the values that the slice index and the audit need.
 
 Small sets are read in threads, large ones in processes, because much of the work holds the
 interpreter's lock. How slices relate to each other is determined in `near_duplicates`.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,8 +51,8 @@ MAX_PROCESSES = 16
 CHUNK = 128  # slices that are read and packed together
 BATCH_BYTES = 1 << 20  # of pixels that are processed together, step by step
 
-# An idle worker process ends after this time, so none is left if this process is killed.
-_IDLE_SECONDS = 60
+# How often a worker process checks that the process that started it is still there.
+_CHECK_SECONDS = 2.0
 
 # The small values of each slice, besides those of `NUMBERS`.
 _VALUES = np.dtype(
@@ -314,8 +316,8 @@ def _read_chunks(
 def start_processes(count: int) -> Any:
     """Start processes that read slices.
 
-    They import this module but no TensorFlow, and not the script that runs here. They take no
-    notice of Ctrl-C: this process ends them.
+    They import this module but no TensorFlow, and not the script that runs here. They ignore
+    Ctrl-C, because this process ends them, and end by themselves if this process is killed.
 
     Args:
         count: The number of processes.
@@ -327,15 +329,22 @@ def start_processes(count: int) -> Any:
 
     return ProcessPoolExecutor(
         count,
-        timeout=_IDLE_SECONDS,
         initializer=_prepare_process,
+        initargs=(os.getpid(),),
         env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )
 
 
-def _prepare_process() -> None:
+def _prepare_process(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # standard output belongs to results, not to messages of libraries
+
+    def exit_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(_CHECK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
 def _read_in_processes(

@@ -1,4 +1,4 @@
-"""Splits: which slices train and which test, stratified by label and never splitting a group."""
+"""Splits: training and test slices, stratified by label and without splitting a group."""
 
 from __future__ import annotations
 
@@ -13,34 +13,40 @@ MAX_DENOMINATOR = 20
 
 
 def check_classes(labels: np.ndarray) -> None:
-    """Raises a DataError unless both classes occur."""
+    """Raise a DataError unless both classes occur.
+
+    Args:
+        labels: `(n,)`, 0 or 1.
+    """
     positives = int(np.sum(labels))
     if positives in (0, len(labels)):
         raise DataError(
             "training and testing need slices of both classes. Received: "
-            f"{positives} with hemorrhage, {len(labels) - positives} without."
+            f"{positives} with hemorrhage, {len(labels) - positives} without. "
+            "Add slices of the other class."
         )
 
 
 def folds(
     labels: np.ndarray, groups: np.ndarray, count: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Makes the folds of one cross-validation.
+    """Split the slices into the folds of one cross-validation.
 
     Args:
         labels: `(n,)`, 0 or 1.
-        groups: `(n,)`; slices with one number stay in one fold.
-        count: how many folds, at least 2.
-        seed: the same seed gives the same folds.
+        groups: `(n,)`; slices with the same number stay in one fold.
+        count: The number of folds, at least 2.
+        seed: The random seed. Equal seeds give equal folds.
 
     Returns:
-        `count` pairs of index arrays, train and test. The tests are disjoint and cover all slices.
+        `count` pairs of index arrays, train and test. The test parts are disjoint and cover all
+        slices.
 
     Raises:
-        DataError: one class only, or a class with fewer groups than folds.
+        DataError: There is only one class, or a class has fewer groups than folds.
 
     Reference:
-        The folds are those of scikit-learn 1.9's `StratifiedGroupKFold`, shuffled.
+        The folds are those of `StratifiedGroupKFold` of scikit-learn 1.9, shuffled.
     """
     labels, groups = np.asarray(labels), np.asarray(groups)
     check_classes(labels)
@@ -50,28 +56,26 @@ def folds(
             raise DataError(
                 f"{count} folds need at least {count} groups of slices {name} (a group is a "
                 f"patient, or slices that are duplicates of each other). Received: {available}. "
-                f"Ask for at most {available} folds, or add slices."
+                f"Use at most {available} folds, or add slices."
             )
-    fold_of = _deal(labels, groups, count, seed)
-    made = [
+    fold_of = _assign_folds(labels, groups, count, seed)
+    parts = [
         (np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(count)
     ]
-    for train, test in made:
-        for part in (train, test):
-            if len(np.unique(labels[part])) < 2:
-                raise DataError(
-                    f"{count} folds that keep the groups whole leave a part with one class only, "
-                    "because groups hold many slices. Add groups (patients), or ask for fewer "
-                    "folds or another --seed."
-                )
-    return made
+    for part in (part for pair in parts for part in pair):
+        if len(np.unique(labels[part])) < 2:
+            raise DataError(
+                f"{count} folds with whole groups leave a part with one class only, because groups "
+                "hold many slices. Add groups (patients), or use fewer folds or another --seed."
+            )
+    return parts
 
 
-def _deal(labels: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Deals the groups one by one, the most unequal first, each to the fold that it evens out most.
+def _assign_folds(labels: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Assign groups to folds one by one, the most unequal first, each where it balances most.
 
-    It makes every step of scikit-learn's `StratifiedGroupKFold`, down to the rounding, which takes
-    a minute for 100,000 groups: here all folds are tried in one go for each group.
+    This repeats every step of scikit-learn's `StratifiedGroupKFold`, including its rounding, but
+    evaluates all folds for a group at once: the original takes a minute for 100,000 groups.
 
     Returns:
         int64 `(n,)`: the fold of each slice, from 0.
@@ -84,59 +88,61 @@ def _deal(labels: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.n
     order = np.arange(total)
     np.random.RandomState(seed).shuffle(order)
     sizes = of_class.T[order].astype(np.float64)
-    dealt = np.empty(total, np.int64)
-    held = np.zeros((count, 2))
+    assigned = np.empty(total, np.int64)
+    fold_sizes = np.zeros((count, 2))
     class_sizes = of_class.sum(axis=1)
-    # For each fold, the shares of the classes in all folds if it were given the group.
-    tried = np.zeros((count, count, 2))
-    own = np.einsum("iic->ic", tried)
+    # For each fold, the shares of the classes in all folds if that one received the group.
+    shares = np.zeros((count, count, 2))
+    own = np.einsum("iic->ic", shares)
     means, deviations = np.empty((count, 1, 2)), np.empty((count, 2))
     for group in np.argsort(-np.std(sizes, axis=1), kind="stable"):
         size = sizes[group]
-        own[...] = (held + size) / class_sizes
-        np.divide(np.add.reduce(tried, axis=1, keepdims=True, out=means), count, out=means)
-        strays = tried - means
-        np.multiply(strays, strays, out=strays)
-        np.sqrt(np.add.reduce(strays, axis=1, out=deviations) / count, out=deviations)
-        unevenness = ((deviations[:, 0] + deviations[:, 1]) / 2).tolist()
-        slices = (held[:, 0] + held[:, 1]).tolist()
+        own[...] = (fold_sizes + size) / class_sizes
+        np.divide(np.add.reduce(shares, axis=1, keepdims=True, out=means), count, out=means)
+        squares = shares - means
+        np.multiply(squares, squares, out=squares)
+        np.sqrt(np.add.reduce(squares, axis=1, out=deviations) / count, out=deviations)
+        imbalance = ((deviations[:, 0] + deviations[:, 1]) / 2).tolist()
+        slices = (fold_sizes[:, 0] + fold_sizes[:, 1]).tolist()
         best, least, fewest = 0, math.inf, math.inf
         for fold in range(count):
             # Within the tolerance of NumPy's `isclose` the smaller fold is better.
-            closeness = 1e-8 + 1e-5 * least if least < math.inf else -1.0
-            if unevenness[fold] < least or (
-                abs(unevenness[fold] - least) <= closeness and slices[fold] < fewest
+            tolerance = 1e-8 + 1e-5 * least if least < math.inf else -1.0
+            if imbalance[fold] < least or (
+                abs(imbalance[fold] - least) <= tolerance and slices[fold] < fewest
             ):
-                best, least, fewest = fold, unevenness[fold], slices[fold]
-        held[best] += size
-        tried[:, best] = held[best] / class_sizes
-        dealt[order[group]] = best
-    return dealt[inverse]
+                best, least, fewest = fold, imbalance[fold], slices[fold]
+        fold_sizes[best] += size
+        shares[:, best] = fold_sizes[best] / class_sizes
+        assigned[order[group]] = best
+    return assigned[inverse]
 
 
 def holdout(
     labels: np.ndarray, groups: np.ndarray, test_fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits once into a training and a test part.
+    """Split the slices once into a training and a test part.
 
-    The slices are dealt into q folds of which p become the test part, where p/q is the fraction.
+    The test part is p of q folds, where p/q is the fraction.
 
     Args:
         labels: `(n,)`, 0 or 1.
-        groups: `(n,)`; slices with one number stay in one part.
-        test_fraction: share of the slices to test on, in (0, 1); taken to the nearest fraction with
-            a denominator of at most 20.
-        seed: the same seed gives the same split.
+        groups: `(n,)`; slices with the same number stay in one part.
+        test_fraction: The share of test slices, in (0, 1), rounded to a fraction with a denominator
+            of at most 20.
+        seed: The random seed. Equal seeds give equal splits.
 
     Returns:
         Sorted index arrays, train and test.
 
     Raises:
-        DataError: one class only, or a class with too few groups.
-        OptionError: a fraction outside (0, 1).
+        DataError: There is only one class, or a class has too few groups.
+        OptionError: The fraction is outside (0, 1).
     """
     if not 0 < test_fraction < 1:
-        raise OptionError(f"the test fraction must lie between 0 and 1. Received: {test_fraction}")
+        raise OptionError(
+            f"--test-fraction {test_fraction}: must be between 0 and 1. Pass 0.2, for example."
+        )
     fraction = Fraction(test_fraction).limit_denominator(MAX_DENOMINATOR)
     fraction = min(
         max(fraction, Fraction(1, MAX_DENOMINATOR)), Fraction(MAX_DENOMINATOR - 1, MAX_DENOMINATOR)
@@ -145,7 +151,7 @@ def holdout(
         parts = folds(labels, groups, fraction.denominator, seed)
     except DataError as error:
         raise DataError(
-            f"a test fraction of {test_fraction:g} is dealt as {fraction.numerator} of "
+            f"A test fraction of {test_fraction:g} means {fraction.numerator} of "
             f"{fraction.denominator} folds. {error}"
         ) from None
     test = np.sort(np.concatenate([parts[k][1] for k in range(fraction.numerator)]))

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from hemorrhage_tf.datasets.image_statistics import edge_marks, image_statistics
+from hemorrhage_tf.datasets.image_statistics import (
+    ImageStatisticsTable,
+    edge_marks,
+    image_statistics,
+)
 from hemorrhage_tf.imaging.file_format import FileFormat
 
 SAVED = FileFormat("L", "PNG", 8)
@@ -18,15 +22,15 @@ def head(size=64):
     return np.where(inside, texture, 0).astype(np.uint8)
 
 
-class TestFacts:
-    def test_color_is_what_is_visibly_colored(self):
+class TestImageStatistics:
+    def test_color_is_the_visibly_colored_share(self):
         gray = head()
         rgb = np.stack([gray] * 3, axis=-1)
         assert image_statistics(SAVED, rgb).color == image_statistics(SAVED, gray).color == 0
         rgb[:16, :, 0] = 255
         assert image_statistics(SAVED, rgb).color == pytest.approx(0.25, abs=0.01)
 
-    def test_border_against_numpy(self):
+    def test_border_equals_numpy(self):
         pixels = np.random.default_rng(0).integers(0, 256, (64, 96), np.uint8)
         sides = [pixels[:2], pixels[-2:], pixels[:, :3], pixels[:, -3:]]
         expected = [(s.mean(), s.std(), s.max(), (s > 24).mean()) for s in sides]
@@ -39,25 +43,67 @@ class TestFacts:
         np.testing.assert_allclose(statistics.thumbnail, np.arange(256) / 255, atol=1e-6)
 
 
-class TestMarks:
+class TestImageStatisticsTable:
+    @pytest.fixture
+    def statistics(self):
+        jpeg = FileFormat("RGB", "JPEG", 8, 90, frozenset({"EXIF"}))
+        images = [
+            np.random.default_rng(seed).integers(0, 256, (40, 50), np.uint8) for seed in (0, 1)
+        ]
+        return [
+            image_statistics(SAVED, images[0]),
+            image_statistics(jpeg, images[1]),
+            image_statistics(SAVED, head()),
+        ]
+
+    def assert_equal(self, one, other):
+        for name in one.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+    def test_returns_the_statistics_it_was_given(self, statistics):
+        table = ImageStatisticsTable.from_statistics(statistics)
+        assert len(table) == 3
+        for one, other in zip(table, statistics, strict=True):
+            self.assert_equal(one, other)
+        assert table.formats == (("L", "PNG", frozenset()), ("RGB", "JPEG", frozenset({"EXIF"})))
+        assert table.numbers["format"].tolist() == [0, 1, 0]
+        assert table.numbers["jpeg_quality"].tolist() == [-1, 90, -1]
+
+    def test_takes_some(self, statistics):
+        taken = ImageStatisticsTable.from_statistics(statistics).take(np.array([2, 1]))
+        taken = taken.take(np.array([1]))
+        assert len(taken) == 1
+        self.assert_equal(taken[0], statistics[1])
+
+    def test_yields_gray_levels_and_borders(self, statistics):
+        table = ImageStatisticsTable.from_statistics(statistics)
+        ((levels, border),) = table.blocks()
+        np.testing.assert_array_equal(levels, [each.levels for each in statistics])
+        np.testing.assert_array_equal(border, [each.border for each in statistics])
+
+    def test_may_be_empty(self):
+        assert len(ImageStatisticsTable()) == len(ImageStatisticsTable.from_statistics([])) == 0
+
+
+class TestEdgeMarks:
     def with_letter(self, at, size=128, fill=255):
         image = Image.fromarray(head(size))
         ImageDraw.Draw(image).text(at, "R", fill=fill, font_size=size / 9)
         return np.asarray(image)
 
-    def test_a_head_alone_has_none(self):
+    def test_a_head_alone_has_no_mark(self):
         assert edge_marks(head(128)) == (0, 0)
 
     @pytest.mark.parametrize("at", [(2, 2), (115, 2), (2, 112), (115, 112)])
-    def test_a_letter_in_each_corner(self, at):
+    def test_finds_a_letter_in_each_corner(self, at):
         count, share = edge_marks(self.with_letter(at))
         assert count == 1
         assert 0 < share < 0.01
 
-    def test_a_large_slice_is_thinned_out(self):
+    def test_finds_a_mark_in_a_large_slice(self):
         assert edge_marks(self.with_letter((20, 20), size=1200))[0] == 1
 
-    def test_a_bleed_in_the_head_a_dark_spot_and_a_head_holder_are_none(self):
+    def test_ignores_islands_in_the_head_dark_spots_and_the_head_holder(self):
         pixels = head(128).copy()
         pixels[60:64, 60:64] = 0
         pixels[61:63, 61:63] = 255  # an island within the head
@@ -67,10 +113,10 @@ class TestMarks:
 
     @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (3, 3)])
     @pytest.mark.parametrize("level", [0, 255])
-    def test_tiny_slices(self, shape, level):
+    def test_tiny_slices_have_no_mark(self, shape, level):
         assert edge_marks(np.full(shape, level, np.uint8)) == (0, 0)
 
-    def test_a_head_that_is_a_line(self):
+    def test_finds_a_mark_beside_a_head_that_is_a_line(self):
         pixels = np.zeros((64, 64), np.uint8)
         pixels[32, 2:60] = 255
         pixels[2:5, 2:5] = 255

@@ -1,44 +1,48 @@
+import multiprocessing
 import os
 import signal
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
 from plain_phantoms import draw_phantom
+from recorder import Recorder
 
 from hemorrhage_tf.core.errors import Problem
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import slice_reading as module
 from hemorrhage_tf.datasets.image_statistics import image_statistics
-from hemorrhage_tf.datasets.near_duplicates import contents, thumbnails
-from hemorrhage_tf.datasets.slice_reading import read_slices
+from hemorrhage_tf.datasets.slice_reading import read_batches, read_slices, start_processes
+from hemorrhage_tf.datasets.thumbnails import make_thumbnails
 from hemorrhage_tf.imaging.readers import SliceRef, content_hash, read_slice_and_format
 
 QUIET = Progress(quiet=True)
 
 
-@pytest.fixture
-def slices(tmp_path):
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory):
+    """The locations of nine slices; the fifth and the eighth cannot be read."""
+    folder = tmp_path_factory.mktemp("slices")
     refs = []
     for index in range(9):
-        pixels = draw_phantom(0, index, 0)
-        path = tmp_path / f"{index}.{('png', 'jpg')[index % 2]}"
-        Image.fromarray(pixels).save(path)
+        path = folder / f"{index}.{('png', 'jpg')[index % 2]}"
+        Image.fromarray(draw_phantom(0, index, 0)).save(path)
         refs.append(SliceRef(path))
-    (tmp_path / "4.png").write_text("text")
-    (tmp_path / "7.jpg").unlink()
+    (folder / "4.png").write_text("text")
+    (folder / "7.jpg").unlink()
     return refs
 
 
-def same(one, other):
+def assert_same(one, other):
     assert one.good.tolist() == other.good.tolist()
     assert one.problems == other.problems
-    assert list(one.hashes) == list(other.hashes)
-    assert list(one.input_warnings) == list(other.input_warnings)
-    for name in ("is_hounsfield", "head_shares", "shares"):
+    assert one.input_warnings == other.input_warnings
+    for name in ("hashes", "is_hounsfield", "head_shares", "gray_shares"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     every = range(len(one))
-    for name in ("thumbnails", "contents"):
+    for name in ("gray", "contents"):
         np.testing.assert_array_equal(
             getattr(one, name).take(every), getattr(other, name).take(every)
         )
@@ -47,91 +51,127 @@ def same(one, other):
             np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
 
 
-def test_what_is_kept_is_what_each_slice_gives(slices):
-    found = read_slices(slices, QUIET, "Reading")
-    assert found.good.tolist() == [0, 1, 2, 3, 5, 6, 8]
-    assert found.problems[4].reason.startswith("not one of the formats")
-    assert found.problems[7].reason == "no such file"
-    for place, index in enumerate(found.good):
+def test_keeps_the_values_of_each_slice(slices):
+    readings = read_slices(slices, QUIET, "Reading")
+    assert readings.good.tolist() == [0, 1, 2, 3, 5, 6, 8]
+    assert "format" in readings.problems[4].reason
+    assert readings.problems[7].reason == "no such file"
+    for position, index in enumerate(readings.good):
         pixels = np.asarray(Image.open(slices[index].path))
-        assert found.hashes[place] == content_hash(pixels)
-        np.testing.assert_array_equal(found.thumbnails.take([place])[0], thumbnails(pixels))
-        content, shares = contents(pixels)
-        np.testing.assert_array_equal(found.contents.take([place])[0], np.rint(content))
-        np.testing.assert_array_equal(found.shares[place], shares)
+        reductions = make_thumbnails(pixels)
+        assert readings.hashes[position].tobytes().hex() == content_hash(pixels)
+        np.testing.assert_array_equal(readings.gray.take([position])[0], reductions.gray)
+        content = readings.contents.take([position])[0]
+        np.testing.assert_array_equal(content, np.rint(reductions.content))
+        np.testing.assert_array_equal(readings.gray_shares[position], reductions.gray_shares)
         saved = read_slice_and_format(slices[index])[1]
-        expected, given = image_statistics(saved, pixels), found.statistics[place]
+        expected, kept = image_statistics(saved, pixels), readings.statistics[position]
         for name in expected.__dataclass_fields__:
-            np.testing.assert_array_equal(getattr(given, name), getattr(expected, name))
-
-
-@pytest.mark.parametrize("for_audit", [False, True])
-def test_processes_see_what_threads_do(slices, monkeypatch, for_audit):
-    in_threads = read_slices(slices, QUIET, "Reading", for_audit)
-    monkeypatch.setattr(module, "PROCESSES_FROM", 1)
-    monkeypatch.setattr(module, "_CHUNK", 2)
-    same(in_threads, read_slices(slices, QUIET, "Reading", for_audit))
-
-
-def test_a_lost_process_is_made_good(slices, monkeypatch):
-    in_threads = read_slices(slices, QUIET, "Reading")
-    monkeypatch.setattr(module, "PROCESSES_FROM", 1)
-    monkeypatch.setattr(module, "_CHUNK", 2)
-    look = module._Process.look
-
-    def killed(self, refs):
-        if self._process is not None:
-            os.kill(self._process.pid, signal.SIGKILL)
-        return look(self, refs)
-
-    monkeypatch.setattr(module._Process, "look", killed)
-    same(in_threads, read_slices(slices, QUIET, "Reading"))
-
-
-def test_slices_too_large_to_be_looked_at_together(slices, monkeypatch):
-    monkeypatch.setattr(module, "PROCESSES_FROM", 1)
-    together = read_slices(slices, QUIET, "Reading")
-    monkeypatch.setattr(module, "PROCESSES_FROM", 100)
-    same(together, read_slices(slices, QUIET, "Reading"))
-    for most in (0, 128 * 128 + 1):  # one by one, and by twos
-        monkeypatch.setattr(module, "_TOGETHER", most)
-        looks = module._looks(slices, for_audit=False)
-        assert [isinstance(each, Problem) for each in looks] == [at in (4, 7) for at in range(9)]
-        assert [each.content_hash.hex() for each in looks if not isinstance(each, Problem)] == list(
-            together.hashes
-        )
+            np.testing.assert_array_equal(getattr(kept, name), getattr(expected, name))
 
 
 def test_no_slices():
-    found = read_slices([], QUIET, "Reading")
-    assert len(found) == len(found.statistics) == len(found.hashes) == 0
+    readings = read_slices([], QUIET, "Reading")
+    assert len(readings) == len(readings.statistics) == len(readings.hashes) == 0
 
 
-def test_no_process_outlives_an_interruption(slices, monkeypatch):
-    monkeypatch.setattr(module, "PROCESSES_FROM", 1)
-    monkeypatch.setattr(module, "_CHUNK", 1)
-    started = []
-    begin = module._Process.__init__
+@pytest.mark.parametrize("size", [0, 128 * 128 + 1], ids=["one by one", "two by two"])
+def test_the_size_of_batches_does_not_matter(slices, monkeypatch, size):
+    expected = read_batches(slices, for_audit=False)
+    monkeypatch.setattr(module, "BATCH_BYTES", size)
+    readings = read_batches(slices, for_audit=False)
+    assert [isinstance(each, Problem) for each in readings] == [at in (4, 7) for at in range(9)]
+    for one, other in zip(readings, expected, strict=True):
+        if isinstance(one, Problem):
+            assert one == other
+        else:
+            assert one.content_hash == other.content_hash
+            assert one.head_share == other.head_share
 
-    def remembered(self, kind):
-        begin(self, kind)
-        started.append(self._process)
 
-    monkeypatch.setattr(module._Process, "__init__", remembered)
+class TestProcesses:
+    """Processes take about a second to start, so one test covers several things."""
 
-    class Interrupted(Progress):
-        def progress(self, description, total):
-            import contextlib
+    @pytest.fixture(autouse=True)
+    def small_tasks(self, monkeypatch):
+        monkeypatch.setattr(module, "MAX_PROCESSES", 2)
+        monkeypatch.setattr(module, "CHUNK", 2)
 
-            @contextlib.contextmanager
-            def bar():
-                def advance(steps):
-                    raise KeyboardInterrupt
+    @pytest.fixture
+    def use_processes(self, monkeypatch, small_tasks):
+        def use():
+            monkeypatch.setattr(module, "PROCESSES_FROM", 1)
 
-                yield advance
+        return use
 
-            return bar()
+    def test_processes_read_the_same_as_threads_and_end(self, slices, use_processes):
+        in_threads = read_slices(slices, QUIET, "Reading")
+        use_processes()
+        progress = Observer()
+        assert_same(in_threads, read_slices(slices, progress, "Reading"))
+        assert progress.warnings == []  # a warning would mean that threads did the work
+        assert progress.most_processes == 2
+        assert multiprocessing.active_children() == []
 
-    with pytest.raises(KeyboardInterrupt):
-        read_slices(slices, Interrupted(quiet=True), "Reading")
-    assert started and all(process.poll() is not None for process in started)
+    def test_processes_import_no_tensorflow(self):
+        pool = start_processes(1)
+        try:
+            modules = pool.submit(eval, "sorted(__import__('sys').modules)").result()
+        finally:
+            pool.shutdown(kill_workers=True)
+        assert "hemorrhage_tf.datasets.slice_reading" in modules
+        assert "tensorflow" not in modules and "keras" not in modules
+
+    def test_threads_replace_a_lost_process_with_one_warning(self, slices, use_processes):
+        many = slices * 5
+        in_threads = read_slices(many, QUIET, "Reading", for_audit=True)
+        use_processes()
+        progress = Observer(on_advance=lambda child: os.kill(child.pid, signal.SIGKILL))
+        assert_same(in_threads, read_slices(many, progress, "Reading", for_audit=True))
+        (warning,) = progress.warnings
+        assert "a process that reads slices was lost" in warning
+
+    def test_threads_replace_processes_that_cannot_start(self, slices, use_processes, monkeypatch):
+        in_threads = read_slices(slices, QUIET, "Reading")
+        use_processes()
+        monkeypatch.setattr("sys.executable", "/no/such/python")
+        progress = Observer()
+        assert_same(in_threads, read_slices(slices, progress, "Reading"))
+        (warning,) = progress.warnings
+        assert "was lost" in warning
+
+    def test_an_interruption_ends_the_processes_at_once(self, slices, use_processes):
+        use_processes()
+
+        def interrupt(child):
+            raise KeyboardInterrupt
+
+        begin = time.monotonic()
+        progress = Observer(on_advance=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            read_slices(slices * 5, progress, "Reading")
+        assert progress.most_processes == 2
+        assert multiprocessing.active_children() == []
+        assert time.monotonic() - begin < 60
+
+
+class Observer(Recorder):
+    """Records warnings, and watches the worker processes whenever slices were read."""
+
+    def __init__(self, on_advance=lambda child: None):
+        super().__init__()
+        self.most_processes = 0
+        self._on_advance = on_advance
+
+    @contextmanager
+    def track(self, description, total):
+        with super().track(description, total) as advance:
+
+            def observe(steps):
+                children = multiprocessing.active_children()
+                self.most_processes = max(self.most_processes, len(children))
+                for child in children:
+                    self._on_advance(child)
+                advance(steps)
+
+            yield observe

@@ -1,9 +1,9 @@
-"""Measures listing, scanning, planning and writing tables for sets of two sizes, side by side.
+"""Measure listing, indexing, splitting and writing tables for sets of two sizes, side by side.
 
-Run with `python benchmarks/scan_scale.py [--sizes 10000,100000] [--phantoms 400]`. The slices are
-variations of phantoms of 48 to 64 pixels a side: turned, scaled, bent, mirrored and noisy, so that
-they are as alike as heads are and hardly any is a duplicate. Each size is measured in a process of
-its own. Seconds are of the clock and of the processor, with all processes that read.
+Run with `python benchmarks/index_scale.py [--sizes 10000,100000] [--phantoms 400]`. The slices are
+variations of phantoms of 48 to 64 pixels a side: rotated, scaled, bent, mirrored and noisy, so that
+they are as similar as heads are and hardly any is a duplicate. Each size is measured in a process
+of its own. Seconds are wall time and processor time, the latter with all worker processes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIZE = 64
 
 
 def draw(chunk: range) -> list[np.ndarray]:
-    """Draws phantoms through the brain window; every second one has a hemorrhage."""
+    """Draw phantoms in the brain window; every second one has a hemorrhage."""
     return [
         (draw_phantom(11, index, size=SIZE).hounsfield.clip(0, 80) * (255 / 80)).astype(np.uint8)
         for index in chunk
@@ -40,7 +40,7 @@ def draw(chunk: range) -> list[np.ndarray]:
 
 
 def vary(base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turns, scales, bends, mirrors and disturbs a slice."""
+    """Rotate, scale, bend, mirror and disturb a slice."""
     side = int(rng.integers(48, SIZE + 1))
     line = np.linspace(-1, 1, side)
     y, x = line[:, np.newaxis], line
@@ -62,7 +62,7 @@ def vary(base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def write(folder: str, bases: np.ndarray, chunk: range) -> None:
-    """Writes some slices of a set; a longer set begins with those of a shorter one."""
+    """Write some slices of a set; a larger set starts with those of a smaller one."""
     for index in chunk:
         base = index % len(bases)
         pixels = vary(bases[base], np.random.default_rng([3, index]))
@@ -71,7 +71,7 @@ def write(folder: str, bases: np.ndarray, chunk: range) -> None:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Measures every stage in this process."""
+    """Measure every stage in this process."""
     from hemorrhage_tf.core.progress import Progress
     from hemorrhage_tf.datasets.manifest import read_manifest
     from hemorrhage_tf.datasets.slice_index import build_slice_index
@@ -79,21 +79,21 @@ def measure(folder: Path) -> dict[str, float]:
     from hemorrhage_tf.training.run_folder import write_tables
     from hemorrhage_tf.training.settings import FitSettings
 
-    found: dict[str, float] = {}
+    measured: dict[str, float] = {}
 
     @contextmanager
     def stage(name: str) -> Iterator[None]:
         begin, used = time.monotonic(), os.times()
         yield
         now = os.times()
-        found[name] = time.monotonic() - begin
-        found[f"{name}, processor"] = sum(now[:4]) - sum(used[:4])
-        found[f"{name}, peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        measured[name] = time.monotonic() - begin
+        measured[f"{name}, processor"] = sum(now[:4]) - sum(used[:4])
+        measured[f"{name}, peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     progress = Progress(quiet=True)
     with stage("listing"):
         manifest = read_manifest(folder)
-    with stage("scan"):
+    with stage("index"):
         slices = build_slice_index(manifest, progress)
     with stage("5 folds"):
         folds = make_folds(slices, FitSettings(folds=5), progress)
@@ -105,14 +105,14 @@ def measure(folder: Path) -> dict[str, float]:
             for fold in folds
         ]
         write_tables(Path(out), slices, results)
-    found["slices"] = len(slices)
-    found["near pairs"] = len(slices.near_pairs)
-    found["groups"] = int(slices.groups.max()) + 1
-    return found
+    measured["slices"] = len(slices)
+    measured["near pairs"] = len(slices.near_pairs)
+    measured["groups"] = int(slices.groups.max()) + 1
+    return measured
 
 
 def main() -> None:
-    """Writes the sets, measures each in a process of its own, and prints a table."""
+    """Write the sets, measure each in a process of its own, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="10000,100000")
     parser.add_argument("--phantoms", type=int, default=400)
@@ -141,7 +141,7 @@ def main() -> None:
             measured.append(json.loads(done.stdout))
     for name in measured[0]:
         print(f"{name:24}" + "".join(f"{each[name]:12.1f}" for each in measured))
-    timed = ("listing", "scan", "5 folds", "one split")
+    timed = ("listing", "index", "5 folds", "one split")
     print(
         f"{'total before tables':24}"
         + "".join(f"{sum(m[n] for n in timed):12.1f}" for m in measured)
