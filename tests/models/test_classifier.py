@@ -297,4 +297,3 @@ class TestClassifier:
         layers = [*loaded.layers, *loaded.get_layer("tiny").layers]
         # All are built in, so that a program needs Keras alone to load the file.
         assert {type(layer).__module__.split(".")[0] for layer in layers} == {"keras"}
-        assert not keras.saving.get_custom_objects()
