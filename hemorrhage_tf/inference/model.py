@@ -14,7 +14,7 @@ import numpy as np
 from hemorrhage_tf.core.errors import DataError, ModelError, OptionError, Problem
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
-from hemorrhage_tf.datasets.series import expand_paths, list_slices
+from hemorrhage_tf.datasets.series import Listing, expand_paths, list_slices
 from hemorrhage_tf.evaluation.calibration import log_odds
 from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW, parse_windows
@@ -25,7 +25,7 @@ from hemorrhage_tf.inference.predictions import (
     SlicePrediction,
     predict_scans,
 )
-from hemorrhage_tf.inference.slice_stream import stream_slices
+from hemorrhage_tf.inference.slice_stream import SliceBatch, stream_slices
 from hemorrhage_tf.models.metadata import ModelMetadata
 from hemorrhage_tf.models.run_files import is_run_folder, training_hashes, training_profile
 from hemorrhage_tf.pipeline.datasets import input_batches
@@ -277,11 +277,7 @@ class Model(ABC):
         paths = [images] if isinstance(images, str | Path) else images
         listing = list_slices(expand_paths(paths), progress)
         model_input = self._input_through(window)
-        problems = list(listing.problems)
-        warnings = list(listing.input_warnings)
-        scan_names = {index: scan.name for scan in listing.scans for index in scan.members}
-        predictions: list[SlicePrediction] = []
-        is_hounsfield: list[bool] = []
+        results = _Results(listing)
         with ExitStack() as stack:
             overlays = None
             if cam is not None:
@@ -289,44 +285,41 @@ class Model(ABC):
             advance = stack.enter_context(progress.track("Predicting", len(listing.slices)))
             for batch in stream_slices(listing.slices, model_input, BATCH_SIZE):
                 advance(batch.size)
-                problems += batch.problems
-                names = [str(listing.slices[one.index]) for one in batch.valid]
-                warnings += [
-                    Problem(name, one.warning)
-                    for name, one in zip(names, batch.valid, strict=True)
-                    if one.warning
-                ]
-                is_hounsfield += [one.is_hounsfield for one in batch.valid]
-                if not batch.valid or (problems and not skip_invalid):
-                    continue  # the remaining files are still checked, for one complete message
-                inputs = np.stack([one.image for one in batch.valid])
-                if overlays is None:
-                    probabilities = self.run(inputs)
-                else:
-                    probabilities, cams = self.run_with_cam(inputs)
-                    for one, weights in zip(batch.valid, cams, strict=True):
-                        overlays.write(one.index, one.pixels, weights, model_input)
-                predictions += [
-                    SlicePrediction(
-                        path=name,
-                        probability=float(probability),
-                        is_hemorrhage=bool(probability >= self.threshold),
-                        scan=scan_names.get(one.index),
-                        cam=None if overlays is None else overlays.path(one.index),
-                        warning=one.warning,
-                    )
-                    for name, one, probability in zip(
-                        names, batch.valid, probabilities, strict=True
-                    )
-                ]
-            raise_or_skip_invalid(problems, progress, skip_invalid, warnings)
-            if not is_hounsfield:
-                raise DataError("no slice is left to predict. Pass at least one readable file")
-            self.input_for(np.array(is_hounsfield), window, progress)
-        values = np.array([one.probability for one in predictions], np.float32)
-        return Prediction(
-            tuple(predictions), self.predict_scans([p.scan for p in predictions], values)
-        )
+                results.add_checks(batch)
+                # After a problem the other files are still checked, for one complete message.
+                if batch.valid and (skip_invalid or not results.problems):
+                    results.predictions += self._predict_batch(batch, results, overlays)
+            raise_or_skip_invalid(results.problems, progress, skip_invalid, results.warnings)
+            if not results.is_hounsfield:
+                raise DataError("no slice is left to predict. Pass at least one readable file.")
+            self.input_for(np.array(results.is_hounsfield), window, progress)
+        predictions = tuple(results.predictions)
+        probabilities = np.array([one.probability for one in predictions], np.float32)
+        scans = self.predict_scans([one.scan for one in predictions], probabilities)
+        return Prediction(predictions, scans)
+
+    def _predict_batch(
+        self, batch: SliceBatch, results: _Results, overlays: OverlayFolder | None
+    ) -> list[SlicePrediction]:
+        """Predict the valid slices of a batch, and write their overlays."""
+        inputs = np.stack([one.image for one in batch.valid])
+        if overlays is None:
+            probabilities = self.run(inputs)
+        else:
+            probabilities, cams = self.run_with_cam(inputs)
+            for one, weights in zip(batch.valid, cams, strict=True):
+                overlays.write(one.index, one.pixels, weights, batch.model_input)
+        return [
+            SlicePrediction(
+                path=results.name(one.index),
+                probability=float(probability),
+                is_hemorrhage=bool(probability >= self.threshold),
+                scan=results.scans.get(one.index),
+                cam=None if overlays is None else overlays.path(one.index),
+                warning=one.warning,
+            )
+            for one, probability in zip(batch.valid, probabilities, strict=True)
+        ]
 
     def predict_scans(
         self, scans: Sequence[str | None], probabilities: np.ndarray
@@ -335,6 +328,34 @@ class Model(ABC):
         return predict_scans(
             scans, probabilities, threshold=self.threshold, scan_threshold=self.scan_threshold
         )
+
+
+class _Results:
+    """The results of a prediction while its slices are streamed.
+
+    Args:
+        listing: The slices and scans to predict.
+    """
+
+    def __init__(self, listing: Listing) -> None:
+        self._slices = listing.slices
+        self.scans = {index: scan.name for scan in listing.scans for index in scan.members}
+        self.problems = list(listing.problems)
+        self.warnings = list(listing.input_warnings)
+        self.is_hounsfield: list[bool] = []
+        self.predictions: list[SlicePrediction] = []
+
+    def name(self, index: int) -> str:
+        """Return the name of a slice in outputs."""
+        return str(self._slices[index])
+
+    def add_checks(self, batch: SliceBatch) -> None:
+        """Add the problems and warnings of a batch, and which of its slices are in HU."""
+        self.problems += batch.problems
+        for one in batch.valid:
+            self.is_hounsfield.append(one.is_hounsfield)
+            if one.warning:
+                self.warnings.append(Problem(self.name(one.index), one.warning))
 
 
 class FlipAveragedModel(Model):

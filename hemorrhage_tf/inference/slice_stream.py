@@ -45,14 +45,16 @@ class SliceBatch:
     """Some consecutive slices of the stream.
 
     Attributes:
-        size: Number of slices that were read or failed to be.
-        valid: Those that were read.
+        size: Number of slices in the batch.
+        valid: Those that could be read.
         problems: What is wrong with the others.
+        model_input: The conversion to model input.
     """
 
     size: int
     valid: tuple[ValidSlice, ...]
     problems: tuple[Problem, ...]
+    model_input: ModelInput
 
 
 def stream_slices(
@@ -89,6 +91,7 @@ def stream_slices(
                     size=len(results),
                     valid=tuple(one for one in results if isinstance(one, ValidSlice)),
                     problems=tuple(one for one in results if isinstance(one, Problem)),
+                    model_input=model_input,
                 )
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the remaining slices

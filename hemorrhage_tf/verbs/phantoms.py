@@ -9,6 +9,7 @@ from hemorrhage_tf.synthesis.draw import DEFAULT_SIZE
 from hemorrhage_tf.synthesis.phantom_sets import PhantomSet, write_phantoms
 
 
+# A verb takes each option of its command as a parameter.
 def phantoms(
     folder: str | Path,
     count: int = 100,
