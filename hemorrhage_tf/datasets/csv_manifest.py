@@ -191,7 +191,7 @@ def _records_of_path(table: _Table, cells: Mapping[str, str]) -> list[Record]:
     columns = table.further_cells(cells)
     records = []
     for image in images:
-        # Other files have headers; display images belong to one scan only if a row names their folder.
+        # Other files have headers. Display images form a scan only if a row names their folder.
         scan = str(path) if is_folder and is_display_image(image) else None
         records.append(Record(image, label, patient or scan, split, frame, scan, columns))
     return records

@@ -1,8 +1,8 @@
 """Near-duplicates: the pairs of slices that look alike, in a set of any size.
 
-Slices are compared by the correlation of their thumbnails, so that a rescaled copy, a copy with a
-letter on it, and a neighboring slice of the same scan are all detected. Small sets are compared pair
-by pair. In larger ones most pairs are ruled out by the first components of their thumbnails.
+Slices are compared by the correlation of their thumbnails, which detects rescaled copies, copies
+with a letter on them, and neighboring slices of the same scan. Small sets are compared pair by
+pair. In larger ones most pairs are ruled out by the first components of their thumbnails.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class TestEdgeMarks:
     def test_tiny_slices_have_no_mark(self, shape, level):
         assert edge_marks(np.full(shape, level, np.uint8)) == (0, 0)
 
-    def test_finds_a_mark_beside_a_head_that_is_a_line(self):
+    def test_finds_a_mark_next_to_a_head_that_is_a_line(self):
         pixels = np.zeros((64, 64), np.uint8)
         pixels[32, 2:60] = 255
         pixels[2:5, 2:5] = 255

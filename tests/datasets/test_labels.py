@@ -43,7 +43,7 @@ def test_rejects_a_positive_class_that_does_not_occur():
         label_parser({"cats", "dogs"}, "cows")
 
 
-def test_rejects_a_third_class_beside_positive():
+def test_rejects_a_third_class_in_addition_to_positive():
     with pytest.raises(DataError, match="clear, sah, tumor: there must be two classes"):
         label_parser({"sah", "clear", "tumor"}, "sah")
 

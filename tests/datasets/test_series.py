@@ -125,7 +125,7 @@ class TestScans:
         assert listing.scans == listing.problems == listing.input_warnings == ()
 
     def test_sorts_a_series_by_position_regardless_of_names_and_numbers(self, tmp_path, at):
-        # From the neck up: d, a, c, b; the numbers say another order.
+        # From the neck up: d, a, c, b; the numbers have another order.
         at([5, 15, 10, -2.5], "abcd", InstanceNumber=[1, 2, 3, 4])
         listing = listed(tmp_path)
         folder = tmp_path / "series"
@@ -194,7 +194,7 @@ class TestScans:
         path = write_dicom(tmp_path / "a.dcm", np.zeros((3, 4, 4), np.float32), None)
         assert [ref.frame for ref in listed(path).slices] == [0, 1, 2]
 
-    def test_a_file_of_frames_is_a_scan_of_its_own_beside_a_series(self, tmp_path, at, write_dicom):
+    def test_a_file_of_frames_is_a_scan_apart_from_a_series(self, tmp_path, at, write_dicom):
         paths = at([0, 5], "ab")
         frames = write_dicom(tmp_path / "series" / "c.dcm", np.zeros((2, 4, 4), np.float32), [0, 5])
         assert scans_of(listed(tmp_path)) == {
@@ -323,11 +323,11 @@ class TestProblems:
         assert reasons(listing.problems).keys() == {str(broken), str(text), str(index)}
         assert len(listing.slices) == 2 and len(listing.scans) == 1
 
-    def test_a_named_dicomdir_is_told(self, tmp_path, write_dicom):
+    def test_reports_a_named_dicomdir(self, tmp_path, write_dicom):
         path = write_dicom(tmp_path / "DICOMDIR", TINY)
         assert "an index of other files" in reasons(list_slices([path], QUIET).problems)[str(path)]
 
-    def test_tags_that_speak_against_a_head_are_suspicious(self, tmp_path, write_dicom):
+    def test_warns_about_tags_that_do_not_fit_a_head(self, tmp_path, write_dicom):
         chest = write_dicom(tmp_path / "a.dcm", TINY, BodyPartExamined="CHEST")
         scout = write_dicom(tmp_path / "b.dcm", TINY, ImageType=["ORIGINAL", "PRIMARY", "SCOUT"])
         write_dicom(tmp_path / "c.dcm", TINY, BodyPartExamined="HEAD")
