@@ -2,9 +2,9 @@
 
 Run with `python benchmarks/fit_scale.py [--sizes 10000,100000] [--phantoms 400]`. The slices are
 those of `index_scale.py` and the backbone is `tiny`. The head is trained with Adam for three
-epochs, and with L-BFGS. Each fit is a separate command. Its memory is that of its main process, and the
-seconds are from its event log. Before the first training, its rows are read once in the order of
-L-BFGS, and once as in an epoch of Adam.
+epochs, and with L-BFGS. Each fit is a separate command. Its memory is that of its main process,
+and the seconds are from its event log. Before the first training, its rows are read once in the
+order of L-BFGS, and once as in an epoch of Adam.
 """
 
 from __future__ import annotations
