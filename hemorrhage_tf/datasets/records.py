@@ -81,7 +81,9 @@ class Records(Sequence[Record]):
         self._paths.append(str(record.path))
         self._labels.append(record.label)
         self._frames.append(-1 if record.frame is None else record.frame)
-        self._patients.append(None if record.patient is None else sys.intern(record.patient))
+        # `intern` rejects subclasses of str, such as the texts of NumPy arrays.
+        patient = None if record.patient is None else sys.intern(str(record.patient))
+        self._patients.append(patient)
         self._details.append(self._shared.setdefault(details, details))
 
     def __len__(self) -> int:

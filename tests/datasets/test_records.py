@@ -45,6 +45,13 @@ class TestRecords:
         assert not records.are_display_images
         assert Records(ROWS[:1]).are_display_images
 
+    def test_patients_may_be_texts_of_a_numpy_array(self):
+        patients = np.array(["P1", "P2", "P1"])
+        records = Records(
+            Record(Path(f"{index}.png"), 0, patient) for index, patient in enumerate(patients)
+        )
+        assert list(records.patients) == ["P1", "P2", "P1"]
+
     def test_refs_are_created_on_access(self):
         refs = Records(ROWS).refs
         assert list(refs) == [each.ref for each in ROWS]
