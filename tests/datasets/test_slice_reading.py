@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import signal
 import time
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -121,6 +122,21 @@ class TestProcesses:
             pool.shutdown(kill_workers=True)
         assert "hemorrhage_tf.datasets.slice_reading" in modules
         assert "tensorflow" not in modules and "keras" not in modules
+
+    def test_a_process_that_grew_is_replaced_without_a_warning(self):
+        shrink = "import joblib.externals.loky.process_executor as loky; "
+        shrink += "loky._MAX_MEMORY_LEAK_SIZE, loky._MEMORY_LEAK_CHECK_DELAY = -(1 << 40), 0"
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter("always")
+            pool = start_processes(1)
+            try:
+                pool.submit(exec, shrink).result()
+                tasks = [pool.submit(os.getpid) for _ in range(4)]
+                processes = {task.result() for task in tasks}
+            finally:
+                pool.shutdown(kill_workers=True)
+        assert len(processes) > 1
+        assert shown == []
 
     def test_threads_replace_a_lost_process_with_one_warning(self, slices, use_processes):
         many = slices * 5
