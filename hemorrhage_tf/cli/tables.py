@@ -60,7 +60,9 @@ def _settings_rows(config: dict[str, Any]) -> Iterable[tuple[str, str]]:
         side = settings["image_size"] or BACKBONES[name].image_size
         resized = "" if side == model["image_size"] else f", input {side} x {side}"
         yield "backbone", f"{cut}, weights {weights[name]}, {frozen}{resized}"
-    crop = "head crop, " if model["crop_head"] else ""
+    # Runs of earlier releases name it `canonical`.
+    is_cropped = model.get("crop_head", model.get("canonical"))
+    crop = "head crop, " if is_cropped else ""
     window = f", window {','.join(model['window'])}" if model["window"] else ""
     yield "input", f"{crop}{model['image_size']} x {model['image_size']}{window}"
     yield "pooling", settings["pooling"]

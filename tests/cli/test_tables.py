@@ -426,6 +426,14 @@ def test_a_result_is_shown_as_expected(name, capsys):
     assert "\n".join(lines).strip("\n") == EXPECTED[name].strip("\n")
 
 
+def test_a_run_of_an_earlier_release_is_shown_like_a_new_one(capsys):
+    old_model = {"canonical": True, "image_size": 64, "window": None}
+    tables.print_run(Run(RUN.path, {**RUN.config, "model": old_model}, METRICS))
+    old = capsys.readouterr().out
+    tables.print_run(RUN)
+    assert capsys.readouterr().out == old
+
+
 def test_piped_output_is_never_cut(capsys):
     path = "folder/" * 60 + "slice.png"
     tables.print_prediction(Prediction((SlicePrediction(path, 0.5, True),), ()))
