@@ -83,8 +83,6 @@ def evaluate(
         >>> sorted(evaluation.metrics["roc_auc"])
         ['estimate', 'high', 'low', 'n']
     """
-    data = check_data(data)
-    check_prevalence(prevalence)
     options = {
         "positive": positive,
         "target": target,
@@ -94,6 +92,8 @@ def evaluate(
         "skip_invalid": skip_invalid,
     }
     with verb_progress("evaluate", options, log_json, quiet) as progress:
+        data = check_data(data)
+        check_prevalence(prevalence)
         manifest = read_manifest(data, positive, target, progress=progress)
         slices = build_slice_index(manifest, progress, skip_invalid)
         evaluator = _Evaluator(slices, window, prevalence, progress)
@@ -275,7 +275,7 @@ class _Evaluator:
                 f"single slices (their threshold is {model.threshold:.3g})"
             )
         for warning in warnings:
-            self._progress.warn(warning)
+            self._progress.warn(f"{warning}.")
         return warnings
 
     def _differences_from_training(self, model: Model) -> list[str]:

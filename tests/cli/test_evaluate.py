@@ -52,3 +52,13 @@ def test_rejects_the_former_order_of_arguments(run, run_folder, kaggle_once):
     result = run("evaluate", run_folder)
     assert result.exit_code == 2
     assert f"{run_folder}: this is a model, not labeled data. Pass it as --model" in result.stderr
+
+
+def test_the_event_log_holds_an_option_that_is_rejected(run, kaggle_once, tmp_path):
+    log = tmp_path / "log.jsonl"
+    result = run("evaluate", kaggle_once, "--prevalence", "2", "--log-json", log)
+    assert result.exit_code == 2
+    start, error = map(json.loads, log.read_text().splitlines())
+    assert (start["event"], start["verb"]) == ("start", "evaluate")
+    assert (error["event"], error["error"]) == ("error", "OptionError")
+    assert "--prevalence 2" in error["message"]
