@@ -154,6 +154,19 @@ class TestPredict:
         prediction = model.predict(series, skip_invalid=True)
         assert len(prediction) == 4 and prediction.scans[0].slices == 4
 
+    def test_several_batches_predict_like_one(self, series, tmp_path, monkeypatch):
+        (tmp_path / "empty.png").write_bytes(b"")
+        paths = [*series[:3], tmp_path / "empty.png", *series[3:]]
+        expected = PositionModel().predict(paths, skip_invalid=True, cam=tmp_path / "cam")
+        assert len(expected) == 5
+        monkeypatch.setattr("hemorrhage_tf.inference.model.BATCH_SIZE", 2)
+        batches = PositionModel().predict(paths, skip_invalid=True, cam=tmp_path / "cam")
+        assert [one.path for one in batches] == [one.path for one in expected]
+        assert [one.cam for one in batches] == [one.cam for one in expected]
+        assert probabilities(batches) == pytest.approx(probabilities(expected), abs=1e-6)
+        with pytest.raises(DataError, match="empty.png"):
+            PositionModel().predict(paths)
+
     def test_rejects_images_none_of_which_can_be_read(self, model, tmp_path):
         (tmp_path / "a.png").write_text("no image")
         with pytest.raises(DataError, match="no slice is left"):
@@ -249,8 +262,8 @@ class TestWindow:
     ):
         default = model.predict(series, progress=Progress())
         printed = " ".join(capsys.readouterr().err.split())
-        assert "was trained on display images. Hounsfield units are shown to it" in printed
-        assert "through the window brain." in printed
+        assert "was trained on display images. Hounsfield units are converted" in printed
+        assert "by the window brain." in printed
         assert probabilities(model.predict(series, window="brain")) == probabilities(default)
         other = model.predict(series, window="600/2800")
         assert probabilities(other) != pytest.approx(probabilities(default), abs=1e-4)
