@@ -55,7 +55,7 @@ def parse_augmentations(names: str | Sequence[str]) -> tuple[str, ...]:
     if unknown:
         raise OptionError(
             f"--augment {', '.join(unknown)}: no such augmentation. "
-            f"Accepted: {', '.join(AUGMENTATIONS)}, none"
+            f"Pass some of {', '.join(AUGMENTATIONS)}, or none."
         )
     return tuple(name for name in AUGMENTATIONS if name in names)
 

@@ -77,7 +77,7 @@ def read_checkpoint_header(run: Path) -> CheckpointHeader | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
             f"{path}: cannot be read ({error}), so the fit cannot be resumed. Remove "
-            f"{path.parent} and start the fit again; cached features are used again"
+            f"{path.parent} and start the fit again. It will use the cached features."
         ) from None
 
 
@@ -149,7 +149,7 @@ class FitCheckpoint:
         except OSError as error:
             raise OutputError(
                 f"{self.folder}: cannot be written ({describe_os_error(error)}). Make room, or "
-                "name another run folder with --out"
+                "name another run folder with --out."
             ) from None
 
     def finished_training(self, training: str) -> dict[str, Any] | None:
@@ -202,8 +202,8 @@ class FitCheckpoint:
             portalocker.lock(lock, portalocker.LOCK_EX | portalocker.LOCK_NB)
         except portalocker.exceptions.LockException:
             raise OutputError(
-                f"{self.folder}: another process works on this run. Wait for it, or name another "
-                "folder with --out"
+                f"{self.folder}: another process is working on this run. Wait for it, or name "
+                "another folder with --out."
             ) from None
         self._is_locked = True
 
@@ -215,9 +215,10 @@ class FitCheckpoint:
         ]
         if differences:
             raise OptionError(
-                f"{self.folder}: was started with different settings; the result would differ:\n"
+                f"{self.folder}: this fit was started with different settings; the result would "
+                "differ:\n"
                 + "\n".join(differences)
-                + "\nRestore them, or start again with --overwrite or another --out"
+                + "\nRestore them, or start again with --overwrite or another --out."
             )
 
     def _write(self, path: Path, values: Mapping[str, Any]) -> None:
@@ -228,7 +229,7 @@ class FitCheckpoint:
                 self._has_warned = True
                 self._progress.warn(
                     f"{self.folder} cannot be written ({describe_os_error(error)}). The fit "
-                    "continues; if it is stopped, it resumes from what was saved before"
+                    "continues, but --resume can only start from the last saved state."
                 )
 
     def _read(self, path: Path) -> dict[str, Any] | None:
@@ -237,7 +238,7 @@ class FitCheckpoint:
         except FileNotFoundError:
             return None
         except Exception:  # a flipped bit can make zipfile raise almost anything
-            self._progress.warn(f"{path} is damaged; its content is computed again")
+            self._progress.warn(f"{path} is damaged; its content is computed again.")
             return None
 
 

@@ -102,7 +102,7 @@ def train_folds(
     if fit.temperature != 1:
         trainer.apply_temperature(fit.temperature)
     if fit.point.note:
-        context.progress.warn(f"--operating-point {settings.operating_point}: {fit.point.note}")
+        context.progress.warn(f"--operating-point {settings.operating_point}: {fit.point.note}.")
     if is_cross_validation:
         results = [
             FoldResult(

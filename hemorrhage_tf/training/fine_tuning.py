@@ -28,8 +28,8 @@ def layers_from(backbone: Any, name: str) -> list[Any]:
     names = [layer.name for layer in backbone.layers]
     if name not in names:
         raise OptionError(
-            f"--fine-tune-from {name}: the backbone has no such layer. Name one of its layers. "
-            f"The last ones: {', '.join(names[-6:])}"
+            f"--fine-tune-from {name}: the backbone has no such layer. Name one of its layers, "
+            f"which end with {', '.join(names[-6:])}."
         )
     unfrozen = [
         layer

@@ -224,30 +224,31 @@ class FitSettings:
         _check_range("--seed", self.seed, 0, 2**31 - 1)
         if not 0 <= self.dropout < 1:
             raise OptionError(
-                f"--dropout {self.dropout}: accepted are numbers from 0 to less than 1"
+                f"--dropout {self.dropout}: out of range. Pass a number from 0 to less than 1."
             )
         if not 0 < self.test_fraction < 1:
             raise OptionError(
-                f"--test-fraction {self.test_fraction}: accepted are numbers between 0 and 1"
+                f"--test-fraction {self.test_fraction}: out of range. Pass a number between 0 "
+                "and 1."
             )
         for name in ("l2", "learning_rate", "fine_tune_learning_rate"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 option = name.replace("_", "-")
-                raise OptionError(f"--{option} {value}: accepted are numbers above 0")
+                raise OptionError(f"--{option} {value}: out of range. Pass a number above 0.")
         if self.folds and self.folds < 2:
             raise OptionError(
-                f"--folds {self.folds}: accepted are 2 or more, or 0 for a single split"
+                f"--folds {self.folds}: out of range. Pass 2 or more, or 0 for a single split."
             )
 
     def _check_combinations(self) -> None:
         if self.upright and not self.crop_head:
             raise OptionError(
-                "--upright needs the head crop. Received: --no-crop-head. Leave out one of them"
+                "--upright needs the head crop. Received: --no-crop-head. Leave out one of them."
             )
         if self.repeats > 1 and not self.folds:
             raise OptionError(
-                f"--repeats {self.repeats}: only a cross-validation can be repeated. Add --folds 5"
+                f"--repeats {self.repeats}: only a cross-validation can be repeated. Add --folds 5."
             )
         if self.fine_tune_from:
             specs = backbone_specs(self.backbone)
@@ -255,16 +256,16 @@ class FitSettings:
         if bool(self.fine_tune_from) != bool(self.fine_tune_epochs):
             raise OptionError(
                 "--fine-tune-from LAYER and --fine-tune-epochs N must be given together. Received: "
-                f"{self.fine_tune_from} and {self.fine_tune_epochs}"
+                f"{self.fine_tune_from} and {self.fine_tune_epochs}. Pass both, or neither."
             )
         if self.solver == "lbfgs":
             self._check_lbfgs()
         kind, _ = parse_operating_point(self.operating_point)
         if kind != "threshold" and not self.folds and not self.trains_quickly:
             raise OptionError(
-                f"--operating-point {self.operating_point}: is chosen on out-of-fold predictions, "
-                "which do not exist for a single split with fine-tuning or without the feature "
-                "cache. Add --folds 5, or pass --operating-point threshold=0.5"
+                f"--operating-point {self.operating_point}: this criterion needs out-of-fold "
+                "predictions. A single split with fine-tuning or without the feature cache has "
+                "none. Add --folds 5, or pass --operating-point threshold=0.5."
             )
 
     def _check_lbfgs(self) -> None:
@@ -277,15 +278,15 @@ class FitSettings:
         if received:
             raise OptionError(
                 "--solver lbfgs needs cached features, and has no dropout and no early stopping. "
-                f"Received: {', '.join(received)}. Leave that out, or pass --solver adam"
+                f"Received: {', '.join(received)}. Leave this out, or pass --solver adam."
             )
 
 
 def _check_choice(option: str, value: str, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
-        raise OptionError(f"{option} {value}: accepted are {', '.join(accepted)}")
+        raise OptionError(f"{option} {value}: unknown. Pass one of {', '.join(accepted)}.")
 
 
 def _check_range(option: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise OptionError(f"{option} {value}: accepted are {low} to {high}")
+        raise OptionError(f"{option} {value}: out of range. Pass {low} to {high}.")

@@ -74,7 +74,7 @@ class TensorBoardLog:
         except OSError as error:
             raise OutputError(
                 f"--tensorboard {folder}: cannot be written ({describe_os_error(error)}). Name a "
-                "folder that can be written, or leave out --tensorboard"
+                "folder that can be written, or leave out --tensorboard."
             ) from None
 
     def write_settings(self, values: Mapping[str, Any]) -> None:
@@ -172,7 +172,7 @@ class TensorBoardLog:
         reason = (getattr(error, "message", None) or str(error)).splitlines()[0]
         self._progress.warn(
             f"--tensorboard {self.folder}: cannot be written ({reason}). The fit continues without "
-            "writing there"
+            "writing there."
         )
         self.folder = None
 

@@ -211,7 +211,7 @@ class Trainer:
             self._warned_of_convergence = True
             self._context.progress.warn(
                 f"L-BFGS did not converge in {solution.iterations} iterations with --l2 "
-                f"{settings.l2:g}; the last iterate is used. Pass a larger --l2 to converge faster"
+                f"{settings.l2:g}; the last iterate is used. Pass a larger --l2 to converge faster."
             )
         self.head = replace(self.head, kernel=solution.kernel, bias=solution.bias)
         task.hooks.advance(settings.epochs)

@@ -1,19 +1,43 @@
-"""Arguments that several verbs share: a model in any form, images, labeled data."""
+"""Arguments that several verbs share: settings, a model in any form, images, labeled data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.records import Manifest
+from hemorrhage_tf.exporters.settings import ExportSettings
 from hemorrhage_tf.inference.forms import model_form
 from hemorrhage_tf.inference.loading import load
 from hemorrhage_tf.inference.model import Model
+from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.verbs.results import Run
 
 ModelArgument = str | Path | Model | Run
+Settings = TypeVar("Settings", FitSettings, ExportSettings)
+
+
+def create_settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Create settings from keyword arguments.
+
+    Raises:
+        OptionError: There is no setting of that name, or its value is not accepted.
+    """
+    fields = kind.__dataclass_fields__
+    unknown = [name for name in values if name not in fields]
+    if unknown:
+        raise OptionError(
+            f"{', '.join(unknown)}: no such setting. Pass some of {', '.join(fields)}."
+        )
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise OptionError(
+            f"a setting has a value of the wrong type ({error}). Pass numbers and text as such."
+        ) from None
 
 
 def resolve_model(model: ModelArgument, progress: Progress, tta: bool = False) -> Model:
@@ -55,12 +79,12 @@ def check_images(
     else:
         paths = [images] if isinstance(images, str | Path) else list(images)
     if not paths:
-        raise OptionError("no images were passed. Pass files, folders or globs")
+        raise OptionError("no images were passed. Pass files, folders or globs.")
     for path in paths:
         if model_form(path) is not None:
             raise OptionError(
                 f"{path}: this is a model, not an image. Pass it as --model {path}, and the images "
-                "as IMAGES"
+                "as IMAGES."
             )
     return paths
 
@@ -76,7 +100,7 @@ def check_data(data: str | Path | Manifest | Model | Run) -> str | Path | Manife
         path = data.path if isinstance(data, Model | Run) else data
         raise OptionError(
             f"{path}: this is a model, not labeled data. Pass it as --model {path}, and the "
-            "labeled slices as DATA"
+            "labeled slices as DATA."
         )
     assert not isinstance(data, Model | Run)
     return data

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.exporters import export as exporter
 from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.exporters.settings import ExportSettings
+from hemorrhage_tf.verbs.arguments import create_settings
 from hemorrhage_tf.verbs.results import Run
 
 
@@ -53,11 +53,7 @@ def export(
         >>> export.form, export.path.name
         ('tflite none', 'first.tflite')
     """
-    try:
-        chosen = ExportSettings(**settings)
-    except TypeError as error:
-        accepted = ", ".join(ExportSettings.__dataclass_fields__)
-        raise OptionError(f"unknown setting ({error}). Accepted: {accepted}") from None
+    chosen = create_settings(ExportSettings, settings)
     source = model.path if isinstance(model, Run) else Path(model)
     return exporter.export(
         source, target, chosen, Progress(quiet=quiet), verify=verify, representative=representative

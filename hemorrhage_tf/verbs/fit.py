@@ -268,7 +268,7 @@ class _Fit:
         if not self._places.is_out_given:
             raise OptionError(
                 "--strategy multiworker: all workers must know the run folder. Name a shared "
-                "folder with --out"
+                "folder with --out."
             )
         with self._progress.stage("Importing TensorFlow"):
             import_tensorflow()
@@ -356,8 +356,8 @@ def _check_outside_of_run(
             resolved.is_relative_to(place) or place.is_relative_to(resolved) for place in places
         ):
             raise OptionError(
-                f"{option} {given}: {path} is inside of the run folder {run}, which is written as "
-                "a whole at the end. Name another place"
+                f"{option} {given}: {path} is inside the run folder {run}, which is only written "
+                "at the end. Name another place."
             )
 
 
@@ -378,7 +378,7 @@ def _model_input(slices: SliceIndex, settings: FitSettings) -> ModelInput:
         raise OptionError(
             f"--window {','.join(settings.window)}: {images} of {len(slices)} slices are display "
             "images, which already have a window. Only Hounsfield units (DICOM, NIfTI) take one. "
-            "Leave out --window or the display images"
+            "Leave out --window or the display images."
         )
     return ModelInput(
         image_size=settings.input_size,
@@ -391,9 +391,9 @@ def _model_input(slices: SliceIndex, settings: FitSettings) -> ModelInput:
 def _warn_of_scan_labels(manifest: Manifest, progress: Progress) -> None:
     if manifest.level == "scan":
         progress.warn(
-            "the labels belong to whole scans. Each slice is trained and tested with its scan's "
-            "label, though most slices of a scan with a hemorrhage show none. The metrics count "
-            "slices; evaluate counts scans"
+            "the labels belong to whole scans. Each slice is trained and tested with the label of "
+            "its scan, although most slices of a scan with a hemorrhage show none. The metrics "
+            "count slices; evaluate counts scans."
         )
 
 

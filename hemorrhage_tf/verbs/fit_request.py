@@ -1,4 +1,4 @@
-"""What a fit was asked to do: its options, as given and as restored from a checkpoint."""
+"""The options of a fit, as given or as restored from a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, fingerprint
 from hemorrhage_tf.models.metadata import versions
 from hemorrhage_tf.training.checkpoint import checkpoint_folder, read_checkpoint_header
 from hemorrhage_tf.training.settings import FitSettings
+from hemorrhage_tf.verbs.arguments import create_settings
 from hemorrhage_tf.verbs.results import Run
 
 
@@ -48,11 +49,7 @@ class FitRequest:
         values = self.settings
         if self.uses_phantoms:
             values = {"backbone": EMBEDDED_BACKBONE, **values}
-        try:
-            return FitSettings(**values)
-        except TypeError as error:
-            accepted = ", ".join(FitSettings.__dataclass_fields__)
-            raise OptionError(f"unknown setting ({error}). Accepted: {accepted}") from None
+        return create_settings(FitSettings, values)
 
     def to_dict(self, path_names_patient: bool) -> dict[str, Any]:
         """Return plain values for the checkpoint; a path that names a patient is left out."""
@@ -95,7 +92,7 @@ def restore_request(run: Path, given: FitRequest, out: str | Path | None) -> Fit
     Args:
         run: The run folder of the stopped fit.
         given: The options of the resuming call; those that are set must be the original ones.
-        out: The run folder that the call names besides, or None.
+        out: The run folder that the call names as well, or None.
 
     Raises:
         OptionError: There is no checkpoint, an option differs, or the data must be named again.
@@ -103,9 +100,8 @@ def restore_request(run: Path, given: FitRequest, out: str | Path | None) -> Fit
     header = read_checkpoint_header(run)
     if header is None:
         raise OptionError(
-            f"--resume {run}: there is no checkpoint {checkpoint_folder(run)}. A stopped fit "
-            "leaves one next to its run folder. Start a fit with: hemorrhage-tf fit DATA --out "
-            f"{run}"
+            f"--resume {run}: there is no checkpoint {checkpoint_folder(run)}, which a stopped fit "
+            f"leaves next to its run folder. Start a fit: hemorrhage-tf fit DATA --out {run}"
         )
     options = dict(header.options)
     uses_phantoms = options.pop("uses_phantoms")
@@ -114,7 +110,7 @@ def restore_request(run: Path, given: FitRequest, out: str | Path | None) -> Fit
     if isinstance(data, str | Path):
         data = str(Path(data).resolve())
     if isinstance(data, Manifest) or (options["data"] is None and not uses_phantoms):
-        options["data"] = data  # the checkpoint did not keep it
+        options["data"] = data  # the checkpoint does not store it
     differences = [
         (name, original.get(name, "the default"), value)
         for name, value in given.settings.items()
@@ -137,10 +133,10 @@ def restore_request(run: Path, given: FitRequest, out: str | Path | None) -> Fit
             f"--resume {run}: the fit was started with different options; the result would "
             "differ:\n"
             + "\n".join(lines)
-            + "\nLeave these options out, or start another fit with another --out"
+            + "\nLeave these options out, or start a new fit with another --out."
         )
     if options["data"] is None and not uses_phantoms:
-        raise OptionError(f"--resume {run}: the path of the data was not stored. Pass DATA again")
+        raise OptionError(f"--resume {run}: the path of the data was not stored. Pass DATA again.")
     return FitRequest(**options)
 
 

@@ -46,7 +46,7 @@ class TestParse:
     @pytest.mark.parametrize("make", [parse_augmentations, lambda names: Augmentation(names, 0)])
     def test_error_lists_unknown_and_accepted_names(self, make):
         with pytest.raises(
-            OptionError, match="--augment mixup, blur: no such augmentation. Accepted: "
+            OptionError, match="--augment mixup, blur: no such augmentation. Pass some of "
         ) as caught:
             make(["mixup", "noise", "blur"])
         assert all(name in str(caught.value) for name in (*ALL, "none", "--augment"))

@@ -200,7 +200,7 @@ class TestFitCheckpoint:
                 capture_output=True,
                 text=True,
             )
-        assert "another process works on this run" in done.stdout
+        assert "another process is working on this run" in done.stdout
 
 
 class TestPack:

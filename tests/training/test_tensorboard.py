@@ -218,6 +218,6 @@ class TestFit:
 
     @pytest.mark.parametrize("below", ["", "run", "run/board", "run.checkpoint"])
     def test_rejects_a_place_in_the_run_folder(self, kaggle_once, tmp_path, below):
-        with pytest.raises(OptionError, match="--tensorboard .* is inside of the run folder"):
+        with pytest.raises(OptionError, match="--tensorboard .* is inside the run folder"):
             htf.fit(kaggle_once, out=tmp_path / "run", tensorboard=tmp_path / below, **QUICK)
         assert not (tmp_path / "run").exists()

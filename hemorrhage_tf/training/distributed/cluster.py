@@ -160,7 +160,7 @@ class Cluster(SingleProcess):
                 )
         if lines:
             raise ClusterError(
-                "\n".join(["the workers differ", *lines, "Then start all workers again."])
+                "\n".join(["the workers differ:", *lines, "Then start all workers again."])
             )
 
     def check_shared(self, folder: Path, option: str = "--cache or --out") -> None:

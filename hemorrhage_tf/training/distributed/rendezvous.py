@@ -53,7 +53,7 @@ def rendezvous(spec: ClusterSpec, progress: Progress, wait_seconds: float) -> No
                 )
             if waited > _NOTE_AFTER_SECONDS and not is_reported:
                 is_reported = True
-                progress.note(f"Waiting for {names}")
+                progress.note(f"Waiting for {names}.")
             time.sleep(0.1)
 
 

@@ -110,7 +110,7 @@ class FeatureCache:
         if damaged:
             self._progress.warn(
                 f"{damaged} damaged shards of the feature cache in {self.folder} were removed; "
-                "their features are computed again"
+                "their features are computed again."
             )
         return shards
 
@@ -139,8 +139,8 @@ class FeatureCache:
             self._is_writable = False
             self._progress.warn(
                 f"the feature cache cannot be written ({error}). The fit continues, but the next "
-                "one computes these features again. Name another folder with --cache or "
-                f"${CACHE_VARIABLE}"
+                "one must compute these features again. Name another folder with --cache or "
+                f"${CACHE_VARIABLE}."
             )
             return None
 

@@ -153,8 +153,8 @@ def _require_all(index: RowIndex, source: FeatureSource) -> None:
     if index.missing:
         raise OutputError(
             f"{index.missing} of {len(index.block_of)} features of {source.spec.name} are missing "
-            "from the cache after every worker has computed its shard, because a worker could not "
-            "write there (see its messages). Make room, or name another shared folder with --cache."
+            "from the cache, because a worker could not write there (see its messages). Make room, "
+            "or name another shared folder with --cache."
         )
 
 
@@ -285,6 +285,6 @@ def _announce_long_job(
             progress.warn(
                 f"the features need {format_size(needed)}, and {place} has {format_size(free)} "
                 "free. Name another folder with --cache, or halve the size with --feature-dtype "
-                "float16"
+                "float16."
             )
     progress.note(f"{text}. You can stop and resume this run.")

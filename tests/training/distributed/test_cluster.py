@@ -123,7 +123,7 @@ class Workers:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((2, ("head",)), id="2 workers"),
+        pytest.param((2, ("head",)), id="2 workers", marks=pytest.mark.slow),
         pytest.param((3, ("head", "tiny")), id="3 workers", marks=pytest.mark.slow),
     ],
 )
@@ -212,7 +212,7 @@ class TestCommunication:
     def test_require_agreement_names_the_difference_and_the_worker(self, workers):
         for result in workers.results:
             message = result["differ"]
-            assert "ClusterError: the workers differ\n  data: worker 1 (" in message
+            assert "ClusterError: the workers differ:\n  data: worker 1 (" in message
             assert message.count("has 012345678901...") == workers.count - 1
             assert f"worker {workers.count - 1} (" in message
             assert "the chief nothing: all workers must read the same slices" in message
