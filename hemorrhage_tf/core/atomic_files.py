@@ -45,7 +45,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a UTF-8 text file that the user asked for, and create the folders above it.
+    """Write a UTF-8 text file that the user requested, and create its parent folders.
 
     Args:
         path: The file to create or replace.

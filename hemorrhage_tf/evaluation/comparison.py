@@ -163,7 +163,7 @@ def paired_difference(
     error = math.sqrt((one + other - (one - other) ** 2) / (n + 2))
     half = quantile(confidence, degrees) * error
     estimate = (only_first - only_second) / n
-    # The adjusted center may lie so far towards 0 that a short interval would miss the estimate.
+    # The adjusted center may lie so far toward 0 that a short interval would miss the estimate.
     low = min(max(-1.0, one - other - half), estimate)
     return Interval(estimate, low, max(min(1.0, one - other + half), estimate), n)
 

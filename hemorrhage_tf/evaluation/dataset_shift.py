@@ -1,4 +1,4 @@
-"""Dataset shift: do slices differ from those that a model was trained on?
+"""Dataset shift: how slices differ from those that a model was trained on.
 
 The metrics of a model on similar slices do not carry over to different ones, so an evaluation
 reports how far its slices differ from the training set.

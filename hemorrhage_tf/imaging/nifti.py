@@ -282,11 +282,11 @@ def _nearest_axes(
     if np.isfinite(affine).all() and np.abs(affine).max() < _MAX_COORDINATE:
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         if lengths.min() > 0 and abs(np.linalg.det(affine[:3, :3] / lengths)) > _MIN_AXES_VOLUME:
-            towards = {
+            toward = {
                 int(axis): (voxel, int(sign))
                 for voxel, (axis, sign) in enumerate(io_orientation(affine))
             }
-            right, anterior, superior = (towards[axis] for axis in range(3))
+            right, anterior, superior = (toward[axis] for axis in range(3))
             return (right[0], anterior[0], superior[0]), (right[1], anterior[1], superior[1])
     raise SliceError(path, "its affine does not define the orientation of the voxels")
 

@@ -47,14 +47,14 @@ class Window:
         """Validate the values."""
         if self.function not in FUNCTIONS:
             raise OptionError(
-                f"VOI LUT function {self.function!r}: accepted are {', '.join(FUNCTIONS)}"
+                f"VOI LUT function {self.function!r}: unknown. Pass one of {', '.join(FUNCTIONS)}."
             )
         finite = math.isfinite(self.center) and math.isfinite(self.width)
         lowest = "at least 1" if self.function == "linear" else "above 0"
         if not finite or self.width <= 0 or (self.function == "linear" and self.width < 1):
             raise OptionError(
-                f"window center {self.center}, width {self.width}: both must be finite and the "
-                f"width {lowest} (function {self.function})"
+                f"window center {self.center}, width {self.width}: both must be finite, and the "
+                f"width must be {lowest} (function {self.function}). Pass, for example, 40 and 80."
             )
 
     def apply(self, hounsfield: np.ndarray) -> np.ndarray:
@@ -116,7 +116,8 @@ def parse_windows(text: str | Sequence[str]) -> tuple[str, ...]:
     names = tuple(part.strip().lower() for part in parts)
     if len(names) not in (1, 3):
         raise OptionError(
-            f"--window {','.join(names)}: accepted is one window (gray), or three, one per channel"
+            f"--window {','.join(names)}: {len(names)} windows. Pass one, or three for the three "
+            "channels."
         )
     for name in names:
         parse_window(name)
@@ -142,7 +143,7 @@ def parse_window(name: str) -> Window:
     known = ", ".join(
         f"{each} ({window.center:g}/{window.width:g})" for each, window in WINDOWS.items()
     )
-    raise OptionError(f"--window {name}: accepted are {known}, or CENTER/WIDTH in HU")
+    raise OptionError(f"--window {name}: unknown. Pass {known}, or CENTER/WIDTH in HU.")
 
 
 def to_display_image(pixels: np.ndarray) -> np.ndarray:

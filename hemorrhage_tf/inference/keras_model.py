@@ -95,9 +95,9 @@ def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
         return build_embedded_classifier()
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
-        raise ModelError(f"{path}: there is no model. Accepted: {FORMS}")
+        raise ModelError(f"{path}: there is no model. Pass {FORMS}.")
     if file.suffix.lower() != ".keras":
-        raise ModelError(f"{path}: not a known form of a model. Accepted: {FORMS}")
+        raise ModelError(f"{path}: not a known form of a model. Pass {FORMS}.")
     metadata = read_metadata(file)
     import_tensorflow()
     import keras
@@ -107,12 +107,12 @@ def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{file}: the file is damaged and cannot be loaded ({error}). Copy it again, or train "
-            "the model again"
+            "the model again."
         ) from None
     expected = (None, metadata.image_size, metadata.image_size, 3)
     if tuple(classifier.input_shape) != expected or tuple(classifier.output_shape) != (None, 1):
         raise ModelError(
-            f"{file}: expected a model from {expected} to (None, 1). Received: from "
-            f"{classifier.input_shape} to {classifier.output_shape}. Pass a model of hemorrhage-tf"
+            f"{file}: the model maps {classifier.input_shape} to {classifier.output_shape}; it "
+            f"must map {expected} to (None, 1). Pass a model that hemorrhage-tf wrote."
         )
     return metadata, classifier

@@ -85,7 +85,7 @@ class Model(ABC):
         """
         raise ModelError(
             f"{self.path}: this model provides no class activation map. Export it with --cam, or "
-            "pass the run folder"
+            "pass the run folder."
         )
 
     @property
@@ -145,20 +145,20 @@ class Model(ABC):
             raise OptionError(
                 f"--window {','.join(parse_windows(window))}: {images}, which already have a "
                 "window. Only Hounsfield units (DICOM, NIfTI) take one. Leave out --window or the "
-                "display images"
+                "display images."
             )
         if not self.metadata.model_input.takes_display_images and not is_hounsfield.all():
             raise OptionError(
                 f"{self.path}: this model takes Hounsfield units through the windows "
                 f"{', '.join(self.metadata.window or ())}, one for each channel, and {images}. "
-                "Pass DICOM or NIfTI files"
+                "Pass DICOM or NIfTI files."
             )
         if self.metadata.window is not None or not is_hounsfield.any():
             return model_input if window is not None else self.metadata.model_input
         if progress is not None:
             progress.note(
-                "This model was trained on display images. Hounsfield units are shown to it "
-                f"through the window {','.join(model_input.window or ())}."
+                "This model was trained on display images. Hounsfield units are converted by the "
+                f"window {','.join(model_input.window or ())}."
             )
         return model_input
 
@@ -170,7 +170,7 @@ class Model(ABC):
             raise OptionError(
                 f"--window {','.join(requested)}: this model was trained with "
                 f"{','.join(trained)} and accepts no other window. Leave out --window, or train a "
-                "model with it"
+                "model with it."
             )
         return replace(self.metadata.model_input, window=trained or requested or DEFAULT_WINDOW)
 

@@ -124,7 +124,7 @@ class OverlayFolder:
     def _error(self, error: OSError) -> OutputError:
         return OutputError(
             f"--cam {self._folder}: cannot be written ({error.strerror or error}). "
-            "Name a folder that can be written"
+            "Name a folder that can be written."
         )
 
 

@@ -38,7 +38,7 @@ class SavedModel(Model):
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise ModelError(
                 f"{path}: the folder is damaged and cannot be loaded ({error}). Export the model "
-                "again"
+                "again."
             ) from None
 
     def run(self, images: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ class TFLiteModel(Model):
         except (ValueError, RuntimeError, KeyError) as error:
             raise ModelError(
                 f"{path}: the file is damaged and cannot be loaded ({error}). Export the model "
-                "again"
+                "again."
             ) from None
         self._takes_batches = details["shape_signature"][0] == -1
         self._dtype = np.dtype(details["dtype"]).name

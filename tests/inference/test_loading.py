@@ -54,7 +54,7 @@ class TestLoad:
     def test_names_the_accepted_forms_for_anything_else(self, name, tmp_path):
         (tmp_path / "empty_folder").mkdir()
         (tmp_path / "model.onnx").write_text("x")
-        with pytest.raises(ModelError, match="Accepted: a run folder"):
+        with pytest.raises(ModelError, match="Pass a run folder"):
             htf.load(tmp_path / name)
 
     def test_rejects_a_truncated_file(self, run_folder, tmp_path):
