@@ -98,14 +98,14 @@ def benchmark(
     """
     paths = [Path(path) for path in ([models] if isinstance(models, str | Path) else models)]
     if not paths:
-        raise OptionError("MODEL: no model. Pass at least one model to measure")
+        raise OptionError("MODEL: no model was passed. Pass at least one.")
     for option, value in (
         ("--threads", threads),
         ("--batch-size", batch_size),
         ("--rounds", rounds),
     ):
         if value < 1:
-            raise OptionError(f"{option} {value}: accepted are 1 or more")
+            raise OptionError(f"{option} {value}: out of range. Pass 1 or more.")
     # Before the first model is measured, which takes a while, so that mistakes are reported early.
     forms = [_require_form(path) for path in paths]
     request = {
@@ -157,7 +157,7 @@ class _Predictions:
 def _index(images: Sequence[str | Path], progress: Progress) -> list[tuple[str, int | None]]:
     """Return path and frame of every slice in the images."""
     if not images:
-        raise DataError("no images to measure with. Pass images, or leave them out for phantoms")
+        raise DataError("no images to measure with. Pass images, or none at all to use phantoms.")
     index = index_unlabeled_slices(images, progress)
     return [(str(ref.path), ref.frame) for ref in index.slices]
 
@@ -167,7 +167,7 @@ def _require_form(path: Path) -> str:
     if form is not None:
         return form
     reason = "not a model" if path.is_file() else "no model there"
-    raise ModelError(f"{path}: {reason}. Pass {FORMS}")
+    raise ModelError(f"{path}: {reason}. Pass {FORMS}.")
 
 
 def _location(path: Path, form: str) -> Path:

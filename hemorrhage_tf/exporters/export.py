@@ -86,8 +86,8 @@ def target_form(target: str | Path) -> str:
     if ending == ".tflite":
         return TFLITE
     raise OptionError(
-        f"{name}: the ending {ending} is not a form of export. Pass a name with .tflite for a "
-        "TFLite file, or a name without an ending, or with a / at its end, for a SavedModel folder"
+        f"{name}: the ending {ending} is not supported. Pass a name that ends with .tflite for a "
+        "TFLite file, or a name without an ending (or with a / at the end) for a SavedModel folder."
     )
 
 
@@ -119,8 +119,8 @@ def export(
     form, target = target_form(target), Path(target)
     if form == SAVED_MODEL and settings.quantize != "none":
         raise OptionError(
-            f"--quantize {settings.quantize}: a SavedModel is not quantized. "
-            "Pass a target that ends with .tflite"
+            f"--quantize {settings.quantize}: a SavedModel cannot be quantized. "
+            "Pass a target that ends with .tflite."
         )
     if target.exists():
         raise OutputError(f"{target}: already exists. Pass another target, or remove it first.")
@@ -140,7 +140,7 @@ def export(
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise OutputError(
-            f"{target}: cannot be written ({error.strerror}). Pass another target"
+            f"{target}: cannot be written ({error.strerror}). Pass another target."
         ) from None
     try:
         draft = partial / target.name
@@ -160,7 +160,7 @@ def export(
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"{target}: cannot be written ({reason}). Nothing was left. Pass another target"
+            f"{target}: cannot be written ({reason}). Nothing was left behind. Pass another target."
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -289,7 +289,7 @@ def _reject_custom_operators(model: bytes) -> None:
     custom = sorted(name for name in operator_names(model) if name.startswith("custom:"))
     if custom:
         raise ModelError(
-            f"the converted model needs operators that no device has built in: "
+            "the converted model needs operators that TFLite runtimes do not include: "
             f"{', '.join(custom)}. Nothing was written. Train with another --backbone."
         )
 

@@ -88,8 +88,8 @@ def select_slices(
         index = build_slice_index(read_manifest(data, progress=progress), progress)
         if not model_input.takes_display_images and not index.is_hounsfield.all():
             raise OptionError(
-                f"{source.option} {data}: contains display images, and the model needs Hounsfield "
-                f"units for its windows {', '.join(model_input.window or ())}. Pass DICOM or NIfTI"
+                f"{source.option} {data}: contains display images, but the model needs Hounsfield "
+                f"units for its windows {', '.join(model_input.window or ())}. Pass DICOM or NIfTI."
             )
         return ReferenceSlices(index.refs, index.labels)
     if is_embedded(model):
@@ -98,7 +98,9 @@ def select_slices(
         manifest = read_manifest(folder)
         return ReferenceSlices([record.ref for record in manifest.records], manifest.labels)
     if not is_run_folder(model):
-        raise OptionError(f"{model}: not a run folder. Name the slices with {source.option} DATA")
+        raise OptionError(
+            f"{model}: not a run folder, so its slices are unknown. Pass {source.option} DATA."
+        )
     return _slices_of_run(model, source)
 
 
@@ -110,8 +112,8 @@ def _slices_of_run(folder: Path, source: SliceSource) -> ReferenceSlices:
     root = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["data"]["root"]
     if root is None:
         raise DataError(
-            f"{folder}: the location of its slices was not recorded, because their folder names a "
-            f"patient. Name slices with {source.option} DATA"
+            f"{folder}: the run does not record where its slices are, because their path names a "
+            f"patient. Pass {source.option} DATA."
         )
     refs = [
         SliceRef(Path(root) / row["path"], int(row["frame"]) if row["frame"] else None)
@@ -120,8 +122,8 @@ def _slices_of_run(folder: Path, source: SliceSource) -> ReferenceSlices:
     for ref, row in zip(refs, chosen, strict=True):
         if not ref.path.is_file() or content_hash(read_slice(ref)) != row["content_hash"]:
             raise DataError(
-                f"{ref}: this slice of the run is missing or changed, or its name was withheld "
-                f"from the run. Name slices with {source.option} DATA"
+                f"{ref}: this slice of the run is missing or has changed, or the run does not "
+                f"record its name. Pass {source.option} DATA."
             )
     return ReferenceSlices(refs, np.array([int(row["label"]) for row in chosen]))
 
@@ -145,7 +147,7 @@ def calibration_images(
     if len(refs) < MIN_CALIBRATION_SLICES:
         raise DataError(
             f"{len(refs)} slices to calibrate on: int8 needs at least {MIN_CALIBRATION_SLICES}. "
-            f"Name more with {CALIBRATION.option} DATA"
+            f"Pass more with {CALIBRATION.option} DATA."
         )
     places = np.linspace(0, len(refs) - 1, min(len(refs), count)).astype(int)
     chosen = [refs[index] for index in places]

@@ -44,9 +44,9 @@ class ExportSettings:
             ("--batch", self.batch, BATCHES),
         ):
             if value not in accepted:
-                raise OptionError(f"{option} {value}: accepted are {', '.join(accepted)}")
+                raise OptionError(f"{option} {value}: unknown. Pass one of {', '.join(accepted)}.")
         if self.calibration_slices < MIN_CALIBRATION_SLICES:
             raise OptionError(
-                f"--calibration-slices {self.calibration_slices}: accepted are "
-                f"{MIN_CALIBRATION_SLICES} or more"
+                f"--calibration-slices {self.calibration_slices}: too few for int8. Pass "
+                f"{MIN_CALIBRATION_SLICES} or more."
             )

@@ -61,7 +61,7 @@ def convert(
 
     if settings.quantize == "int8" and len(calibration) == 0:
         raise OptionError(
-            "--quantize int8: needs slices to calibrate on. Pass --representative DATA"
+            "--quantize int8: there are no slices to calibrate on. Pass --representative DATA."
         )
     module = served_module(classifier)
     count = 1 if settings.batch == "static" else None

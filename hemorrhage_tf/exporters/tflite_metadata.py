@@ -227,7 +227,7 @@ def _check_identifier(model: bytes) -> None:
     if identifier != _MODEL_IDENTIFIER:
         raise ModelError(
             f"bytes 4 to 8 are {identifier!r}: a TFLite model has {_MODEL_IDENTIFIER!r} there. "
-            "Pass a TFLite model"
+            "Pass a TFLite model."
         )
 
 
@@ -269,7 +269,7 @@ def _describe_tensors(tree: Any) -> dict[int, Any]:
             raise ModelError(
                 f"{kind} {', '.join(name or 'without a name' for name in names)}: the model's "
                 f"signature must name them {' and '.join(known)}. Pass a model that hemorrhage-tf "
-                "converted"
+                "converted."
             )
         return [known[name] for name in names]
 

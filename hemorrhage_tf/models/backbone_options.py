@@ -88,7 +88,7 @@ def backbone_specs(backbone: str) -> tuple[BackboneSpec, ...]:
         OptionError: an unknown or repeated name; the message lists the accepted names.
     """
     names = [name.strip() for name in backbone.split("+")]
-    accepted = f"Accepted: {', '.join(BACKBONES)}, and several of them joined by +"
+    accepted = f"Pass one of {', '.join(BACKBONES)}, or several of them joined by +."
     unknown = [name for name in names if name not in BACKBONES]
     if unknown:
         which = f" named {', '.join(map(repr, unknown))}" if len(names) > 1 else ""
@@ -127,7 +127,7 @@ def values_by_backbone(option: str, value: str, specs: Sequence[BackboneSpec]) -
     candidates = candidates or [spec.name for spec in specs]
     raise OptionError(
         f"{option} {value}: could belong to {' or '.join(candidates)}. Pass NAME=VALUE, such as "
-        f"{option} {candidates[0]}={value}; separate pairs with commas"
+        f"{option} {candidates[0]}={value}, and separate pairs with commas."
     )
 
 
@@ -150,8 +150,8 @@ def _parse_pairs(option: str, value: str, specs: Sequence[BackboneSpec]) -> dict
             pairs[name] = part
             continue
         raise OptionError(
-            f"{option} {value}: {mistake}. Pass NAME=VALUE pairs separated by commas; the names "
-            f"are {', '.join(names)}"
+            f"{option} {value}: {mistake}. Pass NAME=VALUE pairs separated by commas, with the "
+            f"names {', '.join(names)}."
         )
     return pairs
 

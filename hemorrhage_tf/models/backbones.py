@@ -97,7 +97,9 @@ def backbone_spec(name: str) -> BackboneSpec:
         OptionError: an unknown name; the message lists the accepted names.
     """
     if name not in BACKBONES:
-        raise OptionError(f"--backbone {name}: no such backbone. Accepted: {', '.join(BACKBONES)}")
+        raise OptionError(
+            f"--backbone {name}: no such backbone. Pass one of {', '.join(BACKBONES)}."
+        )
     return BACKBONES[name]
 
 
@@ -126,7 +128,7 @@ def resolve_weights(name: str, weights: str | None) -> str:
         kind = {"imagenet": "ImageNet", "embedded": "embedded"}[weights]
         raise OptionError(
             f"--weights {weights}: there are no {kind} weights of {name}. "
-            f"Accepted: {', '.join(spec.weights_kinds)}, or a weights file"
+            f"Pass {', '.join(spec.weights_kinds)}, or a Keras weights file."
         )
     check_weights_file(weights, [spec])
     return weights
@@ -141,8 +143,7 @@ def check_weights_file(weights: str, specs: Sequence[BackboneSpec]) -> None:
     if not Path(weights).is_file():
         kinds = dict.fromkeys(kind for spec in specs for kind in spec.weights_kinds)
         raise WeightsError(
-            f"--weights {weights}: no such file. "
-            f"Accepted: {', '.join(kinds)}, or a Keras weights file"
+            f"--weights {weights}: no such file. Pass {', '.join(kinds)}, or a Keras weights file."
         )
 
 
@@ -193,7 +194,7 @@ def build_backbone(
     except ValueError as error:
         raise OptionError(
             f"--image-size {image_size}: {name} does not accept it ({_first_line(error)}). "
-            "Pass another size"
+            "Pass another size."
         ) from None
     backbone = _up_to_layer(whole, name, feature_layer)
     if weights == "embedded" and spec.weights_file is not None:
@@ -227,13 +228,13 @@ def _up_to_layer(whole: Any, name: str, feature_layer: str | None) -> Any:
             near = difflib.get_close_matches(feature_layer, names, 3, 0.4) or names[-3:]
             raise OptionError(
                 f"--feature-layer {feature_layer}: {name} has no such layer. "
-                f"Similar names: {', '.join(near)}"
+                f"Pass the name of a layer, such as {', '.join(near)}."
             )
         output = whole.get_layer(feature_layer).output
     if len(output.shape) != 4:
         raise OptionError(
             f"--feature-layer {feature_layer}: its output has the shape {tuple(output.shape)}. "
-            "Name a layer with a feature map (batch, height, width, channels)"
+            "Pass a layer with a feature map (batch, height, width, channels)."
         )
     if feature_layer is None:
         return whole

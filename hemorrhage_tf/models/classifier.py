@@ -45,7 +45,7 @@ def check_pooling(pooling: str) -> str:
         OptionError: an unknown name; the message lists the accepted names.
     """
     if pooling not in POOLINGS:
-        raise OptionError(f"--pooling {pooling}: accepted are {', '.join(POOLINGS)}")
+        raise OptionError(f"--pooling {pooling}: unknown. Pass one of {', '.join(POOLINGS)}.")
     return pooling
 
 

@@ -89,19 +89,19 @@ class TestOfARun:
         images[5].path.unlink()
         if change == "changed":
             Image.fromarray(draw_phantom(1, 0, 1)).save(images[5].path)
-        with pytest.raises(DataError, match="5.png: .* missing or changed.* with --verify DATA"):
+        with pytest.raises(DataError, match="5.png: .* missing or has changed.* --verify DATA"):
             select(run)
         assert len(select(run, CALIBRATION).refs) == 4
 
     def test_rejects_a_run_without_the_folder_of_its_slices(self, tmp_path, images):
         run = write_run(tmp_path / "run", images, None, ["test"] * 6)
-        with pytest.raises(DataError, match="folder names a patient.* with --representative DATA"):
+        with pytest.raises(DataError, match="path names a patient.* --representative DATA"):
             select(run, CALIBRATION)
 
 
 class TestOfOtherModels:
     def test_a_keras_file_alone_needs_data(self, tmp_path):
-        with pytest.raises(OptionError, match="not a run folder. Name the slices with --verify"):
+        with pytest.raises(OptionError, match="not a run folder.*Pass --verify DATA"):
             select(tmp_path / "alone.keras")
 
     def test_the_embedded_model_uses_phantoms_of_two_seeds(self, cache, monkeypatch, tmp_path):

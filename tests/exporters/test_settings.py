@@ -9,10 +9,10 @@ from hemorrhage_tf.exporters.settings import ExportSettings
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"quantize": "int4"}, "--quantize int4: accepted are none, float16, dynamic, int8"),
-        ({"input_type": "int8"}, "--input-type int8: accepted are float32, uint8"),
-        ({"batch": "8"}, "--batch 8: accepted are static, dynamic"),
-        ({"calibration_slices": 7}, "--calibration-slices 7: accepted are 8 or more"),
+        ({"quantize": "int4"}, "--quantize int4: unknown. Pass one of none, float16"),
+        ({"input_type": "int8"}, "--input-type int8: unknown. Pass one of float32, uint8"),
+        ({"batch": "8"}, "--batch 8: unknown. Pass one of static, dynamic"),
+        ({"calibration_slices": 7}, "--calibration-slices 7: too few for int8. Pass 8 or more"),
     ],
 )
 def test_rejects_wrong_values_and_lists_the_accepted(settings, message):

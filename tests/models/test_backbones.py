@@ -107,10 +107,10 @@ class TestResolveWeights:
     @pytest.mark.parametrize(
         "name, weights, message",
         [
-            ("tiny", "imagenet", "no ImageNet weights of tiny. Accepted: none, or a"),
-            ("phantomnet", "imagenet", "no ImageNet weights of phantomnet.*: embedded, none, or a"),
-            ("tiny", "embedded", "no embedded weights of tiny. Accepted: none, or a"),
-            ("resnet50", "embedded", "no embedded weights of resnet50.*: imagenet, none, or a"),
+            ("tiny", "imagenet", "no ImageNet weights of tiny. Pass none, or a"),
+            ("phantomnet", "imagenet", "no ImageNet weights of phantomnet. Pass embedded, none"),
+            ("tiny", "embedded", "no embedded weights of tiny. Pass none, or a"),
+            ("resnet50", "embedded", "no embedded weights of resnet50. Pass imagenet, none, or a"),
         ],
     )
     def test_rejects_a_missing_kind_and_lists_the_accepted(self, name, weights, message):
@@ -119,7 +119,7 @@ class TestResolveWeights:
 
     @pytest.mark.parametrize("received", ["imagenett", "no/such.weights.h5", "."])
     def test_no_such_file(self, received):
-        with pytest.raises(WeightsError, match="no such file. Accepted: imagenet, none") as caught:
+        with pytest.raises(WeightsError, match="no such file. Pass imagenet, none") as caught:
             resolve_weights("resnet50", received)
         assert received in str(caught.value)
 
@@ -160,16 +160,16 @@ class TestBuild:
     def test_unknown_layer_suggests_similar_names(self):
         with pytest.raises(OptionError, match="--feature-layer block2_ot: tiny has no such layer"):
             tiny(feature_layer="block2_ot")
-        with pytest.raises(OptionError, match="Similar names: block2_out"):
+        with pytest.raises(OptionError, match="Pass the name of a layer, such as block2_out"):
             tiny(feature_layer="block2_ot")
 
     def test_layer_without_similar_names_suggests_the_last(self):
-        with pytest.raises(OptionError, match="Similar names: .*block3_out"):
+        with pytest.raises(OptionError, match="such as .*block3_out"):
             tiny(feature_layer="%%%")
 
     def test_rejects_a_layer_without_a_feature_map(self):
         # A squeeze-and-excitation block holds pooled vectors.
-        with pytest.raises(OptionError, match=r"block4a_se_squeeze.*Name a layer with"):
+        with pytest.raises(OptionError, match=r"block4a_se_squeeze.*Pass a layer with"):
             build_backbone("efficientnet_v2_b0", "none", 32, "block4a_se_squeeze")
 
 

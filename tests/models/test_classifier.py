@@ -77,7 +77,7 @@ class TestPooling:
         np.testing.assert_array_equal(stacked, expected.reshape(2, 3, -1))
 
     def test_rejects_an_unknown_pooling_and_lists_the_accepted(self):
-        with pytest.raises(OptionError, match="--pooling median: accepted are avg, max, avg_max"):
+        with pytest.raises(OptionError, match="--pooling median: unknown. Pass one of avg, max"):
             check_pooling("median")
 
     def test_the_classifier_rejects_an_unknown_pooling(self, backbone):
