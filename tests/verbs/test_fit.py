@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from words import words
 
 import hemorrhage_tf as htf
+from hemorrhage_tf.auditing import shortcuts
 from hemorrhage_tf.core.errors import DataError, OptionError, OutputError, WeightsError
 from hemorrhage_tf.models.embedded_model import read_embedded
 from hemorrhage_tf.models.metadata import read_metadata
@@ -27,9 +28,14 @@ def read_json(path):
 
 
 @pytest.fixture(scope="module")
-def audited(fit_once):
-    """A run with an audit and the default number of epochs."""
-    return fit_once(audit=True, epochs=10)
+def audited(kaggle_once, tmp_path_factory, quick):
+    """A run with a short audit and the default number of epochs."""
+    folder = tmp_path_factory.mktemp("audited")
+    settings = {**quick, "audit": True, "epochs": 10, "cache": folder / "cache"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shortcuts, "TREES", 20)
+        patch.setattr(shortcuts, "REPEATS", 1)
+        return htf.fit(kaggle_once, out=folder / "run", **settings).path
 
 
 class TestRunFolder:
@@ -50,21 +56,14 @@ class TestRunFolder:
         assert htf.FitSettings(**config["settings"]).to_dict() == config["settings"]
         assert config["model"]["versions"]["hemorrhage_tf"] == htf.__version__
 
-    @pytest.mark.parametrize(
-        ("settings", "solver", "epochs"),
-        [({"audit": True, "epochs": 10}, "lbfgs", 1), ({}, "adam", 2)],
-        ids=["default", "other epochs"],
-    )
-    def test_config_names_the_solver_that_was_used(
-        self, fit_once, read_rows, settings, solver, epochs
-    ):
-        run = fit_once(**settings)
-        config = read_json(run / "config.json")
-        assert config["head_solver"] == solver
-        assert config["settings"]["solver"] == "auto"
-        history = read_rows(run / "history.csv")
-        assert len(history) == epochs
-        assert {row["stage"] for row in history} == {"head"}
+    def test_config_names_the_solver_that_was_used(self, audited, fit_once, read_rows):
+        for run, solver, epochs in ((audited, "lbfgs", 1), (fit_once(), "adam", 2)):
+            config = read_json(run / "config.json")
+            assert config["head_solver"] == solver
+            assert config["settings"]["solver"] == "auto"
+            history = read_rows(run / "history.csv")
+            assert len(history) == epochs
+            assert {row["stage"] for row in history} == {"head"}
 
     def test_metrics_agree_with_scikit_learn_on_the_written_predictions(self, fit_once, read_rows):
         run = fit_once()
