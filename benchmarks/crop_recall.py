@@ -2,8 +2,8 @@
 
 Run with `python benchmarks/crop_recall.py [--sizes 1000,4000,8000] [--crops 300]`. The slices are
 different phantoms in the brain window. Some are copied: cropped by up to a tenth at each side,
-rescaled, and half of them flipped. The table shows the share of copies found, the share found when
-each pair is compared on its own, and the pairs found that are not copies.
+rescaled, and half of them flipped. The table shows the share of copies found, the share found by
+comparing every pair, and the pairs found that are not copies.
 """
 
 from __future__ import annotations

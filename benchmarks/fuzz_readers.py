@@ -1,4 +1,4 @@
-"""Feed damaged and hostile files to the readers: each must be read or refused, nothing else.
+"""Feed damaged and hostile files to the readers: each must be read or rejected.
 
 The files packaged with pydicom and small generated ones are mutated: flipped and missing bytes,
 headers that declare huge sizes, swapped chunks, spliced files, decompression bombs. A worker

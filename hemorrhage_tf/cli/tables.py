@@ -1,4 +1,4 @@
-"""The tables on standard output: what a terminal shows of each command's result."""
+"""The tables on standard output: the results of the commands, for a terminal."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class DataError(HemorrhageError):
         Args:
             title: The first line.
             problems: What is wrong with which file.
-            next_step: The last line, which says what to do.
+            next_step: The last line: what to do next.
         """
         lines = [title, *(f"  {problem.path}: {problem.reason}" for problem in problems), next_step]
         return cls("\n".join(lines))

@@ -65,7 +65,7 @@ def _read_rows(path: Path) -> list[_NumberedRow]:
         raise DataError(f"{path}: cannot be read as CSV ({error}). Save it as UTF-8.") from None
     if not rows:
         raise DataError(
-            f"{path}: the file is empty. Write a header such as path,label and a row per slice."
+            f"{path}: the file is empty. Add a header such as path,label and one row per slice."
         )
     return rows
 
@@ -181,12 +181,14 @@ def _records_of_path(table: _Table, cells: Mapping[str, str]) -> list[Record]:
     frame = _parse_frame(cells.get("frame", ""))
     is_folder = path.is_dir()
     images = find_slice_files(path) if is_folder else [path]
-    if is_folder and (not images or frame is not None):
-        raise ValueError("is a folder without slices, or has a frame although it is a folder")
+    if not images:
+        raise ValueError("is a folder without slices")
+    if is_folder and frame is not None:
+        raise ValueError("is a folder, so the row must not have a frame")
     if not is_folder and not path.is_file():
-        raise ValueError("has a label but there is no such image")
+        raise ValueError("has a label, but the file does not exist")
     if split not in (None, *SPLITS):
-        raise ValueError(f"the split {cells['split']!r} is neither train nor test")
+        raise ValueError(f"the split is {cells['split']!r}, not train or test")
     patient = cells.get("patient") or None
     columns = table.further_cells(cells)
     records = []
@@ -218,11 +220,11 @@ def _read_id_rows(table: _Table) -> Manifest:
         matches = by_id.get(identifier, [])
         try:
             if identifier in named:
-                raise ValueError("the id is in more than one row")
+                raise ValueError("the id occurs in more than one row")
             named.add(identifier)
             label = table.label(cells)
             if not matches:
-                raise ValueError("has a label but no image")
+                raise ValueError("has a label, but no image")
             if len(matches) > 1:
                 raise ValueError("matches several images: " + ", ".join(map(str, matches)))
         except ValueError as error:

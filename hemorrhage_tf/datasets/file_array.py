@@ -55,8 +55,8 @@ class FileArray:
         except OSError as error:
             raise DataError(
                 f"{tempfile.gettempdir()}: temporary data cannot be written "
-                f"({error.strerror or error}): about 10 KB per slice is needed during the run. "
-                "Free some space, or set the environment variable TMPDIR to another folder."
+                f"({error.strerror or error}). A run needs about 10 KB per slice. Free "
+                "some space, or set the environment variable TMPDIR to another folder."
             ) from None
         self._count += len(rows)
 

@@ -93,7 +93,7 @@ class _RecordReader:
             patient = self._unnamed.setdefault(key, f"unnamed-{len(self._unnamed) + 1:04d}")
         completed = replace(record, patient=patient, scan=str(key))
         if record.frame is not None and record.frame >= len(header):
-            reason = f"there is no such frame: the file holds {len(header)} slices, from 0"
+            reason = f"has no frame {record.frame}: it holds {len(header)}, numbered from 0"
             self.headers.problems.append(Problem(str(record.ref), reason))
         elif record.frame is not None or len(header) == 1:
             yield completed
@@ -113,8 +113,8 @@ def _separate_scans(records: Records) -> tuple[Records, list[Problem]]:
         return records, []
     note = Problem(
         f"{len(scans)} scans",
-        "all name the same patient, or were anonymized with one name: each scan counts as a "
-        "patient of its own",
+        "all have the same patient ID, perhaps from anonymization; each scan counts as a separate "
+        "patient",
     )
     return Records(replace(each, patient=each.scan) for each in records), [note]
 

@@ -38,7 +38,7 @@ def raise_or_skip_invalid(
             next_step += f"\nThese may not be slices of a head CT ({count}):\n{lines}"
         raise DataError.of_problems(title, problems, next_step)
     if problems:
-        progress.warn(f"skipped {len(problems)} invalid files or rows (--skip-invalid)")
+        progress.warn(f"skipped {len(problems)} invalid files or rows (--skip-invalid).")
     if lines:
         progress.warn(
             f"these may not be axial slices of a whole head CT ({count}); they are used anyway",

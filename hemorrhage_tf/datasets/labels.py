@@ -17,7 +17,7 @@ def label_parser(names: set[str], positive: str | None = None) -> Callable[[str]
 
     Args:
         names: All labels that occur.
-        positive: The label that means hemorrhage, if its name does not tell. Default None.
+        positive: The label that means hemorrhage, if it is not a known name. Default None.
 
     Returns:
         A function of the label's text. It raises ValueError for a label outside the two classes.
@@ -29,13 +29,12 @@ def label_parser(names: set[str], positive: str | None = None) -> Callable[[str]
     if positive is not None:
         if positive not in names:
             raise OptionError(
-                f"--positive {positive}: must be one of the classes. "
-                f"Received the classes {', '.join(sorted(names))}. Pass one of these."
+                f"--positive {positive}: no such class. Pass one of {', '.join(sorted(names))}."
             )
         if len(names) > 2:
             raise DataError(
-                f"Received the classes {', '.join(sorted(names))}: there must be two classes. "
-                "Leave the others out of the data."
+                f"{len(names)} classes ({', '.join(sorted(names))}): there must be two. Leave the "
+                "others out of the data."
             )
         return lambda text: int(text == positive)
 
@@ -43,8 +42,8 @@ def label_parser(names: set[str], positive: str | None = None) -> Callable[[str]
     known = POSITIVE_NAMES | NEGATIVE_NAMES
     if not any(parse_binary(name) is not None or name in known for name in lowered):
         raise OptionError(
-            f"Received the classes {', '.join(sorted(names)) or '(none)'}: none has a name that "
-            "is known to mean hemorrhage. Pass --positive NAME to name the positive class."
+            f"none of the classes ({', '.join(sorted(names)) or 'none'}) has a name that is known "
+            "to mean hemorrhage. Pass --positive NAME to name the positive class."
         )
 
     def to_label(text: str) -> int:

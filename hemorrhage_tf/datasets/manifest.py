@@ -74,9 +74,9 @@ def _read_labels(source: Path, positive: str | None, target: str | None) -> Mani
     if source.is_file() and source.suffix.lower() == ".csv":
         return read_csv_manifest(source, positive, target)
     if source.is_file():
-        raise DataError(f"{source}: must be a folder or a CSV manifest. Accepted are:\n{LAYOUTS}")
+        raise DataError(f"{source}: not a folder or CSV manifest. Pass one of these:\n{LAYOUTS}")
     if not source.is_dir():
-        raise DataError(f"{source}: no such file or folder. Accepted are:\n{LAYOUTS}")
+        raise DataError(f"{source}: no such file or folder. Pass one of these:\n{LAYOUTS}")
     known = recognize(source)
     if known is not None:
         return _read_public_data_set(source, known, target)
@@ -85,8 +85,7 @@ def _read_labels(source: Path, positive: str | None, target: str | None) -> Mani
             return read_csv_manifest(source / name, positive, target)
     if target is not None:
         raise OptionError(
-            f"--target {target}: class folders have one label and no columns to choose from. "
-            "Leave the option out."
+            f"--target {target}: class folders have no label columns. Leave the option out."
         )
     return _read_class_folders(source, positive)
 
@@ -130,8 +129,8 @@ def _read_class_folders(folder: Path, positive: str | None) -> Manifest:
             else f"class folders: {', '.join(classes) or 'none'}"
         )
         raise DataError(
-            f"{folder}: must hold a labels.csv, or exactly two folders with images. "
-            f"Received {received}. Accepted are:\n{LAYOUTS}"
+            f"{folder}: must contain a labels.csv, or exactly two folders with images. "
+            f"Received {received}. Pass one of these:\n{LAYOUTS}"
         )
     to_label = label_parser(set(classes), positive)
     records = Records(

@@ -1,4 +1,4 @@
-"""Near-duplicates: the pairs of slices that look alike, in a set of any size.
+"""Near-duplicates: pairs of slices that look almost the same, in a set of any size.
 
 Slices are compared by the correlation of their thumbnails, which detects rescaled copies, copies
 with a letter on them, and neighboring slices of the same scan. Small sets are compared pair by

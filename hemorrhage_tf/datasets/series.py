@@ -116,7 +116,7 @@ def expand_paths(arguments: Iterable[str | Path]) -> list[Path]:
         path = Path(argument)
         if path.is_dir():
             files = find_slice_files(path)
-            reason = f"the folder holds no slice ({FORMATS})"
+            reason = f"the folder contains no slices ({FORMATS})"
         elif path.exists():
             files, reason = [path], ""
         else:
@@ -128,7 +128,9 @@ def expand_paths(arguments: Iterable[str | Path]) -> list[Path]:
         paths.update(dict.fromkeys(files))
     if problems:
         raise DataError.of_problems(
-            "These arguments name no slice:", problems, f"Pass {FORMATS} files, folders or globs."
+            "These arguments contain no slices:",
+            problems,
+            f"Pass {FORMATS} files, folders or globs.",
         )
     return list(paths)
 

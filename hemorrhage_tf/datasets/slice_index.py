@@ -43,7 +43,7 @@ class SliceIndex:
         groups: int64 `(n,)`: the slices of one patient and duplicates share a number.
         exact_pairs: int32 `(k, 2)`: indices of slices with the same pixels. Default none.
         near_pairs: Structured array `(k,)` with the fields `first`, `second` and `correlation`:
-            slices that look alike, without exact duplicates. Default none.
+            slices that look almost the same, without exact duplicates. Default none.
         skipped: The problems that `skip_invalid` left out. Default none.
         secret: A key that only the owner of the slices can compute. It must not be written.
             Default empty.
@@ -167,7 +167,7 @@ def build_slice_index(
     contradicting = _contradicting(manifest, readings)
     for position, other in contradicting.items():
         one, another = (manifest.name_at(int(readings.good[at])) for at in (position, other))
-        problems.append(Problem(one, f"the same image has the other label elsewhere: {another}"))
+        problems.append(Problem(one, f"the same image has the other label in {another}"))
     raise_or_skip_invalid(problems, progress, skip_invalid, input_warnings)
     keep = np.delete(np.arange(len(readings)), list(contradicting))
     if not len(keep):

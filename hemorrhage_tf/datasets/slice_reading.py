@@ -308,8 +308,8 @@ def _read_chunks(
                 yield chunk
         except (BrokenProcessPool, OSError) as error:
             progress.warn(
-                "a process that reads slices was lost; the remaining slices are read in this "
-                f"process, which takes longer ({error})"
+                f"a process that reads slices was lost ({error}). This process reads the remaining "
+                "slices, which takes longer."
             )
     yield from _read_in_threads(slices, list(begins), options)
 

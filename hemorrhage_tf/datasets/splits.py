@@ -141,7 +141,7 @@ def holdout(
     """
     if not 0 < test_fraction < 1:
         raise OptionError(
-            f"--test-fraction {test_fraction}: must be between 0 and 1. Pass 0.2, for example."
+            f"--test-fraction {test_fraction}: out of range. Pass a number between 0 and 1."
         )
     fraction = Fraction(test_fraction).limit_denominator(MAX_DENOMINATOR)
     fraction = min(
@@ -151,8 +151,8 @@ def holdout(
         parts = folds(labels, groups, fraction.denominator, seed)
     except DataError as error:
         raise DataError(
-            f"A test fraction of {test_fraction:g} means {fraction.numerator} of "
-            f"{fraction.denominator} folds. {error}"
+            f"--test-fraction {test_fraction:g}: the test part is {fraction.numerator} of "
+            f"{fraction.denominator} folds, but {error}"
         ) from None
     test = np.sort(np.concatenate([parts[k][1] for k in range(fraction.numerator)]))
     return np.setdiff1d(np.arange(len(labels)), test), test

@@ -60,7 +60,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
 
     def batch(begin: int) -> np.ndarray:
         # One batch at a time: the peak memory should be the model's, not that of the slices. Every
-        # batch is full, because another shape would have to be prepared first.
+        # batch is full, because another shape would need a warm-up of its own.
         indices = (index % count for index in range(begin, begin + batch_size))
         return np.stack([model_input(_pixels(images, index)) for index in indices])
 

@@ -1,4 +1,4 @@
-"""The head crop: a slice cropped to the head and padded to a square, without couch and letters.
+"""The head crop: a slice cropped to the head and padded to a square, without couch and text.
 
 This file imports only NumPy and the standard library, so that a device can run it as it is. Each
 step on display images has a counterpart in a TensorFlow graph (`exporters/head_crop_graph.py`). All

@@ -272,7 +272,7 @@ class Model(ABC):
                 images, window=window, cam=cam, skip_invalid=skip_invalid, progress=progress
             )
         if cam is not None and not self.has_cam:
-            self.run_with_cam(np.empty((0, 0, 0, 3), np.float32))  # raises the error that says so
+            self.run_with_cam(np.empty((0, 0, 0, 3), np.float32))  # raises the error
         progress = progress or Progress(quiet=True)
         paths = [images] if isinstance(images, str | Path) else images
         listing = list_slices(expand_paths(paths), progress)

@@ -150,7 +150,7 @@ def draw_phantom_scan(
         size: side of a slice in pixels, 64 to 512. Default 512.
 
     Returns:
-        14 to 60 phantoms. The label of each tells whether that slice has blood.
+        14 to 60 phantoms. The label of each is 1 if that slice has blood.
 
     Raises:
         OptionError: size, label, seed or index is not accepted.

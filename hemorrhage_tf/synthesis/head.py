@@ -113,7 +113,7 @@ class PhantomHead:
         Returns:
             A shape inside the dura.
         """
-        # With an edge as wide as the ellipse, alpha tells the distance from the center.
+        # With an edge as wide as the ellipse, alpha is the distance from the center.
         blur = 2 * min(radii)
         shape = self.canvas.ellipse(center, radii, angle, Roughness(0.3, rng), blur, inner=False)
         outward = 2 * (1 - shape.alpha)

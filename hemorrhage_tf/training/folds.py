@@ -52,7 +52,7 @@ class FoldResult:
 
 
 def make_folds(slices: SliceIndex, settings: FitSettings, progress: Progress) -> list[Fold]:
-    """Split the slices as the settings or the manifest's split column say.
+    """Split the slices by the settings or the split column of the manifest.
 
     Args:
         slices: the slices.

@@ -27,7 +27,7 @@ FLUSH_MILLISECONDS = 2000
 _CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 _QUEUE = 1000
 
-# Values of TensorFlow's `DataClass`, by which TensorBoard tells curves from other data.
+# Values of TensorFlow's `DataClass`, by which TensorBoard distinguishes curves from other data.
 _SCALAR, _TENSOR = 1, 2
 
 

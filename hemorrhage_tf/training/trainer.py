@@ -124,7 +124,7 @@ class Trainer:
         self._features = FeatureTable(views, rows, self._settings.pooling)
 
     def train(self, task: TrainingTask) -> tuple[np.ndarray, list[Epoch]]:
-        """Train one head, and fine-tune the backbones if the settings say so.
+        """Train one head, and fine-tune the backbones if the settings request it.
 
         Args:
             task: the slices to train, validate and test on.

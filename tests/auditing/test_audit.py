@@ -142,7 +142,7 @@ class TestUnusableSets:
         assert audit.slices == 4
         reasons = {each.path: each.reason for each in audit.problems}
         assert reasons.keys() == {"001.png", "002.png", "missing.png"}
-        assert "0 bytes" in reasons["002.png"] and "no such image" in reasons["missing.png"]
+        assert "0 bytes" in reasons["002.png"] and "does not exist" in reasons["missing.png"]
 
     def test_nothing_readable(self, tmp_path):
         path = write_set(tmp_path, [head(0), head(1)], [0, 1])

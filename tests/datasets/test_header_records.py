@@ -91,7 +91,7 @@ class TestHeaders:
         patients = [record.patient for record in manifest.records]
         assert len(set(patients)) == 3 and patients[1] == patients[2]
         (note,) = manifest.input_warnings
-        assert note.path == "3 scans" and "all name the same patient" in note.reason
+        assert note.path == "3 scans" and "all have the same patient ID" in note.reason
         assert "ANONYMOUS" not in str(note)
 
     def test_one_patient_id_of_one_scan_stays(self, tmp_path, add_dicom):

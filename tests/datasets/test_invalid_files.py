@@ -32,6 +32,6 @@ def test_warns_and_continues_on_request():
     progress = Recorder()
     raise_or_skip_invalid(problems(3), progress, True, problems(25))
     skipped, unlikely = progress.warnings
-    assert skipped == "skipped 3 invalid files or rows (--skip-invalid)"
+    assert skipped == "skipped 3 invalid files or rows (--skip-invalid)."
     assert "(25)" in unlikely and "19.png" in unlikely and "20.png" not in unlikely
     assert unlikely.endswith("and 5 more")

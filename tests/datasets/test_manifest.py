@@ -57,22 +57,22 @@ class TestClassFolders:
 
     def test_rejects_a_target(self, tmp_path):
         add_images(tmp_path, "normal/a.png", "ich/b.png")
-        with pytest.raises(OptionError, match="--target sah: class folders have one label"):
+        with pytest.raises(OptionError, match="--target sah: class folders have no label columns"):
             read_manifest(tmp_path, target="sah")
 
 
 class TestErrors:
     def test_rejects_a_missing_path(self, tmp_path):
-        with pytest.raises(DataError, match="gone: no such file or folder. Accepted are:\n"):
+        with pytest.raises(DataError, match="gone: no such file or folder. Pass one of these:\n"):
             read_manifest(tmp_path / "gone")
 
     def test_rejects_an_empty_folder(self, tmp_path):
-        with pytest.raises(DataError, match="Received class folders: none. Accepted are:\n"):
+        with pytest.raises(DataError, match="Received class folders: none. Pass one of these:\n"):
             read_manifest(tmp_path)
 
     def test_rejects_a_file_that_is_no_csv(self, tmp_path):
         (path,) = add_images(tmp_path, "a.png")
-        with pytest.raises(DataError, match=r"a\.png: must be a folder or a CSV manifest"):
+        with pytest.raises(DataError, match=r"a\.png: not a folder or CSV manifest"):
             read_manifest(path)
 
 
@@ -118,7 +118,7 @@ class TestPublicDataSets:
         assert manifest.records[3].columns == ("1", "0", "0", "0", "0", "1")
         target = read_manifest(rsna, target="Subdural")
         assert target.labels.tolist() == [0, 0, 0, 1]
-        with pytest.raises(OptionError, match="--target sdh: must be one of any, epidural"):
+        with pytest.raises(OptionError, match="--target sdh: no such label. Pass one of any"):
             read_manifest(rsna, target="sdh")
 
     def test_ct_ich(self, tmp_path, write_nifti):
@@ -137,7 +137,7 @@ class TestPublicDataSets:
             (SliceRef(other, 1), 0, "50"),
         ]
         assert reasons(manifest.problems) == {
-            f"{path}#3": "there is no such frame: the file holds 3 slices, from 0"
+            f"{path}#3": "has no frame 3: it holds 3, numbered from 0"
         }
         assert read_manifest(tmp_path, target="fracture").labels.tolist() == [0, 1, 0]
 

@@ -109,8 +109,8 @@ class TestExpandPaths:
                 [tmp_path / "a.png", tmp_path / "empty", tmp_path / "gone.png", f"{tmp_path}/x*"]
             )
         assert str(caught.value).splitlines() == [
-            "These arguments name no slice:",
-            f"  {tmp_path}/empty: the folder holds no slice (PNG, JPEG, DICOM and NIfTI)",
+            "These arguments contain no slices:",
+            f"  {tmp_path}/empty: the folder contains no slices (PNG, JPEG, DICOM and NIfTI)",
             f"  {tmp_path}/gone.png: no such file or folder, and no slice matches it as a pattern",
             f"  {tmp_path}/x*: no such file or folder, and no slice matches it as a pattern",
             "Pass PNG, JPEG, DICOM and NIfTI files, folders or globs.",

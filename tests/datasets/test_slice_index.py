@@ -80,8 +80,8 @@ class TestContradictingLabels:
         with pytest.raises(DataError) as caught:
             build(tmp_path, [noise(0), noise(1), noise(0)], [0, 1, 1])
         assert str(caught.value).splitlines()[1:3] == [
-            "  0.png: the same image has the other label elsewhere: 2.png",
-            "  2.png: the same image has the other label elsewhere: 0.png",
+            "  0.png: the same image has the other label in 2.png",
+            "  2.png: the same image has the other label in 0.png",
         ]
 
     def test_skip_invalid_leaves_out_every_copy(self, tmp_path):
@@ -237,8 +237,8 @@ class TestHounsfield:
             ("  ich/other.dcm: ", "MR"),
             ("  ich/text.png: ", "format"),
             ("  normal/cut.dcm: ", ""),
-            ("  ich/same.dcm: ", "has the other label elsewhere: normal/a.dcm"),
-            ("  normal/a.dcm: ", "has the other label elsewhere: ich/same.dcm"),
+            ("  ich/same.dcm: ", "has the other label in normal/a.dcm"),
+            ("  normal/a.dcm: ", "has the other label in ich/same.dcm"),
         ):
             (line,) = (line for line in lines[:7] if line.startswith(start))
             assert reason in line

@@ -166,5 +166,5 @@ def test_folds_are_those_of_scikit_learn(data, count, seed):
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.2, 1.5, float("nan"), float("inf")])
 def test_rejects_a_fraction_out_of_range(fraction):
-    with pytest.raises(OptionError, match=f"{fraction}: must be between 0 and 1"):
+    with pytest.raises(OptionError, match=f"{fraction}: out of range"):
         holdout(np.arange(10) % 2, np.arange(10), fraction, 0)

@@ -64,5 +64,5 @@ def test_fails_if_no_slice_is_left(tmp_path):
 
 
 def test_fails_if_an_argument_names_no_slice(tmp_path):
-    with pytest.raises(DataError, match="These arguments name no slice"):
+    with pytest.raises(DataError, match="These arguments contain no slices"):
         index_unlabeled_slices(tmp_path / "gone.png", QUIET)

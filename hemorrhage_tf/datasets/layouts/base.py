@@ -65,7 +65,7 @@ class Layout:
 def check_target(target: str, targets: Sequence[str]) -> None:
     """Raise an OptionError unless the target is one of the layout's."""
     if target not in targets:
-        raise OptionError(f"--target {target}: must be one of {', '.join(targets)}. Pass one.")
+        raise OptionError(f"--target {target}: no such label. Pass one of {', '.join(targets)}.")
 
 
 class ProblemCollector:

@@ -77,7 +77,7 @@ def read_layout(folder: str | Path, name: str, target: str | None = None) -> Lay
     table = known.table_in(folder)
     if table is None:
         raise DataError(
-            f"{folder}: must hold a table of {name} ({', '.join(known.tables)}). "
+            f"{folder}: contains no table of {name} ({', '.join(known.tables)}). "
             "Pass the folder that the data set was unpacked to."
         )
     wanted = DEFAULT_TARGET if target is None else target.strip().lower()
@@ -89,7 +89,7 @@ def read_layout(folder: str | Path, name: str, target: str | None = None) -> Lay
         ) from None
     if not layout.rows and not layout.problems:
         if not layout.missing:
-            raise DataError(f"{folder / table}: has a header but no rows. Unpack it again.")
+            raise DataError(f"{folder / table}: has a header, but no rows. Unpack it again.")
         raise DataError(
             f"{folder / table}: none of its {layout.missing} {layout.level}s has an image in this "
             "folder. Unpack the images next to it."

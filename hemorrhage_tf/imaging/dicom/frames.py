@@ -50,7 +50,7 @@ def find_macro(
 
 
 def read_frame_count(file: DicomFile) -> int:
-    """Return how many frames a file declares; 1 if it does not say."""
+    """Return how many frames a file declares; 1 if it declares none."""
     count = read_integer(file.dataset, "NumberOfFrames")
     count = 1 if count is None else count
     if not 1 <= count <= MAX_FRAMES:

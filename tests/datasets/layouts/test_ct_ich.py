@@ -83,7 +83,7 @@ class TestCtIch:
 
     def test_rejects_an_unknown_target(self, ct_ich):
         with pytest.raises(
-            OptionError, match="--target no_hemorrhage: must be one of any, .*fracture"
+            OptionError, match="--target no_hemorrhage: no such label. Pass one of any, .*fracture"
         ):
             read_layout(ct_ich, "ct-ich", "no_hemorrhage")
 

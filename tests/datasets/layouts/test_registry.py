@@ -19,7 +19,7 @@ class TestRecognition:
 
     @pytest.mark.parametrize("name", ["rsna 2019", "ct-ich", "cq500"])
     def test_rejects_a_folder_without_a_table(self, tmp_path, name):
-        with pytest.raises(DataError, match=f"must hold a table of {name} "):
+        with pytest.raises(DataError, match=f"contains no table of {name} "):
             read_layout(tmp_path, name, None)
 
     @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ class TestRecognition:
     )
     def test_rejects_a_table_without_rows(self, tmp_path, table, header):
         write(tmp_path / table, header + "\n")
-        with pytest.raises(DataError, match="has a header but no rows"):
+        with pytest.raises(DataError, match="has a header, but no rows"):
             read_layout(tmp_path, recognize(tmp_path))
 
     def test_rejects_a_table_damaged_further_down(self, tmp_path):

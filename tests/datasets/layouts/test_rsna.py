@@ -66,7 +66,7 @@ class TestRsna:
         with pytest.raises(OptionError) as error:
             read_layout(rsna, "rsna 2019", "stroke")
         assert (
-            str(error.value) == f"--target stroke: must be one of {', '.join(TARGETS)}. Pass one."
+            str(error.value) == f"--target stroke: no such label. Pass one of {', '.join(TARGETS)}."
         )
 
     @pytest.mark.parametrize(
