@@ -92,7 +92,7 @@ class TestResNet152:
         assert export.size_bytes < 0.27 * (resnet152_run.path / "model.keras").stat().st_size
 
     def test_weights_of_the_cut_backbone_do_not_fit_the_whole_one(self, fit, resnet152):
-        with pytest.raises(WeightsError, match="does not fit resnet152, whole"):
+        with pytest.raises(WeightsError, match="does not fit the whole resnet152"):
             fit(weights=resnet152["weights"])
 
 

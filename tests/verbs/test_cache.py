@@ -10,7 +10,7 @@ from hemorrhage_tf.core.errors import OptionError
 
 @pytest.fixture(scope="module")
 def filled_once(kaggle_once, tmp_path_factory, quick):
-    """The cache of a fit on Hounsfield units."""
+    """The cache of one fit."""
     folder = tmp_path_factory.mktemp("filled")
     settings = {**quick, "views": 1, "calibration": "none"}
     htf.fit(kaggle_once, out=folder / "run", cache=folder / "cache", **settings)

@@ -157,7 +157,7 @@ def test_an_export_identifies_no_patient(run, named, tmp_path, name):
     assert leaks(tmp_path / "exports") == []
 
 
-def test_an_evaluation_numbers_the_slices(run, named, tmp_path):
+def test_an_evaluation_numbers_the_slices(run, named):
     evaluation = htf.evaluate(named, model=run, quiet=True)
     names = [one.path for one in evaluation.predictions]
     assert not any(secret in name for name in names for secret in SECRETS)
