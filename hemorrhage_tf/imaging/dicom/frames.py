@@ -54,7 +54,7 @@ def read_frame_count(file: DicomFile) -> int:
     count = read_integer(file.dataset, "NumberOfFrames")
     count = 1 if count is None else count
     if not 1 <= count <= MAX_FRAMES:
-        raise SliceError(file.path, f"declares {count} frames: 1 to {MAX_FRAMES} are accepted")
+        raise SliceError(file.path, f"declares {count} frames: it must have 1 to {MAX_FRAMES}")
     return count
 
 

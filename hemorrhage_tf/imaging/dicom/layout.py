@@ -94,9 +94,9 @@ def _check(path: Path, layout: PixelLayout) -> None:
             f"{MAX_PIXELS // 1_000_000} million",
         )
     if layout.samples not in (1, 3):
-        raise SliceError(path, f"has {layout.samples} samples per pixel: accepted are 1 and 3")
+        raise SliceError(path, f"has {layout.samples} samples per pixel: it must have 1 or 3")
     if layout.allocated not in (8, 16, 32):
-        raise SliceError(path, f"has {layout.allocated} bits per sample: accepted are 8, 16 and 32")
+        raise SliceError(path, f"has {layout.allocated} bits per sample: it must have 8, 16 or 32")
     stored, high = layout.stored, layout.high
     if not 1 <= stored <= layout.allocated or not stored - 1 <= high < layout.allocated:
         raise SliceError(
@@ -113,6 +113,6 @@ def _check(path: Path, layout: PixelLayout) -> None:
     if layout.photometric not in accepted:
         raise SliceError(
             path,
-            f"its photometric interpretation is {layout.photometric}: accepted with "
-            f"{layout.samples} samples per pixel are {', '.join(accepted)}",
+            f"its photometric interpretation is {layout.photometric}: with "
+            f"{layout.samples} samples per pixel it must be one of {', '.join(accepted)}",
         )

@@ -40,5 +40,5 @@ def require_modality(file: DicomFile) -> None:
     modality = read_code(file.dataset, "Modality")
     if modality and modality not in MODALITIES:
         raise SliceError(
-            file.path, f"its modality is {modality}: accepted are {', '.join(MODALITIES)}"
+            file.path, f"its modality is {modality}: it must be one of {', '.join(MODALITIES)}"
         )

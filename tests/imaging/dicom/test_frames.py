@@ -27,5 +27,5 @@ def test_each_frame_has_its_own_rescale(syntax, write):
 
 @pytest.mark.parametrize("count", [0, -3, 2**31 - 1])
 def test_refuses_counts_out_of_range(count, write):
-    with pytest.raises(SliceError, match=f"declares {count} frames: 1 to 100000 are accepted"):
+    with pytest.raises(SliceError, match=f"declares {count} frames: it must have 1 to 100000"):
         read_frame(write(NumberOfFrames=count), 0)

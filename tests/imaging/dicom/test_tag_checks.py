@@ -28,7 +28,7 @@ def test_parts_of_the_head_cause_no_warning(part, write):
 
 def test_refuses_other_modalities(write):
     reason = reason_of_refusal(read_frame, write(Modality="MR"))
-    assert reason == "its modality is MR: accepted are CT, OT, SC"
+    assert reason == "its modality is MR: it must be one of CT, OT, SC"
 
 
 @pytest.mark.parametrize("modality", ["CT", "OT", "SC", "", None])
