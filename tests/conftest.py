@@ -21,6 +21,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items) -> None:
+    """Tests with real data are slow."""
+    for item in items:
+        if "shared" in item.fixturenames:
+            item.add_marker(pytest.mark.real_data)
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch) -> Path:
     """Gives every test an empty feature cache, so that none writes to the user's."""

@@ -306,7 +306,7 @@ def _read_chunks(
             for chunk in _read_in_processes(slices, list(begins), options):
                 begins.popleft()
                 yield chunk
-        except (BrokenProcessPool, OSError) as error:
+        except (BrokenProcessPool, NotImplementedError, OSError) as error:
             progress.warn(
                 f"a process that reads slices was lost ({error}). This process reads the remaining "
                 "slices, which takes longer."

@@ -26,9 +26,9 @@ class Run:
 
     Example:
         >>> import hemorrhage_tf as htf
-        >>> run = htf.fit("head_ct", backbone="tiny", image_size=32, out="runs/second", quiet=True)
+        >>> run = htf.fit(resume="runs/first", quiet=True)  # already complete
         >>> run.path.name, run.metrics["n"]
-        ('second', 5)
+        ('first', 5)
         >>> run.model().predict("slice.png")[0].path
         'slice.png'
     """

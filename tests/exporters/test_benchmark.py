@@ -48,6 +48,7 @@ def answer_of_worker(monkeypatch):
     return replace
 
 
+@pytest.mark.slow
 class TestMeasurement:
     def test_names_and_formats(self, measured, exports_once):
         assert [each.path for each in measured] == [

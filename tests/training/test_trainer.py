@@ -272,6 +272,7 @@ class TestLbfgs:
 
 
 class TestFineTuning:
+    @pytest.mark.slow
     def test_changes_only_the_named_layers_and_starts_over_each_time(self, slices, make_trainer):
         trainer = make_trainer(**FINE_TUNING)
         backbone = trainer.backbone
