@@ -39,7 +39,7 @@ class Sample:
     Attributes:
         labels: `(n,)`, 0 or 1.
         groups: `(n,)`, equal for slices of one patient; None for independent slices.
-        rng: the random generator.
+        rng: The random generator.
     """
 
     labels: np.ndarray
@@ -68,9 +68,9 @@ class Scenario:
     """One kind of simulation.
 
     Attributes:
-        title: to print.
-        simulate: function of a sample and a number of resamples that returns intervals by name.
-        truths: the true values by name.
+        title: To print.
+        simulate: Function of a sample and a number of resamples that returns intervals by name.
+        truths: The true values by name.
     """
 
     title: str

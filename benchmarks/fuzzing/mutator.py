@@ -13,8 +13,8 @@ class Mutator:
     """Inputs created from the files of a corpus; each depends only on the seed and its number.
 
     Args:
-        corpus: the folder that `write_corpus` filled.
-        seed: random seed.
+        corpus: The folder that `write_corpus` filled.
+        seed: Random seed.
     """
 
     def __init__(self, corpus: Path, seed: int) -> None:

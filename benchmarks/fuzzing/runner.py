@@ -114,10 +114,10 @@ class Fuzz:
     """A fuzzing run, and its counts.
 
     Args:
-        folder: a folder for the corpus and the inputs.
-        keep: a folder for inputs that failed, or None.
-        seed: random seed.
-        limit: limit on the memory, in MiB.
+        folder: A folder for the corpus and the inputs.
+        keep: A folder for inputs that failed, or None.
+        seed: Random seed.
+        limit: Limit on the memory, in MiB.
     """
 
     def __init__(self, folder: Path, keep: Path | None, seed: int, limit: float) -> None:

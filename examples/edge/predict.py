@@ -47,13 +47,13 @@ def read_image(path: str | Path) -> np.ndarray:
     orientation is ignored.
 
     Args:
-        path: a PNG or JPEG file.
+        path: A PNG or JPEG file.
 
     Returns:
         uint8 array, `(height, width)` for gray or `(height, width, 3)` for RGB, in [0, 255].
 
     Raises:
-        PredictionError: the file cannot be read as an image.
+        PredictionError: The file cannot be read as an image.
     """
     try:
         with warnings.catch_warnings():
@@ -96,7 +96,7 @@ def to_model_input(pixels: np.ndarray, image_size: int) -> np.ndarray:
 
     Args:
         pixels: uint8 `(height, width)` or `(height, width, 3)`.
-        image_size: side of the square, in pixels.
+        image_size: Side of the square, in pixels.
 
     Returns:
         float32 `(image_size, image_size, 3)`, RGB, in [0, 255].
@@ -123,7 +123,7 @@ def draw_overlay(pixels: np.ndarray, cam: np.ndarray, head: HeadRegion | None) -
     Args:
         pixels: uint8 `(height, width)` or `(height, width, 3)`.
         cam: float32 `(h, w)`, the class activation map; its mean is the logit.
-        head: the head crop, or None if the model predicts the whole image.
+        head: The head crop, or None if the model predicts the whole image.
 
     Returns:
         An RGB image of the same size.
@@ -145,15 +145,15 @@ class Predictor:
     """A `.tflite` model, ready to predict.
 
     Args:
-        path: a `.tflite` file from `hemorrhage-tf export`.
+        path: A `.tflite` file from `hemorrhage-tf export`.
         threads: CPU threads of the interpreter; None for its own default.
 
     Attributes:
         metadata: `image_size`, `threshold`, `labels` and more.
-        has_cam: whether the model outputs a class activation map.
+        has_cam: Whether the model outputs a class activation map.
 
     Raises:
-        PredictionError: the file is not such a model, or ai-edge-litert is not installed.
+        PredictionError: The file is not such a model, or ai-edge-litert is not installed.
 
     Example:
         >>> probability, is_hemorrhage = Predictor("model.tflite").predict("slice.png")
@@ -193,13 +193,13 @@ class Predictor:
         """Predict one image.
 
         Args:
-            image_path: a PNG or JPEG file.
+            image_path: A PNG or JPEG file.
 
         Returns:
             P(hemorrhage) in [0, 1], and whether it is at or above the model's threshold.
 
         Raises:
-            PredictionError: the image cannot be read.
+            PredictionError: The image cannot be read.
         """
         return self.predict_pixels(read_image(image_path))[:2]
 
@@ -235,13 +235,13 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """Read the metadata of a `.tflite` file.
 
     Args:
-        path: a `.tflite` file.
+        path: A `.tflite` file.
 
     Returns:
         The values of `hemorrhage_tf.json`, with the key `crop_head` for older files, too.
 
     Raises:
-        PredictionError: the file is missing, not a `.tflite` file, or has no metadata.
+        PredictionError: The file is missing, not a `.tflite` file, or has no metadata.
     """
     try:
         with open(path, "rb") as file:
@@ -311,7 +311,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: the command-line arguments; None for those of the process.
+        arguments: The command-line arguments; None for those of the process.
 
     Returns:
         0, or 1 if the model or an image cannot be used.

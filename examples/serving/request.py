@@ -28,7 +28,7 @@ def request_body(content: bytes) -> dict[str, Any]:
     """Build the body of the request for one image.
 
     Args:
-        content: the bytes of a PNG or JPEG file.
+        content: The bytes of a PNG or JPEG file.
 
     Returns:
         Plain values for JSON, in TensorFlow Serving's row format.
@@ -45,14 +45,14 @@ def predict(url: str, body: dict[str, Any], timeout: float = 60.0) -> float:
 
     Args:
         url: `http://HOST:PORT/v1/models/NAME:predict`.
-        body: from `request_body`.
-        timeout: seconds to wait for data from the server. Default 60.
+        body: From `request_body`.
+        timeout: Seconds to wait for data from the server. Default 60.
 
     Returns:
         P(hemorrhage) in [0, 1].
 
     Raises:
-        RequestError: no response, an error of the server, or a response of another model.
+        RequestError: No response, an error of the server, or a response of another model.
     """
     request = urllib.request.Request(
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: the command-line arguments; None for those of the process.
+        arguments: The command-line arguments; None for those of the process.
 
     Returns:
         0, or 1 if an image cannot be read or the server returns no probability.

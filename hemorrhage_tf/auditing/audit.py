@@ -38,9 +38,9 @@ class _Evidence:
     """What an audit is based on.
 
     Attributes:
-        manifest: the `n` readable slices.
-        problems: unusable files and rows.
-        statistics: of each slice.
+        manifest: The `n` readable slices.
+        problems: Unusable files and rows.
+        statistics: Of each slice.
         pairs: duplicates.
         groups: int64 `(n,)`, equal for slices that belong together.
     """
@@ -56,9 +56,9 @@ def audit_manifest(manifest: Manifest, progress: Progress, seed: int = 0) -> Aud
     """Read and audit labeled slices, and also search for flipped duplicates.
 
     Args:
-        manifest: the slices. Unreadable files become results, not errors.
-        progress: where to report progress.
-        seed: random seed of the folds and the models of the shortcut baselines. Default 0.
+        manifest: The slices. Unreadable files become results, not errors.
+        progress: Where to report progress.
+        seed: Random seed of the folds and the models of the shortcut baselines. Defaults to 0.
     """
     records = manifest.records
     readings = read_slices(records.refs, progress, "Auditing slices", for_audit=True)
@@ -79,9 +79,9 @@ def audit_slices(slices: SliceIndex, progress: Progress, seed: int = 0) -> Audit
     """Audit the slices of an index, with its duplicates and groups.
 
     Args:
-        slices: the index.
-        progress: where to report progress.
-        seed: random seed of the folds and the models of the shortcut baselines. Default 0.
+        slices: The index.
+        progress: Where to report progress.
+        seed: Random seed of the folds and the models of the shortcut baselines. Defaults to 0.
     """
     exact = [DuplicatePair(i, j, EXACT_DUPLICATE, 1.0) for i, j in slices.exact_pairs.tolist()]
     near = [

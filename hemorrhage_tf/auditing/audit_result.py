@@ -18,17 +18,17 @@ class Pair:
     """Two slices that are duplicates.
 
     Attributes:
-        first: path of the first slice.
-        second: path of the second.
+        first: Path of the first slice.
+        second: Path of the second.
         relation: "exact duplicate", "near-duplicate", or a near-duplicate after a change:
             "near-duplicate, flipped left to right", "near-duplicate, cropped",
             "near-duplicate, cropped and flipped left to right".
-        correlation: of their thumbnails, in [-1, 1].
-        first_size: width and height of the first, in pixels.
-        second_size: width and height of the second.
-        first_label: label of the first.
-        second_label: label of the second.
-        across_split: whether the split column of the manifest puts one in train and one in test.
+        correlation: Of their thumbnails, in [-1, 1].
+        first_size: Width and height of the first, in pixels.
+        second_size: Width and height of the second.
+        first_label: Label of the first.
+        second_label: Label of the second.
+        across_split: Whether the split column of the manifest puts one in train and one in test.
     """
 
     first: str
@@ -57,14 +57,14 @@ class Patients:
     """Counts of patients and of their labels; no patient is named.
 
     Attributes:
-        count: number of patients in the manifest.
-        unnamed: number of slices without a patient.
-        with_hemorrhage: number of patients whose slices all have label 1.
-        without: number of patients whose slices all have label 0.
-        with_both: number of patients with slices of both labels.
-        across_split: number of patients that the split column puts on both sides.
-        median_slices: median number of slices per patient; None without patients.
-        most_slices: largest number of slices of one patient.
+        count: Number of patients in the manifest.
+        unnamed: Number of slices without a patient.
+        with_hemorrhage: Number of patients whose slices all have label 1.
+        without: Number of patients whose slices all have label 0.
+        with_both: Number of patients with slices of both labels.
+        across_split: Number of patients that the split column puts on both sides.
+        median_slices: Median number of slices per patient; None without patients.
+        most_slices: Largest number of slices of one patient.
     """
 
     count: int
@@ -83,11 +83,11 @@ class Storage:
 
     Attributes:
         file_format: "PNG", "JPEG", "DICOM" or "NIfTI".
-        mode: color mode, by Pillow's name.
-        bits: per sample.
-        hemorrhage: number of these slices with label 1.
-        normal: number of these slices with label 0.
-        paths: of the slices; empty for the most common way.
+        mode: Color mode, by Pillow's name.
+        bits: Per sample.
+        hemorrhage: Number of these slices with label 1.
+        normal: Number of these slices with label 0.
+        paths: Of the slices; empty for the most common way.
     """
 
     file_format: str
@@ -103,20 +103,20 @@ class Audit:
     """The result of an audit.
 
     Attributes:
-        root: folder that paths are relative to.
-        layout: of the manifest.
-        slices: number of readable slices.
-        hemorrhage: number of these with label 1.
-        groups: number of groups of slices that belong together.
-        problems: unreadable files and unusable rows.
-        pairs: duplicates, exact ones first, then by falling correlation.
-        patients: counts of patients and of their labels.
-        storage: ways in which the pixels are stored, the most common first.
-        differences: properties other than anatomy, the smallest p-value first.
-        unvaried: properties that are the same in all slices, with their value.
-        shortcuts: the shortcut baselines.
-        audited: number of slices that the baselines use, fewer than `slices` in a large set.
-        notes: which results of a large set come from a part of it only.
+        root: Folder that paths are relative to.
+        layout: Of the manifest.
+        slices: Number of readable slices.
+        hemorrhage: Number of these with label 1.
+        groups: Number of groups of slices that belong together.
+        problems: Unreadable files and unusable rows.
+        pairs: Duplicates, exact ones first, then by falling correlation.
+        patients: Counts of patients and of their labels.
+        storage: Ways in which the pixels are stored, the most common first.
+        differences: Properties other than anatomy, the smallest p-value first.
+        unvaried: Properties that are the same in all slices, with their value.
+        shortcuts: The shortcut baselines.
+        audited: Number of slices that the baselines use, fewer than `slices` in a large set.
+        notes: Which results of a large set come from a part of it only.
 
     Example:
         >>> import hemorrhage_tf as htf

@@ -19,13 +19,13 @@ class Difference:
     """The difference between the classes in one property other than anatomy.
 
     Attributes:
-        name: of the property.
-        hemorrhage: values in slices with hemorrhage: median and quartiles, or counts.
-        normal: values in the other slices.
-        measure: kind of `effect`: "AUC" for a number, 0.5 without a difference, or "V" (Cramer's)
+        name: Of the property.
+        hemorrhage: Values in slices with hemorrhage: median and quartiles, or counts.
+        normal: Values in the other slices.
+        measure: Kind of `effect`: "AUC" for a number, 0.5 without a difference, or "V" (Cramer's)
             for a category, 0 without a difference.
-        effect: size of the difference; an AUC above 0.5 is a larger value with hemorrhage.
-        p: p-value of the Mann-Whitney test or of the chi-squared test (Fisher's exact test for two
+        effect: Size of the difference; an AUC above 0.5 is a larger value with hemorrhage.
+        p: P-value of the Mann-Whitney test or of the chi-squared test (Fisher's exact test for two
             categories); duplicates and slices of one patient count once.
         p_adjusted: Holm's correction over all properties.
     """
@@ -49,7 +49,7 @@ class _Property:
     """One property of all slices.
 
     Attributes:
-        name: of the property.
+        name: Of the property.
         values: `(n,)`, numbers or texts.
         is_known: bool `(n,)`, the slices that have the property.
     """
@@ -65,7 +65,7 @@ def class_differences(
     """Compare the classes in each property.
 
     Args:
-        statistics: of each slice.
+        statistics: Of each slice.
         labels: `(n,)`, 0 or 1.
         groups: int64 `(n,)`, equal for slices that count once.
 

@@ -24,10 +24,10 @@ class DuplicatePair:
     """Two slices that are duplicates.
 
     Attributes:
-        first: index of the first slice.
-        second: index of the second slice, larger than `first`.
-        relation: see `audit_result.Pair`.
-        correlation: of their thumbnails, in [-1, 1].
+        first: Index of the first slice.
+        second: Index of the second slice, larger than `first`.
+        relation: See `audit_result.Pair`.
+        correlation: Of their thumbnails, in [-1, 1].
     """
 
     first: int
@@ -45,7 +45,7 @@ def find_duplicate_pairs(readings: SliceReadings) -> list[DuplicatePair]:
     """Find the duplicate pairs, each once, with the simplest relation that fits.
 
     Args:
-        readings: of the slices, read for an audit.
+        readings: Of the slices, read for an audit.
 
     Returns:
         Exact duplicates first, then by falling correlation.

@@ -37,12 +37,12 @@ class Shortcut:
     """The performance of a simple model that sees one kind of property only.
 
     Attributes:
-        name: properties that it sees.
+        name: Properties that it sees.
         model: "random forest" or "nearest neighbors".
-        features: number of values that it sees of each slice.
-        anatomy: whether these also depend on the anatomy.
-        roc_auc: out of fold, with its 95 % interval; None if not available.
-        reason: why `roc_auc` is not available, else None.
+        features: Number of values that it sees of each slice.
+        anatomy: Whether these also depend on the anatomy.
+        roc_auc: Out of fold, with its 95 % interval; None if not available.
+        reason: Why `roc_auc` is not available, else None.
     """
 
     name: str
@@ -63,10 +63,10 @@ class _Baseline:
     """A shortcut baseline to cross-validate.
 
     Attributes:
-        name: properties that it sees.
-        model: name of the model.
-        create: function of the number of training slices and a random seed that returns the model.
-        anatomy: whether the properties also depend on the anatomy.
+        name: Properties that it sees.
+        model: Name of the model.
+        create: Function of the number of training slices and a random seed that returns the model.
+        anatomy: Whether the properties also depend on the anatomy.
         columns: `(n, k)`, the properties.
     """
 
@@ -81,8 +81,8 @@ def sample_slices(count: int, seed: int) -> np.ndarray:
     """Draw the slices that the baselines use: all of them in a set of usual size.
 
     Args:
-        count: number of slices.
-        seed: random seed.
+        count: Number of slices.
+        seed: Random seed.
 
     Returns:
         Sorted indices, at most `MOST_SLICES`.
@@ -102,12 +102,12 @@ def shortcut_baselines(
     """Cross-validate the shortcut baselines, with groups kept whole.
 
     Args:
-        statistics: of each slice.
+        statistics: Of each slice.
         labels: `(n,)`, 0 or 1.
         groups: `(n,)`; slices of one group stay in one fold, and their areas have the wider
             intervals of clustered slices.
-        progress: where to report progress.
-        seed: random seed of the folds and the forests.
+        progress: Where to report progress.
+        seed: Random seed of the folds and the forests.
 
     Returns:
         Always the same five, two of which do not depend on the anatomy; none without slices.

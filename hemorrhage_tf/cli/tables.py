@@ -115,7 +115,7 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
         soft_wrap=True,
     )
     for note in metrics["notes"]:
-        console.print(note[:1].upper() + note[1:], markup=False, soft_wrap=True)
+        console.print(f"{note[:1].upper()}{note[1:]}.", markup=False, soft_wrap=True)
     if metrics.get("leaks"):
         console.print(
             "Slices that share a patient or an exact duplicate with the other side of the split: "

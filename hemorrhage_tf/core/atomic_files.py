@@ -75,9 +75,9 @@ def atomic_folder(
 
     Args:
         path: The folder to create.
-        overwrite: Replace a folder that exists. Default False.
+        overwrite: Replace a folder that exists. Defaults to False.
         within: A folder on the same disk that holds the temporary folder; what a killed process
-            leaves behind is in it. None for the parent of `path`. Default None.
+            leaves behind is in it. None for the parent of `path`. Defaults to None.
 
     Yields:
         The temporary folder.

@@ -37,8 +37,8 @@ def verb_progress(
     Args:
         verb: The verb that runs, such as "fit".
         settings: Its arguments, without data, data paths or names.
-        log_json: The file of the event log, see `event_log`. None for no log. Default None.
-        quiet: Print nothing; events are logged in any case. Default False.
+        log_json: The file of the event log, see `event_log`. None for no log. Defaults to None.
+        quiet: Print nothing; events are logged in any case. Defaults to False.
 
     Raises:
         OutputError: The event log cannot be written.
@@ -71,8 +71,8 @@ class Progress:
     """Notes, warnings and progress on standard error, and in the event log if there is one.
 
     Args:
-        quiet: Print nothing. Default False.
-        log: The event log; it receives every event, quiet or not. None for no log. Default None.
+        quiet: Print nothing. Defaults to False.
+        log: The event log; it receives every event, quiet or not. None for no log. Defaults to None.
 
     Attributes:
         seconds: Total duration of each stage in seconds, by its description.
@@ -96,7 +96,7 @@ class Progress:
         Args:
             text: The warning.
             names: The end of the line, which names slices. It is printed but not logged, because
-                slices may be named after patients. Default "".
+                slices may be named after patients. Defaults to "".
         """
         self._print(f"Warning: {text}{names}", style="yellow")
         self.event("warning", text=text)

@@ -24,7 +24,7 @@ class FileArray:
 
     Args:
         dtype: The dtype of the numbers; it may be structured.
-        shape: The shape of one row. Default `()`.
+        shape: The shape of one row. Defaults to `()`.
     """
 
     def __init__(self, dtype: DTypeLike, shape: tuple[int, ...] = ()) -> None:

@@ -18,7 +18,7 @@ def merge_groups(
         count: The number of slices.
         pairs: Pairs of indices of slices that belong together, `(k, 2)`.
         shared: Sequences of `count` keys each, such as patients. Slices with equal keys belong
-            together; None joins nothing. Default none.
+            together; None joins nothing. Defaults to none.
 
     Returns:
         int64 `(count,)`: group numbers from 0, in the order of first appearance.

@@ -17,7 +17,7 @@ def label_parser(names: set[str], positive: str | None = None) -> Callable[[str]
 
     Args:
         names: All labels that occur.
-        positive: The label that means hemorrhage, if it is not a known name. Default None.
+        positive: The label that means hemorrhage, if it is not a known name. Defaults to None.
 
     Returns:
         A function of the label's text. It raises ValueError for a label outside the two classes.

@@ -47,7 +47,7 @@ def read_manifest(
             "any" in a public data set.
         anonymize: Whether to keep names of patients out of the paths that outputs show. Default
             True.
-        progress: Where to report progress. Default None: nowhere.
+        progress: Where to report progress. Defaults to None: nowhere.
 
     Returns:
         The manifest. Unusable rows and files are listed in its `problems`.

@@ -72,7 +72,7 @@ def find_near_duplicates(
         gray_shares: float32 `(m, 22)` of each slice.
         rows: int64 `(n,)`: the slices to compare.
         groups: int64 `(n,)`: slices that belong together in any case, such as those of a patient.
-            Default None.
+            Defaults to None.
 
     Returns:
         The pairs, as positions in `rows`. A pair that is both has the correlation of its
@@ -113,7 +113,7 @@ def find_near_pairs(gray: FileArray, rows: np.ndarray, flip: str | None = None) 
     Args:
         gray: `(2, 1024)` of each slice, see `thumbnails.Thumbnails`.
         rows: int64 `(n,)`: the slices to compare.
-        flip: Find pairs of which one slice is flipped, a key of `thumbnails.FLIPS`. Default None.
+        flip: Find pairs of which one slice is flipped, a key of `thumbnails.FLIPS`. Defaults to None.
 
     Returns:
         Structured array `(k,)` of the dtype `PAIR`, as positions in `rows`. In a small set, the

@@ -23,13 +23,13 @@ class Record:
     Attributes:
         path: The file.
         label: 1 for hemorrhage, 0 for none.
-        patient: The patient, or None if unknown. Default None.
-        split: "train" or "test" if the manifest defines a split. Default None.
+        patient: The patient, or None if unknown. Defaults to None.
+        split: "train" or "test" if the manifest defines a split. Defaults to None.
         frame: The index of the slice in a file of several slices, from 0; None for a file of one
-            slice. Default None.
-        scan: A key that all slices of one volume or series share, or None. Default None.
-        columns: The values of the manifest's further columns, as text. Default none.
-        display_path: The path to show in outputs, if the real one names the patient. Default None.
+            slice. Defaults to None.
+        scan: A key that all slices of one volume or series share, or None. Defaults to None.
+        columns: The values of the manifest's further columns, as text. Defaults to none.
+        display_path: The path to show in outputs, if the real one names the patient. Defaults to None.
 
     Example:
         >>> from pathlib import Path
@@ -61,7 +61,7 @@ class Records(Sequence[Record]):
     """A sequence of records stored in columns, which need far less memory than one object each.
 
     Args:
-        records: The records. Default none.
+        records: The records. Defaults to none.
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
@@ -210,13 +210,13 @@ class Manifest:
         root: The folder that paths are shown relative to.
         layout: "kaggle", "class folders", "csv", "rsna 2019", "ct-ich" or "cq500".
         problems: Labels without files, files without labels, labels outside the two classes, and
-            files whose header cannot be read. Default none.
-        columns: The names of the further columns, such as subtypes. Default none.
+            files whose header cannot be read. Defaults to none.
+        columns: The names of the further columns, such as subtypes. Defaults to none.
         level: "slice", or "scan" if each slice carries the label of its whole scan. Default
             "slice".
-        input_warnings: Files whose tags do not fit axial slices of a head CT. Default none.
-        is_anonymous: Whether names of patients are kept out of outputs. Default True.
-        root_is_named: Whether the path of the root names a patient. Default False.
+        input_warnings: Files whose tags do not fit axial slices of a head CT. Defaults to none.
+        is_anonymous: Whether names of patients are kept out of outputs. Defaults to True.
+        root_is_named: Whether the path of the root names a patient. Defaults to False.
 
     Example:
         >>> import hemorrhage_tf as htf

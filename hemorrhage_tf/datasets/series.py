@@ -61,7 +61,7 @@ def find_slice_files(folder: Path, max_depth: int | None = None) -> list[Path]:
 
     Args:
         folder: The folder. Hidden files and folders are left out.
-        max_depth: How many folders below it to search. Default None: all.
+        max_depth: How many folders below it to search. Defaults to None: all.
 
     Returns:
         The paths, sorted.
@@ -74,7 +74,7 @@ def slice_paths(folder: Path, max_depth: int | None = None) -> list[str]:
 
     Args:
         folder: The folder. Hidden files and folders are left out.
-        max_depth: How many folders below it to search. Default None: all.
+        max_depth: How many folders below it to search. Defaults to None: all.
 
     Returns:
         The paths, sorted.

@@ -41,16 +41,16 @@ class SliceIndex:
         hashes: The content hash of each slice, 32 hexadecimal digits.
         is_hounsfield: bool `(n,)`: whether a slice is in HU; the others are display images.
         groups: int64 `(n,)`: the slices of one patient and duplicates share a number.
-        exact_pairs: int32 `(k, 2)`: indices of slices with the same pixels. Default none.
+        exact_pairs: int32 `(k, 2)`: indices of slices with the same pixels. Defaults to none.
         near_pairs: Structured array `(k,)` with the fields `first`, `second` and `correlation`:
-            slices that look almost the same, without exact duplicates. Default none.
-        skipped: The problems that `skip_invalid` left out. Default none.
+            slices that look almost the same, without exact duplicates. Defaults to none.
+        skipped: The problems that `skip_invalid` left out. Defaults to none.
         secret: A key that only the owner of the slices can compute. It must not be written.
-            Default empty.
-        statistics: The image statistics. Default none.
+            Defaults to empty.
+        statistics: The image statistics. Defaults to none.
         head_shares: float64 `(n,)`: side of the head's square over the longer side of the slice.
-            Default none.
-        warnings: Why each slice may not be one of a head CT, or None. Default none.
+            Defaults to none.
+        warnings: Why each slice may not be one of a head CT, or None. Defaults to none.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -143,7 +143,7 @@ def build_slice_index(
     Args:
         manifest: The labeled slices.
         progress: Where to report progress, notes and warnings.
-        skip_invalid: Leave out unusable files and rows instead of raising. Default False.
+        skip_invalid: Leave out unusable files and rows instead of raising. Defaults to False.
 
     Returns:
         The usable slices, hashed and grouped.

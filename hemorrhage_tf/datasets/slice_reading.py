@@ -110,7 +110,7 @@ def read_slices(
         progress: Where to report progress, and a lost worker process.
         description: The description of the progress.
         for_audit: Skip head detection and input checks, and keep the gray levels of contents
-            unrounded in sets of up to `thumbnails.ALL_PAIRS_UP_TO` slices. Default False.
+            unrounded in sets of up to `thumbnails.ALL_PAIRS_UP_TO` slices. Defaults to False.
     """
     options = ReadingOptions(len(slices) <= thumbnails.ALL_PAIRS_UP_TO, for_audit)
     gray = FileArray(options.gray_dtype, (2, thumbnails.THUMBNAIL_SIZE**2))

@@ -49,7 +49,7 @@ def index_unlabeled_slices(
     Args:
         arguments: Files of any format, folders and glob patterns, one or several.
         progress: Where to report progress and warnings.
-        skip_invalid: Leave out unusable files instead of raising. Default False.
+        skip_invalid: Leave out unusable files instead of raising. Defaults to False.
 
     Returns:
         The usable slices.

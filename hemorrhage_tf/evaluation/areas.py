@@ -122,13 +122,13 @@ def area_interval(
     areas that differ from the estimate by the quantile times Hanley and McNeil's standard error.
 
     Args:
-        area: the estimate, in [0, 1].
-        variance: of the estimate, from `delong_variance`.
-        positives: number of slices with hemorrhage.
-        negatives: number of slices without.
-        confidence: nominal coverage, in (0, 1). Default 0.95.
-        degrees: degrees of freedom of the variance, for Student's quantile; None for the normal
-            one. Default None.
+        area: The estimate, in [0, 1].
+        variance: Of the estimate, from `delong_variance`.
+        positives: Number of slices with hemorrhage.
+        negatives: Number of slices without.
+        confidence: Nominal coverage, in (0, 1). Default 0.95.
+        degrees: Degrees of freedom of the variance, for Student's quantile; None for the normal
+            one. Defaults to None.
 
     Reference:
         G. Qin and L. Hotilovac, Comparison of non-parametric confidence intervals for the area
@@ -214,12 +214,12 @@ class RepeatedAreas:
     """Areas under both curves of repeated predictions.
 
     Attributes:
-        roc_auc: mean over the repeats; None where a class is missing, as below.
-        pr_auc: mean over the repeats.
-        pooled_roc_auc: of the predictions of all repeats, ranked together.
-        pooled_pr_auc: of the predictions of all repeats, ranked together.
-        each_roc_auc: estimate of each repeat.
-        each_pr_auc: estimate of each repeat.
+        roc_auc: Mean over the repeats; None where a class is missing, as below.
+        pr_auc: Mean over the repeats.
+        pooled_roc_auc: Of the predictions of all repeats, ranked together.
+        pooled_pr_auc: Of the predictions of all repeats, ranked together.
+        each_roc_auc: Estimate of each repeat.
+        each_pr_auc: Estimate of each repeat.
     """
 
     roc_auc: Interval | None = None
@@ -236,7 +236,7 @@ def repeated_areas(labels: np.ndarray, scores: np.ndarray, resamples: Resamples)
     Args:
         labels: `(n,)`, 0 or 1.
         scores: `(repeats, n)`, higher for hemorrhage.
-        resamples: of patients or of slices.
+        resamples: Of patients or of slices.
 
     Reference:
         The interval of the average precision: K. Boyd et al., Area under the precision-recall

@@ -29,9 +29,9 @@ class Recalibration:
 
     Attributes:
         slope: 1 where calibrated; below 1 where probabilities are too extreme.
-        intercept: fitted together with the slope; 0 where calibrated.
-        in_the_large: the intercept at a slope of 1; above 0 where probabilities are too low.
-        note: the reason why one of these is missing, or None.
+        intercept: Fitted together with the slope; 0 where calibrated.
+        in_the_large: The intercept at a slope of 1; above 0 where probabilities are too low.
+        note: The reason why one of these is missing, or None.
     """
 
     slope: Interval | None
@@ -66,9 +66,9 @@ def calibration_slope_intercept(
         labels: `(n,)`, 0 or 1.
         probabilities: `(n,)` in [0, 1].
         weights: `(n,)`, weight of each prediction; 1 / R where R repeats predict every slice.
-            None for 1. Default None.
+            None for 1. Defaults to None.
         groups: `(n,)`, equal for slices of one patient; None for independent slices.
-        confidence: nominal coverage, in (0, 1). Default 0.95.
+        confidence: Nominal coverage, in (0, 1). Default 0.95.
 
     Returns:
         Slope and intercepts; None where they have no finite value: with one class, with fewer than
@@ -76,7 +76,7 @@ def calibration_slope_intercept(
         separate the classes.
 
     Raises:
-        DataError: different lengths, or invalid labels or probabilities.
+        DataError: Different lengths, or invalid labels or probabilities.
 
     Reference:
         D. R. Cox, Two further applications of a model for binary regression, Biometrika 45 (1958),
@@ -120,7 +120,7 @@ class _LogisticFit:
     """A weighted logistic regression on one logit, with intervals from its likelihood.
 
     Attributes:
-        patients: number of patients, or 0 where no two slices share one.
+        patients: Number of patients, or 0 where no two slices share one.
     """
 
     def __init__(
@@ -258,8 +258,8 @@ def reliability_curve(
     Args:
         labels: `(n,)`, 0 or 1.
         probabilities: `(n,)`, or `(repeats, n)` for counts that are means over repeats; in [0, 1].
-        resamples: of patients, for intervals over patients; None for independent slices.
-        bins: number of bins, at least 1. Default 10.
+        resamples: Of patients, for intervals over patients; None for independent slices.
+        bins: Number of bins, at least 1. Defaults to 10.
 
     Returns:
         For each non-empty bin: `from` and `to`, its edges (the upper one belongs to the next bin);

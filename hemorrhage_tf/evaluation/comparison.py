@@ -38,9 +38,9 @@ def paired_delong(
         labels: `(n,)`, 0 or 1, both present.
         first: `(n,)`, scores of the first model.
         second: `(n,)`, scores of the second.
-        resamples: of patients; their bootstrap then provides the variances, and Student's
+        resamples: Of patients; their bootstrap then provides the variances, and Student's
             distribution the p-value. None for independent slices.
-        confidence: nominal coverage, in (0, 1). Default 0.95.
+        confidence: Nominal coverage, in (0, 1). Default 0.95.
 
     Returns:
         `first`, `second` and `difference`, each with its interval; `p_value`, None where the areas
@@ -115,8 +115,8 @@ def mcnemar(only_first: int, only_second: int) -> tuple[float, str]:
     """Test whether two models are right equally often.
 
     Args:
-        only_first: number of slices that only the first model decides correctly.
-        only_second: number of slices that only the second decides correctly.
+        only_first: Number of slices that only the first model decides correctly.
+        only_second: Number of slices that only the second decides correctly.
 
     Returns:
         The two-sided p-value and the name of the test: exact binomial with fewer than 25 such
@@ -148,11 +148,11 @@ def paired_difference(
     """Compute an interval of the difference of two proportions of the same slices.
 
     Args:
-        only_first: number of slices that only the first model decides correctly.
-        only_second: number of slices that only the second decides correctly.
-        n: number of slices in all.
-        confidence: nominal coverage, in (0, 1). Default 0.95.
-        degrees: degrees of freedom, for Student's quantile; None for the normal one.
+        only_first: Number of slices that only the first model decides correctly.
+        only_second: Number of slices that only the second decides correctly.
+        n: Number of slices in all.
+        confidence: Nominal coverage, in (0, 1). Default 0.95.
+        degrees: Degrees of freedom, for Student's quantile; None for the normal one.
 
     Reference:
         A. Agresti and Y. Min, Simple improved confidence intervals for comparing matched
@@ -182,11 +182,11 @@ def compare(
         labels: `(n,)`, 0 or 1.
         first: `(n,)`, probabilities of the first model, in [0, 1].
         second: `(n,)`, probabilities of the second.
-        thresholds: of each model; probabilities at or above it are predicted hemorrhage. Default
+        thresholds: Of each model; probabilities at or above it are predicted hemorrhage. Default
             0.5 for both.
         groups: `(n,)`, equal for slices of one patient; None for independent slices. Where slices
             share a patient, a bootstrap of patients replaces both tests.
-        bootstrap: number of resamples and random seed of that bootstrap; None for 2000 and 0.
+        bootstrap: Number of resamples and random seed of that bootstrap; None for 2000 and 0.
 
     Returns:
         `n`, `n_positive`, `n_negative`, `thresholds`, `intervals_of`, `n_groups`; and for
@@ -195,7 +195,7 @@ def compare(
         also `only_first_right` and `only_second_right`. None where a class is missing.
 
     Raises:
-        DataError: invalid predictions or thresholds, or different lengths.
+        DataError: Invalid predictions or thresholds, or different lengths.
     """
     labels, first = check_predictions(labels, first)
     second = check_predictions(labels, second)[1]

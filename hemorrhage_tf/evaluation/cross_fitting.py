@@ -21,10 +21,10 @@ class CrossFit:
     """Temperature and operating point, and the predictions of each fold after cross-fitting.
 
     Attributes:
-        temperature: divides the logits of the saved model.
-        point: operating point of the saved model.
-        probabilities: for each repeat float64 `(n,)`; each fold at the temperature of the others.
-        decisions: for each repeat bool `(n,)`; each fold at the threshold of the others.
+        temperature: Divides the logits of the saved model.
+        point: Operating point of the saved model.
+        probabilities: For each repeat float64 `(n,)`; each fold at the temperature of the others.
+        decisions: For each repeat bool `(n,)`; each fold at the threshold of the others.
     """
 
     temperature: float
@@ -45,15 +45,15 @@ def cross_fit(
 
     Args:
         labels: `(n,)`, 0 or 1.
-        repeats: for each repeat the out-of-fold probabilities, `(n,)` in [0, 1].
-        folds: for each repeat the fold that each slice was tested in, `(n,)`.
-        criterion: see `operating_point.parse_operating_point`.
-        calibrate: fit a temperature; otherwise it is 1. Default True.
+        repeats: For each repeat the out-of-fold probabilities, `(n,)` in [0, 1].
+        folds: For each repeat the fold that each slice was tested in, `(n,)`.
+        criterion: See `operating_point.parse_operating_point`.
+        calibrate: Fit a temperature; otherwise it is 1. Defaults to True.
         groups: `(n,)`, equal for slices of one patient; None for independent slices.
 
     Raises:
-        DataError: a class that the criterion needs is missing.
-        OptionError: an invalid criterion.
+        DataError: A class that the criterion needs is missing.
+        OptionError: An invalid criterion.
     """
     adjusted, decisions = [], []
     for probabilities, fold in zip(repeats, folds, strict=True):

@@ -23,8 +23,8 @@ def profile(properties: Mapping[str, np.ndarray], hounsfield: float) -> dict[str
     """Summarize the properties of slices.
 
     Args:
-        properties: by name, one number for each slice, `(n,)`.
-        hounsfield: share of the slices in Hounsfield units, in [0, 1].
+        properties: By name, one number for each slice, `(n,)`.
+        hounsfield: Share of the slices in Hounsfield units, in [0, 1].
 
     Returns:
         Plain values for JSON: `hounsfield`, and `quantiles`, by name the 5 %, 50 % and 95 %
@@ -46,8 +46,8 @@ def add_feature_distance(
     """Return a profile with the feature distance as one more property.
 
     Args:
-        slice_profile: from `profile`.
-        standardized: blocks of features `(b, width)`, standardized by the mean and variance of the
+        slice_profile: From `profile`.
+        standardized: Blocks of features `(b, width)`, standardized by the mean and variance of the
             training set.
     """
     distances = np.concatenate([root_mean_square(block) for block in standardized])
@@ -61,8 +61,8 @@ def describe_differences(training: Mapping[str, Any], other: Mapping[str, Any]) 
     A property differs where its median lies outside the middle 90 % of the training set.
 
     Args:
-        training: profile of the training set.
-        other: profile of the slices to evaluate.
+        training: Profile of the training set.
+        other: Profile of the slices to evaluate.
 
     Returns:
         A clause for each difference.
@@ -102,8 +102,8 @@ def appearance(
     """Return the properties of slices that profiles are made of.
 
     Args:
-        statistics: of each slice.
-        head_shares: side of the head crop over the longer side of the slice, of each slice.
+        statistics: Of each slice.
+        head_shares: Side of the head crop over the longer side of the slice, of each slice.
 
     Returns:
         By name, one number for each slice, `(n,)`.

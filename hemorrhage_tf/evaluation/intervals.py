@@ -17,10 +17,10 @@ class Interval:
     """A metric with its confidence interval.
 
     Attributes:
-        estimate: the metric.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        n: number of slices behind the estimate; a fraction for a mean over repeats.
+        estimate: The metric.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        n: Number of slices behind the estimate; a fraction for a mean over repeats.
     """
 
     estimate: float
@@ -43,9 +43,9 @@ def quantile(confidence: float, degrees: float | None = None) -> float:
     """Return the number of standard errors from the estimate to each end of an interval.
 
     Args:
-        confidence: nominal coverage, in (0, 1).
-        degrees: degrees of freedom of Student's distribution; None for the normal distribution.
-            Default None.
+        confidence: Nominal coverage, in (0, 1).
+        degrees: Degrees of freedom of Student's distribution; None for the normal distribution.
+            Defaults to None.
     """
     from scipy.special import ndtri, stdtrit
 
@@ -57,10 +57,10 @@ def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interv
     """Compute Wilson's score interval of a proportion.
 
     Args:
-        successes: number of successes among the `n`. A fraction for a mean over the repeats of a
+        successes: Number of successes among the `n`. A fraction for a mean over the repeats of a
             cross-validation, which add no slices and therefore leave `n` unchanged.
-        n: number of trials; a fraction for such a mean.
-        confidence: nominal coverage, in (0, 1). Default 0.95.
+        n: Number of trials; a fraction for such a mean.
+        confidence: Nominal coverage, in (0, 1). Default 0.95.
 
     Returns:
         The interval, or None when `n` is 0.
@@ -89,11 +89,11 @@ def logit_interval(
     """Compute an interval that is symmetric on the logit scale.
 
     Args:
-        estimate: in (0, 1).
-        variance: of the estimate, carried over to the logit by the delta method.
-        n: number of slices behind the estimate.
-        confidence: nominal coverage, in (0, 1). Default 0.95.
-        degrees: degrees of freedom of the variance; None for the normal quantile. Default None.
+        estimate: In (0, 1).
+        variance: Of the estimate, carried over to the logit by the delta method.
+        n: Number of slices behind the estimate.
+        confidence: Nominal coverage, in (0, 1). Default 0.95.
+        degrees: Degrees of freedom of the variance; None for the normal quantile. Defaults to None.
     """
     from scipy.special import expit, logit
 
@@ -113,11 +113,11 @@ def log_interval(
     """Compute an interval of a mean in [0, 1] that is symmetric on the log scale.
 
     Args:
-        estimate: the mean. At 0 nothing varies, and the interval is Wilson's for 0 of `n`.
-        variance: of the estimate, carried over to the logarithm by the delta method.
-        n: number of slices behind the estimate.
-        confidence: nominal coverage, in (0, 1). Default 0.95.
-        degrees: degrees of freedom of the variance; None for the normal quantile. Default None.
+        estimate: The mean. At 0 nothing varies, and the interval is Wilson's for 0 of `n`.
+        variance: Of the estimate, carried over to the logarithm by the delta method.
+        n: Number of slices behind the estimate.
+        confidence: Nominal coverage, in (0, 1). Default 0.95.
+        degrees: Degrees of freedom of the variance; None for the normal quantile. Defaults to None.
     """
     if estimate == 0:
         return wilson(0, n, confidence) or Interval(0.0, 0.0, 1.0, n)
@@ -134,8 +134,8 @@ def ratio_ends(first: Interval, second: Interval) -> tuple[float, float]:
     With Wilson's ends it also holds for proportions of 0 or 1, unlike the delta method.
 
     Args:
-        first: the numerator.
-        second: the denominator.
+        first: The numerator.
+        second: The denominator.
 
     Returns:
         The lower and the upper end; the upper end is infinite where the denominator may be 0.

@@ -18,11 +18,11 @@ class LabeledPredictions:
 
     Attributes:
         labels: `(n,)`, 0 or 1.
-        repeats: for each repeat the probabilities of all slices, `(n,)` in [0, 1].
-        threshold: probabilities at or above it are predicted hemorrhage. Default 0.5.
-        decisions: for each repeat bool `(n,)`, True for predicted hemorrhage, where folds have
-            thresholds of their own; None to apply `threshold`. Default None.
-        groups: `(n,)`, equal for slices of one patient; None for independent slices. Default None.
+        repeats: For each repeat the probabilities of all slices, `(n,)` in [0, 1].
+        threshold: Probabilities at or above it are predicted hemorrhage. Default 0.5.
+        decisions: For each repeat bool `(n,)`, True for predicted hemorrhage, where folds have
+            thresholds of their own; None to apply `threshold`. Defaults to None.
+        groups: `(n,)`, equal for slices of one patient; None for independent slices. Defaults to None.
     """
 
     labels: np.ndarray
@@ -39,7 +39,7 @@ class LabeledPredictions:
             bool `(repeats, n)`.
 
         Raises:
-            DataError: no predictions, different lengths, or values outside [0, 1].
+            DataError: No predictions, different lengths, or values outside [0, 1].
         """
         if len(self.repeats) == 0:
             raise DataError(_NO_PREDICTIONS)
@@ -70,7 +70,7 @@ def check_predictions(
         Both as int64 and float64 arrays.
 
     Raises:
-        DataError: no predictions, different lengths, a label other than 0 and 1, or a probability
+        DataError: No predictions, different lengths, a label other than 0 and 1, or a probability
             that is not a number in [0, 1].
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)

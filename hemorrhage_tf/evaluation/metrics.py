@@ -37,25 +37,25 @@ class Metrics:
     """Metrics of one set of predictions, or their means over repeated sets.
 
     Attributes:
-        accuracy: share of right decisions (Wilson).
-        sensitivity: share of the slices with hemorrhage that are predicted hemorrhage (Wilson).
-        specificity: share of the slices without that are predicted normal (Wilson).
-        ppv: share of the slices predicted hemorrhage that have one (Wilson).
-        npv: share of the slices predicted normal that have none (Wilson).
+        accuracy: Share of right decisions (Wilson).
+        sensitivity: Share of the slices with hemorrhage that are predicted hemorrhage (Wilson).
+        specificity: Share of the slices without that are predicted normal (Wilson).
+        ppv: Share of the slices predicted hemorrhage that have one (Wilson).
+        npv: Share of the slices predicted normal that have none (Wilson).
         areas: ROC AUC (DeLong on the logit scale; over patients with the bootstrap's variance) and
             PR AUC (average precision, bootstrap variance on the logit scale).
-        brier: mean squared error of the probability (log scale).
-        recalibration: slope and intercepts (profile likelihood of the pooled predictions).
-        reliability: see `calibration.reliability_curve`.
-        at_prevalence: predictive values where the model will be used (MOVER-R), or None.
-        confusion: counts of the four outcomes, or their means.
-        n_positive: number of slices with hemorrhage.
-        n_negative: number of slices without.
-        threshold: probabilities at or above it are predicted hemorrhage.
-        intervals_of: units of the intervals, `slices` or `patients`.
-        n_groups: number of these units.
-        repeats: by metric the estimate of each repeat.
-        notes: what limits the metrics, and why some are missing.
+        brier: Mean squared error of the probability (log scale).
+        recalibration: Slope and intercepts (profile likelihood of the pooled predictions).
+        reliability: See `calibration.reliability_curve`.
+        at_prevalence: Predictive values where the model will be used (MOVER-R), or None.
+        confusion: Counts of the four outcomes, or their means.
+        n_positive: Number of slices with hemorrhage.
+        n_negative: Number of slices without.
+        threshold: Probabilities at or above it are predicted hemorrhage.
+        intervals_of: Units of the intervals, `slices` or `patients`.
+        n_groups: Number of these units.
+        repeats: By metric the estimate of each repeat.
+        notes: What limits the metrics, and why some are missing.
     """
 
     accuracy: Interval | None
@@ -137,12 +137,12 @@ def binary_metrics(
 
     Args:
         labels: `(n,)`, 0 or 1.
-        repeats: for each repeat the probabilities of all slices, `(n,)` in [0, 1].
-        threshold: probabilities at or above it are predicted hemorrhage. Default 0.5.
+        repeats: For each repeat the probabilities of all slices, `(n,)` in [0, 1].
+        threshold: Probabilities at or above it are predicted hemorrhage. Default 0.5.
         groups: `(n,)`, equal for slices of one patient; None for independent slices. Where slices
             share a patient, intervals are over patients, which a bootstrap draws whole.
-        prevalence: share of slices with hemorrhage where the model will be used, in (0, 1).
-        seed: random seed of the bootstrap. Default 0.
+        prevalence: Share of slices with hemorrhage where the model will be used, in (0, 1).
+        seed: Random seed of the bootstrap. Defaults to 0.
 
     Returns:
         A dictionary of plain values for JSON. A metric is a dictionary of estimate, low, high and
@@ -161,8 +161,8 @@ def binary_metrics(
         - `notes`: what limits the metrics, and why some are missing.
 
     Raises:
-        DataError: no slices, a prediction that is not a probability, or different lengths.
-        OptionError: a prevalence outside (0, 1).
+        DataError: No slices, a prediction that is not a probability, or different lengths.
+        OptionError: A prevalence outside (0, 1).
     """
     predictions = LabeledPredictions(labels, repeats, threshold, groups=groups)
     bootstrap = Bootstrap(seed=seed)
@@ -178,15 +178,15 @@ def compute_metrics(
     """Compute the metrics of labeled predictions; see `binary_metrics`.
 
     Args:
-        predictions: labels and probabilities, with the threshold or the decisions of each fold.
-        prevalence: share of slices with hemorrhage where the model will be used, in (0, 1).
-        bootstrap: number of resamples and random seed; None for 2000 and 0. Sets of more than
+        predictions: Labels and probabilities, with the threshold or the decisions of each fold.
+        prevalence: Share of slices with hemorrhage where the model will be used, in (0, 1).
+        bootstrap: Number of resamples and random seed; None for 2000 and 0. Sets of more than
             `MOST_RESAMPLED` slices get proportionally fewer resamples, at least
             `LEAST_BOOTSTRAPS`; a note then says so.
 
     Raises:
-        DataError: no slices, a prediction that is not a probability, or different lengths.
-        OptionError: a prevalence outside (0, 1).
+        DataError: No slices, a prediction that is not a probability, or different lengths.
+        OptionError: A prevalence outside (0, 1).
 
     Reference:
         Brier score: G. W. Brier, Verification of forecasts expressed in terms of probability,
@@ -247,7 +247,7 @@ def confusion(labels: np.ndarray, decisions: np.ndarray) -> dict[str, int]:
         decisions: `(n,)`, True for predicted hemorrhage.
 
     Returns:
-        true_positive, false_negative, false_positive and true_negative.
+        True_positive, false_negative, false_positive and true_negative.
     """
     positive, predicted = labels == 1, np.asarray(decisions, bool)
     return {
@@ -368,7 +368,7 @@ def summary(metrics: dict[str, Any]) -> str:
     """Return accuracy and ROC AUC in one line, always with interval and n.
 
     Args:
-        metrics: from `binary_metrics`.
+        metrics: From `binary_metrics`.
     """
     accuracy, area = metrics["accuracy"], metrics["roc_auc"]
     text = (

@@ -30,14 +30,14 @@ class OperatingPoint:
     metrics of the test part are not.
 
     Attributes:
-        criterion: as requested, for example `sensitivity=0.95`.
-        threshold: probabilities at or above it are predicted hemorrhage.
-        n_positive: number of slices with hemorrhage that it was chosen on.
-        n_negative: number of slices without.
-        sensitivity: on these slices; None without slices with hemorrhage.
-        specificity: on these slices; None without slices without hemorrhage.
-        intervals_of: units of the intervals, `slices` or `patients`.
-        note: why the data cannot show the requested share, and how many slices it would take; or
+        criterion: As requested, for example `sensitivity=0.95`.
+        threshold: Probabilities at or above it are predicted hemorrhage.
+        n_positive: Number of slices with hemorrhage that it was chosen on.
+        n_negative: Number of slices without.
+        sensitivity: On these slices; None without slices with hemorrhage.
+        specificity: On these slices; None without slices without hemorrhage.
+        intervals_of: Units of the intervals, `slices` or `patients`.
+        note: Why the data cannot show the requested share, and how many slices it would take; or
             None.
     """
 
@@ -77,7 +77,7 @@ def parse_operating_point(text: str) -> tuple[str, float | None]:
         The kind and its value; None for youden.
 
     Raises:
-        OptionError: any other text.
+        OptionError: Any other text.
     """
     kind, equals, value = (part.strip() for part in text.partition("="))
     if kind == "youden" and not equals:
@@ -112,8 +112,8 @@ def least_number(share: float, confidence: float = CONFIDENCE) -> int:
     n = z^2 share / (1 - share). A single wrong decision raises the number.
 
     Args:
-        share: the sensitivity or specificity to show, in (0, 1).
-        confidence: nominal coverage of the interval, in (0, 1). Default 0.95.
+        share: The sensitivity or specificity to show, in (0, 1).
+        confidence: Nominal coverage of the interval, in (0, 1). Default 0.95.
     """
     z = quantile(confidence)
     # A number that is whole except for rounding needs no further slice.
@@ -139,14 +139,14 @@ def choose(
         labels: `(n,)`, 0 or 1.
         probabilities: `(n,)`, or one such array for each repeat, in [0, 1]: out-of-fold
             predictions, not those of training slices.
-        criterion: see `parse_operating_point`.
+        criterion: See `parse_operating_point`.
         groups: `(n,)`, equal for slices of one patient; None for independent slices.
-        bootstrap: number of resamples and random seed of the bootstrap of patients; None for 2000
+        bootstrap: Number of resamples and random seed of the bootstrap of patients; None for 2000
             and 0.
 
     Raises:
-        OptionError: an invalid criterion.
-        DataError: invalid predictions, or a class that the criterion needs is missing.
+        OptionError: An invalid criterion.
+        DataError: Invalid predictions, or a class that the criterion needs is missing.
 
     Reference:
         W. J. Youden, Index for rating diagnostic tests, Cancer 3 (1950), 32-35.

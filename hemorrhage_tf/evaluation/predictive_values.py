@@ -14,9 +14,9 @@ class PredictiveValues:
     """Positive and negative predictive value at a prevalence.
 
     Attributes:
-        prevalence: share of slices with hemorrhage, in (0, 1).
-        ppv: positive predictive value; None where it is undefined.
-        npv: negative predictive value; None where it is undefined.
+        prevalence: Share of slices with hemorrhage, in (0, 1).
+        ppv: Positive predictive value; None where it is undefined.
+        npv: Negative predictive value; None where it is undefined.
     """
 
     prevalence: float
@@ -47,9 +47,9 @@ def predictive_values(
     """Compute the predictive values at another prevalence than that of the slices.
 
     Args:
-        sensitivity: with its interval; None without slices with hemorrhage.
-        specificity: with its interval; None without slices without hemorrhage.
-        prevalence: in (0, 1).
+        sensitivity: With its interval; None without slices with hemorrhage.
+        specificity: With its interval; None without slices without hemorrhage.
+        prevalence: In (0, 1).
 
     Reference:
         Bayes' theorem; the ends are those of the likelihood ratios, see `intervals.ratio_ends`.

@@ -26,8 +26,8 @@ class Bootstrap:
     """Settings of a bootstrap.
 
     Attributes:
-        resamples: number of resamples, at least 2. Default 2000.
-        seed: random seed. Default 0.
+        resamples: Number of resamples, at least 2. Defaults to 2000.
+        seed: Random seed. Defaults to 0.
     """
 
     resamples: int = BOOTSTRAPS
@@ -40,9 +40,9 @@ class Resamples:
 
     Attributes:
         units: int64 `(n,)`: index of the unit that each slice is drawn with, counted from 0.
-        count: number of units.
-        bootstraps: number of resamples.
-        seed: random seed.
+        count: Number of units.
+        bootstraps: Number of resamples.
+        seed: Random seed.
     """
 
     units: np.ndarray
@@ -57,13 +57,13 @@ class Resamples:
         """Create resamples of patients, or of slices where no two share a patient.
 
         Args:
-            n: number of slices.
+            n: Number of slices.
             groups: `(n,)`, equal for slices of one patient; None for independent slices.
-            bootstraps: number of resamples, at least 2. Default 2000.
-            seed: random seed. Default 0.
+            bootstraps: Number of resamples, at least 2. Defaults to 2000.
+            seed: Random seed. Defaults to 0.
 
         Raises:
-            DataError: the number of groups differs from `n`.
+            DataError: The number of groups differs from `n`.
         """
         if groups is not None and len(groups) != n:
             raise DataError(
@@ -109,7 +109,7 @@ class Resamples:
         """Yield how often each slice was drawn, several resamples at a time.
 
         Args:
-            columns: number of arrays of that size that the caller derives from each. Default 1.
+            columns: Number of arrays of that size that the caller derives from each. Defaults to 1.
 
         Yields:
             float64 `(b, n)`; the `b` add up to `bootstraps`.
@@ -132,8 +132,8 @@ class Resamples:
         for that.
 
         Args:
-            statistic: maps weights `(b, n)` to `(k, b)`, NaN where it is undefined in a resample.
-            columns: as in `weights`. Default 1.
+            statistic: Maps weights `(b, n)` to `(k, b)`, NaN where it is undefined in a resample.
+            columns: As in `weights`. Defaults to 1.
 
         Returns:
             `(k,)`, NaN where fewer than two resamples have the statistic, or with a single unit.
@@ -166,8 +166,8 @@ def proportions(
     Args:
         successes: `(n, k)`, share of each slice in each numerator.
         out_of: `(n, k)`, share of each slice in each denominator.
-        resamples: of patients or of slices.
-        confidence: nominal coverage, in (0, 1). Default 0.95.
+        resamples: Of patients or of slices.
+        confidence: Nominal coverage, in (0, 1). Default 0.95.
 
     Returns:
         `k` intervals; None where the denominator is 0.

@@ -40,12 +40,12 @@ def robustness(
     """Predict slices again after each of several changes, and compare.
 
     Args:
-        predict: maps slices to probabilities, `(n,)` in [0, 1]; called once for each change.
+        predict: Maps slices to probabilities, `(n,)` in [0, 1]; called once for each change.
         slices: uint8 display pixels, `(height, width)` or `(height, width, 3)` in [0, 255], or
             float32 Hounsfield units, `(height, width)`.
         labels: `(n,)`, 0 or 1.
-        threshold: probabilities at or above it are predicted hemorrhage.
-        seed: random seed of the noise. Default 0.
+        threshold: Probabilities at or above it are predicted hemorrhage.
+        seed: Random seed of the noise. Defaults to 0.
 
     Returns:
         A row for each change, plain values for JSON: `name`; `n`, number of slices it applies to;
@@ -54,7 +54,7 @@ def robustness(
         probability. All but `name` and `n` are None where n is 0; `note` is then the reason.
 
     Raises:
-        DataError: no slices, different lengths, or a slice of another type or shape.
+        DataError: No slices, different lengths, or a slice of another type or shape.
     """
     for index, pixels in enumerate(slices):
         _check(pixels, index)
@@ -92,7 +92,7 @@ def change_contrast(factor: float) -> _Perturbation:
     """Return a change of contrast: around the mean of display pixels, or around 40 HU.
 
     Args:
-        factor: below 1 for less contrast.
+        factor: Below 1 for less contrast.
     """
 
     def perturb(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -53,7 +53,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
         `why_no_temperature` returns a reason.
 
     Raises:
-        DataError: different lengths, or invalid labels or probabilities.
+        DataError: Different lengths, or invalid labels or probabilities.
 
     Reference:
         C. Guo et al., On calibration of modern neural networks, ICML (2017).
@@ -82,14 +82,14 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     """Divide the logits of probabilities by a temperature.
 
     Args:
-        probabilities: any shape, in [0, 1].
-        temperature: above 0; 1 changes nothing.
+        probabilities: Any shape, in [0, 1].
+        temperature: Above 0; 1 changes nothing.
 
     Returns:
         float64 of the same shape, in the same order; 0, 0.5 and 1 stay unchanged.
 
     Raises:
-        DataError: the temperature is not above 0.
+        DataError: The temperature is not above 0.
     """
     from scipy.special import expit, logit
 

@@ -33,20 +33,20 @@ class Measurement:
     """The cost of one model, and the difference of its probabilities from the first model's.
 
     Attributes:
-        path: the model, as the caller named it.
+        path: The model, as the caller named it.
         format: "run folder", "keras", "saved_model", "tflite" or "embedded".
-        size_bytes: size of the file, of all files of a SavedModel folder, or of a run folder's
+        size_bytes: Size of the file, of all files of a SavedModel folder, or of a run folder's
             model.keras, in bytes.
-        load_seconds: time to load the model, without the import of libraries.
-        latency_ms_median: median time of a call with one slice, in milliseconds.
+        load_seconds: Time to load the model, without the import of libraries.
+        latency_ms_median: Median time of a call with one slice, in milliseconds.
         latency_ms_p95: 95th percentile of the same calls, in milliseconds.
-        throughput: slices per second in the median batch.
-        peak_mib: peak main memory of the process, libraries included, in MiB.
-        largest_difference: largest absolute difference of probability from the first model.
-        mean_difference: mean absolute difference of probability from the first model.
-        changed: number of slices with another decision than the first model's, each at its own
+        throughput: Slices per second in the median batch.
+        peak_mib: Peak main memory of the process, libraries included, in MiB.
+        largest_difference: Largest absolute difference of probability from the first model.
+        mean_difference: Mean absolute difference of probability from the first model.
+        changed: Number of slices with another decision than the first model's, each at its own
             threshold.
-        slices: number of slices compared.
+        slices: Number of slices compared.
     """
 
     path: str
@@ -79,22 +79,22 @@ def benchmark(
     """Measure models one after the other, each in a process of its own.
 
     Args:
-        models: run folders, `.keras` files, SavedModel folders, `.tflite` files and "phantomnet",
+        models: Run folders, `.keras` files, SavedModel folders, `.tflite` files and "phantomnet",
             the embedded model. The others are compared with the first.
-        images: files, folders or globs to predict; None for 64 phantoms, the same for every model.
-            Default None.
-        threads: number of threads to compute with. Default 1.
-        batch_size: slices per batch, for the throughput. Default 32.
-        rounds: number of calls with one slice, for the latency. Default 30.
-        progress: receives progress.
+        images: Files, folders or globs to predict; None for 64 phantoms, the same for every model.
+            Defaults to None.
+        threads: Number of threads to compute with. Defaults to 1.
+        batch_size: Slices per batch, for the throughput. Defaults to 32.
+        rounds: Number of calls with one slice, for the latency. Defaults to 30.
+        progress: Receives progress.
 
     Returns:
         A measurement for each model, in the same order.
 
     Raises:
-        OptionError: no model, or a count below 1.
-        DataError: no images, or unreadable ones.
-        ModelError: a path without a model, or a model that cannot be measured.
+        OptionError: No model, or a count below 1.
+        DataError: No images, or unreadable ones.
+        ModelError: A path without a model, or a model that cannot be measured.
     """
     paths = [Path(path) for path in ([models] if isinstance(models, str | Path) else models)]
     if not paths:

@@ -47,7 +47,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         The measured fields of `Measurement`, and `probabilities` `(n,)` with their `threshold`.
 
     Raises:
-        HemorrhageError: the model or a slice cannot be read.
+        HemorrhageError: The model or a slice cannot be read.
     """
     threads, batch_size, images = request["threads"], request["batch_size"], request["images"]
     _prepare_libraries(request["format"], threads)

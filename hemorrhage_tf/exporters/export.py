@@ -49,10 +49,10 @@ class Export:
     """A verified export, the result of `export`.
 
     Attributes:
-        path: the `.tflite` file or SavedModel folder.
+        path: The `.tflite` file or SavedModel folder.
         form: "saved_model", or "tflite" with the quantization, such as "tflite int8".
-        size_bytes: size of the file, or of all files in the folder, in bytes.
-        verifications: comparison with the trained model, by signature.
+        size_bytes: Size of the file, or of all files in the folder, in bytes.
+        verifications: Comparison with the trained model, by signature.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -77,7 +77,7 @@ def target_form(target: str | Path) -> str:
         with a final `/`.
 
     Raises:
-        OptionError: another ending.
+        OptionError: Another ending.
     """
     name = os.fspath(target)
     ending = Path(name).suffix.lower()
@@ -102,19 +102,19 @@ def export(
     """Export a trained model; the public face is `verbs.export.export`.
 
     Args:
-        source: a run folder, its `.keras` file, or "phantomnet".
-        target: see `target_form`. It must not exist.
-        settings: the settings of the export.
-        progress: receives progress.
-        verify: labeled slices to compare on; None for the test slices of the run, or phantoms.
-        representative: labeled slices to calibrate int8 on; None for the training slices of the
+        source: A run folder, its `.keras` file, or "phantomnet".
+        target: See `target_form`. It must not exist.
+        settings: The settings of the export.
+        progress: Receives progress.
+        verify: Labeled slices to compare on; None for the test slices of the run, or phantoms.
+        representative: Labeled slices to calibrate int8 on; None for the training slices of the
             run, or other phantoms.
 
     Raises:
-        ModelError: the source is not a model, or the exported one differs too much from it.
-        OptionError: settings that do not fit the target or the model.
-        DataError: the slices are missing, changed or too few.
-        OutputError: the target exists or is not writable.
+        ModelError: The source is not a model, or the exported one differs too much from it.
+        OptionError: Settings that do not fit the target or the model.
+        DataError: The slices are missing, changed or too few.
+        OutputError: The target exists or is not writable.
     """
     form, target = target_form(target), Path(target)
     if form == SAVED_MODEL and settings.quantize != "none":

@@ -15,9 +15,9 @@ def write_export_card(source: Path, draft: Path, export: dict[str, Any]) -> None
     The card goes into a SavedModel folder, or next to a file, with the file's name as prefix.
 
     Args:
-        source: the folder with the card of the trained model.
-        draft: the exported file or folder.
-        export: plain values: `form`, `quantize`, `input_type` and `verification`.
+        source: The folder with the card of the trained model.
+        draft: The exported file or folder.
+        export: Plain values: `form`, `quantize`, `input_type` and `verification`.
     """
     folder, prefix = (draft, "") if draft.is_dir() else (draft.parent, f"{draft.stem}.")
     markdown, values = source / MARKDOWN_FILE, source / JSON_FILE

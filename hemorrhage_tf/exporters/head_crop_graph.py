@@ -27,7 +27,7 @@ def crop_head(pixels: Any, upright: bool) -> Any:
 
     Args:
         pixels: uint8 `(height, width, 3)`.
-        upright: whether to turn a sideways head upright.
+        upright: Whether to turn a sideways head upright.
 
     Returns:
         uint8 `(side, side, 3)`.

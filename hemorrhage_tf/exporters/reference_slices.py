@@ -33,9 +33,9 @@ class SliceSource:
     """One of the two places where an export needs slices.
 
     Attributes:
-        option: the option that names other slices.
-        part: the part of a run's split that serves by default.
-        phantom_seed: random seed of the embedded model's phantoms, distinct from the seeds of its
+        option: The option that names other slices.
+        part: The part of a run's split that serves by default.
+        phantom_seed: Random seed of the embedded model's phantoms, distinct from the seeds of its
             training and from those that users are likely to choose.
     """
 
@@ -72,17 +72,17 @@ def select_slices(
     """Select the slices to verify or calibrate an export on.
 
     Args:
-        model: the model to export: a run folder, a `.keras` file or "phantomnet".
-        model_input: its preprocessing.
+        model: The model to export: a run folder, a `.keras` file or "phantomnet".
+        model_input: Its preprocessing.
         source: `VERIFICATION` or `CALIBRATION`.
-        data: labeled slices; None for a part of the run's own slices, or for phantoms if the
+        data: Labeled slices; None for a part of the run's own slices, or for phantoms if the
             embedded model is exported.
-        phantoms: number of phantoms.
-        progress: receives progress.
+        phantoms: Number of phantoms.
+        progress: Receives progress.
 
     Raises:
-        OptionError: the slices do not suit the model, or there are none by default.
-        DataError: the run's slices are no longer available.
+        OptionError: The slices do not suit the model, or there are none by default.
+        DataError: The run's slices are no longer available.
     """
     if data is not None:
         index = build_slice_index(read_manifest(data, progress=progress), progress)
@@ -134,15 +134,15 @@ def calibration_images(
     """Read evenly spaced slices, so that all classes and sources are represented.
 
     Args:
-        refs: the slices to choose from.
-        model_input: the preprocessing of the model.
-        count: maximum number of slices.
+        refs: The slices to choose from.
+        model_input: The preprocessing of the model.
+        count: Maximum number of slices.
 
     Returns:
         float32 `(size, size, 3)` in [0, 255] for each slice.
 
     Raises:
-        DataError: too few slices.
+        DataError: Too few slices.
     """
     if len(refs) < MIN_CALIBRATION_SLICES:
         raise DataError(

@@ -24,10 +24,10 @@ def write_saved_model(
     PNG or JPEG). Both output `probability` `(batch, 1)` and `cam` `(batch, height, width)`.
 
     Args:
-        classifier: the Keras model, from pixels to probability.
-        folder: the target, which must not exist.
-        metadata: written into the folder as JSON.
-        input_type: "float32" or "uint8", type of `image`. Default "float32".
+        classifier: The Keras model, from pixels to probability.
+        folder: The target, which must not exist.
+        metadata: Written into the folder as JSON.
+        input_type: "float32" or "uint8", type of `image`. Defaults to "float32".
     """
     import tensorflow as tf
 
@@ -60,7 +60,7 @@ def served_module(classifier: Any) -> Any:
     """Wrap a classifier in a `tf.Module` that holds each of its variables once.
 
     Args:
-        classifier: the Keras model, from pixels to probability.
+        classifier: The Keras model, from pixels to probability.
 
     Returns:
         A module whose `forward` takes float32 images `(batch, size, size, 3)` and returns
@@ -85,8 +85,8 @@ def decode_to_model_input(content: Any, model_input: ModelInput) -> Any:
     """Decode a display image in the graph and preprocess it, like `read_slice` and `ModelInput`.
 
     Args:
-        content: scalar string tensor, an encoded PNG or JPEG.
-        model_input: the preprocessing.
+        content: Scalar string tensor, an encoded PNG or JPEG.
+        model_input: The preprocessing.
 
     Returns:
         float32 `(size, size, 3)` in [0, 255].

@@ -19,15 +19,15 @@ class ExportSettings:
 
     Attributes:
         quantize: "none", "float16" (weights), "dynamic" (int8 weights, activations quantized at run
-            time) or "int8" (weights and activations); TFLite only. Default "none".
-        input_type: "float32" or "uint8", type of the input `image`. Default "float32".
-        cam: whether a TFLite file has the class activation map as an output; a SavedModel always
-            has. Default False.
-        batch: "static" for batches of one slice or "dynamic"; TFLite only. Default "static".
-        calibration_slices: maximum number of slices to calibrate int8 on. Default 64.
+            time) or "int8" (weights and activations); TFLite only. Defaults to "none".
+        input_type: "float32" or "uint8", type of the input `image`. Defaults to "float32".
+        cam: Whether a TFLite file has the class activation map as an output; a SavedModel always
+            has. Defaults to False.
+        batch: "static" for batches of one slice or "dynamic"; TFLite only. Defaults to "static".
+        calibration_slices: Maximum number of slices to calibrate int8 on. Defaults to 64.
 
     Raises:
-        OptionError: a value that is not accepted.
+        OptionError: A value that is not accepted.
     """
 
     quantize: str = "none"

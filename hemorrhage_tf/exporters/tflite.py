@@ -46,16 +46,16 @@ def convert(
     slower, and cannot leave operators out.
 
     Args:
-        classifier: the Keras model, from pixels to probability.
-        image_size: side of its input, in pixels.
-        settings: the settings of the export.
+        classifier: The Keras model, from pixels to probability.
+        image_size: Side of its input, in pixels.
+        settings: The settings of the export.
         calibration: float32 `(size, size, 3)` images in [0, 255] to calibrate int8 on.
 
     Returns:
         The model, without metadata.
 
     Raises:
-        OptionError: int8 without images to calibrate on.
+        OptionError: Int8 without images to calibrate on.
     """
     import tensorflow as tf
 

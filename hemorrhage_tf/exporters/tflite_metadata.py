@@ -132,17 +132,17 @@ def add_metadata(
     Existing metadata is replaced. The same arguments result in the same bytes.
 
     Args:
-        model: a model whose signature names the input `image` and the outputs `probability` and,
+        model: A model whose signature names the input `image` and the outputs `probability` and,
             optionally, `cam`.
-        values: content of `hemorrhage_tf.json`, from `ModelMetadata.to_dict()`.
-        labels: content of `labels.txt`, the names of 0 and 1.
-        description: a sentence that describes the model.
+        values: Content of `hemorrhage_tf.json`, from `ModelMetadata.to_dict()`.
+        labels: Content of `labels.txt`, the names of 0 and 1.
+        description: A sentence that describes the model.
 
     Returns:
         The model with metadata. Its outputs are unchanged.
 
     Raises:
-        ModelError: not a TFLite model, or one with other inputs and outputs.
+        ModelError: Not a TFLite model, or one with other inputs and outputs.
     """
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
@@ -194,14 +194,14 @@ def operator_names(model: bytes) -> set[str]:
     """Return the names of the operators in a TFLite model.
 
     Args:
-        model: a TFLite model.
+        model: A TFLite model.
 
     Returns:
         Names of builtin operators, such as `CONV_2D`, and of others as `custom:NAME`, such as
         `custom:FlexErf` for an operator that needs TensorFlow on the device.
 
     Raises:
-        ModelError: not a TFLite model.
+        ModelError: Not a TFLite model.
     """
     from ai_edge_litert import schema_py_generated as schema
 

@@ -17,11 +17,11 @@ class Tolerance:
     """The accepted difference between an exported model and the trained one.
 
     Attributes:
-        probability: largest absolute difference of probability, or None for any.
-        changed: share of the slices whose decision may change, rounded up to a whole slice.
-            Default 0.
-        roc_auc: largest change of the area under the ROC curve, or None for any; for few slices at
-            least the effect of a few pairs that change their order. Default None.
+        probability: Largest absolute difference of probability, or None for any.
+        changed: Share of the slices whose decision may change, rounded up to a whole slice.
+            Defaults to 0.
+        roc_auc: Largest change of the area under the ROC curve, or None for any; for few slices at
+            least the effect of a few pairs that change their order. Defaults to None.
     """
 
     probability: float | None
@@ -48,13 +48,13 @@ class Verification:
     """Comparison of an exported model with the trained one.
 
     Attributes:
-        slices: number of slices.
-        hemorrhage: number of slices with the label hemorrhage.
-        largest_difference: largest absolute difference of probability.
-        mean_difference: mean absolute difference of probability.
-        changed: number of slices whose decision changes.
-        roc_auc: of the exported model, or None if all labels are the same.
-        roc_auc_before: of the trained model, or None if all labels are the same.
+        slices: Number of slices.
+        hemorrhage: Number of slices with the label hemorrhage.
+        largest_difference: Largest absolute difference of probability.
+        mean_difference: Mean absolute difference of probability.
+        changed: Number of slices whose decision changes.
+        roc_auc: Of the exported model, or None if all labels are the same.
+        roc_auc_before: Of the trained model, or None if all labels are the same.
     """
 
     slices: int
@@ -79,7 +79,7 @@ def compare(
         before: `(n,)` in [0, 1], of the trained model.
         after: `(n,)` in [0, 1], of the exported model.
         labels: `(n,)`, 0 or 1.
-        threshold: a slice with at least this probability counts as hemorrhage.
+        threshold: A slice with at least this probability counts as hemorrhage.
     """
     both = 0 < int(labels.sum()) < len(labels)
     difference = np.abs(after.astype(np.float64) - before)
@@ -98,12 +98,12 @@ def check(verification: Verification, name: str, tolerance: Tolerance) -> None:
     """Check that an exported model differs from the trained one by no more than a tolerance.
 
     Args:
-        verification: the comparison.
-        name: the form of the exported model, for the message.
-        tolerance: the accepted difference.
+        verification: The comparison.
+        name: The form of the exported model, for the message.
+        tolerance: The accepted difference.
 
     Raises:
-        ModelError: it differs more; the message lists how.
+        ModelError: It differs more; the message lists how.
     """
     failures = []
     if not math.isfinite(verification.largest_difference):

@@ -51,12 +51,12 @@ class FileFormat:
     """How a slice was saved.
 
     Attributes:
-        mode: color mode of the file, by Pillow's name: "L", "RGB", "RGBA", "P", "I;16" ...; "HU"
+        mode: Color mode of the file, by Pillow's name: "L", "RGB", "RGBA", "P", "I;16" ...; "HU"
             for Hounsfield units, "secondary capture" for a display image in DICOM.
         file_format: "PNG", "JPEG", "DICOM" or "NIfTI".
-        bits: bits per sample in the file.
-        jpeg_quality: 1 to 100, from the quantization table; None for other formats. Default None.
-        metadata: kinds of embedded metadata. Default none.
+        bits: Bits per sample in the file.
+        jpeg_quality: 1 to 100, from the quantization table; None for other formats. Defaults to None.
+        metadata: Kinds of embedded metadata. Defaults to none.
     """
 
     mode: str
@@ -70,8 +70,8 @@ def format_of_image(image: Image.Image, file: BinaryIO) -> FileFormat:
     """Return how a PNG or JPEG was saved.
 
     Args:
-        image: the image, opened but not loaded.
-        file: the file that it was opened from; its position is not changed.
+        image: The image, opened but not loaded.
+        file: The file that it was opened from; its position is not changed.
     """
     bits = 8
     if image.format == "PNG":  # Pillow widens samples of less than 8 bits
@@ -95,7 +95,7 @@ def jpeg_quality(table: Sequence[int]) -> int:
     """Estimate the quality that a JPEG was saved with, on the scale of libjpeg.
 
     Args:
-        table: its luminance quantization table, 64 entries.
+        table: Its luminance quantization table, 64 entries.
 
     Returns:
         1 to 100, the quality whose table is nearest.

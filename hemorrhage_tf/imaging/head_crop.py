@@ -47,14 +47,14 @@ class HeadRegion:
     """The square around the head in a slice.
 
     Attributes:
-        top: first row of the square, in pixels of the slice; negative if it starts above the slice.
-        left: first column of the square.
-        side: side of the square, in pixels.
+        top: First row of the square, in pixels of the slice; negative if it starts above the slice.
+        left: First column of the square.
+        side: Side of the square, in pixels.
         cells: bool `(rows, columns)`, the cells that show the head; empty if there is no head.
-        cell: side of a cell, in pixels.
-        turns: counterclockwise quarter turns that bring the square upright. Default 0.
+        cell: Side of a cell, in pixels.
+        turns: Counterclockwise quarter turns that bring the square upright. Defaults to 0.
         shells: bool `(height, width)`, for HU only: thin structures at the edge of the head that
-            are not part of it, such as a holder pressed against an ear. Default None.
+            are not part of it, such as a holder pressed against an ear. Defaults to None.
     """
 
     top: int
@@ -91,7 +91,7 @@ def find_head(pixels: np.ndarray, upright: bool = False) -> HeadRegion:
 
     Args:
         pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or `(height, width, 3)`.
-        upright: also find the quarter turn that brings a sideways head upright. Default False.
+        upright: Also find the quarter turn that brings a sideways head upright. Defaults to False.
 
     Returns:
         The region of the head; for a slice without one, the square around the whole slice.
@@ -133,7 +133,7 @@ def crop_head(pixels: np.ndarray, upright: bool = False) -> np.ndarray:
 
     Args:
         pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or `(height, width, 3)`.
-        upright: turn a sideways head upright. Default False.
+        upright: Turn a sideways head upright. Defaults to False.
 
     Returns:
         The same dtype, `(side, side)` or `(side, side, 3)`: the head with a margin, in air (-1000
@@ -170,8 +170,8 @@ def uncrop(square: np.ndarray, head: HeadRegion, shape: tuple[int, int]) -> np.n
 
     Args:
         square: `(side, side)`, a map of the head crop.
-        head: the region that was cropped.
-        shape: height and width of the slice.
+        head: The region that was cropped.
+        shape: Height and width of the slice.
 
     Returns:
         The same dtype, `(height, width)`; 0 outside the square.

@@ -14,16 +14,16 @@ class Header:
     """The tags that listing, sorting and grouping need.
 
     Attributes:
-        positions: for each slice in the file, in its order, the position in mm along the normal of
+        positions: For each slice in the file, in its order, the position in mm along the normal of
             the slices, growing toward the head; None if the file does not state it.
-        patient: the Patient ID, or None. It identifies a person: it groups slices, and is written
+        patient: The Patient ID, or None. It identifies a person: it groups slices, and is written
             only if the user asks for it.
-        identifying: other texts in the header that identify the patient (parts of the name, other
+        identifying: Other texts in the header that identify the patient (parts of the name, other
             IDs), so that they can be kept out of output.
-        series: the Series Instance UID, or None.
-        instance: the SOP Instance UID, or None.
-        number: the Instance Number, or None.
-        input_warning: why the file does not look like axial slices of a head CT, a clause; or None.
+        series: The Series Instance UID, or None.
+        instance: The SOP Instance UID, or None.
+        number: The Instance Number, or None.
+        input_warning: Why the file does not look like axial slices of a head CT, a clause; or None.
     """
 
     positions: tuple[float | None, ...]

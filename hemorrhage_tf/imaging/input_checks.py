@@ -39,7 +39,7 @@ def check_input(pixels: np.ndarray, head: HeadRegion | None = None) -> str | Non
 
     Args:
         pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or `(height, width, 3)`.
-        head: its head region, if known already. Default None, to find it.
+        head: Its head region, if known already. Defaults to None, to find it.
 
     Returns:
         A clause, or None for a slice that looks like head CT.

@@ -76,13 +76,13 @@ def read_header(path: str | Path) -> Header:
     order of the file, so that data sets that number the stored slices fit.
 
     Args:
-        path: a single-file NIfTI-1 or NIfTI-2 file, compressed by gzip or not.
+        path: A single-file NIfTI-1 or NIfTI-2 file, compressed by gzip or not.
 
     Returns:
         The header. Its positions are in the unit of the affine, which is mm.
 
     Raises:
-        SliceError: the file is missing, damaged, not NIfTI, or holds no volume of slices.
+        SliceError: The file is missing, damaged, not NIfTI, or holds no volume of slices.
 
     Reference:
         https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
@@ -102,8 +102,8 @@ def read_frame(path: str | Path, frame: int | None = None) -> np.ndarray:
     compressed volumes are cached.
 
     Args:
-        path: a single-file NIfTI-1 or NIfTI-2 file, compressed by gzip or not.
-        frame: index of the slice, from 0, in the file's own order. Default None, for a file of one
+        path: A single-file NIfTI-1 or NIfTI-2 file, compressed by gzip or not.
+        frame: Index of the slice, from 0, in the file's own order. Default None, for a file of one
             slice.
 
     Returns:
@@ -111,7 +111,7 @@ def read_frame(path: str | Path, frame: int | None = None) -> np.ndarray:
         of scanners, are set to air.
 
     Raises:
-        SliceError: as `read_header`; or there is no such slice, the file is truncated, or it
+        SliceError: As `read_header`; or there is no such slice, the file is truncated, or it
             declares more than is accepted.
     """
     path = Path(path)
@@ -127,15 +127,15 @@ class _Volume:
     """The part of a header that reading slices needs.
 
     Attributes:
-        shape: lengths of the three voxel axes.
-        dtype: of the stored voxels, including byte order.
-        offset: position of the first voxel in the (decompressed) file, in bytes.
-        slope: factor on stored values.
-        intercept: added after the factor, in HU.
+        shape: Lengths of the three voxel axes.
+        dtype: Of the stored voxels, including byte order.
+        offset: Position of the first voxel in the (decompressed) file, in bytes.
+        slope: Factor on stored values.
+        intercept: Added after the factor, in HU.
         affine: float64 `(4, 4)`: voxel indices to mm, growing to the right, anterior and superior.
-        axes: the voxel axes nearest to left-right, posterior-anterior and inferior-superior.
+        axes: The voxel axes nearest to left-right, posterior-anterior and inferior-superior.
         signs: 1 where that axis grows to the right, anterior or superior, else -1.
-        compressed: whether the file is a gzip stream.
+        compressed: Whether the file is a gzip stream.
     """
 
     shape: tuple[int, int, int]

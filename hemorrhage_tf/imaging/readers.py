@@ -40,8 +40,8 @@ class SliceRef:
     """The location of a slice.
 
     Attributes:
-        path: the file.
-        frame: index of the slice in a file of several, from 0. Default None, for a file of one.
+        path: The file.
+        frame: Index of the slice in a file of several, from 0. Defaults to None, for a file of one.
     """
 
     path: Path
@@ -59,8 +59,8 @@ def is_slice_path(path: str | Path, location: str | Path | None = None) -> bool:
     such files are opened to check.
 
     Args:
-        path: the file, or its name alone.
-        location: the file, if `path` is only its name. Default None.
+        path: The file, or its name alone.
+        location: The file, if `path` is only its name. Defaults to None.
     """
     name = os.path.basename(path)
     if name.startswith(".") or name.upper() == "DICOMDIR":
@@ -80,13 +80,13 @@ def read_header(path: Path) -> Header:
     """Read the header of a file; no pixels are read.
 
     Args:
-        path: a file of any supported format; a PNG or JPEG is one slice without a position.
+        path: A file of any supported format; a PNG or JPEG is one slice without a position.
 
     Returns:
         The header.
 
     Raises:
-        SliceError: a DICOM or NIfTI file that cannot be read.
+        SliceError: A DICOM or NIfTI file that cannot be read.
     """
     if is_display_image(path):
         return Header(positions=(None,))
@@ -107,14 +107,14 @@ def read_slice(source: str | Path | SliceRef) -> np.ndarray:
     EXIF orientation is not applied.
 
     Args:
-        source: a PNG, JPEG, DICOM or NIfTI file, or a `SliceRef` to one slice of a file of several.
+        source: A PNG, JPEG, DICOM or NIfTI file, or a `SliceRef` to one slice of a file of several.
 
     Returns:
         float32 `(height, width)` in HU; or uint8 `(height, width)` for gray and
         `(height, width, 3)` for RGB, in [0, 255].
 
     Raises:
-        SliceError: the file is missing, empty, truncated, too large, encrypted or not in a
+        SliceError: The file is missing, empty, truncated, too large, encrypted or not in a
             supported format; or it holds several slices and none was chosen.
 
     Reference:

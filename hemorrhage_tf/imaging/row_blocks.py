@@ -19,10 +19,10 @@ def convert_in_blocks(
     """Apply a function to blocks of rows.
 
     Args:
-        convert: maps `(rows, ...)` to as many rows.
-        pixels: the image.
-        shape: shape of the result.
-        dtype: dtype of the result.
+        convert: Maps `(rows, ...)` to as many rows.
+        pixels: The image.
+        shape: Shape of the result.
+        dtype: Dtype of the result.
 
     Returns:
         The converted image.

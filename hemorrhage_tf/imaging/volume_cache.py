@@ -13,8 +13,8 @@ class VolumeCache:
     """The volumes used last; safe to use from several threads.
 
     Args:
-        max_volumes: how many volumes to keep.
-        max_bytes: limit on their size together, including the volume being decompressed.
+        max_volumes: How many volumes to keep.
+        max_bytes: Limit on their size together, including the volume being decompressed.
     """
 
     def __init__(self, max_volumes: int, max_bytes: int) -> None:
@@ -31,10 +31,10 @@ class VolumeCache:
         """Return a volume, decompressed only if it is not in the cache.
 
         Args:
-            key: identifies the volume.
-            nbytes: its size in bytes; older volumes make room for it.
-            decompress: returns the volume.
-            keep: whether to keep it. Default True.
+            key: Identifies the volume.
+            nbytes: Its size in bytes; older volumes make room for it.
+            decompress: Returns the volume.
+            keep: Whether to keep it. Defaults to True.
 
         Returns:
             The volume itself, which the caller must not change.

@@ -18,13 +18,13 @@ class Window:
     """A range of Hounsfield units that is mapped to the gray levels of a display.
 
     Attributes:
-        center: float, in HU.
-        width: float, in HU; at least 1 for "linear", above 0 for the other functions.
+        center: Float, in HU.
+        width: Float, in HU; at least 1 for "linear", above 0 for the other functions.
         function: str, one of "linear", "linear_exact", "sigmoid". The VOI LUT function. Defaults
             to "linear".
 
     Raises:
-        OptionError: the width or the function is not accepted.
+        OptionError: The width or the function is not accepted.
 
     Reference:
         DICOM PS3.3, C.11.2.1.2 (linear), C.11.2.1.3.1 (sigmoid), C.11.2.1.3.2 (linear exact).
@@ -61,7 +61,7 @@ class Window:
         """Map Hounsfield units to gray levels.
 
         Args:
-            hounsfield: array of any shape, in HU.
+            hounsfield: Array of any shape, in HU.
 
         Returns:
             float32 of the same shape, in [0, 255], not rounded.
@@ -103,14 +103,14 @@ def parse_windows(text: str | Sequence[str]) -> tuple[str, ...]:
     """Validate the windows that a user names.
 
     Args:
-        text: a comma-separated list or a sequence of one name, for gray, or three, one per
+        text: A comma-separated list or a sequence of one name, for gray, or three, one per
             channel. A name is a key of `WINDOWS`, or CENTER/WIDTH in HU.
 
     Returns:
         The names, one or three.
 
     Raises:
-        OptionError: a name is unknown, or their number is neither one nor three.
+        OptionError: A name is unknown, or their number is neither one nor three.
     """
     parts = text.split(",") if isinstance(text, str) else text
     names = tuple(part.strip().lower() for part in parts)
@@ -128,7 +128,7 @@ def parse_window(name: str) -> Window:
     """Return the window that a key of `WINDOWS`, or CENTER/WIDTH in HU, stands for.
 
     Raises:
-        OptionError: the name is neither.
+        OptionError: The name is neither.
     """
     if name in WINDOWS:
         return WINDOWS[name]
@@ -166,7 +166,7 @@ def apply_windows(hounsfield: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
     Args:
         hounsfield: `(height, width)`, in HU.
-        names: one or three names, from `parse_windows`.
+        names: One or three names, from `parse_windows`.
 
     Returns:
         float32 in [0, 255]: `(height, width)` for one window, `(height, width, 3)` for three.

@@ -25,10 +25,10 @@ class BackboneOptions:
     """The options of one backbone of a model.
 
     Attributes:
-        spec: its registry entry.
+        spec: Its registry entry.
         weights: "imagenet", "embedded", "none" or the path of a weights file.
-        feature_layer: name of the last layer to keep, or None for all layers.
-        image_size: side of its input, in pixels. The input of the whole model may be larger.
+        feature_layer: Name of the last layer to keep, or None for all layers.
+        image_size: Side of its input, in pixels. The input of the whole model may be larger.
     """
 
     spec: BackboneSpec
@@ -51,19 +51,19 @@ def parse_backbone_options(
     without a value gets its default.
 
     Args:
-        backbone: names from the registry, joined by `+`.
-        weights: the value of `--weights`, or None for each backbone's default.
-        feature_layer: the value of `--feature-layer`, or None for whole backbones.
-        image_size: side of every backbone's input, in pixels; None for each backbone's own,
+        backbone: Names from the registry, joined by `+`.
+        weights: The value of `--weights`, or None for each backbone's default.
+        feature_layer: The value of `--feature-layer`, or None for whole backbones.
+        image_size: Side of every backbone's input, in pixels; None for each backbone's own,
             because pretrained features are best at the size they were trained with.
 
     Returns:
         The options of each backbone, in the order of their features.
 
     Raises:
-        OptionError: an unknown or repeated name, or a value that fits no backbone or could belong
+        OptionError: An unknown or repeated name, or a value that fits no backbone or could belong
             to several.
-        WeightsError: the weights file does not exist.
+        WeightsError: The weights file does not exist.
     """
     specs = backbone_specs(backbone)
     weights_by_name = {} if weights is None else _weights_by_backbone(weights, specs)
@@ -85,7 +85,7 @@ def backbone_specs(backbone: str) -> tuple[BackboneSpec, ...]:
     """Return the registry entries of backbones that are joined by `+`.
 
     Raises:
-        OptionError: an unknown or repeated name; the message lists the accepted names.
+        OptionError: An unknown or repeated name; the message lists the accepted names.
     """
     names = [name.strip() for name in backbone.split("+")]
     accepted = f"Pass one of {', '.join(BACKBONES)}, or several of them joined by +."
@@ -106,16 +106,16 @@ def values_by_backbone(option: str, value: str, specs: Sequence[BackboneSpec]) -
     """Parse the value of an option: `NAME=VALUE` pairs separated by commas, or one bare value.
 
     Args:
-        option: its name, for error messages.
-        value: the received value.
-        specs: the model's backbones.
+        option: Its name, for error messages.
+        value: The received value.
+        specs: The model's backbones.
 
     Returns:
         Values by backbone name. A bare value belongs to the only backbone, or to the only one that
         is not embedded, because embedded ones are used as they are.
 
     Raises:
-        OptionError: a name that is not one of the backbones or is repeated, a name without a
+        OptionError: A name that is not one of the backbones or is repeated, a name without a
             value, or a bare value that could belong to several backbones.
     """
     pairs = _parse_pairs(option, value, specs)
@@ -172,7 +172,7 @@ def join_backbone_values(values: Mapping[str, str | None]) -> str | None:
     """Join one value for each backbone into the form that the options accept.
 
     Args:
-        values: by backbone name, for all backbones of a model.
+        values: By backbone name, for all backbones of a model.
 
     Returns:
         The value if there is one backbone, else `NAME=VALUE` pairs separated by commas for the
@@ -188,8 +188,8 @@ def split_backbone_values(joined: str | None, backbone: str) -> dict[str, str | 
     """Invert `join_backbone_values`.
 
     Args:
-        joined: its result.
-        backbone: the names, joined by `+`.
+        joined: Its result.
+        backbone: The names, joined by `+`.
 
     Returns:
         A value or None for each backbone.
@@ -205,8 +205,8 @@ def describe_backbones(backbone: str, feature_layer: str | None) -> dict[str, st
     """Describe each backbone and its last layer, such as `resnet152 to conv4_block36_out`.
 
     Args:
-        backbone: the names, joined by `+`.
-        feature_layer: a result of `join_backbone_values`.
+        backbone: The names, joined by `+`.
+        feature_layer: A result of `join_backbone_values`.
     """
     layers = split_backbone_values(feature_layer, backbone)
     return {name: f"{name} to {layer}" if layer else name for name, layer in layers.items()}

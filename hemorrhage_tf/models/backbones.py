@@ -33,17 +33,17 @@ class BackboneSpec:
     """A registry entry of a backbone.
 
     Attributes:
-        name: the value of `--backbone`.
+        name: The value of `--backbone`.
         builder: `module:function` that builds the Keras model; imported on first use.
-        normalization: how RGB in [0, 255] becomes the backbone's input: "caffe" (BGR, ImageNet
+        normalization: How RGB in [0, 255] becomes the backbone's input: "caffe" (BGR, ImageNet
             mean subtracted), "torch" (ImageNet mean and standard deviation), "symmetric"
             ([-1, 1]), or "inside" (the backbone normalizes).
-        image_size: side of the input, in pixels. Default 224.
-        embedded: whether it needs no weights file and no download. Default False.
-        weights_file: name of the file in the package with its weights, or None. Default None.
-        bfloat16_is_faster: whether bfloat16 is faster than float32 on a CPU with AVX-512 BF16 or
-            AMX, see docs/decisions.md. Default False.
-        builder_arguments: further arguments of the builder. Default none.
+        image_size: Side of the input, in pixels. Defaults to 224.
+        embedded: Whether it needs no weights file and no download. Defaults to False.
+        weights_file: Name of the file in the package with its weights, or None. Defaults to None.
+        bfloat16_is_faster: Whether bfloat16 is faster than float32 on a CPU with AVX-512 BF16 or
+            AMX, see docs/decisions.md. Defaults to False.
+        builder_arguments: Further arguments of the builder. Defaults to none.
     """
 
     name: str
@@ -94,7 +94,7 @@ def backbone_spec(name: str) -> BackboneSpec:
     """Return the registry entry of a backbone.
 
     Raises:
-        OptionError: an unknown name; the message lists the accepted names.
+        OptionError: An unknown name; the message lists the accepted names.
     """
     if name not in BACKBONES:
         raise OptionError(
@@ -107,7 +107,7 @@ def resolve_weights(name: str, weights: str | None) -> str:
     """Fill in the default of `--weights` and check that the value suits the backbone.
 
     Args:
-        name: a backbone of the registry.
+        name: A backbone of the registry.
         weights: "imagenet", "embedded", "none", the path of a file, or None for the default:
             "imagenet" if Keras has such weights for the backbone, "embedded" if the package has
             its weights, else "none".
@@ -116,8 +116,8 @@ def resolve_weights(name: str, weights: str | None) -> str:
         "imagenet", "embedded", "none" or the path.
 
     Raises:
-        OptionError: an unknown backbone, or a kind of weights that it does not have.
-        WeightsError: the file does not exist.
+        OptionError: An unknown backbone, or a kind of weights that it does not have.
+        WeightsError: The file does not exist.
     """
     spec = backbone_spec(name)
     if weights is None:
@@ -138,7 +138,7 @@ def check_weights_file(weights: str, specs: Sequence[BackboneSpec]) -> None:
     """Check that a weights file exists.
 
     Raises:
-        WeightsError: it does not; the message lists the words that the backbones accept.
+        WeightsError: It does not; the message lists the words that the backbones accept.
     """
     if not Path(weights).is_file():
         kinds = dict.fromkeys(kind for spec in specs for kind in spec.weights_kinds)
@@ -157,23 +157,23 @@ def build_backbone(
     """Build a frozen backbone without its top, up to a feature layer.
 
     Args:
-        name: a backbone of the registry.
+        name: A backbone of the registry.
         weights: "imagenet" (Keras' own store and cache), "embedded" (a file in the package), "none"
             (random) or a Keras weights file: `*.weights.h5` of the backbone up to its feature
             layer, or of the whole backbone; or the legacy `*.h5` of the whole backbone without top
             that Keras itself downloads.
-        image_size: side of the input, in pixels.
-        feature_layer: name of the last layer to keep, or None for all layers. Default None.
-        seed: random seed of the weights. Default 0.
+        image_size: Side of the input, in pixels.
+        feature_layer: Name of the last layer to keep, or None for all layers. Defaults to None.
+        seed: Random seed of the weights. Defaults to 0.
 
     Returns:
         A `keras.Model` from normalized float32 `(batch, size, size, 3)` to a feature map
         `(batch, height, width, channels)`.
 
     Raises:
-        WeightsError: the weights are not available, or do not fit.
-        ModelError: the file in the package is missing or damaged.
-        OptionError: an unknown backbone or layer, or a size that the backbone does not accept.
+        WeightsError: The weights are not available, or do not fit.
+        ModelError: The file in the package is missing or damaged.
+        OptionError: An unknown backbone or layer, or a size that the backbone does not accept.
     """
     import keras
 
@@ -324,13 +324,13 @@ def normalize(images: Any, normalization: str, prefix: str = "") -> Any:
     Args:
         images: Keras tensor `(batch, size, size, 3)`, RGB in [0, 255].
         normalization: "caffe", "torch", "symmetric" or "inside", see `BackboneSpec`.
-        prefix: prefix of the layer's name, `normalization`. Default empty.
+        prefix: Prefix of the layer's name, `normalization`. Defaults to empty.
 
     Returns:
         Keras tensor of the same shape.
 
     Raises:
-        ValueError: an unknown normalization.
+        ValueError: An unknown normalization.
     """
     import keras
 

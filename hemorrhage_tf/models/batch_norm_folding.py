@@ -16,8 +16,8 @@ def fold_batch_normalization(backbone: Any, policy: str) -> Any:
     """Copy a functional backbone with its batch normalizations folded into convolutions.
 
     Args:
-        backbone: a functional `keras.Model` that runs in inference only.
-        policy: the Keras dtype policy of the copy, such as "mixed_bfloat16". Its variables are
+        backbone: A functional `keras.Model` that runs in inference only.
+        policy: The Keras dtype policy of the copy, such as "mixed_bfloat16". Its variables are
             float32 in any case.
 
     Returns:

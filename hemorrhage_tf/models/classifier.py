@@ -27,8 +27,8 @@ class Branch:
     """One of the backbones of a classifier.
 
     Attributes:
-        spec: its registry entry.
-        backbone: the Keras model, from `build_backbone`.
+        spec: Its registry entry.
+        backbone: The Keras model, from `build_backbone`.
     """
 
     spec: BackboneSpec
@@ -42,7 +42,7 @@ def check_pooling(pooling: str) -> str:
         The name.
 
     Raises:
-        OptionError: an unknown name; the message lists the accepted names.
+        OptionError: An unknown name; the message lists the accepted names.
     """
     if pooling not in POOLINGS:
         raise OptionError(f"--pooling {pooling}: unknown. Pass one of {', '.join(POOLINGS)}.")
@@ -106,10 +106,10 @@ def build_feature_model(backbone: Any, normalization: str, image_size: int | Non
     """Build the model from pixels to features pooled both ways.
 
     Args:
-        backbone: from `build_backbone`.
-        normalization: the backbone's, see `BackboneSpec`.
-        image_size: side of the input, in pixels, which is resized to the backbone's own; None for
-            the backbone's own. Default None.
+        backbone: From `build_backbone`.
+        normalization: The backbone's, see `BackboneSpec`.
+        image_size: Side of the input, in pixels, which is resized to the backbone's own; None for
+            the backbone's own. Defaults to None.
 
     Returns:
         A `keras.Model` from `(batch, size, size, 3)` in [0, 255] to float32
@@ -145,8 +145,8 @@ def build_head(width: int, dropout: float) -> Any:
     to the result.
 
     Args:
-        width: number of pooled features.
-        dropout: share of features to drop in training, in [0, 1).
+        width: Number of pooled features.
+        dropout: Share of features to drop in training, in [0, 1).
 
     Returns:
         A `keras.Model` from standardized `(batch, width)` to logits `(batch, 1)`.
@@ -165,11 +165,11 @@ def build_classifier(branches: Sequence[Branch], pooling: str, dropout: float = 
     The side of its input is that of its largest backbone; for the others the model resizes it.
 
     Args:
-        branches: the backbones, in the order of their features. Their batch-norm statistics do not
+        branches: The backbones, in the order of their features. Their batch-norm statistics do not
             move in training, because those layers are not trainable, also while other layers are
             fine-tuned.
         pooling: "avg", "max" or "avg_max".
-        dropout: share of features to drop in training, in [0, 1). Default 0.
+        dropout: Share of features to drop in training, in [0, 1). Defaults to 0.
 
     Returns:
         A `keras.Model` from `image`, float32 `(batch, size, size, 3)` in [0, 255], to
@@ -177,7 +177,7 @@ def build_classifier(branches: Sequence[Branch], pooling: str, dropout: float = 
         `set_head`.
 
     Raises:
-        OptionError: an unknown pooling.
+        OptionError: An unknown pooling.
     """
     import keras
 
@@ -204,7 +204,7 @@ def set_head(
     """Set the standardization and the head of a classifier.
 
     Args:
-        classifier: from `build_classifier`.
+        classifier: From `build_classifier`.
         mean: `(width,)`, of the training features.
         variance: `(width,)`, of the training features.
         kernel: `(width, 1)`, of the dense unit.
@@ -226,7 +226,7 @@ def with_class_activation_map(classifier: Any) -> Any:
     logit. The maps of several backbones are added on the finest grid, see `spread_matrix`.
 
     Args:
-        classifier: a trained classifier, from `build_classifier` or loaded from a file.
+        classifier: A trained classifier, from `build_classifier` or loaded from a file.
 
     Returns:
         A `keras.Model` from `image` to a dictionary of `probability`, float32 `(batch, 1)`, and
@@ -279,8 +279,8 @@ def spread_matrix(source: int, target: int) -> np.ndarray:
     if the sizes do not divide.
 
     Args:
-        source: cells of the coarser grid along one side.
-        target: cells of the finer grid along one side.
+        source: Cells of the coarser grid along one side.
+        target: Cells of the finer grid along one side.
 
     Returns:
         float32 `(target, source)`; each row sums to 1, each column to target / source.

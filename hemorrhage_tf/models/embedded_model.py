@@ -35,9 +35,9 @@ class EmbeddedModel:
     """The description of the embedded model.
 
     Attributes:
-        metadata: the metadata of every form of it.
+        metadata: The metadata of every form of it.
         head: `mean`, `variance`, `kernel` and `bias`, float32, the arguments of `set_head`.
-        pretraining: plain values: its training data, settings and metrics.
+        pretraining: Plain values: its training data, settings and metrics.
     """
 
     metadata: ModelMetadata
@@ -49,7 +49,7 @@ def read_embedded() -> EmbeddedModel:
     """Read the description of the embedded model. Imports no TensorFlow.
 
     Raises:
-        ModelError: the description is missing or damaged.
+        ModelError: The description is missing or damaged.
     """
     path = embedded_file(DESCRIPTION_FILE)
     try:
@@ -73,7 +73,7 @@ def build_embedded_classifier() -> tuple[ModelMetadata, Any]:
         Its metadata, and a `keras.Model` like those of `classifier.build_classifier`.
 
     Raises:
-        ModelError: a file is missing or damaged.
+        ModelError: A file is missing or damaged.
     """
     model = read_embedded()
     backbone = build_backbone(EMBEDDED_MODEL, "embedded", model.metadata.image_size)
@@ -96,12 +96,12 @@ def write_embedded(
     export the new model, put the file there, and call `write_checksums`.
 
     Args:
-        folder: the target; `pretrained_files.FOLDER` for the package's own.
-        backbone: the `keras.Model`. Its kernels are stored as float16.
+        folder: The target; `pretrained_files.FOLDER` for the package's own.
+        backbone: The `keras.Model`. Its kernels are stored as float16.
         head: `mean`, `variance`, `kernel` and `bias`, the arguments of `set_head`.
-        metadata: the model's metadata. Its hash of the weights is replaced by that of the weights
+        metadata: The model's metadata. Its hash of the weights is replaced by that of the weights
             as loaded from the file.
-        pretraining: plain values: training data, settings and metrics.
+        pretraining: Plain values: training data, settings and metrics.
 
     Returns:
         The metadata as written.

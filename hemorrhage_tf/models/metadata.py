@@ -25,32 +25,32 @@ class ModelMetadata:
     """Labels, input, operating points and provenance of a model.
 
     Attributes:
-        image_size: side of the input, in pixels.
-        threshold: a slice with at least this probability counts as hemorrhage.
-        backbone: its name in the registry, or several joined by `+`.
-        feature_layer: last layer of the backbone, or None for all layers; for several backbones
+        image_size: Side of the input, in pixels.
+        threshold: A slice with at least this probability counts as hemorrhage.
+        backbone: Its name in the registry, or several joined by `+`.
+        feature_layer: Last layer of the backbone, or None for all layers; for several backbones
             `NAME=LAYER` pairs separated by commas.
         pooling: "avg", "max" or "avg_max".
-        weights_hash: hash of the weights of all backbones before fine-tuning.
-        data_hash: hash of the slices and labels of the training.
-        versions: versions of the package and its dependencies.
-        window: name of the window, or of three, for Hounsfield units; None if the model was trained
-            on display images. Default None.
-        crop_head: whether slices are cropped to the head first, see `imaging.head_crop`. Default
+        weights_hash: Hash of the weights of all backbones before fine-tuning.
+        data_hash: Hash of the slices and labels of the training.
+        versions: Versions of the package and its dependencies.
+        window: Name of the window, or of three, for Hounsfield units; None if the model was trained
+            on display images. Defaults to None.
+        crop_head: Whether slices are cropped to the head first, see `imaging.head_crop`. Default
             False.
-        upright: whether sideways heads are turned upright. Default False.
-        scan_threshold: a scan whose score (see `scan_score`) is at least this counts as
-            hemorrhage; None if `threshold` applies to scans, too. Default None.
-        scan_operating_point: how the scan threshold was chosen; None if there is none. Default
+        upright: Whether sideways heads are turned upright. Defaults to False.
+        scan_threshold: A scan whose score (see `scan_score`) is at least this counts as
+            hemorrhage; None if `threshold` applies to scans, too. Defaults to None.
+        scan_operating_point: How the scan threshold was chosen; None if there is none. Default
             None.
-        operating_point: how the threshold was chosen, such as `sensitivity=0.95`. Default
+        operating_point: How the threshold was chosen, such as `sensitivity=0.95`. Default
             "threshold=0.5".
-        temperature: divisor of the logits, from calibration; already part of the weights. Default
+        temperature: Divisor of the logits, from calibration; already part of the weights. Default
             1.
-        labels: the names of 0 and 1. Default "normal" and "hemorrhage".
-        input_range: lowest and highest value of the input. Default 0 and 255.
-        format_version: increased when the meaning of these fields changes.
-        export: the form of an exported model and its verification; None for other models. Default
+        labels: The names of 0 and 1. Defaults to "normal" and "hemorrhage".
+        input_range: Lowest and highest value of the input. Defaults to 0 and 255.
+        format_version: Increased when the meaning of these fields changes.
+        export: The form of an exported model and its verification; None for other models. Default
             None.
     """
 
@@ -130,13 +130,13 @@ def read_metadata_values(path: Path) -> dict[str, Any]:
     """Read the metadata of a model file as plain values. Imports no TensorFlow.
 
     Args:
-        path: a `.keras` file, a `.tflite` file or a SavedModel folder.
+        path: A `.keras` file, a `.tflite` file or a SavedModel folder.
 
     Returns:
         The values from JSON: tuples are lists.
 
     Raises:
-        ModelError: the metadata is missing, damaged or of a newer version.
+        ModelError: The metadata is missing, damaged or of a newer version.
     """
     form = "SavedModel folder" if path.is_dir() else f"{path.suffix.lower()} file"
     foreign = f"not written by hemorrhage-tf, because it has no {METADATA_FILE}"
@@ -174,7 +174,7 @@ def read_metadata(path: Path) -> ModelMetadata:
     """Read the metadata of a `.keras` file, a `.tflite` file or a SavedModel folder.
 
     Raises:
-        ModelError: the metadata is missing, damaged or of a newer version.
+        ModelError: The metadata is missing, damaged or of a newer version.
     """
     values = read_metadata_values(path)
     try:

@@ -33,8 +33,8 @@ def PhantomNet(  # noqa: N802 - named like the builders of keras.applications
     """Build the backbone, with random weights.
 
     Args:
-        include_top: must be False; the backbone has no top.
-        weights: must be None; pretrained weights are loaded from a file.
+        include_top: Must be False; the backbone has no top.
+        weights: Must be None; pretrained weights are loaded from a file.
         input_shape: `(height, width, 3)`, each side a multiple of 32 pixels.
 
     Returns:
@@ -42,7 +42,7 @@ def PhantomNet(  # noqa: N802 - named like the builders of keras.applications
         for each name in `EVIDENCE`.
 
     Raises:
-        ValueError: an argument is not supported.
+        ValueError: An argument is not supported.
     """
     import keras
 

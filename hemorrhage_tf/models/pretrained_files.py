@@ -33,7 +33,7 @@ def embedded_file(name: str) -> Path:
         Its path in the package.
 
     Raises:
-        ModelError: the file is missing or damaged, or `SHA256SUMS` does not list it.
+        ModelError: The file is missing or damaged, or `SHA256SUMS` does not list it.
     """
     path, checksums = FOLDER / name, FOLDER / CHECKSUMS_FILE
     try:

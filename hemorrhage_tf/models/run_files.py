@@ -36,7 +36,7 @@ def training_profile(path: Path) -> dict[str, Any] | None:
     """Read the profile of a run's training slices from its `config.json`.
 
     Args:
-        path: the run folder.
+        path: The run folder.
 
     Returns:
         The profile, see `evaluation.dataset_shift`; None if the run has none.

@@ -11,15 +11,15 @@ def Tiny(  # noqa: N802 - named like the builders of keras.applications
     """Build the backbone: three strided convolutions with batch normalization.
 
     Args:
-        include_top: must be False; the backbone has no top.
-        weights: must be None; the backbone has no stored weights.
+        include_top: Must be False; the backbone has no top.
+        weights: Must be None; the backbone has no stored weights.
         input_shape: `(height, width, 3)`, each side at least 8 pixels.
 
     Returns:
         A `keras.Model` to a feature map with 1/8 of the input's side and 64 channels.
 
     Raises:
-        ValueError: an argument is not supported.
+        ValueError: An argument is not supported.
     """
     import keras
 

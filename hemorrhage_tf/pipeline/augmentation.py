@@ -40,13 +40,13 @@ def parse_augmentations(names: str | Sequence[str]) -> tuple[str, ...]:
     """Validate a list of augmentations.
 
     Args:
-        names: a comma-separated list or a sequence; "none" or empty for no augmentation.
+        names: A comma-separated list or a sequence; "none" or empty for no augmentation.
 
     Returns:
         The names in the order in which they are applied.
 
     Raises:
-        OptionError: a name is unknown.
+        OptionError: A name is unknown.
     """
     if isinstance(names, str):
         names = [name.strip() for name in names.split(",") if name.strip()]
@@ -67,8 +67,8 @@ class Augmentation:
     (view 0 is one of the first four), so that four views show a slice in all four orientations.
 
     Args:
-        names: augmentations to apply, keys of `AUGMENTATIONS`.
-        seed: random seed; the same seed results in the same views.
+        names: Augmentations to apply, keys of `AUGMENTATIONS`.
+        seed: Random seed; the same seed results in the same views.
     """
 
     def __init__(self, names: Sequence[str], seed: int) -> None:

@@ -31,16 +31,16 @@ def input_batches(
     """Read slices as batches of model input without TensorFlow, one batch ahead of the caller.
 
     Args:
-        slices: the slices.
-        model_input: the form they are brought to.
-        batch_size: slices per batch; the last batch may have fewer.
-        threads: number of reading threads. Default 4, or the number of cores if that is lower.
+        slices: The slices.
+        model_input: The form they are brought to.
+        batch_size: Slices per batch; the last batch may have fewer.
+        threads: Number of reading threads. Defaults to 4, or the number of cores if that is lower.
 
     Yields:
         float32 `(n, size, size, 3)` in [0, 255].
 
     Raises:
-        SliceError: a file cannot be read.
+        SliceError: A file cannot be read.
     """
 
     def read(ref: SliceRef | Path) -> np.ndarray:
@@ -82,10 +82,10 @@ def slice_dataset(
     """Create a dataset of unbatched slices in order.
 
     Args:
-        slices: the slices; they are known to be readable.
-        model_input: the form they are brought to.
-        hashes: content hash of each slice in the slice index. A file that has changed since is an
-            error: its features would be cached under a wrong key. Default None, not to compare.
+        slices: The slices; they are known to be readable.
+        model_input: The form they are brought to.
+        hashes: Content hash of each slice in the slice index. A file that has changed since is an
+            error: its features would be cached under a wrong key. Defaults to None, not to compare.
 
     Returns:
         `tf.data.Dataset` of `(index, image)`: int64 scalar, float32 `(size, size, 3)` in [0, 255].
@@ -119,11 +119,11 @@ def view_dataset(
     """Create a dataset of unbatched views; each slice is read once for all of its views.
 
     Args:
-        slices: the slices; they are known to be readable.
-        hashes: content hash of each slice.
-        views: view numbers of each slice; their count may differ.
-        model_input: the form the slices are brought to.
-        augmentation: creates the views.
+        slices: The slices; they are known to be readable.
+        hashes: Content hash of each slice.
+        views: View numbers of each slice; their count may differ.
+        model_input: The form the slices are brought to.
+        augmentation: Creates the views.
 
     Returns:
         `tf.data.Dataset` of float32 `(size, size, 3)` in [0, 255]: the views of the first slice in

@@ -21,11 +21,11 @@ class ModelInput:
     """How a slice is brought to the form that a model takes.
 
     Attributes:
-        image_size: side of the square, in pixels.
-        window: one window name, or three, through which Hounsfield units are mapped to gray levels.
-            Default None, for a model trained on display images: the brain window.
-        crop_head: crop the slice to its head first. Default True.
-        upright: turn a sideways head upright. Default False.
+        image_size: Side of the square, in pixels.
+        window: One window name, or three, through which Hounsfield units are mapped to gray levels.
+            Defaults to None, for a model trained on display images: the brain window.
+        crop_head: Crop the slice to its head first. Defaults to True.
+        upright: Turn a sideways head upright. Defaults to False.
     """
 
     image_size: int
@@ -86,7 +86,7 @@ def resize_to_square(pixels: np.ndarray, image_size: int) -> np.ndarray:
 
     Args:
         pixels: uint8 or float32, `(height, width)` or `(height, width, 3)`.
-        image_size: side of the square, in pixels.
+        image_size: Side of the square, in pixels.
 
     Returns:
         float32 `(image_size, image_size, 3)`, in the range of the pixels.
@@ -110,8 +110,8 @@ def choose_window(
     """Choose the window that a model is trained with.
 
     Args:
-        is_hounsfield: for each slice, whether it is in HU.
-        requested: the windows that the user requested, or None.
+        is_hounsfield: For each slice, whether it is in HU.
+        requested: The windows that the user requested, or None.
 
     Returns:
         The requested windows, else the brain window; None if every slice is a display image.

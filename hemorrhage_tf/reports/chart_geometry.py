@@ -16,9 +16,9 @@ class Mark:
 
     Attributes:
         element: SVG element: "path", "rect", "circle" or "text".
-        style: class names in the style sheet.
+        style: Class names in the style sheet.
         attributes: SVG attributes.
-        text: content of a text element. Default "".
+        text: Content of a text element. Defaults to "".
     """
 
     element: str
@@ -32,12 +32,12 @@ class Chart:
     """A chart, ready to be written as SVG.
 
     Attributes:
-        key: id within the page.
+        key: Id within the page.
         title: heading.
-        description: the content in words, for readers who cannot see the chart.
-        width: of the view box.
-        height: of the view box.
-        marks: shapes and texts, from back to front.
+        description: The content in words, for readers who cannot see the chart.
+        width: Of the view box.
+        height: Of the view box.
+        marks: Shapes and texts, from back to front.
     """
 
     key: str
@@ -78,14 +78,14 @@ class Frame:
     """The plot area of a chart with two axes, and the scale from values to coordinates.
 
     Attributes:
-        x: value range of the horizontal axis.
-        y: value range of the vertical axis.
-        width: of the view box.
-        height: of the view box.
-        left: margin for tick labels and the axis label.
+        x: Value range of the horizontal axis.
+        y: Value range of the vertical axis.
+        width: Of the view box.
+        height: Of the view box.
+        left: Margin for tick labels and the axis label.
         right: margin.
         top: margin.
-        bottom: margin for tick labels and the axis label.
+        bottom: Margin for tick labels and the axis label.
     """
 
     x: tuple[float, float] = (0.0, 1.0)

@@ -37,8 +37,8 @@ def roc_chart(
     """Draw the ROC curve.
 
     Args:
-        curve: sensitivity over 1 - specificity.
-        area: the ROC AUC with its interval, or None.
+        curve: Sensitivity over 1 - specificity.
+        area: The ROC AUC with its interval, or None.
         point: 1 - specificity and sensitivity at the operating point, or None.
     """
     view = _CurveView(
@@ -60,10 +60,10 @@ def precision_recall_chart(
     """Draw the precision-recall curve.
 
     Args:
-        curve: precision over recall.
-        area: the PR AUC with its interval, or None.
-        point: recall and precision at the operating point, or None.
-        prevalence: fraction of positives, which is the precision of chance.
+        curve: Precision over recall.
+        area: The PR AUC with its interval, or None.
+        point: Recall and precision at the operating point, or None.
+        prevalence: Fraction of positives, which is the precision of chance.
     """
     view = _CurveView(
         key="pr",
@@ -133,8 +133,8 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]], unit: str = "slices") -
     """Draw observed fractions against predicted probabilities, with the counts below.
 
     Args:
-        bins: from `calibration.reliability_curve`.
-        unit: what is counted, "slices" or "scans". Default "slices".
+        bins: From `calibration.reliability_curve`.
+        unit: What is counted, "slices" or "scans". Defaults to "slices".
     """
     frame = Frame(height=384, bottom=112, top=34)
     marks = frame.axes(("", "observed fraction with hemorrhage"), UNIT_TICKS, UNIT_TICKS)
@@ -180,8 +180,8 @@ def histogram_chart(
     Args:
         labels: `(n,)`, 0 or 1.
         repeats: `(repeats, n)` probabilities; counts are means over repeats.
-        threshold: the decision threshold.
-        unit: what is counted, "slices" or "scans". Default "slices".
+        threshold: The decision threshold.
+        unit: What is counted, "slices" or "scans". Defaults to "slices".
     """
     edges = np.linspace(0.0, 1.0, 21)
     counts = {
@@ -238,10 +238,10 @@ def history_chart(
     """Draw a metric over the epochs, one line per training.
 
     Args:
-        column: name of the metric, such as "loss"; "validation_" is put before it for the
+        column: Name of the metric, such as "loss"; "validation_" is put before it for the
             validation part.
-        title: heading of the chart.
-        trainings: the epochs of each training, from `group_trainings`.
+        title: Heading of the chart.
+        trainings: The epochs of each training, from `group_trainings`.
 
     Returns:
         The chart, or None if no training has two values of the metric.
@@ -319,12 +319,12 @@ def interval_chart(
     """Draw metrics as dots with their intervals, one below the other.
 
     Args:
-        key: id of the chart within the page.
-        title: heading of the chart.
-        rows: name, metric, and whether the metric is printed as a percentage.
-        span: of the axis, or None for 0 to 1, extended to what the metrics need. Default None.
-        reference: a value to compare with and its name, or None. Default None.
-        highlighted: number of rows from the top that are emphasized. Default 0.
+        key: Id of the chart within the page.
+        title: Heading of the chart.
+        rows: Name, metric, and whether the metric is printed as a percentage.
+        span: Of the axis, or None for 0 to 1, extended to what the metrics need. Defaults to None.
+        reference: A value to compare with and its name, or None. Defaults to None.
+        highlighted: Number of rows from the top that are emphasized. Defaults to 0.
     """
     if span is None:
         ends = [metric[end] for _, metric, _ in rows for end in ("low", "high")]
@@ -371,9 +371,9 @@ def bar_chart(key: str, title: str, rows: Sequence[tuple[str, float, str]]) -> C
     """Draw fractions as bars, one below the other.
 
     Args:
-        key: id of the chart within the page.
-        title: heading of the chart.
-        rows: name, fraction in [0, 1], and the count behind it as text.
+        key: Id of the chart within the page.
+        title: Heading of the chart.
+        rows: Name, fraction in [0, 1], and the count behind it as text.
     """
     largest = max([0.1, *(fraction for _, fraction, _ in rows)])
     width = CHART_WIDTH - 2 * _MARGIN

@@ -19,11 +19,11 @@ class ChecklistItem(NamedTuple):
     """One item of a reporting checklist.
 
     Attributes:
-        checklist: key in `REFERENCES`.
-        number: of the item, or None if the checklist is cited by section and topic.
-        section: of the checklist.
-        topic: in a few words of our own; the wording of the checklist takes precedence.
-        key: of the recorded answer in a model card.
+        checklist: Key in `REFERENCES`.
+        number: Of the item, or None if the checklist is cited by section and topic.
+        section: Of the checklist.
+        topic: In a few words of our own; the wording of the checklist takes precedence.
+        key: Of the recorded answer in a model card.
     """
 
     checklist: str

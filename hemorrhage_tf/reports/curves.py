@@ -39,7 +39,7 @@ def curves(labels: np.ndarray, repeats: np.ndarray, resamples: Resamples) -> tup
     Args:
         labels: `(n,)`, 0 or 1, both present.
         repeats: `(repeats, n)` scores, higher for hemorrhage.
-        resamples: bootstrap resamples of patients or of slices.
+        resamples: Bootstrap resamples of patients or of slices.
 
     Returns:
         Sensitivity over 1 - specificity, and precision over recall.

@@ -22,13 +22,13 @@ def data_uris(images: Sequence[bytes]) -> list[str]:
     Each side is at most 192 pixels, and less if the images would exceed `MAX_IMAGE_BYTES` together.
 
     Args:
-        images: contents of PNG or JPEG files.
+        images: Contents of PNG or JPEG files.
 
     Returns:
         One `data:` URI per image.
 
     Raises:
-        DataError: if an image is not a PNG or JPEG.
+        DataError: If an image is not a PNG or JPEG.
     """
     decoded = [_decode(content, index) for index, content in enumerate(images)]
     uris: list[str] = []

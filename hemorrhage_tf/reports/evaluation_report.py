@@ -43,18 +43,18 @@ class EvaluationContent:
     """An evaluation, as its report needs it.
 
     Attributes:
-        title: heading of the page.
-        model: the evaluated model.
-        model_input: how the slices are converted to model input.
-        slices: the evaluated slices.
+        title: Heading of the page.
+        model: The evaluated model.
+        model_input: How the slices are converted to model input.
+        slices: The evaluated slices.
         slice_probabilities: `(slices,)`, one probability per slice, in [0, 1].
         labels: `(n,)`, 0 or 1, of what the metrics count: slices, or scans.
         probabilities: `(n,)`, of the same, in [0, 1].
         patients: `(n,)`, equal for the same patient, or None if patients are unknown.
-        metrics: from `metrics.binary_metrics`, with `warnings` and `evaluated_on`.
-        audit: of the slices.
-        comparison: with a second model, from `comparison.compare`, or None. Default None.
-        model_names: names of the two models of the comparison.
+        metrics: From `metrics.binary_metrics`, with `warnings` and `evaluated_on`.
+        audit: Of the slices.
+        comparison: With a second model, from `comparison.compare`, or None. Defaults to None.
+        model_names: Names of the two models of the comparison.
     """
 
     title: str
@@ -77,15 +77,15 @@ def write_evaluation_report(
     """Write the HTML report of an evaluation.
 
     Args:
-        path: of the HTML file. An existing file is replaced; missing folders are created.
-        evaluation: its model, slices and metrics.
-        progress: where progress is reported.
+        path: Of the HTML file. An existing file is replaced; missing folders are created.
+        evaluation: Its model, slices and metrics.
+        progress: Where progress is reported.
 
     Returns:
         The path.
 
     Raises:
-        OutputError: if the file cannot be written. No partial file is left behind.
+        OutputError: If the file cannot be written. No partial file is left behind.
     """
     slices, metrics, model = evaluation.slices, evaluation.metrics, evaluation.model
     counts_slices = slices.manifest.level == "slice"

@@ -17,14 +17,14 @@ class GalleryItem:
     """One slice of the gallery.
 
     Attributes:
-        name: of the slice, as outputs show it.
+        name: Of the slice, as outputs show it.
         label: 0 or 1.
-        probability: predicted probability of hemorrhage, in [0, 1].
-        predicted_hemorrhage: whether the probability reaches the threshold.
+        probability: Predicted probability of hemorrhage, in [0, 1].
+        predicted_hemorrhage: Whether the probability reaches the threshold.
         kind: "false negative", "false positive", "most confident hemorrhage" or "most confident
             normal".
-        image: content of an 8-bit PNG or JPEG of the slice, of any size.
-        overlay: the same with the class activation map drawn over it, or None. Default None.
+        image: Content of an 8-bit PNG or JPEG of the slice, of any size.
+        overlay: The same with the class activation map drawn over it, or None. Defaults to None.
     """
 
     name: str
@@ -108,13 +108,13 @@ def group_gallery(items: Sequence[GalleryItem]) -> list[GalleryGroup]:
     """Sort slices into groups, one per kind, each with its most confident prediction first.
 
     Args:
-        items: slices in any order.
+        items: Slices in any order.
 
     Returns:
         One group for every kind, also for a kind without slices.
 
     Raises:
-        DataError: if an image is not a PNG or JPEG.
+        DataError: If an image is not a PNG or JPEG.
     """
     contents = [item.image for item in items]
     contents += [item.overlay for item in items if item.overlay is not None]

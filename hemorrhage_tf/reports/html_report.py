@@ -32,15 +32,15 @@ def write_report(path: str | Path, content: ReportContent) -> Path:
     """Write a report as an HTML file.
 
     Args:
-        path: of the HTML file. An existing file is replaced; missing folders are created.
-        content: of the report.
+        path: Of the HTML file. An existing file is replaced; missing folders are created.
+        content: Of the report.
 
     Returns:
         The path.
 
     Raises:
-        OutputError: if the file cannot be written. No partial file is left behind.
-        DataError: if an image of the gallery is not a PNG or JPEG.
+        OutputError: If the file cannot be written. No partial file is left behind.
+        DataError: If an image of the gallery is not a PNG or JPEG.
     """
     path = Path(path)
     write_text_atomically(path, render(content))
@@ -51,15 +51,15 @@ def write_audit_page(path: str | Path, title: str, audit: Mapping[str, Any]) -> 
     """Write an audit as an HTML file.
 
     Args:
-        path: of the HTML file. An existing file is replaced; missing folders are created.
-        title: name of the audited data.
+        path: Of the HTML file. An existing file is replaced; missing folders are created.
+        title: Name of the audited data.
         audit: `Audit.to_dict()`.
 
     Returns:
         The path.
 
     Raises:
-        OutputError: if the file cannot be written. No partial file is left behind.
+        OutputError: If the file cannot be written. No partial file is left behind.
     """
     path = Path(path)
     values = {

@@ -76,27 +76,27 @@ class CardContent:
     """The content of a model card.
 
     Attributes:
-        name: of the model.
-        metrics: from `metrics.binary_metrics`.
-        independence: of the evaluation from the training: "same set", "other patients" or
+        name: Of the model.
+        metrics: From `metrics.binary_metrics`.
+        independence: Of the evaluation from the training: "same set", "other patients" or
             "other site".
-        split: how slices were divided, in one sentence without its period.
-        counts: numbers of slices, patients and so on, by name.
-        sources: origin of the data, without paths and names of patients.
-        model_rows: name and value of each property of the model.
-        training_rows: name and value of each property of the training.
-        preprocessing: how a file becomes model input, or None if unknown.
-        weights: origin of the backbone's initial weights, or None if unknown.
+        split: How slices were divided, in one sentence without its period.
+        counts: Numbers of slices, patients and so on, by name.
+        sources: Origin of the data, without paths and names of patients.
+        model_rows: Name and value of each property of the model.
+        training_rows: Name and value of each property of the training.
+        preprocessing: How a file becomes model input, or None if unknown.
+        weights: Origin of the backbone's initial weights, or None if unknown.
         operating_point: `OperatingPoint.to_dict()`, or None.
-        temperature: divisor of the logits, or None.
+        temperature: Divisor of the logits, or None.
         audit: `Audit.to_dict()`, or None.
-        robustness: from `robustness.robustness`, or None.
-        subgroups: rows as in the report, or None.
-        report: name of the HTML report next to the card, or None.
-        limits: sentences on what the metrics do not show.
-        warnings: what a reader must not miss, such as slices that the model was trained on.
-        versions: of the package and its main dependencies.
-        answers: answers of a person to open items, by the item's key.
+        robustness: From `robustness.robustness`, or None.
+        subgroups: Rows as in the report, or None.
+        report: Name of the HTML report next to the card, or None.
+        limits: Sentences on what the metrics do not show.
+        warnings: What a reader must not miss, such as slices that the model was trained on.
+        versions: Of the package and its main dependencies.
+        answers: Answers of a person to open items, by the item's key.
     """
 
     name: str
@@ -139,7 +139,7 @@ def model_card(content: CardContent) -> tuple[str, dict[str, Any]]:
     """Render a model card.
 
     Args:
-        content: of the card.
+        content: Of the card.
 
     Returns:
         The Markdown, and the same as plain values for JSON.
@@ -156,14 +156,14 @@ def write_model_card(folder: str | Path, content: CardContent) -> tuple[Path, Pa
     """Write `model_card.md` and `model_card.json`.
 
     Args:
-        folder: where the files are written. Existing files are replaced.
-        content: of the card.
+        folder: Where the files are written. Existing files are replaced.
+        content: Of the card.
 
     Returns:
         Both paths.
 
     Raises:
-        OutputError: if a file cannot be written.
+        OutputError: If a file cannot be written.
     """
     markdown, card = model_card(content)
     paths = Path(folder) / MARKDOWN_FILE, Path(folder) / JSON_FILE

@@ -49,7 +49,7 @@ def format_metric(metric: Mapping[str, Any] | None, percent: bool = False) -> st
 
     Args:
         metric: `Interval.to_dict()`, or None.
-        percent: whether to print percentages. Default False.
+        percent: Whether to print percentages. Defaults to False.
 
     Returns:
         The text, or "-" if there is no metric.
@@ -64,8 +64,8 @@ def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """List every leaf of nested plain values, with numbers as JSON writes them.
 
     Args:
-        value: dictionaries, lists, strings, numbers, booleans or None.
-        path: prefix of the names. Default "".
+        value: Dictionaries, lists, strings, numbers, booleans or None.
+        path: Prefix of the names. Defaults to "".
 
     Yields:
         A path such as `calibration.reliability[0].n`, and the value as text.

@@ -18,29 +18,29 @@ class ReportContent:
     """The content of an HTML report.
 
     Attributes:
-        title: heading of the page.
-        metrics: from `metrics.binary_metrics`; further keys such as `evaluated_on` are accepted.
+        title: Heading of the page.
+        metrics: From `metrics.binary_metrics`; further keys such as `evaluated_on` are accepted.
         labels: `(n,)`, 0 or 1.
         probabilities: `(n,)`, or `(repeats, n)` for repeated out-of-fold predictions; in [0, 1].
-        threshold: probabilities at or above it are predicted hemorrhage.
-        unit: what the metrics count, "slices" or "scans". Default "slices".
-        names: of the n slices, or empty.
+        threshold: Probabilities at or above it are predicted hemorrhage.
+        unit: What the metrics count, "slices" or "scans". Defaults to "slices".
+        names: Of the n slices, or empty.
         groups: `(n,)`, equal for slices of one patient; None if slices are independent.
-        seed: random seed of the bootstrap bands. Default 0.
-        model_rows: name and value of each property of the model.
-        data_rows: name and value of each property of the data.
+        seed: Random seed of the bootstrap bands. Defaults to 0.
+        model_rows: Name and value of each property of the model.
+        data_rows: Name and value of each property of the data.
         operating_point: `OperatingPoint.to_dict()`, or None.
-        history: one row per epoch, as in `history.csv`; may be empty.
+        history: One row per epoch, as in `history.csv`; may be empty.
         audit: `Audit.to_dict()`, or None.
-        gallery: every wrong slice, and some correct ones.
-        robustness: from `robustness.robustness`, or None.
-        subgroups: rows with the same keys, the name of the subgroup first; values are strings,
+        gallery: Every wrong slice, and some correct ones.
+        robustness: From `robustness.robustness`, or None.
+        subgroups: Rows with the same keys, the name of the subgroup first; values are strings,
             numbers, None or metrics (`estimate`, `low`, `high`, `n`). None without subgroups.
-        comparison: from `comparison.compare`, or None.
-        model_names: names of the two models of the comparison.
-        warnings: what a reader must not miss, such as slices that the model was trained on.
-        not_tested: sentences on what the metrics do not show.
-        versions: of the package and its main dependencies.
+        comparison: From `comparison.compare`, or None.
+        model_names: Names of the two models of the comparison.
+        warnings: What a reader must not miss, such as slices that the model was trained on.
+        not_tested: Sentences on what the metrics do not show.
+        versions: Of the package and its main dependencies.
     """
 
     title: str

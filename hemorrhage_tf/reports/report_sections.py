@@ -68,10 +68,10 @@ def report_sections(content: ReportContent) -> dict[str, Any]:
     """Compute all values that the report's template prints.
 
     Args:
-        content: of the report.
+        content: Of the report.
 
     Raises:
-        DataError: if an image of the gallery is not a PNG or JPEG.
+        DataError: If an image of the gallery is not a PNG or JPEG.
     """
     metrics = content.metrics
     labels = np.asarray(content.labels).astype(np.int64)
@@ -118,8 +118,8 @@ def summary_sentence(metrics: Mapping[str, Any], unit: str = "slices") -> str:
     """Return the main result in words: detected, missed, false alarms, accuracy.
 
     Args:
-        metrics: from `metrics.binary_metrics`.
-        unit: what the metrics count, "slices" or "scans". Default "slices".
+        metrics: From `metrics.binary_metrics`.
+        unit: What the metrics count, "slices" or "scans". Defaults to "slices".
     """
     counts = metrics["confusion"]
     detected, missed = counts["true_positive"], counts["false_negative"]
@@ -215,7 +215,7 @@ def audit_section(
 
     Args:
         audit: `Audit.to_dict()`, or None.
-        area: the ROC AUC of the evaluated model, or None without a model.
+        area: The ROC AUC of the evaluated model, or None without a model.
 
     Returns:
         Values for the template, or None without an audit.

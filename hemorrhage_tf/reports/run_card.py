@@ -34,15 +34,15 @@ def write_run_card(
     """Write the model card of a run.
 
     Args:
-        folder: the run folder.
-        name: of the model.
-        metadata: of the model.
-        config: of the run, as in config.json.
-        metrics: of the run, as in metrics.json.
-        audit: of the run's slices, or None.
+        folder: The run folder.
+        name: Of the model.
+        metadata: Of the model.
+        config: Of the run, as in config.json.
+        metrics: Of the run, as in metrics.json.
+        audit: Of the run's slices, or None.
 
     Raises:
-        OutputError: if a file cannot be written.
+        OutputError: If a file cannot be written.
     """
     settings, data, leaks = config["settings"], config["data"], metrics["leaks"]
     by_patient = data["patients"] > 0
@@ -105,14 +105,14 @@ def write_embedded_card(
     """Write the model card of the embedded model, with metrics from an export's verification.
 
     Args:
-        folder: where the files are written.
-        metadata: of the model.
+        folder: Where the files are written.
+        metadata: Of the model.
         labels: `(n,)`, of the slices that the export was verified on.
         probabilities: `(n,)`, of the same, from the model before its export.
-        verified_on: description of these slices.
+        verified_on: Description of these slices.
 
     Raises:
-        OutputError: if a file cannot be written.
+        OutputError: If a file cannot be written.
     """
     pretraining = read_embedded().pretraining
     metrics = binary_metrics(labels, [probabilities], metadata.threshold)

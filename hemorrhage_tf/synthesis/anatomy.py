@@ -17,7 +17,7 @@ def draw_head(head: PhantomHead) -> None:
     """Draw a head without pathology on its canvas.
 
     Args:
-        head: the head, with its canvas, levels and proportions; the maps derived from them are
+        head: The head, with its canvas, levels and proportions; the maps derived from them are
             filled in.
     """
     draw_skull(head)

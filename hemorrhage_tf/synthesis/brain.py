@@ -78,9 +78,9 @@ class _DeepBrain:
     """What lies deep in a brain.
 
     Attributes:
-        head: the head.
-        width: width of the ventricles, 1 for the average.
-        asymmetry: how much wider the right ventricle is than the average of both, as a share.
+        head: The head.
+        width: Width of the ventricles, 1 for the average.
+        asymmetry: How much wider the right ventricle is than the average of both, as a share.
     """
 
     head: PhantomHead
@@ -219,7 +219,7 @@ class _DeepBrain:
         """Draw the suprasellar, ambient and quadrigeminal cisterns and the midbrain.
 
         Args:
-            opening: width of the cisterns, 1 for the average.
+            opening: Width of the cisterns, 1 for the average.
         """
         head, canvas, k = self.head, self.head.canvas, self.head.scale
         jitter, rough = self._jitter, self._rough

@@ -21,7 +21,7 @@ class Shape:
     """A soft-edged shape in a part of the canvas.
 
     Attributes:
-        window: rows and columns that contain the shape.
+        window: Rows and columns that contain the shape.
         alpha: float32, of the window's shape: the share of each pixel it covers, in [0, 1].
     """
 
@@ -34,8 +34,8 @@ class Roughness:
     """An uneven outline.
 
     Attributes:
-        amount: standard deviation of the outline, as a share of the radius.
-        rng: random generator that selects the outline.
+        amount: Standard deviation of the outline, as a share of the radius.
+        rng: Random generator that selects the outline.
     """
 
     amount: float
@@ -46,8 +46,8 @@ def step(depth: np.ndarray, width: float) -> np.ndarray:
     """Return the share of a pixel that lies inside an edge: a ramp instead of a jump.
 
     Args:
-        depth: distance inside the edge, in mm; negative outside.
-        width: width of the ramp, in mm.
+        depth: Distance inside the edge, in mm; negative outside.
+        width: Width of the ramp, in mm.
 
     Returns:
         float32 in [0, 1], 0.5 on the edge.
@@ -64,19 +64,19 @@ class Canvas:
     the center of the head.
 
     Args:
-        size: side, in pixels.
-        field_of_view: side, in mm.
-        center: center of the head, in mm from the center of the canvas.
-        rotation: rotation of the head, in radians.
-        rng: random generator of the texture fields.
+        size: Side, in pixels.
+        field_of_view: Side, in mm.
+        center: Center of the head, in mm from the center of the canvas.
+        rotation: Rotation of the head, in radians.
+        rng: Random generator of the texture fields.
 
     Attributes:
         hounsfield: float32 `(size, size)`, in HU; air at first.
         x: float32 `(size, size)`, in mm.
         y: float32 `(size, size)`, in mm.
         inner_x: float32 `(size, size)`: x of the tissue inside the skull, which a mass may move.
-        pixel: side of a pixel, in mm.
-        blur: width of an edge, in mm.
+        pixel: Side of a pixel, in mm.
+        blur: Width of an edge, in mm.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class Canvas:
         """Draw a smooth random field.
 
         Args:
-            scale: distance between independent values, in mm.
-            rng: random generator; the same state gives the same field at any size of the canvas.
+            scale: Distance between independent values, in mm.
+            rng: Random generator; the same state gives the same field at any size of the canvas.
 
         Returns:
             float32 `(size, size)`, about normal with mean 0 and standard deviation 1.
@@ -119,8 +119,8 @@ class Canvas:
 
         Args:
             scale: 5, 12 or 26 mm, see `field`.
-            shape: rows and columns of the part.
-            rng: random generator of its position.
+            shape: Rows and columns of the part.
+            rng: Random generator of its position.
 
         Returns:
             float32 of the given shape, about normal with mean 0 and standard deviation 1.
@@ -154,11 +154,11 @@ class Canvas:
 
         Args:
             center: x and y of its center, in mm.
-            radii: radii along x and y before the rotation, in mm.
-            angle: rotation, in radians. Default 0.
-            roughness: how uneven the outline is; None for a smooth one. Default None.
-            blur: width of the edge, in mm; None for the canvas' own. Default None.
-            inner: whether it moves with the tissue inside the skull. Default True.
+            radii: Radii along x and y before the rotation, in mm.
+            angle: Rotation, in radians. Defaults to 0.
+            roughness: How uneven the outline is; None for a smooth one. Defaults to None.
+            blur: Width of the edge, in mm; None for the canvas' own. Defaults to None.
+            inner: Whether it moves with the tissue inside the skull. Defaults to True.
         """
         x, y = center
         radius_x, radius_y = (max(radius, 0.3) for radius in radii)
@@ -193,8 +193,8 @@ class Canvas:
 
         Args:
             points: x and y of two or more points, in mm.
-            widths: the width, or the widths at both ends, in mm.
-            inner: whether it moves with the tissue inside the skull. Default True.
+            widths: The width, or the widths at both ends, in mm.
+            inner: Whether it moves with the tissue inside the skull. Defaults to True.
         """
         first, last = (widths, widths) if isinstance(widths, int | float) else widths
         xs, ys = [p[0] for p in points], [p[1] for p in points]
@@ -226,8 +226,8 @@ class Canvas:
 
         Args:
             shape: where.
-            value: in HU: a number, or an array of the window's shape.
-            opacity: share of the value in the blend, in [0, 1]. Default 1.
+            value: In HU: a number, or an array of the window's shape.
+            opacity: Share of the value in the blend, in [0, 1]. Defaults to 1.
         """
         part = self.hounsfield[shape.window]
         alpha = shape.alpha if opacity == 1 else shape.alpha * np.float32(opacity)

@@ -40,10 +40,10 @@ def draw_display_image(
     """Render a phantom as a display image.
 
     Args:
-        phantom: the slice.
-        rng: random generator of window, crop, scale, annotations, tint and compression.
-        height: height in pixels; None for a random one from `SMALLEST_HEIGHT` to
-            `LARGEST_HEIGHT`. Default None.
+        phantom: The slice.
+        rng: Random generator of window, crop, scale, annotations, tint and compression.
+        height: Height in pixels; None for a random one from `SMALLEST_HEIGHT` to
+            `LARGEST_HEIGHT`. Defaults to None.
 
     Returns:
         The image, and the masks scaled to its pixels.

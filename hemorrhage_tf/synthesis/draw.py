@@ -52,11 +52,11 @@ class Phantom:
             intraparenchymal, intraventricular, subarachnoid, subdural, epidural.
         bright: bool `(size, size)`: where a mimic is bright enough to resemble blood.
         label: 1 with a hemorrhage, 0 without.
-        subtypes: subtypes of the hemorrhages.
-        mimics: names of the mimics and artifacts.
+        subtypes: Subtypes of the hemorrhages.
+        mimics: Names of the mimics and artifacts.
         level: 0 at the skull base to 1 at the vertex.
-        pixel: side of a pixel, in mm.
-        thickness: slice thickness, in mm.
+        pixel: Side of a pixel, in mm.
+        thickness: Slice thickness, in mm.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -81,7 +81,7 @@ class Phantom:
         """Return where there is blood: bool `(size, size)`.
 
         Args:
-            subtype: name of a subtype, see `blood`; None for any. Default None.
+            subtype: Name of a subtype, see `blood`; None for any. Defaults to None.
         """
         return (self.blood if subtype is None else blood_of(self.blood, subtype)) > 0
 
@@ -100,19 +100,19 @@ def draw_phantom(
     anatomy at any size. Only the blood and its mass effect differ.
 
     Args:
-        seed: random seed of the set, 0 or more.
-        index: index of the slice in the set, 0 or more.
-        label: 1 to draw a hemorrhage, 0 for none; None for 1 at odd indices. Default None.
-        size: side of the slice in pixels, 64 to 512. Default 512.
-        subtype: subtype of a hemorrhage to draw, which also determines the level; requires label
+        seed: Random seed of the set, 0 or more.
+        index: Index of the slice in the set, 0 or more.
+        label: 1 to draw a hemorrhage, 0 for none; None for 1 at odd indices. Defaults to None.
+        size: Side of the slice in pixels, 64 to 512. Defaults to 512.
+        subtype: Subtype of a hemorrhage to draw, which also determines the level; requires label
             1. One of "intraparenchymal", "intraventricular", "subarachnoid", "subdural" and
-            "epidural"; None for any. Default None.
+            "epidural"; None for any. Defaults to None.
 
     Returns:
         The phantom.
 
     Raises:
-        OptionError: size, label, subtype, seed or index is not accepted.
+        OptionError: Size, label, subtype, seed or index is not accepted.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -143,17 +143,17 @@ def draw_phantom_scan(
     some consecutive slices, and so does the only hemorrhage, which is largest in its middle.
 
     Args:
-        seed: random seed of the set, 0 or more.
-        index: index of the scan in the set, 0 or more.
+        seed: Random seed of the set, 0 or more.
+        index: Index of the scan in the set, 0 or more.
         label: 1 for a hemorrhage in some of the slices, 0 for none; None for 1 at odd indices.
-            Default None.
-        size: side of a slice in pixels, 64 to 512. Default 512.
+            Defaults to None.
+        size: Side of a slice in pixels, 64 to 512. Defaults to 512.
 
     Returns:
         14 to 60 phantoms. The label of each is 1 if that slice has blood.
 
     Raises:
-        OptionError: size, label, seed or index is not accepted.
+        OptionError: Size, label, seed or index is not accepted.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -184,12 +184,12 @@ class _SliceRequest:
     """What to draw in a slice.
 
     Attributes:
-        streams: returns the random generator of each part.
-        level: level of the slice.
+        streams: Returns the random generator of each part.
+        level: Level of the slice.
         label: 1 for a hemorrhage, 0 for none.
-        size: side in pixels.
-        subtype: subtype that is required; None for any.
-        plan: the only hemorrhage; None to plan some.
+        size: Side in pixels.
+        subtype: Subtype that is required; None for any.
+        plan: The only hemorrhage; None to plan some.
     """
 
     streams: _Streams
@@ -205,11 +205,11 @@ class _ScanRequest:
     """One head, of which all slices are drawn.
 
     Attributes:
-        stream: returns the random generator of a key.
-        size: side of a slice in pixels.
-        thickness: slice thickness, in mm.
-        levels: level of each slice.
-        subtypes: subtypes of the hemorrhage in the order in which they are tried.
+        stream: Returns the random generator of a key.
+        size: Side of a slice in pixels.
+        thickness: Slice thickness, in mm.
+        levels: Level of each slice.
+        subtypes: Subtypes of the hemorrhage in the order in which they are tried.
     """
 
     stream: Callable[..., np.random.Generator]

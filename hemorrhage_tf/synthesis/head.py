@@ -21,14 +21,14 @@ class PhantomHead:
     """A head on its canvas.
 
     Attributes:
-        canvas: the canvas it is drawn on.
-        rng: random generator of the anatomy.
-        front: level of the front half, 0 at the skull base to 1 at the vertex. In a tilted slice
+        canvas: The canvas it is drawn on.
+        rng: Random generator of the anatomy.
+        front: Level of the front half, 0 at the skull base to 1 at the vertex. In a tilted slice
             it differs from that of the back half.
-        back: level of the back half.
-        scale: size of the head, 1 for the average.
+        back: Level of the back half.
+        scale: Size of the head, 1 for the average.
         atrophy: 0 in a young brain to 1 in a very old one.
-        roll: how much higher the slice lies on the right of the image than in the middle, and
+        roll: How much higher the slice lies on the right of the image than in the middle, and
             lower on the left, in units of the level.
         cosine: float32 `(size, size)`, x over the distance from the center.
         sine: float32 `(size, size)`, y over the distance from the center.
@@ -37,8 +37,8 @@ class PhantomHead:
         sulci: float32 `(size, size)`, distance from the middle of a sulcus, without unit.
         fluid: float32 `(size, size)`, share of each pixel that is CSF outside the ventricles.
         ventricles: float32 `(size, size)`, share of each pixel that is ventricle.
-        half_width: from the center to the side of the skull, in mm.
-        half_length: from the center to the front of the skull, in mm.
+        half_width: From the center to the side of the skull, in mm.
+        half_length: From the center to the front of the skull, in mm.
         plexus: x and y of the choroid plexus on each side, in mm.
         pineal: x and y of the pineal gland, in mm; None outside the slice.
     """
@@ -81,7 +81,7 @@ class PhantomHead:
         """Return the cosine between a direction from the center and each pixel's own.
 
         Args:
-            angle: the direction, in radians; 0 is the right of the image, pi / 2 the back.
+            angle: The direction, in radians; 0 is the right of the image, pi / 2 the back.
 
         Returns:
             float32 `(size, size)`.
@@ -106,9 +106,9 @@ class PhantomHead:
 
         Args:
             center: x and y of its center, in mm.
-            radii: radii along x and y before the rotation, in mm.
-            angle: rotation, in radians.
-            rng: random generator of the outline and of the flatness.
+            radii: Radii along x and y before the rotation, in mm.
+            angle: Rotation, in radians.
+            rng: Random generator of the outline and of the flatness.
 
         Returns:
             A shape inside the dura.
@@ -126,9 +126,9 @@ class PhantomHead:
         """Choose a random point in the brain.
 
         Args:
-            rng: random generator of the choice.
-            shallowest: least distance inside the dura, in mm.
-            deepest: largest distance inside the dura, in mm.
+            rng: Random generator of the choice.
+            shallowest: Least distance inside the dura, in mm.
+            deepest: Largest distance inside the dura, in mm.
 
         Returns:
             x and y, in mm; None if no pixel has such a depth.
@@ -152,10 +152,10 @@ def visibility(level: float, low: float, high: float, edge: float = 0.03) -> flo
     """Return the share of a structure that lies in a slice.
 
     Args:
-        level: level of the slice.
-        low: lowest level of the structure.
-        high: highest level of the structure.
-        edge: levels over which it appears and disappears. Default 0.03.
+        level: Level of the slice.
+        low: Lowest level of the structure.
+        high: Highest level of the structure.
+        edge: Levels over which it appears and disappears. Default 0.03.
 
     Returns:
         0 outside the structure to 1 inside.

@@ -33,14 +33,14 @@ class VisibilityLimits:
     """What a hemorrhage needs to be visible in a brain window.
 
     Attributes:
-        area: least area, in mm2.
-        thin_area: least area of blood that is spread along sulci, in mm2.
-        contrast: least difference from the tissue before and from brain, in HU.
-        contrast_at_bone: the same along bone, in HU. It is larger, since partial-volume bone and
+        area: Least area, in mm2.
+        thin_area: Least area of blood that is spread along sulci, in mm2.
+        contrast: Least difference from the tissue before and from brain, in HU.
+        contrast_at_bone: The same along bone, in HU. It is larger, since partial-volume bone and
             beam hardening resemble blood there.
-        contrast_detail: least product of contrast and diameter, in HU mm: small hemorrhages must
+        contrast_detail: Least product of contrast and diameter, in HU mm: small hemorrhages must
             be denser.
-        isodense_area: area above which blood as dense as brain is visible by its mass, in mm2.
+        isodense_area: Area above which blood as dense as brain is visible by its mass, in mm2.
     """
 
     area: float = 75.0
@@ -59,7 +59,7 @@ class Plan:
     """A hemorrhage before the head is drawn, so that the head can make room for it.
 
     Attributes:
-        subtype: one of `SUBTYPES`.
+        subtype: One of `SUBTYPES`.
         side: -1 for the left of the image, 1 for the right.
         extent: 0 for the smallest to 1 for a massive one.
         place: x and y of its center, in mm, if it lies in brain or sulci; None to choose one.
@@ -83,10 +83,10 @@ def plan_hemorrhages(
     """Choose hemorrhages that occur at a level.
 
     Args:
-        level: level of the slice, 0 to 1.
-        rng: random generator of the choice.
-        subtype: subtype of the first one, which must occur at the level (see `level_for`); None
-            for any. Default None.
+        level: Level of the slice, 0 to 1.
+        rng: Random generator of the choice.
+        subtype: Subtype of the first one, which must occur at the level (see `level_for`); None
+            for any. Defaults to None.
 
     Returns:
         One plan or two.
@@ -116,10 +116,10 @@ def draw_hemorrhages(
     """Draw hemorrhages into a head; leave out those that would not be visible.
 
     Args:
-        head: the head, drawn.
-        plans: the hemorrhages.
-        rng: random generator of everything that the plans leave open.
-        limits: what a hemorrhage needs to be visible. Default `LIMITS`.
+        head: The head, drawn.
+        plans: The hemorrhages.
+        rng: Random generator of everything that the plans leave open.
+        limits: What a hemorrhage needs to be visible. Defaults to `LIMITS`.
 
     Returns:
         uint8 `(size, size)`: bit k is set where there is blood of the subtype `SUBTYPES[k]`; and
@@ -153,11 +153,11 @@ def _is_visible(
     """Return whether a hemorrhage is visible in a brain window.
 
     Args:
-        subtype: one of `SUBTYPES`.
+        subtype: One of `SUBTYPES`.
         before: float32 `(n,)`, its pixels before it was drawn, in HU.
         after: float32 `(n,)`, its pixels with it, in HU.
-        pixel: side of a pixel, in mm.
-        limits: what it needs to be visible.
+        pixel: Side of a pixel, in mm.
+        limits: What it needs to be visible.
 
     Reference:
         A. Rose, The sensitivity performance of the human eye on an absolute scale, J. Opt. Soc.

@@ -401,8 +401,8 @@ def draw_mimics(head: PhantomHead, rng: np.random.Generator) -> tuple[tuple[str,
     """Draw some of the mimics into a head.
 
     Args:
-        head: the head, drawn.
-        rng: random generator of the choice and of each mimic.
+        head: The head, drawn.
+        rng: Random generator of the choice and of each mimic.
 
     Returns:
         Names of the mimics, and bool `(size, size)`: where one is bright enough to resemble blood.

@@ -51,15 +51,15 @@ class PhantomSet:
     slices of a shorter one.
 
     Attributes:
-        count: number of slices, 1 to 1,000,000.
-        seed: random seed, 0 or more. Default 0.
+        count: Number of slices, 1 to 1,000,000.
+        seed: Random seed, 0 or more. Defaults to 0.
         form: "png" for display images as workstations export them; "dicom" or "nifti" for whole
-            Hounsfield units as a scanner stores them. Default "png".
-        size: side of a slice in pixels, 64 to 512. A display image is then cropped and scaled.
-            Default 512.
+            Hounsfield units as a scanner stores them. Defaults to "png".
+        size: Side of a slice in pixels, 64 to 512. A display image is then cropped and scaled.
+            Defaults to 512.
 
     Raises:
-        OptionError: count, seed, form or size is not accepted.
+        OptionError: Count, seed, form or size is not accepted.
     """
 
     count: int
@@ -89,12 +89,12 @@ def write_phantoms(
     """Write a set of phantoms with masks and a manifest.
 
     Args:
-        folder: the new folder. Missing parent folders are created.
-        phantom_set: the set.
-        progress: reports progress; None for no reports. Default None.
-        workers: number of processes that draw. Several are started with the "spawn" method, which
+        folder: The new folder. Missing parent folders are created.
+        phantom_set: The set.
+        progress: Reports progress; None for no reports. Defaults to None.
+        workers: Number of processes that draw. Several are started with the "spawn" method, which
             imports the caller's script again; such a script needs `if __name__ == "__main__":`.
-            Default 1.
+            Defaults to 1.
 
     Returns:
         The folder: `manifest.csv`, `slices/` and `masks/`. A mask is an 8-bit PNG, or NIfTI for
@@ -102,7 +102,7 @@ def write_phantoms(
         blood of the subtypes in the order of `SUBTYPES`.
 
     Raises:
-        OutputError: the folder exists or cannot be written.
+        OutputError: The folder exists or cannot be written.
     """
     folder = Path(folder)
     if folder.exists():
@@ -123,16 +123,16 @@ def cached_phantoms(folder: Path, count: int, seed: int, progress: Progress | No
     """Return a set of small display images from a cache; draw it if it is not there.
 
     Args:
-        folder: the folder of all cached sets.
-        count: number of slices; every second one has a hemorrhage.
-        seed: random seed; the same seed gives the same bytes.
-        progress: reports progress; None for no reports. Default None.
+        folder: The folder of all cached sets.
+        count: Number of slices; every second one has a hemorrhage.
+        seed: Random seed; the same seed gives the same bytes.
+        progress: Reports progress; None for no reports. Defaults to None.
 
     Returns:
         The folder of the set, with `manifest.csv`.
 
     Raises:
-        OutputError: the set cannot be written.
+        OutputError: The set cannot be written.
     """
     target = folder / f"phantoms-v{GENERATOR_VERSION}-n{count}-s{seed}"
     if not target.is_dir():
@@ -261,7 +261,7 @@ def drawing_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
     slow. The environment variables that prevent this are read when a process starts.
 
     Args:
-        workers: number of processes.
+        workers: Number of processes.
 
     Yields:
         The executor. Waiting work is canceled if the block fails.

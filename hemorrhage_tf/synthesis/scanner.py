@@ -14,8 +14,8 @@ def draw_holder(head: PhantomHead, rng: np.random.Generator) -> None:
     """Draw headrest, couch and blanket into the air around a head.
 
     Args:
-        head: the head, drawn.
-        rng: random generator of the holder.
+        head: The head, drawn.
+        rng: Random generator of the holder.
     """
     if rng.random() < 0.3:
         return
@@ -58,10 +58,10 @@ def scan_head(
     """Turn a drawn head into the image that a scanner makes of it.
 
     Args:
-        head: the head with everything in it. Its canvas is changed.
-        rng: random generator of the scanner's settings.
-        noise_rng: random generator of the noise, a different one for each slice of a scan.
-        streak_rng: random generator of the beam hardening at the skull base; None for `rng`. Only
+        head: The head with everything in it. Its canvas is changed.
+        rng: Random generator of the scanner's settings.
+        noise_rng: Random generator of the noise, a different one for each slice of a scan.
+        streak_rng: Random generator of the beam hardening at the skull base; None for `rng`. Only
             some slices of a scan have it, and the scanner's settings must not depend on that.
 
     Returns:

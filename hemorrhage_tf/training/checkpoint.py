@@ -49,9 +49,9 @@ class CheckpointHeader:
     """The content of `fit.json`.
 
     Attributes:
-        id: random identifier of the fit, which is also in the `config.json` of its run.
-        options: the options of the fit, plain values.
-        identity: values that determine the result: settings, slices, versions.
+        id: Random identifier of the fit, which is also in the `config.json` of its run.
+        options: The options of the fit, plain values.
+        identity: Values that determine the result: settings, slices, versions.
     """
 
     id: str
@@ -63,10 +63,10 @@ def read_checkpoint_header(run: Path) -> CheckpointHeader | None:
     """Read the header of a run's checkpoint, or return None if there is no checkpoint.
 
     Args:
-        run: the run folder, or its checkpoint folder.
+        run: The run folder, or its checkpoint folder.
 
     Raises:
-        OutputError: the header cannot be read.
+        OutputError: The header cannot be read.
     """
     path = checkpoint_folder(run) / _HEADER
     if not path.is_file():
@@ -85,13 +85,13 @@ class FitCheckpoint:
     """The checkpoint folder of one fit, locked by this process. A context manager.
 
     Args:
-        run: the run folder to create.
-        progress: receives warnings.
+        run: The run folder to create.
+        progress: Receives warnings.
 
     Attributes:
-        run: the run folder to create.
-        folder: the checkpoint folder.
-        id: random identifier of the fit.
+        run: The run folder to create.
+        folder: The checkpoint folder.
+        id: Random identifier of the fit.
     """
 
     def __init__(self, run: Path, progress: Progress) -> None:
@@ -114,16 +114,16 @@ class FitCheckpoint:
         """Create the checkpoint, or continue from an existing one.
 
         Args:
-            options: the options of the fit, plain values.
-            identity: values that must not change between start and resumption.
-            writes: whether this process writes the checkpoint; with several workers only the chief
-                does. Default True.
-            restart: discard an existing checkpoint. Default False.
+            options: The options of the fit, plain values.
+            identity: Values that must not change between start and resumption.
+            writes: Whether this process writes the checkpoint; with several workers only the chief
+                does. Defaults to True.
+            restart: Discard an existing checkpoint. Defaults to False.
 
         Raises:
-            OptionError: the fit was started with a different identity; the message lists the
+            OptionError: The fit was started with a different identity; the message lists the
                 differences.
-            OutputError: the folder cannot be written, or another process uses it.
+            OutputError: The folder cannot be written, or another process uses it.
         """
         self._writes = writes
         header = None if restart else read_checkpoint_header(self.run)
@@ -246,8 +246,8 @@ class EpochCheckpoint:
     """Storage for the state after a stage's last whole epoch; see `loop.EpochStore`.
 
     Args:
-        read: reads the stored state, or returns None.
-        write: writes a state; None on workers that write nothing.
+        read: Reads the stored state, or returns None.
+        write: Writes a state; None on workers that write nothing.
     """
 
     def __init__(

@@ -17,12 +17,12 @@ class FitContext:
     """The context of a fit.
 
     Attributes:
-        slices: all slices, for training and for testing.
-        settings: the settings of the fit.
-        model_input: how slices become model inputs.
-        cluster: the workers that train together, or this process alone; and their devices.
-        progress: receives progress, notes and warnings.
-        cache_folder: the folder of the feature cache; unused with `feature_cache=False`.
+        slices: All slices, for training and for testing.
+        settings: The settings of the fit.
+        model_input: How slices become model inputs.
+        cluster: The workers that train together, or this process alone; and their devices.
+        progress: Receives progress, notes and warnings.
+        cache_folder: The folder of the feature cache; unused with `feature_cache=False`.
     """
 
     slices: SliceIndex

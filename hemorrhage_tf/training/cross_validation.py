@@ -37,17 +37,17 @@ class FitResult:
     """The result of a fit, before it is written.
 
     Attributes:
-        folds: the result of each fold.
-        final_history: history of the training on all slices that follows a cross-validation; empty
+        folds: The result of each fold.
+        final_history: History of the training on all slices that follows a cross-validation; empty
             for a single split.
-        operating_point: the operating point of the saved model.
-        temperature: the temperature of the saved model, already part of its weights; 1 without
+        operating_point: The operating point of the saved model.
+        temperature: The temperature of the saved model, already part of its weights; 1 without
             calibration.
-        metrics: the metrics of the folds, for `metrics.json`.
-        training_profile: properties of the training slices, see `evaluation.dataset_shift`.
-        precision: the Keras dtype policies of features used only in training.
-        weights_hash: hash of the backbones' initial weights.
-        build_classifier: returns the Keras model to save.
+        metrics: The metrics of the folds, for `metrics.json`.
+        training_profile: Properties of the training slices, see `evaluation.dataset_shift`.
+        precision: The Keras dtype policies of features used only in training.
+        weights_hash: Hash of the backbones' initial weights.
+        build_classifier: Returns the Keras model to save.
     """
 
     folds: list[FoldResult]
@@ -74,18 +74,18 @@ def train_folds(
     of the other folds, for a single split those of a cross-validation of its training part.
 
     Args:
-        context: the context of the fit.
-        folds: one for a single split, or those of a cross-validation.
-        checkpoint: stores finished trainings, and provides those that an earlier process finished.
-        tensorboard: receives the settings and each epoch.
-        prevalence: share of slices with hemorrhage, in (0, 1), for further predictive values.
-            Default None.
+        context: The context of the fit.
+        folds: One for a single split, or those of a cross-validation.
+        checkpoint: Stores finished trainings, and provides those that an earlier process finished.
+        tensorboard: Receives the settings and each epoch.
+        prevalence: Share of slices with hemorrhage, in (0, 1), for further predictive values.
+            Defaults to None.
 
     Returns:
         The result.
 
     Raises:
-        HemorrhageError: a backbone is not available, a slice cannot be read, the data do not
+        HemorrhageError: A backbone is not available, a slice cannot be read, the data do not
             suffice for the operating point, or workers differ.
     """
     slices, settings = context.slices, context.settings
@@ -140,15 +140,15 @@ class _Trainings:
     """The trainings of a fit, one after another.
 
     Args:
-        context: the context of the fit.
-        trainer: trains one head.
-        checkpoint: stores finished trainings.
-        tensorboard: receives each epoch.
+        context: The context of the fit.
+        trainer: Trains one head.
+        checkpoint: Stores finished trainings.
+        tensorboard: Receives each epoch.
 
     Attributes:
-        probabilities: uncalibrated probabilities of each fold's test slices.
-        histories: the history of each fold.
-        final_history: the history of the training on all slices, or empty.
+        probabilities: Uncalibrated probabilities of each fold's test slices.
+        histories: The history of each fold.
+        final_history: The history of the training on all slices, or empty.
     """
 
     def __init__(
@@ -202,11 +202,11 @@ class _Trainings:
         """Train one head, or take the result of an earlier process.
 
         Args:
-            name: the training's name in the checkpoint.
-            title: its name in TensorBoard.
-            fold: the slices.
-            index: added to the seed.
-            is_saved: whether the saved model comes from this training.
+            name: The training's name in the checkpoint.
+            title: Its name in TensorBoard.
+            fold: The slices.
+            index: Added to the seed.
+            is_saved: Whether the saved model comes from this training.
 
         Returns:
             Probabilities of the test slices, and the history.
@@ -278,11 +278,11 @@ def _cross_fit_folds(
     """Fit temperature and operating point on the folds' predictions.
 
     Args:
-        context: the context of the fit.
-        folds: the folds of a cross-validation.
-        probabilities: of each fold's test slices.
-        tested: indices of the slices that the folds test, once a repeat.
-        calibrate: whether to fit a temperature.
+        context: The context of the fit.
+        folds: The folds of a cross-validation.
+        probabilities: Of each fold's test slices.
+        tested: Indices of the slices that the folds test, once a repeat.
+        calibrate: Whether to fit a temperature.
     """
     slices = context.slices
     repeats = max(fold.repeat for fold in folds)

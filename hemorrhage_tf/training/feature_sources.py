@@ -18,8 +18,8 @@ class FeatureSources:
     """The backbones, in the order of their features.
 
     Attributes:
-        sources: the backbones, with their features in float32.
-        policies: for each the Keras dtype policy for features used only in training. Features used
+        sources: The backbones, with their features in float32.
+        policies: For each the Keras dtype policy for features used only in training. Features used
             in evaluation are always computed in float32, as in the saved model.
     """
 
@@ -59,7 +59,7 @@ def build_feature_sources(context: FitContext) -> FeatureSources:
     """Build the backbones of a fit.
 
     Raises:
-        HemorrhageError: a backbone or its weights are not available, or workers would compute
+        HemorrhageError: A backbone or its weights are not available, or workers would compute
             features in different precisions.
     """
     settings = context.settings

@@ -14,14 +14,14 @@ def layers_from(backbone: Any, name: str) -> list[Any]:
     """List the layers that fine-tuning from a layer unfreezes.
 
     Args:
-        backbone: a Keras model.
-        name: the first layer to unfreeze.
+        backbone: A Keras model.
+        name: The first layer to unfreeze.
 
     Returns:
         That layer and all after it, without batch normalization.
 
     Raises:
-        OptionError: no such layer, or no layer from there on has weights.
+        OptionError: No such layer, or no layer from there on has weights.
     """
     import keras
 
@@ -48,14 +48,14 @@ def fine_tuned_layers(sources: Sequence[FeatureSource], fine_tune_from: str) -> 
     """List for each backbone the layers that fine-tuning unfreezes.
 
     Args:
-        sources: the backbones.
-        fine_tune_from: the value of `--fine-tune-from`: a layer, or `NAME=LAYER` pairs.
+        sources: The backbones.
+        fine_tune_from: The value of `--fine-tune-from`: a layer, or `NAME=LAYER` pairs.
 
     Returns:
         One list per backbone; empty for a backbone that stays frozen.
 
     Raises:
-        OptionError: no such layer or backbone, or nothing to train.
+        OptionError: No such layer or backbone, or nothing to train.
     """
     first = values_by_backbone(
         "--fine-tune-from", fine_tune_from, [source.spec for source in sources]

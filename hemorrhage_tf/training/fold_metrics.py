@@ -26,11 +26,11 @@ def fold_metrics(
     """Compute the metrics of a fit.
 
     Args:
-        context: the context of the fit.
-        results: the result of each fold.
-        operating_point: the operating point of the saved model.
-        temperature: the temperature of the saved model.
-        prevalence: see `evaluation.metrics.compute_metrics`.
+        context: The context of the fit.
+        results: The result of each fold.
+        operating_point: The operating point of the saved model.
+        temperature: The temperature of the saved model.
+        prevalence: See `evaluation.metrics.compute_metrics`.
 
     Returns:
         Plain values for `metrics.json`, whose wording is part of its format.

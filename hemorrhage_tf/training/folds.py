@@ -19,11 +19,11 @@ class Fold:
     """A training part and its test part.
 
     Attributes:
-        repeat: number of the repeat, from 1.
-        number: number of the fold within the repeat, from 1.
-        train: sorted indices of the training slices.
-        test: sorted indices of the test slices.
-        leaks: descriptions of slices on both sides of a split column, with `--allow-leak`.
+        repeat: Number of the repeat, from 1.
+        number: Number of the fold within the repeat, from 1.
+        train: Sorted indices of the training slices.
+        test: Sorted indices of the test slices.
+        leaks: Descriptions of slices on both sides of a split column, with `--allow-leak`.
     """
 
     repeat: int
@@ -38,11 +38,11 @@ class FoldResult:
     """The result of one fold.
 
     Attributes:
-        fold: the fold.
+        fold: The fold.
         probabilities: `(n,)` in [0, 1], of the fold's test slices, calibrated out of fold.
         decisions: bool `(n,)`, whether a test slice is predicted hemorrhage at a threshold chosen
             out of fold.
-        history: rows of the training history, see `loop.Loop.train`.
+        history: Rows of the training history, see `loop.Loop.train`.
     """
 
     fold: Fold
@@ -55,16 +55,16 @@ def make_folds(slices: SliceIndex, settings: FitSettings, progress: Progress) ->
     """Split the slices by the settings or the split column of the manifest.
 
     Args:
-        slices: the slices.
-        settings: the settings of the fit.
-        progress: receives a warning if near-duplicates are on both sides of a split column.
+        slices: The slices.
+        settings: The settings of the fit.
+        progress: Receives a warning if near-duplicates are on both sides of a split column.
 
     Returns:
         One fold for a single split, or repeats * folds of them.
 
     Raises:
-        DataError: only one class, too few groups, or a split column that leaks.
-        OptionError: folds together with a split column.
+        DataError: Only one class, too few groups, or a split column that leaks.
+        OptionError: Folds together with a split column.
     """
     labels, groups = slices.labels, slices.groups
     splits.check_classes(labels)

@@ -87,9 +87,9 @@ class Solution:
     Attributes:
         kernel: float32 `(width, 1)`.
         bias: float32 `(1,)`.
-        loss: mean weighted training loss, without the penalty.
-        accuracy: training accuracy at a probability of 0.5.
-        iterations: number of iterations.
+        loss: Mean weighted training loss, without the penalty.
+        accuracy: Training accuracy at a probability of 0.5.
+        iterations: Number of iterations.
         converged: False if the iterations ran out.
     """
 
@@ -117,9 +117,9 @@ def solve_head(
         inputs: `(n, width)` standardized features, or their chunks.
         labels: `(n,)`, 0 or 1; both must occur.
         weights: `(n,)` sample weights, with a mean of one.
-        l2: strength of the penalty, which leaves the bias out.
-        all_sum: sums an array over the workers, each of which has a part of the samples, and
-            returns the same to all of them. Default for one process.
+        l2: Strength of the penalty, which leaves the bias out.
+        all_sum: Sums an array over the workers, each of which has a part of the samples, and
+            returns the same to all of them. Defaults to for one process.
 
     Returns:
         The solution; the same bytes each time, and on any number of cores or replicas.

@@ -27,8 +27,8 @@ class Samples:
     Attributes:
         dataset: `tf.data.Dataset` of `(inputs, (labels, weights, shares))`, see `batches`: batched
             for one process, single samples for one of several workers.
-        count: number of samples, over all workers.
-        shard: this worker's part of the samples; None for one process.
+        count: Number of samples, over all workers.
+        shard: This worker's part of the samples; None for one process.
     """
 
     dataset: Any
@@ -46,8 +46,8 @@ class EpochStore(Protocol):
         """Save a state of plain values and lists of arrays.
 
         Args:
-            state: computes the state; called only if it is saved.
-            last: whether the stage has ended, so that the state must be saved.
+            state: Computes the state; called only if it is saved.
+            last: Whether the stage has ended, so that the state must be saved.
         """
 
 
@@ -65,9 +65,9 @@ class TrainingHooks:
     """Callbacks that follow a training.
 
     Attributes:
-        advance: called with the number of epochs just done or skipped.
-        epoch_store: returns the storage of a stage, "head" or "fine-tune"; or None.
-        on_epoch: called with each row of the history as soon as it is known; or None.
+        advance: Called with the number of epochs just done or skipped.
+        epoch_store: Returns the storage of a stage, "head" or "fine-tune"; or None.
+        on_epoch: Called with each row of the history as soon as it is known; or None.
     """
 
     advance: Callable[[int], None] = no_advance
@@ -85,11 +85,11 @@ class Stage:
     """A stage of a training: its samples, and its length.
 
     Attributes:
-        name: its name in the history, "head" or "fine-tune".
-        epochs: maximum number of epochs.
-        training: returns the samples of an epoch, counted from 0.
-        validation: the validation samples, or None.
-        patience: epochs without a lower validation loss before stopping; 0 for never.
+        name: Its name in the history, "head" or "fine-tune".
+        epochs: Maximum number of epochs.
+        training: Returns the samples of an epoch, counted from 0.
+        validation: The validation samples, or None.
+        patience: Epochs without a lower validation loss before stopping; 0 for never.
     """
 
     name: str
@@ -109,12 +109,12 @@ def batches(
     """Batch inputs with labels, weights, and each sample's share of its global batch.
 
     Args:
-        dataset_of: makes a `tf.data.Dataset` of single inputs from the positions of samples.
+        dataset_of: Makes a `tf.data.Dataset` of single inputs from the positions of samples.
         labels: `(n,)`, 0 or 1.
         weights: `(n,)`.
-        batch_size: size of a global batch.
-        cluster: the workers. Each makes its own part of each global batch, padded to equal sizes
-            with samples of weight 0. Default one process.
+        batch_size: Size of a global batch.
+        cluster: The workers. Each makes its own part of each global batch, padded to equal sizes
+            with samples of weight 0. Defaults to one process.
 
     Returns:
         The samples. The last batch may be smaller. A share is one over the true size of the batch.
@@ -149,8 +149,8 @@ def whole_pass(dataset: Iterable[Any], samples: int, batch_size: int) -> Iterato
 
     Args:
         dataset: batches.
-        samples: total number of samples.
-        batch_size: size of each batch; the last may be smaller.
+        samples: Total number of samples.
+        batch_size: Size of each batch; the last may be smaller.
     """
     return islice(dataset, -(-samples // batch_size))
 
@@ -159,12 +159,12 @@ class Loop:
     """A loop over the trainable variables of a model; can be rewound and run again.
 
     Args:
-        model: from inputs to logits `(batch, 1)`, built in the strategy's scope.
-        learning_rate: of Adam.
-        strategy: the `tf.distribute.Strategy`.
+        model: From inputs to logits `(batch, 1)`, built in the strategy's scope.
+        learning_rate: Of Adam.
+        strategy: The `tf.distribute.Strategy`.
 
     Attributes:
-        model: the model.
+        model: The model.
     """
 
     def __init__(self, model: Any, learning_rate: float, strategy: Any) -> None:
@@ -222,8 +222,8 @@ class Loop:
         """Train, and restore the best weights if there are validation samples.
 
         Args:
-            stage: the samples and the number of epochs.
-            hooks: callbacks. A stored state of the stage is resumed. Default none.
+            stage: The samples and the number of epochs.
+            hooks: callbacks. A stored state of the stage is resumed. Defaults to none.
 
         Returns:
             For each epoch its stage, its number from 1, loss and accuracy, and with validation

@@ -34,11 +34,11 @@ def check_output(path: Path, overwrite: bool) -> None:
     """Check before a fit that its run folder can be written.
 
     Args:
-        path: the run folder to create.
-        overwrite: whether an existing run may be replaced.
+        path: The run folder to create.
+        overwrite: Whether an existing run may be replaced.
 
     Raises:
-        OutputError: the path exists and may not be replaced, or its parent cannot be written.
+        OutputError: The path exists and may not be replaced, or its parent cannot be written.
     """
     if path.exists() or path.is_symlink():
         is_replaceable = path.is_dir() and (is_run_folder(path) or not any(path.iterdir()))
@@ -69,16 +69,16 @@ def atomic_run_folder(path: Path, overwrite: bool, within: Path | None = None) -
     """Yield a temporary folder that becomes the run folder when the block succeeds.
 
     Args:
-        path: the run folder to create.
-        overwrite: replace an existing folder.
-        within: a folder on the same disk for the temporary folder, see `atomic_folder`. Default
+        path: The run folder to create.
+        overwrite: Replace an existing folder.
+        within: A folder on the same disk for the temporary folder, see `atomic_folder`. Default
             None.
 
     Yields:
         The temporary folder.
 
     Raises:
-        OutputError: a file cannot be written. Nothing is left behind, and an earlier run is kept.
+        OutputError: A file cannot be written. Nothing is left behind, and an earlier run is kept.
     """
     try:
         with atomic_folder(path, overwrite, within) as folder:
@@ -99,7 +99,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write sorted, indented JSON.
 
     Raises:
-        ValueError: the value holds NaN or infinity.
+        ValueError: The value holds NaN or infinity.
     """
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
@@ -122,10 +122,10 @@ def write_tables(
     """Write `split.csv`, `predictions.csv` and `history.csv`.
 
     Args:
-        folder: the folder to write to.
-        slices: all slices. Patients are written as hashes, unless the manifest names them.
-        results: the result of each fold.
-        final_history: history of the training on all slices after a cross-validation. Default none.
+        folder: The folder to write to.
+        slices: All slices. Patients are written as hashes, unless the manifest names them.
+        results: The result of each fold.
+        final_history: History of the training on all slices after a cross-validation. Defaults to none.
     """
     repeats = max(result.fold.repeat for result in results)
     repeat_columns: list[str] = []

@@ -22,11 +22,11 @@ class TrainingTask:
     """The slices of one training, and callbacks that follow it.
 
     Attributes:
-        train: indices of the training slices.
-        validation: indices of the slices to validate on for early stopping. Default none.
-        test: indices of the slices to predict after the training. Default none.
-        seed: seed of the order of the samples. Default 0.
-        hooks: callbacks. Default none.
+        train: Indices of the training slices.
+        validation: Indices of the slices to validate on for early stopping. Defaults to none.
+        test: Indices of the slices to predict after the training. Defaults to none.
+        seed: Seed of the order of the samples. Defaults to 0.
+        hooks: callbacks. Defaults to none.
     """
 
     train: np.ndarray
@@ -50,10 +50,10 @@ class FeatureSamples:
     """Samples of cached, standardized features.
 
     Args:
-        context: the context of the fit.
-        table: the features.
-        task: the slices.
-        standardization: mean and variance.
+        context: The context of the fit.
+        table: The features.
+        task: The slices.
+        standardization: Mean and variance.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class ImageSamples:
     """Samples of model inputs, a new view of each slice in every epoch.
 
     Args:
-        context: the context of the fit.
-        augmentation: makes the views.
-        task: the slices.
-        first_view: number of the view in the first epoch.
+        context: The context of the fit.
+        augmentation: Makes the views.
+        task: The slices.
+        first_view: Number of the view in the first epoch.
     """
 
     def __init__(

@@ -49,15 +49,15 @@ class FitSettings:
             backbones `NAME=LAYER` pairs separated by commas. Defaults to None, the last layer.
         image_size: int or None. Side of the model input in pixels, 8 to 2048. Defaults to None:
             each backbone sees its own size, and the model input is the largest of them.
-        window: tuple of str or None. One window for Hounsfield units, or three for the channels
+        window: Tuple of str or None. One window for Hounsfield units, or three for the channels
             red, green and blue: names of `hemorrhage_tf.WINDOWS`, or CENTER/WIDTH in HU. Defaults
             to None, the brain window.
         crop_head: bool. Crop each slice to the head. Defaults to True.
         upright: bool. Rotate heads that lie sideways; needs `crop_head`. Defaults to False.
         pooling: str, one of "avg", "max" or "avg_max". How the feature map is pooled. A small
             hemorrhage shows in a maximum where an average hides it. Defaults to "avg_max".
-        dropout: float in [0, 1). Share of the pooled features dropped in training. Defaults to 0.0.
-        augment: tuple of str. Names of augmentations. Defaults to ("horizontal_flip",
+        dropout: Float in [0, 1). Share of the pooled features dropped in training. Defaults to 0.0.
+        augment: Tuple of str. Names of augmentations. Defaults to ("horizontal_flip",
             "vertical_flip", "contrast").
         views: int. Number of views per training slice, including the original. Defaults to 4.
         feature_cache: bool. Compute backbone features once and cache them; False computes new
@@ -65,7 +65,7 @@ class FitSettings:
         feature_dtype: str, "float32" or "float16". Storage dtype for features used only in
             training; "float16" halves their size. Features used in evaluation are always stored in
             float32. Defaults to "float32".
-        test_fraction: float in (0, 1). Share of the slices to test on, without folds. Defaults to
+        test_fraction: Float in (0, 1). Share of the slices to test on, without folds. Defaults to
             0.2.
         folds: int. Number of cross-validation folds, 2 or more; 0 for a single split. Defaults to
             0.

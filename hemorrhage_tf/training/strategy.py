@@ -52,8 +52,8 @@ def resolve_precision(name: str, spec: BackboneSpec, cpuinfo: Path = _CPUINFO) -
     Args:
         name: "auto": float16 on GPUs; bfloat16 on a CPU that has it in hardware, for backbones that
             are faster with it. Otherwise "off", "bfloat16" or "float16".
-        spec: the backbone.
-        cpuinfo: see `cpu_has_bfloat16`.
+        spec: The backbone.
+        cpuinfo: See `cpu_has_bfloat16`.
 
     Returns:
         "float32", "mixed_bfloat16" or "mixed_float16".
@@ -73,7 +73,7 @@ def cpu_has_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:
     """Return whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX).
 
     Args:
-        cpuinfo: the file in which Linux lists the CPU's flags. Without it the answer is False.
+        cpuinfo: The file in which Linux lists the CPU's flags. Without it the answer is False.
     """
     try:
         text = cpuinfo.read_text()

@@ -45,16 +45,16 @@ class TensorBoardLog:
 
     Args:
         folder: TensorBoard's log folder, which is created; None writes nothing at all.
-        name: name of the fit. If its folder exists, the first of "NAME 2", "NAME 3", ... that is
+        name: Name of the fit. If its folder exists, the first of "NAME 2", "NAME 3", ... that is
             free.
-        progress: receives the warning.
-        resumed: continue in the last existing folder of the fit. Default False.
+        progress: Receives the warning.
+        resumed: Continue in the last existing folder of the fit. Defaults to False.
 
     Attributes:
-        folder: the folder of the fit; None if nothing is written, or no longer.
+        folder: The folder of the fit; None if nothing is written, or no longer.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: The folder cannot be written.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class TensorBoardLog:
         """Start a training, and finish the one before.
 
         Args:
-            name: the training's name in TensorBoard, such as "fold 1".
+            name: The training's name in TensorBoard, such as "fold 1".
 
         Returns:
             A function to call with each row of the history, see `loop.Loop.train`.
@@ -100,8 +100,8 @@ class TensorBoardLog:
         """Write the metrics and times of the fit, and close all files.
 
         Args:
-            metrics: see `evaluation.metrics.binary_metrics`; metrics that are None are left out.
-            seconds: duration of each stage, by its name.
+            metrics: See `evaluation.metrics.binary_metrics`; metrics that are None are left out.
+            seconds: Duration of each stage, by its name.
         """
         known = {name: metrics[name] for name in HEADLINE_METRICS if metrics.get(name) is not None}
         scalars = {f"metrics/{name}": metric["estimate"] for name, metric in known.items()}

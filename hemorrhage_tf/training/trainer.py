@@ -44,10 +44,10 @@ def hold_out_validation(
     """Make the task of a training, with validation slices if early stopping needs them.
 
     Args:
-        slices: all slices.
-        train: indices of the slices to train and validate on.
-        settings: the settings of the fit.
-        seed: seed of the choice of validation slices, and of the order of the samples.
+        slices: All slices.
+        train: Indices of the slices to train and validate on.
+        settings: The settings of the fit.
+        seed: Seed of the choice of validation slices, and of the order of the samples.
     """
     if not settings.early_stopping:
         return TrainingTask(train=train, seed=seed)
@@ -64,11 +64,11 @@ class Trainer:
     before it.
 
     Args:
-        context: the context of the fit.
-        feature_sources: the backbones.
+        context: The context of the fit.
+        feature_sources: The backbones.
 
     Attributes:
-        head: the head of the last training.
+        head: The head of the last training.
 
     Raises:
         OptionError: `fine_tune_from` names no layer that can be trained.
@@ -100,8 +100,8 @@ class Trainer:
         """Compute the features that the trainings need.
 
         Args:
-            trained_on: indices of the slices in any training, needed in all views.
-            evaluated: indices of the slices in any test part, needed in view 0.
+            trained_on: Indices of the slices in any training, needed in all views.
+            evaluated: Indices of the slices in any test part, needed in view 0.
         """
         count = len(self._context.slices)
         views = np.ones(count, np.int64)
@@ -127,7 +127,7 @@ class Trainer:
         """Train one head, and fine-tune the backbones if the settings request it.
 
         Args:
-            task: the slices to train, validate and test on.
+            task: The slices to train, validate and test on.
 
         Returns:
             float32 `(n,)` probabilities of the test slices, and the history.

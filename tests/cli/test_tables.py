@@ -263,7 +263,7 @@ Confusion matrix
   normal                          1                 19
 
 Evaluated on 40 slices, at a threshold of 0.3123 (sensitivity=0.95, chosen out of fold). Means over the repeats. Intervals: bootstrap over patients.
-The probabilities separate the classes
+The probabilities separate the classes.
 Slices that share a patient or an exact duplicate with the other side of the split: 2 (--allow-leak). These metrics are optimistic.
 """,
     "run": """

@@ -50,7 +50,7 @@ class Layout:
         problems: What is wrong with the tables, and images that they do not name.
         targets: The columns that can be the label.
         missing: How many slices of the table (of CQ500: scans) have no image here. They are left
-            out, because a part of a large data set is a data set too. Default 0.
+            out, because a part of a large data set is a data set too. Defaults to 0.
     """
 
     name: str

@@ -20,7 +20,7 @@ def table_rows(path: Path, errors: str = "strict") -> Generator[NumberedRow]:
 
     Args:
         path: The file.
-        errors: How to treat text that is not UTF-8, as in `open`. Default "strict".
+        errors: How to treat text that is not UTF-8, as in `open`. Defaults to "strict".
 
     Raises:
         DataError: The file cannot be read.

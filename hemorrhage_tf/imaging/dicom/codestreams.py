@@ -11,10 +11,10 @@ class CodestreamSize(NamedTuple):
     """The size that a codestream declares.
 
     Attributes:
-        rows: height, in pixels.
-        columns: width, in pixels.
-        samples: samples per pixel.
-        precision: bits of a sample.
+        rows: Height, in pixels.
+        columns: Width, in pixels.
+        samples: Samples per pixel.
+        precision: Bits of a sample.
     """
 
     rows: int
@@ -76,7 +76,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the marker and the bytes of each segment; the last one includes the entropy-coded data.
 
     Raises:
-        ValueError: the segments do not follow each other.
+        ValueError: The segments do not follow each other.
     """
     if data[:2] != b"\xff\xd8":
         raise ValueError("no JPEG")

@@ -23,9 +23,9 @@ class BoundedStream:
     """A stream with a limit on bytes and reads, since pydicom trusts every declared length.
 
     Args:
-        path: the file, for error messages.
-        stream: the stream to read from.
-        size: length of the stream, in bytes.
+        path: The file, for error messages.
+        stream: The stream to read from.
+        size: Length of the stream, in bytes.
     """
 
     def __init__(self, path: Path, stream: BinaryIO, size: int) -> None:
@@ -41,7 +41,7 @@ class BoundedStream:
         """Read like a file, but never ask for more than the file has left.
 
         Raises:
-            SliceError: the limit is exceeded.
+            SliceError: The limit is exceeded.
         """
         left = max(self.size - self.tell(), 0)
         size = left if size is None or size < 0 else min(size, left)
@@ -60,9 +60,9 @@ class DicomFile(NamedTuple):
     """An open file.
 
     Attributes:
-        path: the file.
-        dataset: the elements before the pixel data.
-        stream: positioned where the pixel data begins.
+        path: The file.
+        dataset: The elements before the pixel data.
+        stream: Positioned where the pixel data begins.
         transfer_syntax: UID of the transfer syntax.
     """
 

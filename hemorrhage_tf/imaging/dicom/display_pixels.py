@@ -50,7 +50,7 @@ def to_rgb(file: DicomFile, layout: PixelLayout, stored: np.ndarray) -> np.ndarr
     """Convert color to RGB, uint8 `(rows, columns, 3)`.
 
     Raises:
-        SliceError: the file has a palette that is missing or segmented.
+        SliceError: The file has a palette that is missing or segmented.
 
     Reference:
         DICOM PS3.3, C.7.6.3.1.2 (photometric interpretation), C.7.9 (palettes).

@@ -40,7 +40,7 @@ def read_encoded_frame(file: DicomFile, layout: PixelLayout, index: int) -> tupl
         The codestream, and the bits of its samples.
 
     Raises:
-        SliceError: the frame is truncated, over a size limit, or contradicts the header.
+        SliceError: The frame is truncated, over a size limit, or contradicts the header.
     """
     from pydicom.encaps import get_frame
 

@@ -22,8 +22,8 @@ class FunctionalGroups(NamedTuple):
     """The functional groups of a multi-frame file (PS3.3, section C.7.6.16).
 
     Attributes:
-        shared: macros that hold for all frames, or None.
-        per_frame: macros of each frame; empty in files without them.
+        shared: Macros that hold for all frames, or None.
+        per_frame: Macros of each frame; empty in files without them.
     """
 
     shared: Dataset | None

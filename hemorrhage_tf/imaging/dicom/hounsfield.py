@@ -37,17 +37,17 @@ def to_hounsfield(
     mean.
 
     Args:
-        file: the file.
-        tags: the dataset with the rescale slope and intercept: the file's, or a frame's macro.
-        layout: how the pixels are stored.
-        raw: values as decoded, `(rows, columns)`.
-        stored: the same without unused bits.
+        file: The file.
+        tags: The dataset with the rescale slope and intercept: the file's, or a frame's macro.
+        layout: How the pixels are stored.
+        raw: Values as decoded, `(rows, columns)`.
+        stored: The same without unused bits.
 
     Returns:
         float32 `(rows, columns)` in HU.
 
     Raises:
-        SliceError: the rescale values or the lookup table are unusable.
+        SliceError: The rescale values or the lookup table are unusable.
 
     Reference:
         DICOM PS3.3, C.11.1 (modality LUT), C.7.6.16.2.9 (pixel value transformation macro).

@@ -19,16 +19,16 @@ class PixelLayout(NamedTuple):
     """How the pixels of a frame are stored (PS3.3, section C.7.6.3.1).
 
     Attributes:
-        rows: height, in pixels.
-        columns: width, in pixels.
-        samples: samples per pixel, 1 or 3.
-        frames: number of frames in the file.
-        allocated: bits allocated for a sample: 8, 16 or 32.
-        stored: bits of a sample that are in use.
-        high: the highest bit in use.
-        signed: whether samples are signed.
-        planar: planar configuration: 0 by pixel, 1 by plane.
-        photometric: photometric interpretation.
+        rows: Height, in pixels.
+        columns: Width, in pixels.
+        samples: Samples per pixel, 1 or 3.
+        frames: Number of frames in the file.
+        allocated: Bits allocated for a sample: 8, 16 or 32.
+        stored: Bits of a sample that are in use.
+        high: The highest bit in use.
+        signed: Whether samples are signed.
+        planar: Planar configuration: 0 by pixel, 1 by plane.
+        photometric: Photometric interpretation.
     """
 
     rows: int
@@ -58,7 +58,7 @@ def read_layout(file: DicomFile) -> PixelLayout:
     """Read how the pixels are stored.
 
     Raises:
-        SliceError: the layout is inconsistent, unsupported or over a size limit.
+        SliceError: The layout is inconsistent, unsupported or over a size limit.
     """
     dataset = file.dataset
 

@@ -46,7 +46,7 @@ def is_dicom(path: str | Path) -> bool:
     """Return whether the content of a file looks like DICOM, whatever its name.
 
     Args:
-        path: any path; False if it cannot be read.
+        path: Any path; False if it cannot be read.
 
     Returns:
         True if "DICM" follows the preamble, or if the file starts with an element of group 0002
@@ -69,14 +69,14 @@ def open_dicom(path: str | Path, keywords: tuple[str, ...]) -> Iterator[DicomFil
     """Open a file, and turn any error raised in the block into a SliceError.
 
     Args:
-        path: a DICOM file.
-        keywords: the elements to parse.
+        path: A DICOM file.
+        keywords: The elements to parse.
 
     Yields:
         The open file.
 
     Raises:
-        SliceError: the file cannot be read, is not DICOM or is an index (DICOMDIR).
+        SliceError: The file cannot be read, is not DICOM or is an index (DICOMDIR).
     """
     path = Path(path)
     try:

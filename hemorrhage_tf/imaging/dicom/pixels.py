@@ -30,8 +30,8 @@ class PixelElement(NamedTuple):
     """The head of the Pixel Data element.
 
     Attributes:
-        vr: value representation.
-        length: declared length of the value, in bytes.
+        vr: Value representation.
+        length: Declared length of the value, in bytes.
     """
 
     vr: str
@@ -42,7 +42,7 @@ def read_pixel_element(file: DicomFile) -> PixelElement:
     """Read the head of the pixel data, and leave the stream at its first byte.
 
     Raises:
-        SliceError: there is no pixel data, or it holds floating-point numbers.
+        SliceError: There is no pixel data, or it holds floating-point numbers.
     """
     stream, path = file.stream, file.path
     implicit, little = file.dataset.original_encoding
@@ -67,17 +67,17 @@ def decode_frame(
     """Decode one frame; the other frames are not read.
 
     Args:
-        file: the file, its stream at the first byte of the pixel data.
-        layout: how its pixels are stored.
-        index: the frame, from 0.
-        element: the head of its pixel data.
+        file: The file, its stream at the first byte of the pixel data.
+        layout: How its pixels are stored.
+        index: The frame, from 0.
+        element: The head of its pixel data.
 
     Returns:
         The stored values, integers `(rows, columns)` or `(rows, columns, 3)` in native byte order,
         and the layout with the photometric interpretation after decoding.
 
     Raises:
-        SliceError: there is no decoder, or the pixel data is truncated or damaged.
+        SliceError: There is no decoder, or the pixel data is truncated or damaged.
     """
     syntax = file.transfer_syntax
     if syntax not in NATIVE and syntax not in PLUGINS:

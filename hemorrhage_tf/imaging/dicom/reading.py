@@ -61,13 +61,13 @@ def read_header(path: str | Path) -> Header:
     """Read the tags that listing, sorting and grouping need; no pixels are read.
 
     Args:
-        path: a DICOM file.
+        path: A DICOM file.
 
     Returns:
         The header. Tags that are missing or malformed are None in it.
 
     Raises:
-        SliceError: the file cannot be read, is not DICOM or is an index (DICOMDIR).
+        SliceError: The file cannot be read, is not DICOM or is an index (DICOMDIR).
     """
     with open_dicom(path, _HEADER_KEYWORDS) as file:
         dataset = file.dataset
@@ -91,15 +91,15 @@ def read_frame(path: str | Path, frame: int | None = None) -> np.ndarray:
     posterior and columns from the patient's right to left. Only flips and a transposition are used.
 
     Args:
-        path: a DICOM file.
-        frame: index of the frame, from 0. Default None, for a file of one frame.
+        path: A DICOM file.
+        frame: Index of the frame, from 0. Defaults to None, for a file of one frame.
 
     Returns:
         float32 `(height, width)` in HU; for a secondary capture that shows a display image, uint8
         `(height, width)` or `(height, width, 3)` in [0, 255].
 
     Raises:
-        SliceError: the file cannot be decoded, has no pixels, no such frame or another modality.
+        SliceError: The file cannot be decoded, has no pixels, no such frame or another modality.
 
     Reference:
         DICOM PS3.3, C.7.6.3 (image pixel), C.11.1 (modality LUT), C.7.6.2 (image plane).

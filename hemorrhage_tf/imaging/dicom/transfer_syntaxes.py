@@ -50,7 +50,7 @@ def require_plugin(path: Path, syntax: str) -> str:
     """Return the decoding plugin for a compressed transfer syntax.
 
     Raises:
-        SliceError: the package of the plugin is not installed.
+        SliceError: The package of the plugin is not installed.
     """
     from pydicom.pixels.decoders.base import get_decoder
 

@@ -244,7 +244,7 @@ def join_cluster(
     Args:
         spec: The cluster.
         progress: Receives a note that names the missing workers. Default: no notes.
-        wait_seconds: The longest wait, in seconds. Default 600.
+        wait_seconds: The longest wait, in seconds. Defaults to 600.
 
     Returns:
         The cluster; the same object each time.

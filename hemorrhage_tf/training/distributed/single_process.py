@@ -125,7 +125,7 @@ class SingleProcess:
 
         Args:
             folder: The folder. It is created if it is missing.
-            option: The option that an error names. Default "--cache or --out".
+            option: The option that an error names. Defaults to "--cache or --out".
 
         Raises:
             OutputError: On every worker, if any of them does not see it, or the chief cannot

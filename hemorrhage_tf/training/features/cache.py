@@ -47,8 +47,8 @@ class FeatureCache:
         folder: The cache folder, see `cache_location.cache_folder`.
         key: The fingerprint, see `FeatureSource.fingerprint`.
         progress: Receives warnings of damaged shards and of a full disk.
-        about: Plain values that `hemorrhage-tf cache info` shows. Default none.
-        dtype: The storage dtype of the rows, "float32" or "float16". Default "float32".
+        about: Plain values that `hemorrhage-tf cache info` shows. Defaults to none.
+        dtype: The storage dtype of the rows, "float32" or "float16". Defaults to "float32".
 
     Attributes:
         folder: The folder of this fingerprint.

@@ -143,7 +143,7 @@ def prune(folder: Path, limit: int | None, older_than_days: float | None = None)
         folder: The folder of the cache.
         limit: The size limit in bytes, or None for no limit.
         older_than_days: Also remove features that were not used for this many days. None for no
-            such limit. Default None.
+            such limit. Defaults to None.
     """
     removed, in_use, freed = [], [], 0
     entries = inspect(folder, limit).entries

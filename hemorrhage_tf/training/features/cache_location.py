@@ -20,7 +20,7 @@ def cache_folder(folder: str | Path | None = None) -> Path:
 
     Args:
         folder: The folder, or None for `$HEMORRHAGE_TF_CACHE`, or else the system's cache folder:
-            `$XDG_CACHE_HOME/hemorrhage_tf` on Linux. Default None.
+            `$XDG_CACHE_HOME/hemorrhage_tf` on Linux. Defaults to None.
     """
     if folder is not None:
         return Path(folder)
@@ -36,7 +36,7 @@ def parse_size(text: str, option: str = "--cache-limit") -> int | None:
 
     Args:
         text: A number with B, KB, MB, GB or TB (powers of ten), or "none" for no limit.
-        option: The option that an error names. Default "--cache-limit".
+        option: The option that an error names. Defaults to "--cache-limit".
 
     Returns:
         Bytes, or None for no limit.
@@ -63,7 +63,7 @@ def cache_limit(limit: str | None = None) -> int | None:
 
     Args:
         limit: The limit, see `parse_size`; None for `$HEMORRHAGE_TF_CACHE_LIMIT`, or else 20 GB.
-            Default None.
+            Defaults to None.
 
     Raises:
         OptionError: The limit is not a size.

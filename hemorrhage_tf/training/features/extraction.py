@@ -116,7 +116,7 @@ def compute_features(
             shared cache; without a cache each computes all features.
         progress: Receives progress and warnings.
         cache_folder: The folder of the feature cache, or None for no cache.
-        dtype: Storage dtype in the cache, "float32" or "float16". Default "float32".
+        dtype: Storage dtype in the cache, "float32" or "float16". Defaults to "float32".
 
     Returns:
         Average and max pooled features, `2 * channels` for each view.

@@ -66,7 +66,7 @@ class FeatureRows:
         index: The blocks that hold the rows.
         positions: int64 `(views,)`, the position in the index of each view, slice after slice.
         cache: The open cache, which keeps its shards from being removed or merged while they are
-            read. None without a cache. Default None.
+            read. None without a cache. Defaults to None.
     """
 
     def __init__(

@@ -101,7 +101,7 @@ class FeatureChunks:
         table: The table.
         rows: int64 `(n,)`, the rows.
         standardized_by: Mean and variance for standardization, float32 `(width,)` each. None to
-            leave the features unchanged. Default None.
+            leave the features unchanged. Defaults to None.
     """
 
     def __init__(

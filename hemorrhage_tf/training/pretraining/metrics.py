@@ -35,7 +35,7 @@ def threshold_for(probabilities: np.ndarray, specificity: float) -> float:
 
     Args:
         probabilities: `(n,)`, of slices or scans without a hemorrhage.
-        specificity: the share of them that must lie below the threshold.
+        specificity: The share of them that must lie below the threshold.
 
     Returns:
         The threshold; 1 if all must lie below it.
@@ -49,8 +49,8 @@ def slice_metrics(probabilities: np.ndarray, samples: Samples, threshold: float)
 
     Args:
         probabilities: `(n,)`, of each sample.
-        samples: the samples.
-        threshold: the threshold of slices.
+        samples: The samples.
+        threshold: The threshold of slices.
 
     Returns:
         `n`, `roc_auc`, `accuracy`, `sensitivity` and `specificity`; and in `subtypes` for each
@@ -84,7 +84,7 @@ def scan_scores(probabilities: np.ndarray, samples: ScanSamples) -> tuple[np.nda
 
     Args:
         probabilities: `(n,)`, of each slice.
-        samples: the slices.
+        samples: The slices.
 
     Returns:
         The scores, float64 `(scans,)`, see `scan_score.mean_of_highest`; and whether any slice of
@@ -102,9 +102,9 @@ def scan_metrics(
 
     Args:
         probabilities: `(n,)`, of each slice.
-        samples: the slices.
-        threshold: the threshold of slices.
-        scan_threshold: the threshold of scan scores.
+        samples: The slices.
+        threshold: The threshold of slices.
+        scan_threshold: The threshold of scan scores.
 
     Returns:
         `n` scans, their `roc_auc`, and `sensitivity` and `specificity` at the scan threshold; and
@@ -149,8 +149,8 @@ def pointing_accuracy(classifier: Any, samples: Samples) -> dict[str, dict[str, 
     """Compute how often the maximum of the class activation map lies in the hemorrhage.
 
     Args:
-        classifier: the whole model.
-        samples: the samples; those without a hemorrhage are ignored.
+        classifier: The whole model.
+        samples: The samples; those without a hemorrhage are ignored.
 
     Returns:
         For "any" and each subtype: `hits`, a share, and `n`. See `pointing_hits`.

@@ -50,9 +50,9 @@ class _Solved:
     """A solved head and its operating points.
 
     Attributes:
-        head: the `HeadWeights`.
-        threshold: threshold of slices.
-        scan_threshold: threshold of scans.
+        head: The `HeadWeights`.
+        threshold: Threshold of slices.
+        scan_threshold: Threshold of scans.
     """
 
     head: Any
@@ -70,12 +70,12 @@ def pretrain(
     """Train the backbone, solve the head, compute metrics, and write the embedded model's files.
 
     Args:
-        settings: what determines the weights.
-        store: the samples. Checkpoints are written into its folder, too.
-        out: folder for the weights and their description.
-        start: weights file that the backbone starts from; None for random weights. Default None.
-        train_only: stop after the training, which needs no TensorFlow if Keras runs on JAX. A
-            later call resumes from the folder of the store. Default False.
+        settings: What determines the weights.
+        store: The samples. Checkpoints are written into its folder, too.
+        out: Folder for the weights and their description.
+        start: Weights file that the backbone starts from; None for random weights. Defaults to None.
+        train_only: Stop after the training, which needs no TensorFlow if Keras runs on JAX. A
+            later call resumes from the folder of the store. Defaults to False.
 
     Returns:
         Settings and metrics, as written next to the weights; None after the training alone.

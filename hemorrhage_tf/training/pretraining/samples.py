@@ -84,9 +84,9 @@ class SampleStore:
     """A folder of samples, drawn on first use.
 
     Attributes:
-        folder: the folder of all sets; it may grow to gigabytes.
-        workers: number of processes that draw; 1 draws in this process.
-        progress: reports progress.
+        folder: The folder of all sets; it may grow to gigabytes.
+        workers: Number of processes that draw; 1 draws in this process.
+        progress: Reports progress.
     """
 
     folder: Path
@@ -97,9 +97,9 @@ class SampleStore:
         """Return samples of single slices, of which every second one has a hemorrhage.
 
         Args:
-            seed: random seed of the set.
-            count: number of samples, rounded up to whole shards.
-            name: name of the set in progress reports. Default "phantoms".
+            seed: Random seed of the set.
+            count: Number of samples, rounded up to whole shards.
+            name: Name of the set in progress reports. Defaults to "phantoms".
         """
         folder = self.folder / f"samples-v{GENERATOR_VERSION}-s{seed}"
         shards = _Shards(folder, seed, SHARD_SIZE, _write_shard)
@@ -111,9 +111,9 @@ class SampleStore:
         """Return the slices of scans, of which every second one has a hemorrhage.
 
         Args:
-            seed: random seed of the set.
-            count: number of scans, rounded up to whole shards.
-            name: name of the set in progress reports. Default "scans".
+            seed: Random seed of the set.
+            count: Number of scans, rounded up to whole shards.
+            name: Name of the set in progress reports. Defaults to "scans".
         """
         folder = self.folder / f"scans-v{GENERATOR_VERSION}-s{seed}"
         shards = _Shards(folder, seed, SCAN_SHARD_SIZE, _write_scan_shard)
@@ -151,10 +151,10 @@ class _Shards:
     """The files of one set.
 
     Attributes:
-        folder: folder of the set.
-        seed: random seed of the set.
-        size: samples or scans in a file.
-        write: writes a file; called with its path, the seed, and the indices in it.
+        folder: Folder of the set.
+        seed: Random seed of the set.
+        size: Samples or scans in a file.
+        write: Writes a file; called with its path, the seed, and the indices in it.
     """
 
     folder: Path
@@ -174,8 +174,8 @@ def draw_sample(seed: int, index: int) -> dict[str, Any]:
     """Draw one sample; every second one has a hemorrhage.
 
     Args:
-        seed: random seed of the set.
-        index: index of the sample.
+        seed: Random seed of the set.
+        index: Index of the sample.
 
     Returns:
         A row of each array of `Samples`.

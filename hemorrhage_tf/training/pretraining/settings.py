@@ -13,24 +13,24 @@ class PretrainingSettings:
     """Everything that determines the weights. The defaults are for two cores.
 
     Attributes:
-        count: number of training phantoms.
-        epochs: number of passes over them, each with other augmentations.
-        hard_from: first pass, counted from 0, in which half of the samples come from the quarter
+        count: Number of training phantoms.
+        epochs: Number of passes over them, each with other augmentations.
+        hard_from: First pass, counted from 0, in which half of the samples come from the quarter
             with the largest losses; see `training.order_of_pass`.
-        head_count: number of phantoms to solve the head and choose the operating point on.
-        test_count: number of phantoms to measure on.
-        batch_size: number of phantoms in a step.
-        learning_rate: highest learning rate of AdamW, after the warm-up.
-        weight_decay: weight decay of AdamW.
-        warmup: number of steps over which the learning rate rises.
-        l2: strength of the head's penalty, see `head_solver.solve_head`.
-        specificity: specificity on phantoms for which the threshold is chosen. It is high, since a
+        head_count: Number of phantoms to solve the head and choose the operating point on.
+        test_count: Number of phantoms to measure on.
+        batch_size: Number of phantoms in a step.
+        learning_rate: Highest learning rate of AdamW, after the warm-up.
+        weight_decay: Weight decay of AdamW.
+        warmup: Number of steps over which the learning rate rises.
+        l2: Strength of the head's penalty, see `head_solver.solve_head`.
+        specificity: Specificity on phantoms for which the threshold is chosen. It is high, since a
             scan of 30 slices has 30 chances of a false alarm.
-        scan_count: number of phantom scans to choose the scan threshold on.
-        test_scan_count: number of phantom scans to measure on.
-        scan_specificity: specificity on phantom scans for which the scan threshold is chosen.
-        seed: random seed of the phantoms, the initial weights and the augmentation.
-        start: hash of the weights file that the backbone starts from; None for random weights.
+        scan_count: Number of phantom scans to choose the scan threshold on.
+        test_scan_count: Number of phantom scans to measure on.
+        scan_specificity: Specificity on phantom scans for which the scan threshold is chosen.
+        seed: Random seed of the phantoms, the initial weights and the augmentation.
+        start: Hash of the weights file that the backbone starts from; None for random weights.
     """
 
     count: int = 70_000

@@ -42,8 +42,8 @@ def augmenting_transforms(rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw random flips, rotations, scales and shifts.
 
     Args:
-        rng: random generator.
-        count: number of images.
+        rng: Random generator.
+        count: Number of images.
 
     Returns:
         float32 `(count, 8)`: projective transforms from output to input pixels, in units of half
@@ -68,7 +68,7 @@ def in_pixels(transforms: np.ndarray, side: int) -> np.ndarray:
 
     Args:
         transforms: float32 `(n, 8)`, in units of half the side.
-        side: side of the images, in pixels.
+        side: Side of the images, in pixels.
 
     Returns:
         float32 `(n, 8)`, as `keras.ops.image.affine_transform` takes them.
@@ -85,9 +85,9 @@ def batch_of(samples: Samples, seed: int, step: int, chosen: np.ndarray) -> Batc
     """Return the batch of a step; the same arguments give the same batch.
 
     Args:
-        samples: the samples to choose from.
-        seed: random seed of the training.
-        step: number of the step, from 0.
+        samples: The samples to choose from.
+        seed: Random seed of the training.
+        step: Number of the step, from 0.
         chosen: int `(n,)`, indices of the samples.
     """
     rng = np.random.default_rng([seed, 1, step])
@@ -109,8 +109,8 @@ def build_step(model: Any, optimizer: Any) -> Any:
     """Build the function that updates the weights by a batch, for the backend of Keras.
 
     Args:
-        model: the model to train, see `training.build_trainee`.
-        optimizer: a Keras optimizer, built for the model's weights.
+        model: The model to train, see `training.build_trainee`.
+        optimizer: A Keras optimizer, built for the model's weights.
 
     Returns:
         A callable. `step(batch)` returns arrays of the backend: `(3,)` with the label's loss, the

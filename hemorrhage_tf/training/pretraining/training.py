@@ -64,8 +64,8 @@ def order_of_pass(settings: PretrainingSettings, epoch: int, losses: np.ndarray)
     samples have little left to teach by then.
 
     Args:
-        settings: the settings.
-        epoch: number of the pass, from 0.
+        settings: The settings.
+        epoch: Number of the pass, from 0.
         losses: float32 `(count,)`, the label's loss of each sample when it was last trained on.
 
     Returns:
@@ -95,11 +95,11 @@ def train(
     """Train the backbone; continue from the checkpoint in the folder, of either backend.
 
     Args:
-        draw: returns the training samples; not called if the training is complete.
-        settings: the settings.
-        folder: an existing folder for the checkpoint and the history.
-        progress: reports progress.
-        start: weights file that the backbone starts from; None for random weights. Default None.
+        draw: Returns the training samples; not called if the training is complete.
+        settings: The settings.
+        folder: An existing folder for the checkpoint and the history.
+        progress: Reports progress.
+        start: Weights file that the backbone starts from; None for random weights. Defaults to None.
 
     Returns:
         The trained backbone.
@@ -128,8 +128,8 @@ class _TrainingState:
     """What a training needs to continue: the variables, the step, and the order of the pass.
 
     Attributes:
-        settings: the settings.
-        step: number of steps done.
+        settings: The settings.
+        step: Number of steps done.
         losses: float32 `(count,)`, see `order_of_pass`.
         order: int64 `(count,)`, order of the present pass.
     """
