@@ -17,6 +17,9 @@ from plain_phantoms import draw_phantom
 from scipy import ndimage
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# pytest-xdist runs one process per core, so more threads in each would only wait for each other.
+for _variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -92,7 +95,7 @@ def kaggle_folder(kaggle_once, tmp_path) -> Path:
     return Path(shutil.copytree(kaggle_once, tmp_path / "kaggle"))
 
 
-QUICK_FIT = {"backbone": "tiny", "image_size": 32, "epochs": 2, "audit": False, "quiet": True}
+QUICK_FIT = {"backbone": "tiny", "image_size": 32, "audit": False, "quiet": True}
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("examples/*/*.md")]
 )
 WIDTH = 80
+SLOW_EXAMPLES = ("Audit", "Export", "benchmark", "fit")
 
 
 def commands(group: click.Group = main, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -114,7 +115,15 @@ class TestExamples:
         monkeypatch.chdir(tmp_path)
         return tmp_path
 
-    @pytest.mark.parametrize("name", [name for name in htf.__all__ if name != "__version__"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            # These train, export or measure; the other examples are quick.
+            pytest.param(name, marks=pytest.mark.slow if name in SLOW_EXAMPLES else ())
+            for name in htf.__all__
+            if name != "__version__"
+        ],
+    )
     def test_docstring_example(self, name, folder):
         public = getattr(htf, name)
         if not callable(public):  # a constant has no docstring of its own

@@ -72,7 +72,8 @@ class Progress:
 
     Args:
         quiet: Print nothing. Defaults to False.
-        log: The event log; it receives every event, quiet or not. None for no log. Defaults to None.
+        log: The event log; it receives every event, quiet or not. None for no log. Defaults to
+            None.
 
     Attributes:
         seconds: Total duration of each stage in seconds, by its description.

@@ -22,7 +22,8 @@ def raise_or_skip_invalid(
         problems: Files and rows that cannot be used.
         progress: Where to report warnings.
         skip_invalid: Warn instead of raising.
-        input_warnings: Files that may not be slices of a head CT; these never raise. Defaults to none.
+        input_warnings: Files that may not be slices of a head CT; these never raise. Defaults to
+            none.
 
     Raises:
         DataError: There are problems, and `skip_invalid` is False.

@@ -113,7 +113,8 @@ def find_near_pairs(gray: FileArray, rows: np.ndarray, flip: str | None = None) 
     Args:
         gray: `(2, 1024)` of each slice, see `thumbnails.Thumbnails`.
         rows: int64 `(n,)`: the slices to compare.
-        flip: Find pairs of which one slice is flipped, a key of `thumbnails.FLIPS`. Defaults to None.
+        flip: Find pairs of which one slice is flipped, a key of `thumbnails.FLIPS`. Defaults to
+            None.
 
     Returns:
         Structured array `(k,)` of the dtype `PAIR`, as positions in `rows`. In a small set, the

@@ -29,7 +29,8 @@ class Record:
             slice. Defaults to None.
         scan: A key that all slices of one volume or series share, or None. Defaults to None.
         columns: The values of the manifest's further columns, as text. Defaults to none.
-        display_path: The path to show in outputs, if the real one names the patient. Defaults to None.
+        display_path: The path to show in outputs, if the real one names the patient. Defaults to
+            None.
 
     Example:
         >>> from pathlib import Path

@@ -22,7 +22,8 @@ class LabeledPredictions:
         threshold: Probabilities at or above it are predicted hemorrhage. Default 0.5.
         decisions: For each repeat bool `(n,)`, True for predicted hemorrhage, where folds have
             thresholds of their own; None to apply `threshold`. Defaults to None.
-        groups: `(n,)`, equal for slices of one patient; None for independent slices. Defaults to None.
+        groups: `(n,)`, equal for slices of one patient; None for independent slices. Defaults to
+            None.
     """
 
     labels: np.ndarray

@@ -55,7 +55,8 @@ class FileFormat:
             for Hounsfield units, "secondary capture" for a display image in DICOM.
         file_format: "PNG", "JPEG", "DICOM" or "NIfTI".
         bits: Bits per sample in the file.
-        jpeg_quality: 1 to 100, from the quantization table; None for other formats. Defaults to None.
+        jpeg_quality: 1 to 100, from the quantization table; None for other formats. Defaults to
+            None.
         metadata: Kinds of embedded metadata. Defaults to none.
     """
 

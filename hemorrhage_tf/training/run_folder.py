@@ -125,7 +125,8 @@ def write_tables(
         folder: The folder to write to.
         slices: All slices. Patients are written as hashes, unless the manifest names them.
         results: The result of each fold.
-        final_history: History of the training on all slices after a cross-validation. Defaults to none.
+        final_history: History of the training on all slices after a cross-validation. Defaults to
+            none.
     """
     repeats = max(result.fold.repeat for result in results)
     repeat_columns: list[str] = []

@@ -21,7 +21,10 @@ def test_prints_metrics_settings_and_the_run_folder(run, quick, kaggle_once, tmp
     [
         (("--no-crop-head", "--folds", "2"), "input 32 x 32 pooling"),
         (("--solver", "lbfgs"), "training L-BFGS to convergence, l2 0.0156"),
-        (("--batch-size", "8"), "training 2 epochs, batch size 8, learning rate 0.001"),
+        (
+            ("--batch-size", "8", "--epochs", "2"),
+            "training 2 epochs, batch size 8, learning rate 0.001",
+        ),
     ],
 )
 def test_prints_the_settings_that_were_used(run, quick, kaggle_once, tmp_path, options, described):

@@ -98,6 +98,7 @@ class TestMeasurement:
             measured[0].path = "other"
 
 
+@pytest.mark.slow
 def test_every_slice_counts_once_and_the_working_folder_does_not_matter(
     exports_once, images, tmp_path, monkeypatch
 ):

@@ -317,6 +317,7 @@ class TestHounsfieldUnits:
 
 
 class TestEmbeddedModel:
+    @pytest.mark.slow
     def test_is_verified_on_the_slices_named(self, embedded_model, kaggle_once, tmp_path):
         target = tmp_path / "a.tflite"
         export = htf.export("phantomnet", target, verify=kaggle_once, quiet=True)

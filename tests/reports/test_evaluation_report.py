@@ -32,7 +32,7 @@ def data(once):
 @pytest.fixture(scope="module")
 def evaluation(data, fit_once, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    run = fit_once()
+    run = fit_once(epochs=2)
     result = htf.evaluate(data, model=run, against=run, report=path, quiet=True)
     return result, path.read_text("utf-8")
 

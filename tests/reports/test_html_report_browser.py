@@ -38,6 +38,7 @@ def browse(tmp_path, *arguments, width=1280, height=2000):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.slow
 class TestInABrowser:
     @pytest.mark.parametrize("width", [390, 1280])
     def test_fits_the_width_and_shows_every_image(self, tmp_path, width):

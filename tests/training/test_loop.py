@@ -164,6 +164,7 @@ class TestValidation:
         assert sum(advanced) == 100
         np.testing.assert_allclose(log_loss(head, x, contradicting), losses[best], rtol=1e-5)
 
+    @pytest.mark.slow
     def test_without_patience_all_epochs_run_and_the_best_is_restored(self, make_loop):
         x, labels, contradicting = make_noisy_validation()
         head, loop = make_loop(rate=0.1)

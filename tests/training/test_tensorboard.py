@@ -183,6 +183,7 @@ class TestFit:
         assert "| folds | 2 |" in own["settings"].decode()
         assert str(kaggle_once) not in own["settings"].decode()
 
+    @pytest.mark.slow
     def test_a_resumed_fit_continues_in_its_folder_and_its_log(
         self, kaggle_once, tmp_path, monkeypatch
     ):

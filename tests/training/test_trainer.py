@@ -311,6 +311,7 @@ class TestFineTuning:
 
 
 class TestStreaming:
+    @pytest.mark.slow
     def test_trains_reproducibly_without_a_cache(self, slices, make_trainer, cache):
         results = []
         for _ in range(2):

@@ -54,7 +54,7 @@ class TestStop:
         assert [path.name for path in tmp_path.iterdir()] == ["run.checkpoint"]
         features = {path: path.stat().st_mtime_ns for path in cache.glob("features/*/*.npz")}
         assert features
-        with pytest.raises(OptionError, match="--epochs: 1000 before, 2 now"):
+        with pytest.raises(OptionError, match="--epochs: 1000 before, 10 now"):
             htf.fit(kaggle_once, out=out, **quick)
         htf.fit(kaggle_once, out=out, overwrite=True, calibration="none", **quick)
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -88,7 +88,7 @@ class TestStop:
             assert f"Resume with: hemorrhage-tf fit --resume {out}" in words(noted)
         assert [path.name for path in out.parent.iterdir()] == ["stopped.checkpoint"]
         assert list(cache.glob("features/*/*.npz"))
-        with pytest.raises(OptionError, match="--epochs: 100000 before, 2 now"):
+        with pytest.raises(OptionError, match="--epochs: 100000 before, 10 now"):
             htf.fit(kaggle_once, out=out, **{**quick, "audit": True})
         htf.fit(kaggle_once, out=out, overwrite=True, **quick)
         assert [path.name for path in out.parent.iterdir()] == ["stopped"]

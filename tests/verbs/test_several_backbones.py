@@ -74,6 +74,7 @@ def test_the_saved_model_repeats_them_with_other_settings(
     ],
     ids=["tiny", "phantomnet"],
 )
+@pytest.mark.slow
 def test_features_are_shared_with_each_backbone_alone(
     run_and_cache, kaggle_once, tmp_path, quick, monkeypatch, alone
 ):

@@ -73,7 +73,8 @@ def pretrain(
         settings: What determines the weights.
         store: The samples. Checkpoints are written into its folder, too.
         out: Folder for the weights and their description.
-        start: Weights file that the backbone starts from; None for random weights. Defaults to None.
+        start: Weights file that the backbone starts from; None for random weights. Defaults to
+            None.
         train_only: Stop after the training, which needs no TensorFlow if Keras runs on JAX. A
             later call resumes from the folder of the store. Defaults to False.
 

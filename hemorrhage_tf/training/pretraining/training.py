@@ -99,7 +99,8 @@ def train(
         settings: The settings.
         folder: An existing folder for the checkpoint and the history.
         progress: Reports progress.
-        start: Weights file that the backbone starts from; None for random weights. Defaults to None.
+        start: Weights file that the backbone starts from; None for random weights. Defaults to
+            None.
 
     Returns:
         The trained backbone.

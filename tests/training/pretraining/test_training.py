@@ -110,6 +110,7 @@ class InterruptedProgress(Progress):
 
 @pytest.mark.usefixtures("small_images")
 class TestTrain:
+    @pytest.mark.slow
     def test_an_interrupted_training_ends_with_the_same_weights(
         self, samples, trained, tmp_path, monkeypatch
     ):
@@ -134,6 +135,7 @@ class TestTrain:
         for one, other in zip(trained[0].get_weights(), again.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
 
+    @pytest.mark.slow
     def test_starts_from_given_weights(self, tmp_path):
         untrained = replace(SMALL, count=0)
         start = tmp_path / "start.weights.h5"
