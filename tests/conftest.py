@@ -18,7 +18,12 @@ from scipy import ndimage
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # pytest-xdist runs one process per core, so more threads in each would only wait for each other.
-for _variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+for _variable in (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+):
     os.environ.setdefault(_variable, "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
