@@ -127,9 +127,8 @@ def fit(
         settings=settings,
     )
     finished = None
-    if resume is None:
-        folder = Path(out or Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S"))
-    else:
+    folder = Path(out or f"runs/{datetime.now():%Y%m%d-%H%M%S}")
+    if resume is not None:
         folder = run_folder_of(Path(resume))
         finished = read_finished_run(folder)
         if finished is None:
@@ -145,11 +144,9 @@ def fit(
     )
     log = _log_of_worker(log_json, request)
     with verb_progress("fit", request.to_log(places.is_resumed), log, quiet) as progress:
-        if finished is None:
-            run = _Fit(request, places, progress).run()
-        else:
+        if finished is not None:
             progress.note(f"{folder} is already complete.")
-            run = finished
+        run = finished or _Fit(request, places, progress).run()
         progress.event(
             "result",
             path=str(run.path),

@@ -98,6 +98,12 @@ def restore_request(run: Path, given: FitRequest, out: str | Path | None) -> Fit
         OptionError: There is no checkpoint, an option differs, or the data must be named again.
     """
     header = read_checkpoint_header(run)
+    former = run.with_name(f"{run.name}.unfinished")
+    if header is None and former.is_dir():
+        raise OptionError(
+            f"--resume {run}: {former} is from an earlier version and cannot be resumed. Remove it "
+            "and start the fit again; features in the cache are used again."
+        )
     if header is None:
         raise OptionError(
             f"--resume {run}: there is no checkpoint {checkpoint_folder(run)}, which a stopped fit "

@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 import hemorrhage_tf as htf
+from hemorrhage_tf.core.errors import OptionError
 
 METADATA_FILE = "hemorrhage_tf.json"
 
@@ -70,3 +71,9 @@ def test_a_finished_old_run_is_not_fitted_again(old_run, fit_once):
 def test_export_verifies_on_the_slices_of_the_old_run(old_run, tmp_path):
     export = htf.export(old_run, tmp_path / "a.tflite", quiet=True)
     assert export.verifications["serving_default"].changed == 0
+
+
+def test_a_fit_that_an_earlier_version_left_behind_must_be_started_again(tmp_path):
+    (tmp_path / "run.unfinished").mkdir()
+    with pytest.raises(OptionError, match="from an earlier version and cannot be resumed. Remove"):
+        htf.fit(resume=tmp_path / "run")
