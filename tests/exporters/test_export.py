@@ -262,7 +262,7 @@ def dicom(once, head, write_dicom) -> Path:
 
 @pytest.fixture(scope="module")
 def dicom_run(fit_once, dicom) -> Path:
-    return fit_once(dicom, window="brain,subdural,bone")
+    return fit_once(dicom, window="brain,subdural,bone", epochs=2)
 
 
 class TestHounsfieldUnits:
@@ -308,8 +308,8 @@ class TestHounsfieldUnits:
             tags = {"PatientID": f"P{index}", "PatientName": "Mustermann^Erika"}
             write_dicom(path, head(index), **tags)
         run = fit_once(root)
-        message = "name was withheld" if where == "name" else "folder names a patient"
-        with pytest.raises(DataError, match=f"{message}.*(?s:.*)with --verify DATA"):
+        message = "does not record its name" if where == "name" else "path names a patient"
+        with pytest.raises(DataError, match=f"{message}.*(?s:.*)Pass --verify DATA"):
             htf.export(run, tmp_path / "a.tflite", quiet=True)
         assert not (tmp_path / "a.tflite").exists()
         export = htf.export(run, tmp_path / "a.tflite", verify=root, quiet=True)

@@ -118,7 +118,7 @@ class TestTwoFits:
     @pytest.mark.slow
     def test_of_two_processes_have_the_result_of_one(self, kaggle_once, fit_once, tmp_path, cache):
         command = [sys.executable, "-m", "hemorrhage_tf", "fit", str(kaggle_once), "--no-audit"]
-        command += ["--backbone", "tiny", "--image-size", "32", "--epochs", "2", "--out"]
+        command += ["--backbone", "tiny", "--image-size", "32", "--out"]
         fits = [
             subprocess.Popen(
                 [*command, str(tmp_path / name)],
