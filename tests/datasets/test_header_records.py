@@ -15,19 +15,6 @@ TINY = np.zeros((4, 4), np.float32)
 VOLUME = np.zeros((3, 40, 40), np.float32)
 
 
-@pytest.fixture
-def add_dicom(tmp_path, write_dicom):
-    """Writes slices of one patient: `add_dicom("P1", "normal/a.dcm", "normal/b.dcm")`."""
-
-    def add(patient, *names, folder=tmp_path, **tags):
-        return [
-            write_dicom(folder / name, TINY, index, PatientID=patient, **tags)
-            for index, name in enumerate(names)
-        ]
-
-    return add
-
-
 class TestHeaders:
     def test_class_folders_of_dicom_files(self, tmp_path, add_dicom):
         a, b = add_dicom("P1", "normal/x/IM1", "normal/x/IM2")

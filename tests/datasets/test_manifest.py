@@ -76,21 +76,7 @@ class TestErrors:
             read_manifest(path)
 
 
-TINY = np.zeros((4, 4), np.float32)
 VOLUME = np.zeros((3, 40, 40), np.float32)
-
-
-@pytest.fixture
-def add_dicom(tmp_path, write_dicom):
-    """Writes slices of one patient: `add_dicom("P1", "normal/a.dcm", "normal/b.dcm")`."""
-
-    def add(patient, *names, folder=tmp_path, **tags):
-        return [
-            write_dicom(folder / name, TINY, index, PatientID=patient, **tags)
-            for index, name in enumerate(names)
-        ]
-
-    return add
 
 
 class TestPublicDataSets:
