@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -233,6 +232,7 @@ class _Evaluator:
     ) -> None:
         slices, units = self._slices, self._units
         audit = audit_slices(slices, self._progress)
+        shortcut = best_shortcut_metric(audit)
         probabilities = np.array([one.probability for one in evaluation.predictions], np.float32)
         content = EvaluationContent(
             title=f"{names[0]} on {slices.manifest.root.name or 'slices'}",
@@ -243,7 +243,7 @@ class _Evaluator:
             labels=units.labels,
             probabilities=units.scores(probabilities),
             patients=units.patients,
-            metrics={**evaluation.metrics, **_shortcut(audit)},
+            metrics=evaluation.metrics | ({"best_shortcut": shortcut} if shortcut else {}),
             audit=audit,
             comparison=evaluation.comparison,
             model_names=names,
@@ -293,8 +293,3 @@ class _Evaluator:
             if features is not None:
                 profile = dataset_shift.add_feature_distance(profile, [features])
         return dataset_shift.describe_differences(training, profile)
-
-
-def _shortcut(audit: Any) -> dict[str, Any]:
-    metric = best_shortcut_metric(audit)
-    return {} if metric is None else {"best_shortcut": metric}
