@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from dicom_files import AXIAL, COLOR, RAMP, dataset_of, encode, enhanced
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hemorrhage_tf.imaging.dicom.geometry import is_axial, slice_normal, to_upright
@@ -65,9 +65,10 @@ class TestPosition:
 
 @given(st.floats(-89, 89))
 def test_slices_tilted_by_up_to_45_degrees_are_axial(degrees):
+    assume(abs(abs(degrees) - 45) > 0.1)  # the limit itself has a margin for rounding
     tilt = np.radians(degrees)
     orientation = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)]])
-    assert is_axial(orientation) == (abs(degrees) < 45.01)
+    assert is_axial(orientation) == (abs(degrees) < 45)
     np.testing.assert_allclose(np.linalg.norm(slice_normal(orientation)), 1)
 
 
