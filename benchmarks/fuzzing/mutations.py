@@ -12,7 +12,11 @@ import numpy as np
 from fuzzing.corpus import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, png_chunk
 
 SYNTAXES = (
-    *(IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED, "1.2.840.10008.1.2.5"),
+    IMPLICIT,
+    EXPLICIT,
+    BIG_ENDIAN,
+    DEFLATED,
+    "1.2.840.10008.1.2.5",
     *(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91, 100, 201)),
 )
 US_TAGS = {  # rows, columns, samples, bits and so on
@@ -36,15 +40,28 @@ TEXT_TAGS = {
     0x00200037: (
         "DS",
         (
-            *("1\\0\\0\\0\\1\\0", "0\\1\\0\\1\\0\\0", "-1\\0\\0\\0\\-1\\0", "0\\0\\0\\0\\0\\0"),
-            *("nan\\0\\0\\0\\1\\0", "1\\0\\0\\0\\0\\1", "1e400\\0\\0\\0\\1\\0"),
+            "1\\0\\0\\0\\1\\0",
+            "0\\1\\0\\1\\0\\0",
+            "-1\\0\\0\\0\\-1\\0",
+            "0\\0\\0\\0\\0\\0",
+            "nan\\0\\0\\0\\1\\0",
+            "1\\0\\0\\0\\0\\1",
+            "1e400\\0\\0\\0\\1\\0",
         ),
     ),
     0x00280004: (
         "CS",
         (
-            *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422"),
-            *("YBR_ICT", "YBR_RCT", "HSV", ""),
+            "MONOCHROME1",
+            "MONOCHROME2",
+            "PALETTE COLOR",
+            "RGB",
+            "YBR_FULL",
+            "YBR_FULL_422",
+            "YBR_ICT",
+            "YBR_RCT",
+            "HSV",
+            "",
         ),
     ),
     0x00280008: (

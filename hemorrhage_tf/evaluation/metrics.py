@@ -343,7 +343,7 @@ def _notes(
         undefined = "specificity" if labels[0] else "sensitivity"
         notes.append(
             f"all {n} slices are {present} hemorrhage, so that {undefined}, the areas under the "
-            f"curves and the calibration slope cannot be had; add slices {missing} hemorrhage"
+            f"curves and the calibration slope are not defined; add slices {missing} hemorrhage"
         )
     elif of_calibration:
         notes.append(of_calibration)

@@ -1,4 +1,4 @@
-"""The head that is drawn: canvas, level and proportions, and the maps derived from them."""
+"""The phantom head: its canvas, level and proportions, and the maps derived from them."""
 
 from __future__ import annotations
 

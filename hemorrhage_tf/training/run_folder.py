@@ -25,8 +25,14 @@ from hemorrhage_tf.training.loop import Epoch
 SPLIT_COLUMNS = ("path", "frame", "content_hash", "label", "patient", "group", "part")
 PREDICTION_COLUMNS = ("repeat", "fold", "path", "frame", "label", "probability", "hemorrhage")
 HISTORY_COLUMNS = (
-    *("repeat", "fold", "stage", "epoch", "loss", "accuracy"),
-    *("validation_loss", "validation_accuracy"),
+    "repeat",
+    "fold",
+    "stage",
+    "epoch",
+    "loss",
+    "accuracy",
+    "validation_loss",
+    "validation_accuracy",
 )
 
 

@@ -27,8 +27,12 @@ CALIBRATIONS = ("temperature", "none")
 
 # Settings that only passes over batches can honor: changing one makes "auto" choose Adam.
 _ADAM_SETTINGS = (
-    *("feature_cache", "dropout", "early_stopping"),
-    *("epochs", "batch_size", "learning_rate"),
+    "feature_cache",
+    "dropout",
+    "early_stopping",
+    "epochs",
+    "batch_size",
+    "learning_rate",
 )
 
 

@@ -17,8 +17,14 @@ from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.training.loop import Epoch
 
 HEADLINE_METRICS = (
-    *("accuracy", "sensitivity", "specificity", "ppv", "npv"),
-    *("roc_auc", "pr_auc", "brier"),
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "roc_auc",
+    "pr_auc",
+    "brier",
 )
 
 # Epochs of a cached head take milliseconds; slower ones reach the disk as soon as they are over.

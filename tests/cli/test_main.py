@@ -68,5 +68,12 @@ def test_lists_commands_in_the_order_of_use(run):
     commands = run("--help").stdout.split("Commands:")[1]
     names = [line[2:].split()[0] for line in commands.splitlines() if line[2:3].strip()]
     assert names == [
-        *("fit", "evaluate", "predict", "export", "audit", "phantoms", "cache", "benchmark"),
+        "fit",
+        "evaluate",
+        "predict",
+        "export",
+        "audit",
+        "phantoms",
+        "cache",
+        "benchmark",
     ]

@@ -52,8 +52,11 @@ def start(work, *arguments, exit_seconds=30.0):
     """Start a process, and wait until its work has started."""
     process = subprocess.Popen(
         [
-            *(sys.executable, "-c", _SCRIPT.replace("WORK", work)),
-            *(str(exit_seconds), *map(str, arguments)),
+            sys.executable,
+            "-c",
+            _SCRIPT.replace("WORK", work),
+            str(exit_seconds),
+            *map(str, arguments),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -98,7 +98,10 @@ class TestPublicDataSets:
             f"stage_2_train/ID_{index}.dcm": index % 2 for index in range(4)
         }
         assert [record.patient for record in manifest.records] == [
-            *("ID_p0", "ID_p0", "ID_p1", "ID_p1"),
+            "ID_p0",
+            "ID_p0",
+            "ID_p1",
+            "ID_p1",
         ]
         assert manifest.columns == ("any", *SUBTYPES) and manifest.problems == ()
         assert manifest.records[3].columns == ("1", "0", "0", "0", "0", "1")

@@ -243,8 +243,10 @@ class TestScans:
         (image,) = add_images(tmp_path, "a.png")
         listing = list_slices([volume, first, image, second], QUIET)
         assert listing.slices == (
-            *(SliceRef(volume, 0), SliceRef(volume, 1)),
-            *(SliceRef(second), SliceRef(first)),
+            SliceRef(volume, 0),
+            SliceRef(volume, 1),
+            SliceRef(second),
+            SliceRef(first),
             SliceRef(image),
         )
         assert [scan.members for scan in listing.scans] == [(0, 1), (2, 3)]

@@ -313,7 +313,7 @@ class TestNotes:
                 np.zeros(12, int),
                 np.linspace(0.1, 0.9, 12),
                 "all 12 slices are without hemorrhage, so that sensitivity, the areas under the "
-                "curves and the calibration slope cannot be had; add slices with hemorrhage",
+                "curves and the calibration slope are not defined; add slices with hemorrhage",
             ),
             (LABELS, GOOD, "8 slices show little: read the intervals, not the estimates"),
             (LABELS, GOOD, "8 slices are too few for a calibration slope (10)"),

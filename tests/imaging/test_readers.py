@@ -377,7 +377,10 @@ class TestHounsfield:
         alone = write_dicom(tmp_path / "c.dcm", heads[2])
         for source in (
             *(SliceRef(path, 2) for path in (frames, volume, packed)),
-            *(alone, str(alone), SliceRef(alone), SliceRef(alone, 0)),
+            alone,
+            str(alone),
+            SliceRef(alone),
+            SliceRef(alone, 0),
         ):
             pixels = read_slice(source)
             assert pixels.dtype == np.float32

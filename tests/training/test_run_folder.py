@@ -237,7 +237,13 @@ class TestWriteTables:
         split = rows(tmp_path / "split.csv")
         assert [row["part"] for row in split] == ["train"] * 4 + ["test"] * 2
         assert list(split[0]) == [
-            *("path", "frame", "content_hash", "label", "patient", "group", "part"),
+            "path",
+            "frame",
+            "content_hash",
+            "label",
+            "patient",
+            "group",
+            "part",
         ]
         assert {row["frame"] for row in split} == {""}
         assert training_hashes(tmp_path) == {"hash0", "hash1", "hash2", "hash3"}
@@ -293,6 +299,9 @@ class TestWriteTables:
         assert [row["hemorrhage"] for row in predictions] == ["0"] * 6 + ["1"] * 6
         history = rows(tmp_path / "history.csv")
         assert [(row["repeat"], row["fold"]) for row in history] == [
-            *(("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")),
+            ("1", "1"),
+            ("1", "2"),
+            ("2", "1"),
+            ("2", "2"),
             ("", "all"),
         ]

@@ -23,8 +23,15 @@ MAX_VALUE_BYTES = 1 << 16
 
 # Errors that pydicom raises where a value does not fit its value representation.
 _VALUE_ERRORS = (
-    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError),
-    *(NotImplementedError, RecursionError, struct.error),
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    OSError,
+    NotImplementedError,
+    RecursionError,
+    struct.error,
 )
 
 

@@ -8,11 +8,17 @@ from hemorrhage_tf.imaging.dicom.dicom_file import DicomFile
 from hemorrhage_tf.imaging.dicom.elements import read_items, read_texts
 
 _NAMES = (
-    *("PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName"),
+    "PatientName",
+    "OtherPatientNames",
+    "PatientBirthName",
+    "PatientMotherBirthName",
     "ResponsiblePerson",
 )
 _NUMBERS = (
-    *("OtherPatientIDs", "AccessionNumber", "AdmissionID", "PatientBirthDate"),
+    "OtherPatientIDs",
+    "AccessionNumber",
+    "AdmissionID",
+    "PatientBirthDate",
     "PatientTelephoneNumbers",
 )
 
