@@ -24,7 +24,7 @@ from head_crop import HeadRegion, crop_to, find_head, uncrop
 from PIL import Image
 
 METADATA_MEMBER = "hemorrhage_tf.json"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 SIGNATURE = "serving_default"
 
 # A header can declare any size: larger images are rejected before memory is allocated, as in the

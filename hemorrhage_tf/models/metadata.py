@@ -12,7 +12,7 @@ from typing import Any
 from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 LABELS = ("normal", "hemorrhage")
 
 # A file in a SavedModel folder, and a member of the ZIP archive that a .keras file is and that a
@@ -39,14 +39,23 @@ class ModelMetadata:
         crop_head: Whether slices are cropped to the head first, see `imaging.head_crop`. Default
             False.
         upright: Whether sideways heads are turned upright. Defaults to False.
-        scan_threshold: A scan whose score (see `scan_score`) is at least this counts as
-            hemorrhage; None if `threshold` applies to scans, too. Defaults to None.
+        scan_threshold: A scan whose probability (without a scan model: whose score, see
+            `scan_score`) is at least this counts as hemorrhage; None if `threshold` applies to
+            scans, too. Defaults to None.
         scan_operating_point: How the scan threshold was chosen; None if there is none. Default
             None.
         operating_point: How the threshold was chosen, such as `sensitivity=0.95`. Default
             "threshold=0.5".
         temperature: Divisor of the logits, from calibration; already part of the weights. Default
             1.
+        scan_model: Kind of the scan model that belongs to the model, see `scan_model`; None if it
+            has none. Defaults to None.
+        slice_in_scan_threshold: With a scan model, a slice with at least this probability in its
+            scan counts as hemorrhage; None if `threshold` applies. Defaults to None.
+        offset: Added to the logits after their division by `temperature`, from calibration; already
+            part of the weights. Defaults to 0.
+        subtypes: Names of the subtypes that the model predicts, in the order of its output. Default
+            none.
         labels: The names of 0 and 1. Defaults to "normal" and "hemorrhage".
         input_range: Lowest and highest value of the input. Defaults to 0 and 255.
         format_version: Increased when the meaning of these fields changes.
@@ -71,6 +80,11 @@ class ModelMetadata:
     scan_operating_point: str | None = None
     operating_point: str = "threshold=0.5"
     temperature: float = 1.0
+    # Fields that format version 4 lacks.
+    scan_model: str | None = None
+    slice_in_scan_threshold: float | None = None
+    offset: float = 0.0
+    subtypes: tuple[str, ...] = ()
     labels: tuple[str, str] = LABELS
     input_range: tuple[float, float] = (0.0, 255.0)
     format_version: int = FORMAT_VERSION
@@ -96,6 +110,7 @@ class ModelMetadata:
             "labels": tuple(values["labels"]),
             "input_range": tuple(values["input_range"]),
             "window": None if window is None else tuple(window),
+            "subtypes": tuple(values.get("subtypes", ())),
             "format_version": FORMAT_VERSION,  # as it will be written
         }
         return cls(**{**values, **tuples})

@@ -17,6 +17,7 @@ SPLIT_FILE = "split.csv"
 HISTORY_FILE = "history.csv"
 PREDICTIONS_FILE = "predictions.csv"
 AUDIT_FILE = "audit.json"  # only of a run with an audit
+SCAN_MODEL_FILE = "scan_model.keras"  # only of a run with a scan model
 
 RUN_FILES = (MODEL_FILE, CONFIG_FILE, METRICS_FILE, SPLIT_FILE, HISTORY_FILE, PREDICTIONS_FILE)
 

@@ -35,7 +35,7 @@ METADATA = {
     "crop_head": True,
     "upright": False,
     "window": None,
-    "format_version": 4,
+    "format_version": 5,
 }
 
 
@@ -439,7 +439,7 @@ class TestErrors:
             ({}, "metadata is damaged"),
             ({**METADATA, "labels": None}, "metadata is damaged"),
             ({**METADATA, "threshold": "high"}, "metadata is damaged"),
-            ({**METADATA, "format_version": 5}, "newer hemorrhage-tf. Update"),
+            ({**METADATA, "format_version": 6}, "newer hemorrhage-tf. Update"),
             (
                 {**METADATA, "window": ["brain", "subdural", "bone"]},
                 "3 windows, which PNG",

@@ -98,6 +98,28 @@ class TestRoundTrip:
         write_metadata(again, restored)  # as `export` does, with fields that version 2 lacks
         assert read_metadata_values(again)["format_version"] == FORMAT_VERSION
 
+    def test_version_4_has_no_scan_model_and_no_subtypes(self, tmp_path):
+        values = METADATA.to_dict()
+        for name in ("scan_model", "slice_in_scan_threshold", "offset", "subtypes"):
+            del values[name]
+        path = archive(tmp_path / "m.keras", json.dumps({**values, "format_version": 4}))
+        restored = read_metadata(path)
+        assert restored == METADATA
+        assert restored.scan_model is None and restored.slice_in_scan_threshold is None
+        assert restored.offset == 0 and restored.subtypes == ()
+
+    def test_preserves_the_scan_model_and_the_subtypes(self, tmp_path):
+        metadata = replace(
+            METADATA,
+            scan_model="gru",
+            slice_in_scan_threshold=0.3,
+            offset=-1.5,
+            subtypes=("epidural", "subdural"),
+        )
+        path = archive(tmp_path / "m.keras", None)
+        write_metadata(path, metadata)
+        assert read_metadata(path) == metadata
+
     @pytest.mark.parametrize("value", [True, False])
     def test_version_3_names_the_head_crop_canonical(self, tmp_path, value):
         values = {**METADATA.to_dict(), "format_version": 3, "canonical": value}
