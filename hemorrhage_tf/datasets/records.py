@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -27,10 +28,20 @@ class Record:
         split: "train" or "test" if the manifest defines a split. Defaults to None.
         frame: The index of the slice in a file of several slices, from 0; None for a file of one
             slice. Defaults to None.
-        scan: A key that all slices of one volume or series share, or None. Defaults to None.
+        scan: A key that all slices of one scan share, or None. Defaults to None.
         columns: The values of the manifest's further columns, as text. Defaults to none.
         display_path: The path to show in outputs, if the real one names the patient. Defaults to
             None.
+        position: The position of the slice in its scan in mm, growing from the neck to the vertex;
+            None if unknown. Defaults to None.
+        number: The number of the slice in its scan, such as the Instance Number, which gives the
+            order where positions are unknown; None if it has none. Defaults to None.
+        thickness: The slice thickness in mm, or None if unknown. Defaults to None.
+        scan_label: The label of the whole scan where it is stated, or None. Defaults to None.
+        has_slice_label: Whether `label` is known of the slice itself. If False, only the label of
+            the scan is known, and `label` repeats it. Defaults to True.
+        scan_name: The name of the scan to show in outputs, where the manifest gives it one.
+            Defaults to None.
 
     Example:
         >>> from pathlib import Path
@@ -48,6 +59,12 @@ class Record:
     scan: str | None = None
     columns: tuple[str, ...] = ()
     display_path: str | None = None
+    position: float | None = None
+    number: int | None = None
+    thickness: float | None = None
+    scan_label: int | None = None
+    has_slice_label: bool = True
+    scan_name: str | None = None
 
     @property
     def ref(self) -> SliceRef:
@@ -55,7 +72,20 @@ class Record:
         return SliceRef(self.path, self.frame)
 
 
-_Details = tuple[str | None, str | None, tuple[str, ...], str | None]
+class _Details(NamedTuple):
+    """What many slices have in common."""
+
+    split: str | None
+    scan: str | None
+    columns: tuple[str, ...]
+    display_path: str | None
+    thickness: float | None
+    scan_label: int | None
+    has_slice_label: bool
+    scan_name: str | None
+
+
+_NO_NUMBER = -(2**63)
 
 
 class Records(Sequence[Record]):
@@ -69,19 +99,22 @@ class Records(Sequence[Record]):
         self._paths: list[str] = []
         self._labels = array("b")
         self._frames = array("i")  # -1: a file of one slice
+        self._positions = array("d")  # NaN: unknown
+        self._numbers = array("q")
         self._patients: list[str | None] = []
-        # Split, scan, columns and display path. Equal ones share one tuple.
-        self._details: list[_Details] = []
+        self._details: list[_Details] = []  # equal ones share one tuple
         self._shared: dict[_Details, _Details] = {}
         for record in records:
             self.append(record)
 
     def append(self, record: Record) -> None:
         """Append one record."""
-        details = (record.split, record.scan, record.columns, record.display_path)
+        details = _Details(*(getattr(record, name) for name in _Details._fields))
         self._paths.append(str(record.path))
         self._labels.append(record.label)
         self._frames.append(-1 if record.frame is None else record.frame)
+        self._positions.append(math.nan if record.position is None else record.position)
+        self._numbers.append(_NO_NUMBER if record.number is None else record.number)
         # `intern` rejects subclasses of str, such as the texts of NumPy arrays.
         patient = None if record.patient is None else sys.intern(str(record.patient))
         self._patients.append(patient)
@@ -99,16 +132,15 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | Records:
         if isinstance(index, slice):
             return self.take(np.arange(len(self))[index])
-        split, scan, columns, display_path = self._details[index]
+        position, number = self._positions[index], self._numbers[index]
         return Record(
             path=Path(self._paths[index]),
             label=self._labels[index],
             patient=self._patients[index],
-            split=split,
             frame=self.frame(index),
-            scan=scan,
-            columns=columns,
-            display_path=display_path,
+            position=None if math.isnan(position) else position,
+            number=None if number == _NO_NUMBER else number,
+            **self._details[index]._asdict(),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -130,6 +162,8 @@ class Records(Sequence[Record]):
         taken._paths = [self._paths[index] for index in chosen]
         taken._labels = array("b", (self._labels[index] for index in chosen))
         taken._frames = array("i", (self._frames[index] for index in chosen))
+        taken._positions = array("d", (self._positions[index] for index in chosen))
+        taken._numbers = array("q", (self._numbers[index] for index in chosen))
         taken._patients = [self._patients[index] for index in chosen]
         taken._details = [self._details[index] for index in chosen]
         taken._shared = self._shared
@@ -145,7 +179,7 @@ class Records(Sequence[Record]):
 
     def display_path(self, index: int) -> str | None:
         """Return the display path of one record, None if its own path may be shown."""
-        return self._details[index][3]
+        return self._details[index].display_path
 
     def ref(self, index: int) -> SliceRef:
         """Return the location of one slice."""
@@ -169,12 +203,37 @@ class Records(Sequence[Record]):
     @property
     def splits(self) -> list[str | None]:
         """The split of each record."""
-        return [details[0] for details in self._details]
+        return [details.split for details in self._details]
 
     @property
     def scans(self) -> list[str | None]:
         """The scan of each record."""
-        return [details[1] for details in self._details]
+        return [details.scan for details in self._details]
+
+    @property
+    def scan_names(self) -> list[str | None]:
+        """The name of each record's scan, where the manifest gives it one."""
+        return [details.scan_name for details in self._details]
+
+    @property
+    def scan_labels(self) -> list[int | None]:
+        """The stated label of each record's scan."""
+        return [details.scan_label for details in self._details]
+
+    @property
+    def has_slice_label(self) -> np.ndarray:
+        """Bool `(n,)`: whether the label of each slice itself is known."""
+        return np.array([details.has_slice_label for details in self._details], bool)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """float64 `(n,)`: the position of each slice in its scan in mm, NaN where unknown."""
+        return np.array(self._positions, np.float64)
+
+    @property
+    def numbers(self) -> list[int | None]:
+        """The number of each slice in its scan, such as the Instance Number."""
+        return [None if number == _NO_NUMBER else number for number in self._numbers]
 
     @property
     def are_display_images(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
 from hemorrhage_tf.datasets.near_duplicates import PAIR, find_near_duplicates
 from hemorrhage_tf.datasets.records import Manifest
+from hemorrhage_tf.datasets.scan_index import ScanIndex, index_scans
 from hemorrhage_tf.datasets.slice_reading import SliceReadings, read_slices
 from hemorrhage_tf.imaging.readers import SliceRef
 
@@ -80,6 +82,17 @@ class SliceIndex:
     def labels(self) -> np.ndarray:
         """int64 `(n,)` of 0 and 1."""
         return self.manifest.labels
+
+    @cached_property
+    def has_slice_label(self) -> np.ndarray:
+        """Bool `(n,)`: whether the label of each slice itself is known, not only of its scan."""
+        return self.manifest.records.has_slice_label
+
+    @cached_property
+    def scans(self) -> ScanIndex:
+        """The scans; none if the data has only single slices that are labeled themselves."""
+        patients = self.patient_groups
+        return index_scans(self.manifest, self.groups if patients is None else patients)
 
     @property
     def refs(self) -> Sequence[SliceRef]:
