@@ -21,7 +21,7 @@ def add_headers(manifest: Manifest, anonymize: bool, progress: Progress) -> Mani
     """Read the headers of a manifest's files, and complete its records.
 
     A file of several slices becomes one record per slice. The Patient ID becomes the patient of a
-    record without one.
+    record without one, and the volume or series becomes its scan unless the manifest names one.
 
     Args:
         manifest: The manifest as its tables and folders define it.
@@ -30,7 +30,7 @@ def add_headers(manifest: Manifest, anonymize: bool, progress: Progress) -> Mani
     """
     if manifest.records.are_display_images:
         return replace(manifest, is_anonymous=anonymize)
-    reader = _RecordReader()
+    reader = _RecordReader(manifest.root if manifest.layout == "class folders" else None)
     names = _PatientNames(manifest.root)
     records = Records()
     with progress.track("Reading headers", len(manifest)) as advance:
@@ -44,6 +44,8 @@ def add_headers(manifest: Manifest, anonymize: bool, progress: Progress) -> Mani
                 continue
             if anonymize:
                 names.learn(record.path, header)
+                if names.has_patient(record.scan_name, header):
+                    record = replace(record, scan_name=None)
             for each in reader.expand(record, header):
                 records.append(each)
     records = names.hide_in(records)
@@ -56,7 +58,7 @@ def add_headers(manifest: Manifest, anonymize: bool, progress: Progress) -> Mani
         records=records,
         problems=(*manifest.problems, *headers.problems),
         input_warnings=(*manifest.input_warnings, *headers.input_warnings, *notes),
-        level="scan" if reader.has_whole_files else manifest.level,
+        level=manifest.level if records.has_slice_label.all() else "scan",
         is_anonymous=anonymize,
         root_is_named=anonymize and names.root_is_named,
     )
@@ -65,16 +67,18 @@ def add_headers(manifest: Manifest, anonymize: bool, progress: Progress) -> Mani
 class _RecordReader:
     """Completes records from the headers of their files.
 
+    Args:
+        class_root: The folder that holds the class folders; None for other layouts.
+
     Attributes:
         headers: Reads the headers, and collects their problems.
-        has_whole_files: Whether a record stood for all slices of a file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, class_root: Path | None) -> None:
+        self._class_root = class_root
         self.headers = HeaderReader()
-        self.has_whole_files = False
         self._known: dict[Path, Header | None] = {}  # files that several records may refer to
-        self._unnamed: dict[ScanKey, str] = {}
+        self._unnamed: dict[str, str] = {}
 
     def header_of(self, path: Path) -> Header | None:
         """Return the header of a file, None if the file cannot be used."""
@@ -87,20 +91,40 @@ class _RecordReader:
 
     def expand(self, record: Record, header: Header) -> Iterator[Record]:
         """Yield the record of each slice that a record stands for."""
-        key = scan_key(record.path, header)
+        key = record.scan or str(self._scan_key(record.path, header))
         patient = record.patient or header.patient
         if patient is None:
             patient = self._unnamed.setdefault(key, f"unnamed-{len(self._unnamed) + 1:04d}")
-        completed = replace(record, patient=patient, scan=str(key))
+        completed = replace(
+            record, patient=patient, scan=key, number=header.number, thickness=header.thickness
+        )
         if record.frame is not None and record.frame >= len(header):
             reason = f"has no frame {record.frame}: it holds {len(header)}, numbered from 0"
             self.headers.problems.append(Problem(str(record.ref), reason))
         elif record.frame is not None or len(header) == 1:
-            yield completed
+            position = header.positions[record.frame or 0]
+            yield completed if position is None else replace(completed, position=position)
+        elif record.scan_label not in (None, record.label):
+            reason = f"is a whole scan with the label {record.label}"
+            reason += f" and the scan_label {record.scan_label}"
+            self.headers.problems.append(Problem(str(record.path), reason))
         else:
-            self.has_whole_files = True
-            for ref in slice_refs(record.path, header):
-                yield replace(completed, frame=ref.frame)
+            completed = replace(completed, has_slice_label=False, scan_label=record.label)
+            for ref, position in zip(
+                slice_refs(record.path, header), header.positions, strict=True
+            ):
+                yield replace(completed, frame=ref.frame, position=position)
+
+    def _scan_key(self, path: Path, header: Header) -> ScanKey:
+        """Return a key that is equal for all slices of one scan.
+
+        The slices of one scan may be in both class folders.
+        """
+        key = scan_key(path, header)
+        if self._class_root is None or key[0] == "file":
+            return key
+        within_class = path.parent.relative_to(self._class_root).parts[1:]
+        return ("series", self._class_root.joinpath(*within_class), header.patient, header.series)
 
 
 def _separate_scans(records: Records) -> tuple[Records, list[Problem]]:
@@ -117,6 +141,12 @@ def _separate_scans(records: Records) -> tuple[Records, list[Problem]]:
         "patient",
     )
     return Records(replace(each, patient=each.scan) for each in records), [note]
+
+
+def _identifying_tokens(header: Header) -> list[str]:
+    return [
+        token.casefold() for token in (header.patient or "", *header.identifying) if len(token) >= 3
+    ]
 
 
 class _PatientNames:
@@ -137,16 +167,18 @@ class _PatientNames:
 
     def learn(self, path: Path, header: Header) -> None:
         """Find the parts of a path that name the patient of its header."""
-        tokens = [
-            token.casefold()
-            for token in (header.patient or "", *header.identifying)
-            if len(token) >= 3
-        ]
+        tokens = _identifying_tokens(header)
         self.root_is_named |= any(token in self._resolved for token in tokens)
         for part in self._parts(path):
             if any(token in part.casefold() for token in tokens):
                 number = len(self._replacements) + 1
                 self._replacements.setdefault(part, f"anonymous-{number:04d}")
+
+    def has_patient(self, text: str | None, header: Header) -> bool:
+        """Return whether a text names the patient of a header."""
+        return text is not None and any(
+            token in text.casefold() for token in _identifying_tokens(header)
+        )
 
     def hide_in(self, records: Records) -> Records:
         """Replace these parts in all paths, also of files without a name in their header."""

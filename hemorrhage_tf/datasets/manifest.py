@@ -93,7 +93,19 @@ def _read_labels(source: Path, positive: str | None, target: str | None) -> Mani
 def _read_public_data_set(folder: Path, name: str, target: str | None) -> Manifest:
     layout = read_layout(folder, name, target)
     records = Records(
-        Record(row.path, row.label, row.patient, frame=row.frame, columns=row.columns)
+        Record(
+            path=row.path,
+            label=row.label,
+            patient=row.patient,
+            frame=row.frame,
+            scan=row.scan,
+            columns=row.columns,
+            position=row.position,
+            number=row.number,
+            thickness=row.thickness,
+            scan_label=None if row.has_slice_label else row.label,
+            has_slice_label=row.has_slice_label,
+        )
         for row in layout.rows
     )
     left_out: tuple[Problem, ...] = ()

@@ -319,6 +319,15 @@ class Manifest:
         path, frame = self.path_at(index), self.records.frame(index)
         return path if frame is None else f"{path}#{frame}"
 
+    def findable_name_at(self, index: int) -> str:
+        """Return a name that lets the user find the file, even if its path names a patient.
+
+        It is for messages only, and must not be written.
+        """
+        if self.records.display_path(index):
+            return str(self.records.ref(index))
+        return self.name_at(index)
+
     def name(self, record: Record) -> str:
         """Return the name to show for a record: its path relative to the root, and its frame."""
         path = record.display_path or relative_path(record.path, self.root)

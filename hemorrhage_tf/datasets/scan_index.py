@@ -79,7 +79,7 @@ def index_scans(manifest: Manifest, groups: np.ndarray) -> ScanIndex:
         for indices in members
     ]
     return ScanIndex(
-        names=_name_scans(manifest, members),
+        names=name_scans(manifest, members),
         members=tuple(members),
         positions=positions,
         labels=np.array(labels, np.int64),
@@ -117,15 +117,19 @@ def _hold_for_all(values: np.ndarray, scans: np.ndarray, count: int) -> np.ndarr
     return inside & (np.append(failures, 1)[scans] == 0)
 
 
-def _name_scans(manifest: Manifest, members: Sequence[np.ndarray]) -> tuple[str, ...]:
+def name_scans(manifest: Manifest, members: Sequence[np.ndarray]) -> tuple[str, ...]:
     """Name each scan as its manifest does, or by its file or folder.
 
-    UIDs are not shown, since they identify a patient's scan.
+    UIDs are not shown, since they identify a patient's scan; nor are names that contain the
+    Patient ID, unless the manifest is not anonymous.
     """
-    given = manifest.records.scan_names
+    given, patients = manifest.records.scan_names, manifest.records.patients
     names = []
     for indices in members:
-        name = given[indices[0]]
+        name, patient = given[indices[0]], patients[indices[0]] or ""
+        if name is not None and manifest.is_anonymous and len(patient) >= 3:
+            if patient != name and patient.casefold() in name.casefold():
+                name = None
         if name is None:
             paths = {manifest.path_at(int(index)) for index in indices}
             name = paths.pop() if len(paths) == 1 and len(indices) > 1 else _common_folder(paths)
@@ -134,7 +138,7 @@ def _name_scans(manifest: Manifest, members: Sequence[np.ndarray]) -> tuple[str,
     for at, name in enumerate(names):
         seen[name] += 1
         if count[name] > 1:
-            names[at] = f"{name} (series {seen[name]} of {count[name]})"
+            names[at] = f"{name} (scan {seen[name]} of {count[name]})"
     return tuple(names)
 
 

@@ -8,8 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from hemorrhage_tf.core.errors import DataError, Problem, SliceError
 from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.datasets.slice_gaps import describe_gaps
 from hemorrhage_tf.imaging.header import Header
 from hemorrhage_tf.imaging.readers import (
     FORMATS,
@@ -18,9 +21,6 @@ from hemorrhage_tf.imaging.readers import (
     is_slice_path,
     read_header,
 )
-
-# A gap that is this much wider than both neighboring gaps counts as missing slices.
-WIDE_GAP = 1.5
 
 # Equal for all slices of one scan.
 ScanKey = tuple[str, Path] | tuple[str, Path, str | None, str | None]
@@ -45,12 +45,15 @@ class Listing:
 
     Attributes:
         slices: The location of each slice; those of a scan are consecutive.
+        positions: float64 `(n,)`, the position of each slice in its scan in mm, growing from the
+            neck to the vertex; NaN where unknown.
         scans: The volumes and series of more than one slice.
         problems: Files that cannot be used.
         input_warnings: Files that may not be axial slices of a head CT, and scans with gaps.
     """
 
     slices: tuple[SliceRef, ...]
+    positions: np.ndarray
     scans: tuple[Scan, ...]
     problems: tuple[Problem, ...]
     input_warnings: tuple[Problem, ...]
@@ -202,6 +205,7 @@ def list_slices(paths: Sequence[Path], progress: Progress) -> Listing:
             ]
 
     slices: list[SliceRef] = []
+    positions: list[float | None] = []
     scans: list[Scan] = []
     gaps: list[Problem] = []
     names = _name_scans(groups)
@@ -212,8 +216,10 @@ def list_slices(paths: Sequence[Path], progress: Progress) -> Listing:
             members = range(len(slices), len(slices) + len(entries))
             scans.append(Scan(names[key], tuple(members)))
         slices += [entry.ref for entry in entries]
+        positions += [entry.position for entry in entries]
     return Listing(
         slices=tuple(slices),
+        positions=np.array(positions, np.float64),
         scans=tuple(scans),
         problems=tuple(headers.problems),
         input_warnings=(*headers.input_warnings, *gaps),
@@ -265,26 +271,13 @@ def _short_name(ref: SliceRef) -> str:
 
 
 def _find_gaps(entries: Sequence[_Entry], name: str) -> list[Problem]:
-    """Report where slices of a sorted scan seem to be missing.
-
-    Scans are often thin at the base and thick above, so each gap is compared with both neighbors.
-    Between consecutive Instance Numbers nothing is missing, however wide the gap is.
-    """
+    """Report where slices of a sorted scan seem to be missing."""
     positions = [entry.position for entry in entries if entry.position is not None]
-    if len(entries) < 4 or len(positions) < len(entries):
+    if len(positions) < len(entries):
         return []
-    gaps = [after - before for before, after in zip(positions, positions[1:], strict=False)]
-    wide = []
-    for index, gap in enumerate(gaps):
-        neighbors = gaps[max(index - 1, 0) : index] + gaps[index + 1 : index + 2]
-        before, after = entries[index].number, entries[index + 1].number
-        consecutive = before is not None and after is not None and abs(after - before) == 1
-        if not consecutive and all(gap > WIDE_GAP * neighbor > 0 for neighbor in neighbors):
-            wide.append(
-                f"{gap:.1f} mm between {_short_name(entries[index].ref)} and "
-                f"{_short_name(entries[index + 1].ref)}"
-            )
-    if not wide:
-        return []
-    usual = sorted(gaps)[len(gaps) // 2]
-    return [Problem(name, f"slices seem to be missing: {'; '.join(wide)} (usually {usual:.1f} mm)")]
+    gaps = describe_gaps(
+        positions,
+        [entry.number for entry in entries],
+        lambda index: _short_name(entries[index].ref),
+    )
+    return [] if gaps is None else [Problem(name, gaps)]

@@ -21,6 +21,7 @@ from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
 from hemorrhage_tf.datasets.near_duplicates import PAIR, find_near_duplicates
 from hemorrhage_tf.datasets.records import Manifest
+from hemorrhage_tf.datasets.scan_checks import check_scans
 from hemorrhage_tf.datasets.scan_index import ScanIndex, index_scans
 from hemorrhage_tf.datasets.slice_reading import SliceReadings, read_slices
 from hemorrhage_tf.imaging.readers import SliceRef
@@ -168,11 +169,15 @@ def build_slice_index(
     readings = read_slices(records.refs, progress, "Reading slices")
     problems = list(manifest.problems)
     for index, problem in sorted(readings.problems.items()):
-        problems.append(replace(problem, path=_findable_name(manifest, index)))
+        problems.append(replace(problem, path=manifest.findable_name_at(index)))
+    readable = records if len(readings) == len(records) else records.take(readings.good)
+    scans = check_scans(replace(manifest, records=readable))
+    problems += scans.problems
     input_warnings = [
         *manifest.input_warnings,
+        *scans.gaps,
         *(
-            Problem(_findable_name(manifest, index), reason)
+            Problem(manifest.findable_name_at(index), reason)
             for index, reason in zip(readings.good.tolist(), readings.input_warnings, strict=True)
             if reason
         ),
@@ -182,7 +187,7 @@ def build_slice_index(
         one, another = (manifest.name_at(int(readings.good[at])) for at in (position, other))
         problems.append(Problem(one, f"the same image has the other label in {another}"))
     raise_or_skip_invalid(problems, progress, skip_invalid, input_warnings)
-    keep = np.delete(np.arange(len(readings)), list(contradicting))
+    keep = np.delete(np.arange(len(readings)), sorted(scans.unusable | contradicting.keys()))
     if not len(keep):
         raise DataError(f"{manifest.root}: no usable slice is left. Add readable slices.")
     if len(keep) < len(records):
@@ -191,21 +196,17 @@ def build_slice_index(
     return _index(usable, readings, keep, tuple(problems), progress)
 
 
-def _findable_name(manifest: Manifest, index: int) -> str:
-    """Return a name that lets the user find the file, even if its path names a patient."""
-    if manifest.records.display_path(index):
-        return str(manifest.records.ref(index))
-    return manifest.name_at(index)
-
-
 def _contradicting(manifest: Manifest, readings: SliceReadings) -> dict[int, int]:
     """Return each slice whose pixels also occur with the other label, and the first of these."""
     labels = manifest.labels[readings.good]
+    # The slices of a scan with a hemorrhage are not known themselves; most of them show none.
+    known = (manifest.records.has_slice_label | (manifest.labels == 0))[readings.good]
     same = _number_hashes(readings.hashes)
     first = np.full((int(same.max(initial=-1)) + 1, 2), -1)
-    first[same[::-1], labels[::-1]] = np.arange(len(same))[::-1]  # the last one set is the first
+    backward = np.flatnonzero(known)[::-1]  # the last one set is the first
+    first[same[backward], labels[backward]] = backward
     other = first[same, 1 - labels]
-    return {int(index): int(other[index]) for index in np.flatnonzero(other >= 0)}
+    return {int(index): int(other[index]) for index in np.flatnonzero(known & (other >= 0))}
 
 
 def _number_hashes(hashes: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ class Header:
         series: The Series Instance UID, or None.
         instance: The SOP Instance UID, or None.
         number: The Instance Number, or None.
+        thickness: The slice thickness in mm, or None if the file does not state it.
         input_warning: Why the file does not look like axial slices of a head CT, a clause; or None.
     """
 
@@ -32,6 +33,7 @@ class Header:
     series: str | None = None
     instance: str | None = None
     number: int | None = None
+    thickness: float | None = None
     input_warning: str | None = None
 
     def __len__(self) -> int:

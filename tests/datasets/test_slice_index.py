@@ -282,7 +282,7 @@ class TestPatients:
     def folder(self, tmp_path, head, write_dicom):
         for number in range(4):
             path = tmp_path / ("ich" if number % 2 else "normal") / f"{number}.dcm"
-            write_dicom(path, head(number), PatientID=f"PAT{number // 2}")
+            write_dicom(path, head(number), 5.0 * number, PatientID=f"PAT{number // 2}")
         return tmp_path
 
     def test_are_hashes_unless_the_manifest_is_not_anonymous(self, folder):

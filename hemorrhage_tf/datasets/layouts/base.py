@@ -29,6 +29,13 @@ class Row:
         frame: The index of the slice in its file, from 0; None for a file of one slice.
         columns: The values of the layout's columns, as text; "" if a table has none or the readers
             disagree.
+        scan: A key that all slices of one scan share, or None if headers name the scan. Default
+            None.
+        position: The position of the slice in its scan in mm, or None. Defaults to None.
+        number: The number of the slice in its scan, or None. Defaults to None.
+        thickness: The slice thickness in mm, or None. Defaults to None.
+        has_slice_label: Whether the label is one of the slice, not of its whole scan. Defaults to
+            True.
     """
 
     path: Path
@@ -36,6 +43,11 @@ class Row:
     patient: str | None
     frame: int | None
     columns: tuple[str, ...]
+    scan: str | None = None
+    position: float | None = None
+    number: int | None = None
+    thickness: float | None = None
+    has_slice_label: bool = True
 
 
 @dataclass(frozen=True)

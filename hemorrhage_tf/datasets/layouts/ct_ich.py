@@ -70,7 +70,10 @@ def read_ct_ich(folder: Path, table: str, target: str) -> Layout:
             continue
         columns = (*map(str, values), *demographics.get(key[0], ("",) * len(names)))
         label = values[CT_ICH_TARGETS.index(target)]
-        listed.append(Row(path, label, str(key[0]), frame, columns))
+        # The images of a patient are one scan. Its millimeters are unknown; volumes state them.
+        scan = str(path.parent) if frame is None else None
+        number = key[1] if frame is None else None
+        listed.append(Row(path, label, str(key[0]), frame, columns, scan, number=number))
     patients = {patient for patient, _ in named}
     for patient, path in images.volumes.items():
         if patient not in patients:

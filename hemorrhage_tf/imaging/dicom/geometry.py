@@ -62,6 +62,18 @@ def read_position(
     return float(np.dot(corner, slice_normal(orientation)))
 
 
+def read_thickness(file: DicomFile, groups: FunctionalGroups) -> float | None:
+    """Read the slice thickness of the first frame in mm; None if the file lacks it.
+
+    Reference:
+        DICOM PS3.3, C.7.6.2.1 (Slice Thickness), C.7.6.16.2.1 (pixel measures macro).
+    """
+    measures = find_macro(file, groups, 0, "PixelMeasuresSequence") or file.dataset
+    values = read_numbers(measures, "SliceThickness")
+    is_usable = len(values) == 1 and math.isfinite(values[0]) and values[0] > 0
+    return float(values[0]) if is_usable else None
+
+
 def is_axial(orientation: np.ndarray) -> bool:
     """Return whether a slice is tilted by at most 45 degrees from the axial plane."""
     return bool(abs(slice_normal(orientation)[2]) >= math.cos(math.pi / 4) - 1e-6)

@@ -22,7 +22,12 @@ from hemorrhage_tf.imaging.dicom.frames import (
     read_frame_count,
     read_functional_groups,
 )
-from hemorrhage_tf.imaging.dicom.geometry import read_orientation, read_position, to_upright
+from hemorrhage_tf.imaging.dicom.geometry import (
+    read_orientation,
+    read_position,
+    read_thickness,
+    to_upright,
+)
 from hemorrhage_tf.imaging.dicom.hounsfield import to_hounsfield
 from hemorrhage_tf.imaging.dicom.identity import IDENTIFYING_KEYWORDS, read_identifying_texts
 from hemorrhage_tf.imaging.dicom.layout import read_layout
@@ -52,6 +57,7 @@ _HEADER_KEYWORDS = (
     "ImageType",
     "BodyPartExamined",
     "ImagePositionPatient",
+    "SliceThickness",
     *_FRAME_GEOMETRY,
 )
 _FRAME_KEYWORDS = (
@@ -105,6 +111,7 @@ def read_header(path: str | Path) -> Header:
             series=read_text(dataset, "SeriesInstanceUID"),
             instance=read_text(dataset, "SOPInstanceUID"),
             number=read_integer(dataset, "InstanceNumber"),
+            thickness=read_thickness(file, groups),
             input_warning=check_tags(file, read_orientation(file, groups, 0)),
         )
 
