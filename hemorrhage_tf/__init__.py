@@ -33,7 +33,7 @@ _HOMES = {
     "cache_prune": "hemorrhage_tf.verbs.cache",
     "crop_head": "hemorrhage_tf.imaging.head_crop",
     "draw_phantom": "hemorrhage_tf.synthesis.draw",
-    "draw_phantom_scan": "hemorrhage_tf.synthesis.draw",
+    "draw_phantom_scan": "hemorrhage_tf.synthesis.draw_scan",
     "evaluate": "hemorrhage_tf.verbs.evaluate",
     "export": "hemorrhage_tf.verbs.export",
     "fit": "hemorrhage_tf.verbs.fit",

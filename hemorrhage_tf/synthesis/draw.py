@@ -1,4 +1,7 @@
-"""Draw phantoms: synthetic head-CT slices and scans in Hounsfield units, with masks."""
+"""Draw phantoms: synthetic head-CT slices in Hounsfield units, with masks.
+
+Whole scans are drawn by `draw_scan` from the same parts.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from hemorrhage_tf.synthesis.anatomy import draw_head
 from hemorrhage_tf.synthesis.canvas import Canvas
 from hemorrhage_tf.synthesis.head import PhantomHead
 from hemorrhage_tf.synthesis.hemorrhage import (
-    FOSSA_TOP,
     SUBTYPES,
     Plan,
     draw_hemorrhages,
@@ -31,15 +33,10 @@ HEAD_HEIGHT = 150.0  # mm from level 0 to level 1
 
 # How often hemorrhages are planned again if one of them is not visible.
 _TRIES = 8
-_SCAN_TRIES = 10  # for each subtype
-
-# A mimic, and the hemorrhage, of a scan extend over some of its slices.
-_MIMIC_EXTENT = 20.0  # mm
-_HEMORRHAGE_REACH = 8.0, 35.0  # mm up and down from its center
 
 # Streams of random numbers, one for each part of a phantom.
-_LEVEL, _HEAD, _MIMICS, _BLOOD, _HOLDER, _SCANNER, _TURN, _NOISE, _SCAN, _STREAKS = range(10)
-_Streams = Callable[[int], np.random.Generator]
+LEVEL, HEAD, MIMICS, BLOOD, HOLDER, SCANNER, TURN, NOISE, SCAN, STREAKS = range(10)
+Streams = Callable[[int], np.random.Generator]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +54,7 @@ class Phantom:
         level: 0 at the skull base to 1 at the vertex.
         pixel: Side of a pixel, in mm.
         thickness: Slice thickness, in mm.
+        position: Height of the slice above the skull base, in mm.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -76,6 +74,7 @@ class Phantom:
     level: float
     pixel: float
     thickness: float
+    position: float
 
     def mask(self, subtype: str | None = None) -> np.ndarray:
         """Return where there is blood: bool `(size, size)`.
@@ -120,58 +119,18 @@ def draw_phantom(
         >>> "epidural" in phantom.subtypes
         True
     """
-    label = _check(seed, index, label, size, subtype)
+    label = check_arguments(seed, index, label, size, subtype)
 
     def streams(stream: int) -> np.random.Generator:
         return np.random.default_rng([GENERATOR_VERSION, seed, index, stream])
 
-    rng = streams(_LEVEL)
+    rng = streams(LEVEL)
     # The skull base takes more to learn, so it is drawn more often.
     level = rng.uniform(0.02, 1.0) if rng.random() < 0.85 else rng.uniform(0.02, 0.4)
     if subtype is not None:
         level = level_for(subtype, rng)
-    request = _SliceRequest(streams, level, label, size, subtype)
-    return _scan(request, _draw_contents(request) or _draw_visible_hemorrhage(request))
-
-
-def draw_phantom_scan(
-    seed: int, index: int, label: int | None = None, *, size: int = DEFAULT_SIZE
-) -> tuple[Phantom, ...]:
-    """Draw all slices of one head, one slice thickness apart, from the skull base to the vertex.
-
-    Proportions of the head, scanner and holder are the same in all slices. A mimic extends over
-    some consecutive slices, and so does the only hemorrhage, which is largest in its middle.
-
-    Args:
-        seed: Random seed of the set, 0 or more.
-        index: Index of the scan in the set, 0 or more.
-        label: 1 for a hemorrhage in some of the slices, 0 for none; None for 1 at odd indices.
-            Defaults to None.
-        size: Side of a slice in pixels, 64 to 512. Defaults to 512.
-
-    Returns:
-        14 to 60 phantoms. The label of each is 1 if that slice has blood.
-
-    Raises:
-        OptionError: Size, label, seed or index is not accepted.
-
-    Example:
-        >>> import hemorrhage_tf as htf
-        >>> scan = htf.draw_phantom_scan(seed=0, index=1, size=64)
-        >>> len({phantom.thickness for phantom in scan})
-        1
-        >>> any(phantom.label for phantom in scan)
-        True
-    """
-    label = _check(seed, index, label, size, None)
-    head = _ScanRequest.create(seed, index, size)
-    bleeding = _draw_scan_hemorrhage(head) if label else {}
-    slices = []
-    for number in range(len(head.levels)):
-        phantom = bleeding.get(number) or head.draw_slice(number, None)
-        assert phantom is not None  # a slice without a hemorrhage needs no tries
-        slices.append(phantom)
-    return tuple(slices)
+    request = SliceRequest(streams, level, label, size, subtype)
+    return scan_contents(request, draw_contents(request) or _draw_visible_hemorrhage(request))
 
 
 def blood_of(blood: np.ndarray, subtype: str) -> np.ndarray:
@@ -180,7 +139,7 @@ def blood_of(blood: np.ndarray, subtype: str) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class _SliceRequest:
+class SliceRequest:
     """What to draw in a slice.
 
     Attributes:
@@ -190,94 +149,22 @@ class _SliceRequest:
         size: Side in pixels.
         subtype: Subtype that is required; None for any.
         plan: The only hemorrhage; None to plan some.
+        thickness: Slice thickness, in mm; None for a random one.
+        noise: Factor of the standard deviation of the noise.
     """
 
-    streams: _Streams
+    streams: Streams
     level: float
     label: int
     size: int
     subtype: str | None = None
     plan: Plan | None = None
+    thickness: float | None = None
+    noise: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _ScanRequest:
-    """One head, of which all slices are drawn.
-
-    Attributes:
-        stream: Returns the random generator of a key.
-        size: Side of a slice in pixels.
-        thickness: Slice thickness, in mm.
-        levels: Level of each slice.
-        subtypes: Subtypes of the hemorrhage in the order in which they are tried.
-    """
-
-    stream: Callable[..., np.random.Generator]
-    size: int
-    thickness: float
-    levels: np.ndarray
-    subtypes: np.ndarray
-
-    @classmethod
-    def create(cls, seed: int, index: int, size: int) -> _ScanRequest:
-        """Draw the slice thickness and the levels of a scan."""
-
-        def stream(*key: int) -> np.random.Generator:
-            return np.random.default_rng([GENERATOR_VERSION, seed, index, _SCAN, *key])
-
-        thickness = _place_head(_SliceRequest(stream, 0.5, 0, SMALLEST_SIZE), stream(_BLOOD))[2]
-        rng = stream(_LEVEL)
-        levels = np.arange(rng.uniform(0.0, 0.1), 1.0, thickness / HEAD_HEIGHT)
-        return cls(stream, size, thickness, levels, rng.permutation(SUBTYPES))
-
-    def draw_slice(self, number: int, plan: Plan | None) -> Phantom | None:
-        """Draw one slice; return None if a planned hemorrhage would not be visible in it."""
-
-        def streams(stream: int) -> np.random.Generator:
-            if stream == _MIMICS:
-                return self.stream(stream, int(number * self.thickness / _MIMIC_EXTENT))
-            return self.stream(stream, number) if stream == _NOISE else self.stream(stream)
-
-        label = int(plan is not None)
-        request = _SliceRequest(streams, float(self.levels[number]), label, self.size, plan=plan)
-        contents = _draw_contents(request)
-        return None if contents is None else _scan(request, contents, self.stream(_STREAKS))
-
-
-def _draw_scan_hemorrhage(scan: _ScanRequest) -> dict[int, Phantom]:
-    """Draw the slices of a scan that show its hemorrhage, by their numbers."""
-    for attempt in range(_SCAN_TRIES * len(SUBTYPES)):
-        rng = scan.stream(_BLOOD, attempt)
-        # Some heads have no room for some subtypes: slit ventricles, for one.
-        subtype = str(scan.subtypes[attempt // _SCAN_TRIES])
-        middle, reach = level_for(subtype, rng), rng.uniform(*_HEMORRHAGE_REACH) / HEAD_HEIGHT
-        side, extent = int(rng.choice((-1, 1))), float(rng.uniform(0.15, 1))
-        head = _place_head(_SliceRequest(scan.stream, middle, 0, SMALLEST_SIZE), rng)[0]
-        draw_head(head)
-        shallowest, deepest = (0.5, 10.0) if subtype == "subarachnoid" else (5.0, 70.0)
-        place = head.random_place(rng, shallowest, deepest)
-        if subtype == "intraparenchymal" and place is not None:
-            side = 1 if place[0] > 0 else -1  # it pushes the midline to the other side
-        within = np.abs(scan.levels - middle) <= reach
-        if subtype == "epidural":  # it does not cross the tentorium
-            within &= (scan.levels < FOSSA_TOP) == (middle < FOSSA_TOP)
-        visible: dict[int, Phantom] = {}
-        for number in np.flatnonzero(within):
-            # Its cross sections are those of a ball.
-            share = float(np.sqrt(1 - ((scan.levels[number] - middle) / reach) ** 2))
-            phantom = scan.draw_slice(int(number), Plan(subtype, side, extent * share, place))
-            if phantom is not None:
-                visible[int(number)] = phantom
-        if visible:  # the longest run of consecutive slices is the hemorrhage
-            numbers = np.array(list(visible))
-            runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
-            return {int(number): visible[number] for number in max(runs, key=len)}
-    # At least one attempt in four gives a visible hemorrhage.
-    raise AssertionError("no hemorrhage could be drawn")
-
-
-@dataclass(frozen=True, slots=True)
-class _Contents:
+class Contents:
     """A head with everything in it, before it is scanned; see `Phantom`."""
 
     head: PhantomHead
@@ -287,24 +174,24 @@ class _Contents:
     thickness: float
 
 
-def _draw_contents(request: _SliceRequest) -> _Contents | None:
+def draw_contents(request: SliceRequest) -> Contents | None:
     """Draw a head; return None if no plan led to a hemorrhage that is visible at its level."""
-    rng = request.streams(_BLOOD)
+    rng = request.streams(BLOOD)
     for attempt in range(1 if request.plan else _TRIES):
-        head, plans, thickness = _place_head(request, rng)
+        head, plans, thickness = place_head(request, rng)
         draw_head(head)
-        mimics, bright = draw_mimics(head, request.streams(_MIMICS))
+        mimics, bright = draw_mimics(head, request.streams(MIMICS))
         if not request.label:
-            return _Contents(head, mimics, bright, np.zeros(bright.shape, np.uint8), thickness)
+            return Contents(head, mimics, bright, np.zeros(bright.shape, np.uint8), thickness)
         blood, complete = draw_hemorrhages(head, plans, rng)
         required = request.subtype is None or blood_of(blood, request.subtype).any()
         # After a few attempts one visible hemorrhage of two planned ones is enough.
         if required and (complete or (attempt > 2 and blood.any())):
-            return _Contents(head, mimics, bright, blood, thickness)
+            return Contents(head, mimics, bright, blood, thickness)
     return None
 
 
-def _draw_visible_hemorrhage(request: _SliceRequest) -> _Contents:
+def _draw_visible_hemorrhage(request: SliceRequest) -> Contents:
     """Draw a large hemorrhage, if necessary at another level, after no plan gave a visible one."""
     level = request.level
     for stream in range(100, 200):
@@ -313,28 +200,26 @@ def _draw_visible_hemorrhage(request: _SliceRequest) -> _Contents:
             level = level_for(request.subtype, rng)
         elif stream > 103:
             level = float(rng.uniform(0.3, 0.7))
-        head, _, thickness = _place_head(
-            _SliceRequest(request.streams, level, 0, request.size), rng
-        )
+        head, _, thickness = place_head(SliceRequest(request.streams, level, 0, request.size), rng)
         draw_head(head)
-        mimics, bright = draw_mimics(head, request.streams(_MIMICS))
+        mimics, bright = draw_mimics(head, request.streams(MIMICS))
         plan = Plan(request.subtype or "intraparenchymal", int(rng.choice((-1, 1))), 0.8)
         blood, complete = draw_hemorrhages(head, [plan], rng)
         if complete:
-            return _Contents(head, mimics, bright, blood, thickness)
+            return Contents(head, mimics, bright, blood, thickness)
     # One attempt in four succeeds.
     raise AssertionError("no hemorrhage could be drawn")
 
 
-def _place_head(
-    request: _SliceRequest, hemorrhage_rng: np.random.Generator
+def place_head(
+    request: SliceRequest, hemorrhage_rng: np.random.Generator
 ) -> tuple[PhantomHead, list[Plan], float]:
     """Place a head on a canvas, with room for the planned hemorrhages.
 
     Returns:
         The head, the plans and the slice thickness in mm.
     """
-    rng, level = request.streams(_HEAD), request.level
+    rng, level = request.streams(HEAD), request.level
     scale = float(np.clip(rng.normal(1.0, 0.055), 0.86, 1.14))
     if rng.random() < 0.04:
         scale *= float(rng.uniform(0.8, 0.92))  # a child
@@ -349,6 +234,8 @@ def _place_head(
     )
     rotation = float(rng.normal(0, 0.09)) if rng.random() < 0.85 else float(rng.normal(0, 0.3))
     thickness = float(rng.choice((2.5, 3.0, 4.0, 5.0, 5.0, 5.0, 7.0, 10.0)))
+    if request.thickness is not None:
+        thickness = request.thickness
     canvas = Canvas(request.size, field, center, rotation, rng)
     # A thick slice blurs oblique surfaces, most of all the skull near the vertex.
     canvas.blur = float(np.hypot(canvas.blur, 0.12 * thickness))
@@ -381,15 +268,15 @@ def _move_midline(canvas: Canvas, shift: float) -> None:
     canvas.inner_x = canvas.x - np.float32(shift) * bend
 
 
-def _scan(
-    request: _SliceRequest, contents: _Contents, streak_rng: np.random.Generator | None = None
+def scan_contents(
+    request: SliceRequest, contents: Contents, streak_rng: np.random.Generator | None = None
 ) -> Phantom:
     """Scan a head; see `scan_head` for `streak_rng`."""
     head, blood = contents.head, contents.blood
     streams = request.streams
-    draw_holder(head, streams(_HOLDER))
-    artifacts = scan_head(head, streams(_SCANNER), streams(_NOISE), streak_rng)
-    turn = streams(_TURN)
+    draw_holder(head, streams(HOLDER))
+    artifacts = scan_head(head, streams(SCANNER), streams(NOISE), streak_rng, request.noise)
+    turn = streams(TURN)
     hounsfield = np.rint(head.canvas.hounsfield)
     bright = contents.bright & (blood == 0)
     if turn.random() < 0.03:  # a head that lies on its side
@@ -405,10 +292,13 @@ def _scan(
         head.level,
         head.canvas.pixel,
         contents.thickness,
+        request.level * HEAD_HEIGHT,
     )
 
 
-def _check(seed: int, index: int, label: int | None, size: int, subtype: str | None) -> int:
+def check_arguments(
+    seed: int, index: int, label: int | None, size: int, subtype: str | None
+) -> int:
     """Check the arguments and return the label, which defaults to 1 at odd indices."""
     if seed < 0 or index < 0:
         raise OptionError(f"seed {seed}, index {index}: negative. Pass numbers of 0 or more.")

@@ -101,9 +101,20 @@ def plan_hemorrhages(
     return [Plan(str(name), int(rng.choice((-1, 1))), float(rng.beta(1.3, 1.5))) for name in chosen]
 
 
-def level_for(subtype: str, rng: np.random.Generator) -> float:
-    """Draw a random level at which a subtype occurs, 0 to 1."""
+def level_for(
+    subtype: str, rng: np.random.Generator, within: tuple[float, float] = (0.0, 1.0)
+) -> float:
+    """Draw a random level at which a subtype occurs, 0 to 1.
+
+    Args:
+        subtype: One of `SUBTYPES`.
+        rng: Random generator of the level.
+        within: Lowest and highest level of the choice, if the subtype occurs there; else the
+            result is outside. Defaults to all levels.
+    """
     low, high = _LEVELS[subtype][0]
+    if within[0] < high and low < within[1]:
+        low, high = max(low, within[0]), min(high, within[1])
     return float(rng.uniform(low, high))
 
 

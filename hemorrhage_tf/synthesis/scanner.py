@@ -54,6 +54,7 @@ def scan_head(
     rng: np.random.Generator,
     noise_rng: np.random.Generator,
     streak_rng: np.random.Generator | None = None,
+    noise: float = 1.0,
 ) -> tuple[str, ...]:
     """Turn a drawn head into the image that a scanner makes of it.
 
@@ -63,6 +64,7 @@ def scan_head(
         noise_rng: Random generator of the noise, a different one for each slice of a scan.
         streak_rng: Random generator of the beam hardening at the skull base; None for `rng`. Only
             some slices of a scan have it, and the scanner's settings must not depend on that.
+        noise: Factor of the standard deviation of the noise. Defaults to 1.
 
     Returns:
         Names of the artifacts in the slice.
@@ -81,7 +83,7 @@ def scan_head(
         _add_motion(head, rng)
         artifacts.append("motion")
     image = _apply_kernel(head, rng)
-    image = image + _noise(head, rng, noise_rng)
+    image = image + _noise(head, rng, noise_rng) * np.float32(noise)
     image[image < LOWEST_HU] = LOWEST_HU
     head.canvas.hounsfield = image
     return tuple(artifacts)

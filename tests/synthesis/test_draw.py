@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from hemorrhage_tf.core.errors import OptionError
-from hemorrhage_tf.synthesis.draw import draw_phantom, draw_phantom_scan
+from hemorrhage_tf.synthesis.draw import draw_phantom
 from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 from hemorrhage_tf.synthesis.mimics import MIMICS
 
@@ -28,11 +28,6 @@ def of_subtype():
         name: [draw_phantom(8, index, 1, size=SIZE, subtype=name) for index in range(12)]
         for name in SUBTYPES
     }
-
-
-@pytest.fixture(scope="module")
-def scans():
-    return [draw_phantom_scan(4, index, size=64) for index in range(12)]
 
 
 class TestDrawPhantom:
@@ -156,65 +151,6 @@ class TestDrawPhantom:
         values = {"seed": 0, "index": 0, "label": 0, "size": 64} | arguments
         with pytest.raises(OptionError, match=re.escape(message)):
             draw_phantom(values.pop("seed"), values.pop("index"), values.pop("label"), **values)
-
-
-class TestDrawPhantomScan:
-    def test_slices_run_from_the_base_to_the_vertex(self, scans):
-        for scan in scans:
-            levels = np.array([each.level for each in scan])
-            # Near both ends a tilted slice is cut off at level 0 or 1.
-            apart = np.diff(levels[(levels > 0.15) & (levels < 0.85)])
-            np.testing.assert_allclose(apart, scan[0].thickness / 150, atol=1e-6)
-            assert levels[0] <= 0.15 and levels[-1] > 0.9
-            assert 13 < len(scan) <= 60
-
-    def test_every_second_scan_has_one_hemorrhage_in_consecutive_slices(self, scans):
-        jumps = []
-        for index, scan in enumerate(scans):
-            labels = np.array([each.label for each in scan])
-            assert labels.any() == bool(index % 2)
-            assert [each.mask().any() for each in scan] == labels.astype(bool).tolist()
-            positive = np.flatnonzero(labels)
-            if len(positive):
-                assert np.ptp(positive) + 1 == len(positive) <= 2 * 35 / scan[0].thickness + 1
-                assert len({scan[at].subtypes for at in positive}) == 1
-                rows, columns = zip(*(np.nonzero(scan[at].mask()) for at in positive), strict=True)
-                middles = [(np.mean(r), np.mean(c)) for r, c in zip(rows, columns, strict=True)]
-                apart = np.diff(np.array(middles), axis=0) * scan[0].pixel
-                jumps += np.hypot(*apart.T).tolist()
-        assert len(jumps) > 8
-        assert np.mean(np.array(jumps) < 20) >= 0.9  # mm, from a slice to the next
-
-    def test_all_slices_have_the_same_head_and_scanner(self, scans):
-        for scan in scans:
-            assert len({(each.pixel, each.thickness) for each in scan}) == 1
-            assert len({frozenset(each.mimics) & {"metal", "motion"} for each in scan}) == 1
-            areas = np.array([(each.hounsfield > -300).sum() for each in scan])
-            widest = areas[len(scan) // 3 : len(scan) // 2]
-            assert np.ptp(widest) < 0.2 * widest.mean()
-
-    def test_noise_differs_from_slice_to_slice(self, scans):
-        first, second = (scans[0][at].hounsfield[:6, :6] for at in (12, 13))
-        assert first.tobytes() != second.tobytes()
-
-    def test_the_same_arguments_give_the_same_bytes(self, scans):
-        again = draw_phantom_scan(4, 3, 1, size=64)
-        assert [each.hounsfield.tobytes() for each in again] == [
-            each.hounsfield.tobytes() for each in scans[3]
-        ]
-        other = draw_phantom_scan(5, 3, 1, size=64)
-        assert again[0].hounsfield.tobytes() != other[0].hounsfield.tobytes()
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ((-1, 0), "seed -1, index 0"),
-            ((0, 0, 2), "label 2: unknown. Pass 1 for a hemorrhage or 0"),
-        ],
-    )
-    def test_rejects_invalid_arguments(self, arguments, message):
-        with pytest.raises(OptionError, match=message):
-            draw_phantom_scan(*arguments)
 
 
 class TestSubtypes:

@@ -26,6 +26,19 @@ def test_noise_has_its_own_generator():
     assert abs(first.mean() - second.mean()) < 1
 
 
+def test_noise_has_a_factor():
+    images = []
+    for noise in (0.0, 1.0, 2.0):
+        head = drawn_head(level=0.6, size=64)
+        rng, noise_rng = np.random.default_rng(1), np.random.default_rng(2)
+        scan_head(head, rng, noise_rng, noise=noise)
+        images.append(head.canvas.hounsfield)
+    inside = head.depth > 0  # air is clipped
+    once, twice = (image[inside] - images[0][inside] for image in images[1:])
+    np.testing.assert_allclose(twice, 2 * once, atol=1e-3)
+    assert once.std() > 0.5
+
+
 def test_no_value_is_below_the_scanner_s_range():
     assert min(scanned(0.5, seed)[0].canvas.hounsfield.min() for seed in range(8)) >= LOWEST_HU
 

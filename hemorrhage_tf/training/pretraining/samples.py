@@ -20,7 +20,8 @@ from hemorrhage_tf.imaging.head_crop import crop_to, find_head
 from hemorrhage_tf.models.phantomnet import EVIDENCE, IMAGE_SIZE, STRIDE
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.synthesis.display_image import draw_display_image
-from hemorrhage_tf.synthesis.draw import GENERATOR_VERSION, draw_phantom, draw_phantom_scan
+from hemorrhage_tf.synthesis.draw import GENERATOR_VERSION, draw_phantom
+from hemorrhage_tf.synthesis.draw_scan import draw_phantom_scan
 from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 from hemorrhage_tf.synthesis.phantom_sets import drawing_processes
 
@@ -195,7 +196,7 @@ def draw_sample(seed: int, index: int) -> dict[str, Any]:
     mask = mask.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
     present = np.bitwise_or.reduce(blood, axis=None)
     return {
-        "images": _model_input(pixels),
+        "images": gray_model_input(pixels),
         "maps": np.stack([_coarse(layer) for layer in layers], axis=-1),
         # A crop to the head may have removed a hemorrhage at its edge.
         "labels": np.uint8(present > 0),
@@ -209,7 +210,7 @@ def to_rgb_float(gray: np.ndarray) -> np.ndarray:
     return np.repeat(gray[..., np.newaxis], 3, axis=-1).astype(np.float32)
 
 
-def _model_input(pixels: np.ndarray) -> np.ndarray:
+def gray_model_input(pixels: np.ndarray) -> np.ndarray:
     """Return a slice, in HU or as a display image, as gray model input: uint8 `(192, 192)`."""
     image = ModelInput(IMAGE_SIZE, ("brain",))(pixels).mean(axis=-1)
     return np.rint(image).clip(0, 255).astype(np.uint8)
@@ -232,7 +233,7 @@ def _write_scan_shard(path: Path, seed: int, indices: range) -> None:
     scans = {index: draw_phantom_scan(seed, index, size=DRAWN_SIZE) for index in indices}
     slices = [(index, phantom) for index, scan in scans.items() for phantom in scan]
     arrays: dict[str, Any] = {
-        "images": np.stack([_model_input(phantom.hounsfield) for _, phantom in slices]),
+        "images": np.stack([gray_model_input(phantom.hounsfield) for _, phantom in slices]),
         "labels": np.array([phantom.label for _, phantom in slices], np.uint8),
         "scans": np.array([index for index, _ in slices], np.int64),
     }
