@@ -14,10 +14,11 @@ from hemorrhage_tf.core.native_output import import_tensorflow
 from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.inference.forms import FORMS, is_embedded
 from hemorrhage_tf.inference.model import BATCH_SIZE, Model
+from hemorrhage_tf.inference.predictions import ScanOutput
 from hemorrhage_tf.models.classifier import with_class_activation_map
 from hemorrhage_tf.models.embedded_model import build_embedded_classifier
 from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
-from hemorrhage_tf.models.run_files import MODEL_FILE
+from hemorrhage_tf.models.run_files import MODEL_FILE, SCAN_MODEL_FILE
 from hemorrhage_tf.pipeline.datasets import input_batches
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
@@ -36,6 +37,7 @@ class KerasModel(Model):
     def __init__(self, path: Path, metadata: ModelMetadata, classifier: Any) -> None:
         super().__init__(path, metadata)
         self._classifier = classifier
+        self.has_scan_model = metadata.scan_model is not None
 
     @cached_property
     def _forward(self) -> Any:
@@ -64,6 +66,49 @@ class KerasModel(Model):
         outputs = self._forward_with_cam(tf.constant(images))
         return outputs["probability"].numpy()[:, 0], outputs["cam"].numpy()
 
+    @cached_property
+    def _forward_with_features(self) -> Any:
+        import keras
+        import tensorflow as tf
+
+        features = self._classifier.get_layer("standardization").output
+        outputs = {"probability": self._classifier.output, "features": features}
+        model = keras.Model(self._classifier.input, outputs)
+        return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+
+    @cached_property
+    def _scan_forward(self) -> Any:
+        import tensorflow as tf
+
+        model = load_scan_model(self.path)
+        return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+
+    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict model input with the features; see `Model.run_with_features`."""
+        if not self.has_scan_model:
+            return super().run_with_features(images)
+        import tensorflow as tf
+
+        outputs = self._forward_with_features(tf.constant(images))
+        return outputs["probability"].numpy()[:, 0], outputs["features"].numpy()
+
+    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
+        """Predict a scan; see `Model.run_scan`."""
+        if not self.has_scan_model:
+            return super().run_scan(features, geometry)
+        import tensorflow as tf
+
+        inputs = {
+            "features": tf.constant(features[np.newaxis]),
+            "geometry": tf.constant(geometry[np.newaxis]),
+            "mask": tf.ones((1, len(features)), tf.float32),
+        }
+        outputs = self._scan_forward(inputs)
+        return ScanOutput(
+            probability=float(outputs["probability"].numpy()[0, 0]),
+            slice_probabilities=outputs["slice_probability"].numpy()[0],
+        )
+
     def standardized(
         self, slices: Sequence[SliceRef | Path], model_input: ModelInput | None = None
     ) -> np.ndarray | None:
@@ -76,6 +121,40 @@ class KerasModel(Model):
         forward = tf.function(lambda images: to_features(images, training=False))
         batches = input_batches(slices, model_input or self.metadata.model_input, BATCH_SIZE)
         return np.concatenate([forward(tf.constant(images)).numpy() for images in batches])
+
+
+def load_scan_model(path: Path) -> Any:
+    """Load the scan model beside a `model.keras`.
+
+    Args:
+        path: The run folder, or its `model.keras`.
+
+    Returns:
+        The Keras model, see `models.scan_model.build_scan_model`.
+
+    Raises:
+        ModelError: There is none, or it is damaged.
+    """
+    file = (path if path.is_dir() else path.parent) / SCAN_MODEL_FILE
+    if not file.is_file():
+        raise ModelError(
+            f"{path}: its scan model is missing ({file}), which predicts whole scans. Copy it "
+            "there, or pass the run folder."
+        )
+    return _load_keras(file)
+
+
+def _load_keras(file: Path) -> Any:
+    import_tensorflow()
+    import keras
+
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{file}: the file is damaged and cannot be loaded ({error}). Copy it again, or train "
+            "the model again."
+        ) from None
 
 
 def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
@@ -99,16 +178,7 @@ def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
     if file.suffix.lower() != ".keras":
         raise ModelError(f"{path}: not a known form of a model. Pass {FORMS}.")
     metadata = read_metadata(file)
-    import_tensorflow()
-    import keras
-
-    try:
-        classifier = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{file}: the file is damaged and cannot be loaded ({error}). Copy it again, or train "
-            "the model again."
-        ) from None
+    classifier = _load_keras(file)
     expected = (None, metadata.image_size, metadata.image_size, 3)
     if tuple(classifier.input_shape) != expected or tuple(classifier.output_shape) != (None, 1):
         raise ModelError(

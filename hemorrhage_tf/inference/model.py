@@ -11,23 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.errors import DataError, ModelError, OptionError, Problem
+from hemorrhage_tf.core.errors import DataError, ModelError, OptionError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
-from hemorrhage_tf.datasets.series import Listing, expand_paths, list_slices
+from hemorrhage_tf.datasets.series import expand_paths, list_slices
 from hemorrhage_tf.evaluation.calibration import log_odds
 from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW, parse_windows
 from hemorrhage_tf.inference.overlay import OverlayFolder
-from hemorrhage_tf.inference.predictions import (
-    Prediction,
-    ScanPrediction,
-    SlicePrediction,
-    predict_scans,
-)
+from hemorrhage_tf.inference.predictions import Prediction, ScanOutput, ScanProbabilities
+from hemorrhage_tf.inference.scan_runner import ScanRunner
 from hemorrhage_tf.inference.slice_stream import SliceBatch, stream_slices
+from hemorrhage_tf.inference.streamed_results import StreamedResults, Thresholds
 from hemorrhage_tf.models.metadata import ModelMetadata
 from hemorrhage_tf.models.run_files import is_run_folder, training_hashes, training_profile
+from hemorrhage_tf.models.scan_score import mean_of_highest
 from hemorrhage_tf.pipeline.datasets import input_batches
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
@@ -53,6 +51,7 @@ class Model(ABC):
 
     is_embedded = False
     has_cam = False  # whether it provides class activation maps
+    has_scan_model = False  # whether a scan model belongs to it
     uses_tta = False  # whether it averages over test-time augmentation
 
     def __init__(self, path: Path, metadata: ModelMetadata) -> None:
@@ -88,6 +87,42 @@ class Model(ABC):
             "pass the run folder."
         )
 
+    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict model input, with the features for the scan model.
+
+        Args:
+            images: float32 `(n, size, size, 3)`, RGB, in [0, 255].
+
+        Returns:
+            float32 `(n,)`, P(hemorrhage); and float32 `(n, width)`, the standardized features.
+
+        Raises:
+            ModelError: The model has no scan model.
+        """
+        raise self._no_scan_model()
+
+    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
+        """Predict a scan, and each of its slices given the whole scan.
+
+        Args:
+            features: float32 `(n, width)`, from `run_with_features`, of the slices of one scan from
+                the neck to the vertex.
+            geometry: float32 `(n, 3)`, see `models.scan_model.scan_geometry`.
+
+        Returns:
+            The probability of the scan, and of each slice.
+
+        Raises:
+            ModelError: The model has no scan model.
+        """
+        raise self._no_scan_model()
+
+    def _no_scan_model(self) -> ModelError:
+        return ModelError(
+            f"{self.path}: this model has no scan model. Fit one on data with scans, and pass its "
+            "run folder or an export of it."
+        )
+
     @property
     def threshold(self) -> float:
         """The threshold for slices: a probability that reaches it counts as hemorrhage."""
@@ -95,15 +130,23 @@ class Model(ABC):
 
     @property
     def scan_threshold(self) -> float:
-        """The threshold for scans, on the mean of the three highest probabilities."""
+        """The threshold for the probability of a scan."""
         chosen = self.metadata.scan_threshold
+        return self.threshold if chosen is None else chosen
+
+    @property
+    def slice_in_scan_threshold(self) -> float:
+        """The threshold for the probability of a slice in its scan, from the scan model."""
+        chosen = self.metadata.slice_in_scan_threshold
         return self.threshold if chosen is None else chosen
 
     def with_tta(self) -> Model:
         """Return the model with test-time augmentation.
 
         Logits are averaged over each slice and its three flips, and so are the class activation
-        maps after they are flipped back. Prediction takes four times as long.
+        maps after they are flipped back. A scan model runs on the whole scan four times, each time
+        flipped in another way, and its logits are averaged, too. Prediction takes four times as
+        long.
         """
         return FlipAveragedModel(self)
 
@@ -213,6 +256,52 @@ class Model(ABC):
                 advance(len(images))
         return np.concatenate(batches) if batches else np.empty(0, np.float32)
 
+    def scan_probabilities(
+        self,
+        slices: Sequence[SliceRef | Path],
+        members: Sequence[Sequence[int]],
+        positions: np.ndarray,
+        progress: Progress | None = None,
+        model_input: ModelInput | None = None,
+    ) -> ScanProbabilities:
+        """Predict slices that are known to be readable, alone and in their scans.
+
+        The slices are read scan by scan, so that the features of one scan are in memory at a time.
+
+        Args:
+            slices: Where the slices are.
+            members: The indices of the slices of each scan, from the neck to the vertex.
+            positions: float64 `(n,)`, the position of each slice in its scan in mm; NaN if unknown.
+            progress: Shows the progress. Defaults to None, for no output.
+            model_input: From `input_for`; None for the model's own.
+
+        Returns:
+            The probabilities of the slices and of the scans.
+        """
+        if not self.has_scan_model:
+            alone = self.probabilities(slices, progress, model_input)
+            scans = np.array([mean_of_highest(alone[list(each)]) for each in members], np.float32)
+            return ScanProbabilities(alone, np.full(len(slices), np.nan, np.float32), scans)
+        progress = progress or Progress(quiet=True)
+        runner = ScanRunner(self.run_scan, members, positions)
+        in_scans = [int(index) for each in members for index in each]
+        order = [*in_scans, *sorted(set(range(len(slices))) - set(in_scans))]
+        alone = np.empty(len(slices), np.float32)
+        done = 0
+        with progress.track("Predicting", len(slices)) as advance:
+            for images in input_batches(
+                [slices[index] for index in order],
+                model_input or self.metadata.model_input,
+                BATCH_SIZE,
+            ):
+                indices = order[done : done + len(images)]
+                alone[indices], features = self.run_with_features(images)
+                for index, one in zip(indices, features, strict=True):
+                    runner.add(index, one)
+                done += len(images)
+                advance(len(images))
+        return ScanProbabilities(alone, runner.in_scans, runner.scans)
+
     def probabilities_with_cams(
         self,
         slices: Sequence[SliceRef | Path],
@@ -277,85 +366,49 @@ class Model(ABC):
         paths = [images] if isinstance(images, str | Path) else images
         listing = list_slices(expand_paths(paths), progress)
         model_input = self._input_through(window)
-        results = _Results(listing)
+        results = StreamedResults(listing, self.run_scan if self.has_scan_model else None)
         with ExitStack() as stack:
-            overlays = None
-            if cam is not None:
-                overlays = stack.enter_context(OverlayFolder(Path(cam), listing.slices))
+            overlays = None if cam is None else stack.enter_context(OverlayFolder(Path(cam)))
             advance = stack.enter_context(progress.track("Predicting", len(listing.slices)))
             for batch in stream_slices(listing.slices, model_input, BATCH_SIZE):
                 advance(batch.size)
                 results.add_checks(batch)
                 # After a problem the other files are still checked, for one complete message.
-                if batch.valid and (skip_invalid or not results.problems):
-                    results.predictions += self._predict_batch(batch, results, overlays)
+                if skip_invalid or not results.problems:
+                    self._predict_batch(batch, listing.slices, results, overlays)
             raise_or_skip_invalid(results.problems, progress, skip_invalid, results.warnings)
             if not results.is_hounsfield:
                 raise DataError("no slice is left to predict. Pass at least one readable file.")
             self.input_for(np.array(results.is_hounsfield), window, progress)
-        predictions = tuple(results.predictions)
-        probabilities = np.array([one.probability for one in predictions], np.float32)
-        scans = self.predict_scans([one.scan for one in predictions], probabilities)
-        return Prediction(predictions, scans)
-
-    def _predict_batch(
-        self, batch: SliceBatch, results: _Results, overlays: OverlayFolder | None
-    ) -> list[SlicePrediction]:
-        """Predict the valid slices of a batch, and write their overlays."""
-        inputs = np.stack([one.image for one in batch.valid])
-        if overlays is None:
-            probabilities = self.run(inputs)
-        else:
-            probabilities, cams = self.run_with_cam(inputs)
-            for one, weights in zip(batch.valid, cams, strict=True):
-                overlays.write(one.index, one.pixels, weights, batch.model_input)
-        return [
-            SlicePrediction(
-                path=results.name(one.index),
-                probability=float(probability),
-                is_hemorrhage=bool(probability >= self.threshold),
-                scan=results.scans.get(one.index),
-                cam=None if overlays is None else overlays.path(one.index),
-                warning=one.warning,
-            )
-            for one, probability in zip(batch.valid, probabilities, strict=True)
-        ]
-
-    def predict_scans(
-        self, scans: Sequence[str | None], probabilities: np.ndarray
-    ) -> tuple[ScanPrediction, ...]:
-        """Combine the probabilities of slices into predictions for scans; see `predict_scans`."""
-        return predict_scans(
-            scans, probabilities, threshold=self.threshold, scan_threshold=self.scan_threshold
+        return results.prediction(
+            Thresholds(self.threshold, self.slice_in_scan_threshold, self.scan_threshold)
         )
 
-
-class _Results:
-    """The results of a prediction while its slices are streamed.
-
-    Args:
-        listing: The slices and scans to predict.
-    """
-
-    def __init__(self, listing: Listing) -> None:
-        self._slices = listing.slices
-        self.scans = {index: scan.name for scan in listing.scans for index in scan.members}
-        self.problems = list(listing.problems)
-        self.warnings = list(listing.input_warnings)
-        self.is_hounsfield: list[bool] = []
-        self.predictions: list[SlicePrediction] = []
-
-    def name(self, index: int) -> str:
-        """Return the name of a slice in outputs."""
-        return str(self._slices[index])
-
-    def add_checks(self, batch: SliceBatch) -> None:
-        """Add the problems and warnings of a batch, and which of its slices are in HU."""
-        self.problems += batch.problems
-        for one in batch.valid:
-            self.is_hounsfield.append(one.is_hounsfield)
-            if one.warning:
-                self.warnings.append(Problem(self.name(one.index), one.warning))
+    def _predict_batch(
+        self,
+        batch: SliceBatch,
+        slices: Sequence[SliceRef],
+        results: StreamedResults,
+        overlays: OverlayFolder | None,
+    ) -> None:
+        """Predict the valid slices of a batch, and write their overlays."""
+        if not batch.valid:
+            results.add(batch, np.empty(0, np.float32), None, [])
+            return
+        inputs = np.stack([one.image for one in batch.valid])
+        features = None
+        if results.needs_features(batch):
+            probabilities, features = self.run_with_features(inputs)
+        elif overlays is None:
+            probabilities = self.run(inputs)
+        paths: list[str | None] = [None] * len(batch.valid)
+        if overlays is not None:
+            probabilities, cams = self.run_with_cam(inputs)
+            paths = [
+                overlays.write(slices[one.index], one.pixels, weights, batch.model_input)
+                for one, weights in zip(batch.valid, cams, strict=True)
+            ]
+        results.add(batch, probabilities, features, paths)
 
 
 class FlipAveragedModel(Model):
@@ -373,6 +426,7 @@ class FlipAveragedModel(Model):
         self._model = model
         self.is_embedded = model.is_embedded
         self.has_cam = model.has_cam
+        self.has_scan_model = model.has_scan_model
 
     def with_tta(self) -> Model:
         """Return this model: the flips of the flips are the same four images."""
@@ -387,6 +441,25 @@ class FlipAveragedModel(Model):
         results = [self._model.run_with_cam(_flip(images, axes)) for axes in self._AXES]
         maps = [_flip(cams, axes) for (_, cams), axes in zip(results, self._AXES, strict=True)]
         return _mean_probability([one for one, _ in results]), np.mean(maps, axis=0)
+
+    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Average logits; the features are those of the four images, one after the other.
+
+        Returns:
+            float32 `(n,)`, P(hemorrhage); and float32 `(n, 4 * width)`.
+        """
+        results = [self._model.run_with_features(_flip(images, axes)) for axes in self._AXES]
+        features = np.concatenate([one for _, one in results], axis=1)
+        return _mean_probability([one for one, _ in results]), features
+
+    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
+        """Predict the scan flipped in each way, and average the logits; see `Model.run_scan`."""
+        parts = np.split(features, len(self._AXES), axis=1)
+        outputs = [self._model.run_scan(np.ascontiguousarray(one), geometry) for one in parts]
+        probability = _mean_probability([np.array([one.probability]) for one in outputs])
+        return ScanOutput(
+            float(probability[0]), _mean_probability([one.slice_probabilities for one in outputs])
+        )
 
     def standardized(
         self, slices: Sequence[SliceRef | Path], model_input: ModelInput | None = None

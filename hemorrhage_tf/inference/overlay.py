@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -66,33 +65,39 @@ class OverlayFolder:
     """A folder of overlays that appear all together, or not at all where an error ends the block.
 
     Args:
-        folder: Where the overlays go; created if missing.
-        slices: The slices, which name the overlays: `NAME.cam.png`, numbered where two files in
-            different folders have the same name.
+        folder: Where the overlays go; created if missing. An overlay is named after its slice,
+            `NAME.cam.png`, and numbered where a file in another folder has the same name.
 
     Raises:
         OutputError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, slices: Sequence[SliceRef]) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._names = _overlay_names(slices)
+        self._names: set[str] = set()
         self._partial: Path | None = None
 
-    def path(self, index: int) -> str:
-        """Return the path of the overlay of a slice."""
-        return str(self._folder / self._names[index])
-
     def write(
-        self, index: int, pixels: np.ndarray, cam: np.ndarray, model_input: ModelInput
-    ) -> None:
-        """Draw and store the overlay of a slice; see `draw_overlay`."""
+        self, ref: SliceRef, pixels: np.ndarray, cam: np.ndarray, model_input: ModelInput
+    ) -> str:
+        """Draw and store the overlay of a slice, see `draw_overlay`; and return its path."""
         assert self._partial is not None
+        name = self._new_name(ref)
         try:
             image = draw_overlay(pixels, cam, model_input)
-            image.save(self._partial / self._names[index], "PNG")
+            image.save(self._partial / name, "PNG")
         except OSError as error:
             raise self._error(error) from None
+        return str(self._folder / name)
+
+    def _new_name(self, ref: SliceRef) -> str:
+        stem = ref.path.name if ref.frame is None else f"{ref.path.name}.{ref.frame:04d}"
+        name, number = f"{stem}.cam.png", 1
+        while name in self._names:
+            number += 1
+            name = f"{stem}.{number}.cam.png"
+        self._names.add(name)
+        return name
 
     def __enter__(self) -> OverlayFolder:
         place = self._folder
@@ -126,15 +131,3 @@ class OverlayFolder:
             f"--cam {self._folder}: cannot be written ({error.strerror or error}). "
             "Name a folder that can be written."
         )
-
-
-def _overlay_names(slices: Sequence[SliceRef]) -> list[str]:
-    names: dict[str, None] = {}
-    for ref in slices:
-        stem = ref.path.name if ref.frame is None else f"{ref.path.name}.{ref.frame:04d}"
-        name, number = f"{stem}.cam.png", 1
-        while name in names:
-            number += 1
-            name = f"{stem}.{number}.cam.png"
-        names[name] = None
-    return list(names)

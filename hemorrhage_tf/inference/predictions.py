@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.models.scan_score import mean_of_highest
+from hemorrhage_tf.models.scan_score import TOP_SLICES, mean_of_highest
+
+
+@dataclass(frozen=True)
+class ScanOutput:
+    """What a scan model returns for one scan.
+
+    Attributes:
+        probability: P(hemorrhage) of the scan, in [0, 1].
+        slice_probabilities: float32 `(n,)`, P(hemorrhage) of each slice, given the whole scan.
+    """
+
+    probability: float
+    slice_probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class ScanProbabilities:
+    """The probabilities of slices, alone and in their scans, and of the scans.
+
+    Attributes:
+        slices: float32 `(n,)`, P(hemorrhage) of each slice alone.
+        in_scans: float32 `(n,)`, P(hemorrhage) of each slice in its scan; NaN for a slice of no
+            scan, and for all slices without a scan model.
+        scans: float32 `(m,)`, P(hemorrhage) of each scan; without a scan model its score, see
+            `scan_score`.
+    """
+
+    slices: np.ndarray
+    in_scans: np.ndarray
+    scans: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -17,11 +47,14 @@ class SlicePrediction:
 
     Attributes:
         path: The file; `FILE#N` for slice N of a file that holds several.
-        probability: P(hemorrhage), in [0, 1].
-        is_hemorrhage: Whether the probability reaches the model's threshold.
+        probability: P(hemorrhage) of the slice alone, in [0, 1].
+        is_hemorrhage: Whether the probability reaches the model's threshold; in a scan, if the
+            model has a scan model, whether `probability_in_scan` reaches the threshold for it.
         scan: The scan that the slice belongs to, or None.
         cam: Path of the overlay with the class activation map, or None.
         warning: Why the slice does not look like a head CT, or None.
+        probability_in_scan: P(hemorrhage) of the slice, given the whole scan; None for a slice of
+            no scan, and for a model without a scan model.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -36,15 +69,23 @@ class SlicePrediction:
     scan: str | None = None
     cam: str | None = None
     warning: str | None = None
+    probability_in_scan: float | None = None
+
+    @property
+    def final_probability(self) -> float:
+        """The probability that decides: the one in the scan if there is one, else that alone."""
+        return self.probability if self.probability_in_scan is None else self.probability_in_scan
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; `cam` only where an overlay was written."""
+        in_scan = self.probability_in_scan
         values = {
             "path": self.path,
             "probability": round(self.probability, 6),
             "hemorrhage": int(self.is_hemorrhage),
             "scan": self.scan,
             "warning": self.warning,
+            "probability_in_scan": None if in_scan is None else round(in_scan, 6),
         }
         return values if self.cam is None else {**values, "cam": self.cam}
 
@@ -55,38 +96,49 @@ class ScanPrediction:
 
     Attributes:
         scan: The file or folder of the scan.
-        slices: Number of slices.
-        flagged: Number of slices whose probability reaches the slice threshold.
-        highest: Highest probability of a slice.
-        mean_of_highest: Mean of the three highest probabilities, the score of the scan.
+        probability: P(hemorrhage) of the scan, from the scan model; for a model without one the
+            mean of the three highest probabilities.
         threshold: The model's threshold for scans.
-        is_hemorrhage: Whether the score reaches it.
+        is_hemorrhage: Whether the probability reaches it.
+        slices: Number of slices.
+        flagged: Number of slices that are predicted hemorrhage.
+        highest: Highest probability of a slice alone.
+        mean_of_highest: Mean of the three highest probabilities of slices alone.
+        top_slices: Paths of the slices to look at: the three with the highest probability in the
+            scan (without a scan model: alone), highest first.
+        top_positions: Their places in the scan, counted from 1 at the neck.
 
     Example:
         >>> import hemorrhage_tf as htf
         >>> scan = htf.predict("series", quiet=True).scans[0]
-        >>> isinstance(scan, htf.ScanPrediction), scan.slices
-        (True, 5)
+        >>> isinstance(scan, htf.ScanPrediction), scan.slices, len(scan.top_slices)
+        (True, 5, 3)
     """
 
     scan: str
+    probability: float
+    threshold: float
+    is_hemorrhage: bool
     slices: int
     flagged: int
     highest: float
     mean_of_highest: float
-    threshold: float
-    is_hemorrhage: bool
+    top_slices: tuple[str, ...] = ()
+    top_positions: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
             "scan": self.scan,
+            "probability": round(self.probability, 6),
+            "threshold": round(self.threshold, 6),
+            "hemorrhage": int(self.is_hemorrhage),
             "slices": self.slices,
             "flagged": self.flagged,
             "highest": round(self.highest, 6),
             "mean_of_top_3": round(self.mean_of_highest, 6),
-            "threshold": round(self.threshold, 6),
-            "hemorrhage": int(self.is_hemorrhage),
+            "top_slices": list(self.top_slices),
+            "top_positions": list(self.top_positions),
         }
 
 
@@ -130,40 +182,44 @@ class Prediction:
 
 
 def predict_scans(
-    scans: Sequence[str | None],
-    probabilities: np.ndarray,
-    *,
-    threshold: float,
+    slices: Sequence[SlicePrediction],
     scan_threshold: float,
+    scan_probabilities: Mapping[str, float] | None = None,
 ) -> tuple[ScanPrediction, ...]:
     """Combine the predictions of slices into one for each scan.
 
     Args:
-        scans: `(n,)`, the scan of each slice, or None.
-        probabilities: `(n,)`, P(hemorrhage) of each slice.
-        threshold: The model's threshold for slices.
+        slices: The predictions of the slices; those of a scan from the neck to the vertex.
         scan_threshold: The model's threshold for scans.
+        scan_probabilities: P(hemorrhage) of each scan by its name, from the scan model. Defaults to
+            None, for the mean of the three highest probabilities.
 
     Returns:
         One prediction for each scan, in the order in which the scans first occur.
     """
-    members: dict[str, list[int]] = {}
-    for index, scan in enumerate(scans):
-        if scan is not None:
-            members.setdefault(scan, []).append(index)
+    members: dict[str, list[SlicePrediction]] = {}
+    for one in slices:
+        if one.scan is not None:
+            members.setdefault(one.scan, []).append(one)
     predictions = []
-    for scan, indices in members.items():
-        values = probabilities[indices]
-        score = np.float32(mean_of_highest(values))
+    for scan, each in members.items():
+        alone = np.array([one.probability for one in each], np.float32)
+        final = np.array([one.final_probability for one in each], np.float32)
+        score = np.float32(mean_of_highest(alone))
+        probability = score if scan_probabilities is None else np.float32(scan_probabilities[scan])
+        top = np.argsort(-final, kind="stable")[:TOP_SLICES]
         predictions.append(
             ScanPrediction(
                 scan=scan,
-                slices=len(indices),
-                flagged=int((values >= threshold).sum()),
-                highest=float(values.max()),
-                mean_of_highest=float(score),
+                probability=float(probability),
                 threshold=scan_threshold,
-                is_hemorrhage=bool(score >= scan_threshold),
+                is_hemorrhage=bool(probability >= scan_threshold),
+                slices=len(each),
+                flagged=sum(one.is_hemorrhage for one in each),
+                highest=float(alone.max()),
+                mean_of_highest=float(score),
+                top_slices=tuple(each[index].path for index in top),
+                top_positions=tuple(int(index) + 1 for index in top),
             )
         )
     return tuple(predictions)

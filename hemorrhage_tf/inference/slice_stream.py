@@ -45,12 +45,14 @@ class SliceBatch:
     """Some consecutive slices of the stream.
 
     Attributes:
+        first: Position of its first slice in the list of slices.
         size: Number of slices in the batch.
         valid: Those that could be read.
         problems: What is wrong with the others.
         model_input: The conversion to model input.
     """
 
+    first: int
     size: int
     valid: tuple[ValidSlice, ...]
     problems: tuple[Problem, ...]
@@ -88,6 +90,7 @@ def stream_slices(
             if ready:
                 results = [future.result() for future in ready]
                 yield SliceBatch(
+                    first=begin - batch_size,
                     size=len(results),
                     valid=tuple(one for one in results if isinstance(one, ValidSlice)),
                     problems=tuple(one for one in results if isinstance(one, Problem)),

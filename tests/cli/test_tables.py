@@ -105,12 +105,15 @@ PREDICTION = Prediction(
     (
         ScanPrediction(
             scan="series",
+            probability=0.5555,
+            threshold=0.7,
+            is_hemorrhage=False,
             slices=2,
             flagged=1,
             highest=0.9876,
             mean_of_highest=0.5555,
-            threshold=0.7,
-            is_hemorrhage=False,
+            top_slices=("series/[red]2.dcm", "series/1.dcm"),
+            top_positions=(2, 1),
         ),
     ),
 )

@@ -13,7 +13,9 @@ from scipy import special
 from hemorrhage_tf.core.errors import DataError, ModelError, OptionError, OutputError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.inference.model import Model
+from hemorrhage_tf.inference.predictions import ScanOutput
 from hemorrhage_tf.models.metadata import ModelMetadata
+from hemorrhage_tf.models.scan_model import scan_geometry
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
 THREE = ("brain", "subdural", "bone")
@@ -50,6 +52,29 @@ class ConstantModel(Model):
 
     def run(self, images):
         return np.array([next(self._values)], np.float32)
+
+
+class ScanModel(PositionModel):
+    """A model with a scan model, which smooths over the slices and counts the places."""
+
+    has_scan_model = True
+
+    def __init__(self, **changes):
+        super().__init__(scan_model="pooling", **changes)
+        self.lengths = []
+
+    def run_with_features(self, images):
+        logits = self.run_with_cam(images)[1].mean(axis=(1, 2))
+        features = np.stack([logits, images.mean(axis=(1, 2, 3))], axis=1).astype(np.float32)
+        return special.expit(logits), features
+
+    def run_scan(self, features, geometry):
+        assert features.shape == (len(geometry), 2)
+        assert geometry.shape == (len(geometry), 3) and geometry.dtype == np.float32
+        self.lengths.append(len(features))
+        logits = features[:, 0] + geometry[:, 0] + geometry[:, 1]
+        logits = (logits + logits.mean()) / 2
+        return ScanOutput(float(special.expit(logits.max())), special.expit(logits))
 
 
 class TestThresholds:
@@ -181,6 +206,126 @@ class TestPredict:
         assert first.warning is None
         assert "skull" in second.warning
         assert capsys.readouterr().err.count(second.warning) == 1
+
+
+class TestScanModel:
+    def expected(self, heads, positions, tta=False):
+        """The probabilities of one scan, run by hand."""
+        model = ScanModel()
+        images = np.stack([ModelInput(4, ("brain",), crop_head=False)(one) for one in heads])
+        geometry = scan_geometry(np.array(positions, np.float64))
+        axes = ((), (2,), (1,), (1, 2)) if tta else ((),)
+        outputs = [
+            model.run_scan(model.run_with_features(np.flip(images, axis))[1], geometry)
+            for axis in axes
+        ]
+        logits = np.mean([special.logit(one.slice_probabilities) for one in outputs], axis=0)
+        scan = np.mean([special.logit(one.probability) for one in outputs])
+        return special.expit(scan), special.expit(logits)
+
+    def test_predicts_the_scan_and_its_slices(self, series, heads):
+        model = ScanModel(scan_threshold=0.6, slice_in_scan_threshold=0.55, threshold=0.5)
+        prediction = model.predict(series[0].parent)
+        alone = probabilities(PositionModel().predict(series[0].parent))
+        assert probabilities(prediction) == pytest.approx(alone, abs=1e-6)
+        scan, in_scan = self.expected(heads, [0, 5, 10, 15, 20])
+        (one,) = prediction.scans
+        assert one.probability == pytest.approx(scan, abs=1e-6)
+        assert one.is_hemorrhage == (scan >= 0.6) and one.threshold == 0.6
+        assert one.mean_of_highest == pytest.approx(np.mean(np.sort(alone)[-3:]), abs=1e-6)
+        decided = [each.probability_in_scan for each in prediction]
+        assert decided == pytest.approx(in_scan, abs=1e-6)
+        flagged = [each.is_hemorrhage for each in prediction]
+        assert flagged == [value >= 0.55 for value in decided]
+        assert 0 < sum(flagged) < 5 and one.flagged == sum(flagged)
+        best = np.argsort(-in_scan)[:3]
+        assert one.top_positions == tuple(best + 1)
+        assert one.top_slices == tuple(prediction[index].path for index in best)
+
+    def test_the_distance_of_the_slices_counts(self, heads, tmp_path, write_dicom):
+        for name, step in (("thin", 20), ("thick", 40)):
+            for index, pixels in enumerate(heads):
+                write_dicom(tmp_path / name / f"{index}.dcm", pixels, step * index)
+        thick, thin = ScanModel().predict(tmp_path).scans
+        scan, _ = self.expected(heads, np.arange(5) * 20)
+        assert thin.probability == pytest.approx(scan, abs=1e-6)
+        assert thick.probability > thin.probability
+
+    def test_averages_the_logits_of_the_flipped_scans(self, series, heads):
+        prediction = ScanModel().predict(series[0].parent, tta=True)
+        scan, in_scan = self.expected(heads, [0, 5, 10, 15, 20], tta=True)
+        assert prediction.scans[0].probability == pytest.approx(scan, abs=1e-6)
+        decided = [one.probability_in_scan for one in prediction]
+        assert decided == pytest.approx(in_scan, abs=1e-6)
+        assert decided != pytest.approx(self.expected(heads, [0, 5, 10, 15, 20])[1], abs=1e-4)
+
+    def test_single_slices_and_several_scans_in_batches(
+        self, series, volume, kaggle_once, tmp_path, monkeypatch
+    ):
+        image = kaggle_once / "head_ct" / "head_ct" / "001.png"
+        paths = [volume, image, series[0].parent, image.with_name("002.png")]
+        model = ScanModel()
+        expected = model.predict(paths)
+        assert model.lengths == [5, 5]
+        assert [one.probability_in_scan is None for one in expected] == (
+            [False] * 5 + [True] + [False] * 5 + [True]
+        )
+        for one in (expected[5], expected[11]):
+            assert one.is_hemorrhage == (one.probability >= model.threshold)
+        first, second = expected.scans
+        assert first.probability == pytest.approx(second.probability, abs=1e-6)
+        monkeypatch.setattr("hemorrhage_tf.inference.model.BATCH_SIZE", 3)
+        batches = model.predict(paths, cam=tmp_path / "cam")
+        assert [one.probability for one in batches.scans] == pytest.approx(
+            [one.probability for one in expected.scans], abs=1e-6
+        )
+        assert len(list((tmp_path / "cam").iterdir())) == 12
+
+    def test_a_skipped_slice_is_missing_in_its_scan(self, series, heads):
+        series[2].write_bytes(series[2].read_bytes()[:-500])
+        prediction = ScanModel().predict(series, skip_invalid=True)
+        scan, in_scan = self.expected(heads[[0, 1, 3, 4]], [0, 5, 15, 20])
+        assert prediction.scans[0].probability == pytest.approx(scan, abs=1e-6)
+        assert [one.probability_in_scan for one in prediction] == pytest.approx(in_scan, abs=1e-6)
+
+    def test_a_scan_of_which_every_slice_was_skipped_is_left_out(self, series, volume):
+        for path in series:
+            path.write_bytes(path.read_bytes()[:-500])
+        prediction = ScanModel().predict([*series, volume], skip_invalid=True)
+        assert [one.scan for one in prediction.scans] == [str(volume)]
+
+    def test_known_slices_are_predicted_scan_by_scan(self, series, volume, kaggle_once):
+        from hemorrhage_tf.imaging.readers import SliceRef
+
+        image = SliceRef(kaggle_once / "head_ct" / "head_ct" / "001.png")
+        refs = [image, *(SliceRef(path) for path in series)]
+        refs += [SliceRef(volume, frame) for frame in range(5)]
+        mixed = [0, 6, 1, 7, 2, 8, 3, 9, 4, 10, 5]  # slices of both scans in turn
+        slices = [refs[index] for index in mixed]
+        members = [[2, 4, 6, 8, 10], [1, 3, 5, 7, 9]]
+        positions = np.array([np.nan, *np.repeat(np.arange(5) * 5.0, 2)])
+        model_input = ModelInput(4, ("brain",), crop_head=False)
+        model = ScanModel()
+        found = model.scan_probabilities(slices, members, positions, model_input=model_input)
+        plain = PositionModel()
+        expected = plain.probabilities(slices, model_input=model_input)
+        np.testing.assert_allclose(found.slices, expected, atol=1e-6)
+        prediction = ScanModel().predict(series[0].parent)
+        in_scan = [one.probability_in_scan for one in prediction]
+        assert np.isnan(found.in_scans[0])
+        for each in members:
+            np.testing.assert_allclose(found.in_scans[each], in_scan, atol=1e-6)
+        np.testing.assert_allclose(found.scans, [prediction.scans[0].probability] * 2, atol=1e-6)
+        without = plain.scan_probabilities(slices, members, positions, model_input=model_input)
+        assert np.isnan(without.in_scans).all()
+        scores = [np.sort(expected[each])[-3:].mean() for each in members]
+        np.testing.assert_allclose(without.scans, scores, atol=1e-6)
+
+    def test_a_model_without_one_says_so(self):
+        with pytest.raises(ModelError, match="model: this model has no scan model. Fit one"):
+            PositionModel().run_with_features(np.zeros((1, 4, 4, 3), np.float32))
+        with pytest.raises(ModelError, match="no scan model"):
+            PositionModel().run_scan(np.zeros((2, 2)), np.zeros((2, 3)))
 
 
 class TestOverlays:

@@ -1,0 +1,130 @@
+"""The results of a prediction while its slices are streamed, and what they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hemorrhage_tf.core.errors import Problem
+from hemorrhage_tf.datasets.series import Listing
+from hemorrhage_tf.inference.predictions import Prediction, SlicePrediction, predict_scans
+from hemorrhage_tf.inference.scan_runner import RunScan, ScanRunner
+from hemorrhage_tf.inference.slice_stream import SliceBatch
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The thresholds of a model: a probability that reaches one counts as hemorrhage.
+
+    Attributes:
+        slices: For slices alone.
+        slices_in_scans: For slices in their scans.
+        scans: For scans.
+    """
+
+    slices: float
+    slices_in_scans: float
+    scans: float
+
+
+@dataclass(frozen=True, slots=True)
+class _SliceResult:
+    index: int
+    probability: float
+    warning: str | None
+    cam: str | None
+
+
+class StreamedResults:
+    """Collects the results of the slices, and runs the scan model on each scan that is complete.
+
+    Args:
+        listing: The slices and scans to predict.
+        run_scan: `Model.run_scan`; None for a model without a scan model.
+
+    Attributes:
+        problems: Files that cannot be used.
+        warnings: Files that may not be slices of a head CT.
+        is_hounsfield: Whether each valid slice is in HU.
+    """
+
+    def __init__(self, listing: Listing, run_scan: RunScan | None) -> None:
+        self._listing = listing
+        self._results: list[_SliceResult] = []
+        self._runner = None
+        if run_scan is not None:
+            members = [scan.members for scan in listing.scans]
+            self._runner = ScanRunner(run_scan, members, listing.positions)
+        self.problems = list(listing.problems)
+        self.warnings = list(listing.input_warnings)
+        self.is_hounsfield: list[bool] = []
+
+    def add_checks(self, batch: SliceBatch) -> None:
+        """Add the problems and warnings of a batch, and which of its slices are in HU."""
+        self.problems += batch.problems
+        for one in batch.valid:
+            self.is_hounsfield.append(one.is_hounsfield)
+            if one.warning:
+                self.warnings.append(Problem(self._name(one.index), one.warning))
+
+    def needs_features(self, batch: SliceBatch) -> bool:
+        """Return whether the scan model needs the features of a batch."""
+        runner = self._runner
+        return runner is not None and any(runner.takes(one.index) for one in batch.valid)
+
+    def add(
+        self,
+        batch: SliceBatch,
+        probabilities: np.ndarray,
+        features: np.ndarray | None,
+        cams: Sequence[str | None],
+    ) -> None:
+        """Add the predictions of a batch.
+
+        Args:
+            batch: The batch.
+            probabilities: float32 `(n,)`, of its valid slices.
+            features: float32 `(n, width)` of its valid slices; None where they are not needed.
+            cams: The paths of their overlays, or None.
+        """
+        for one, probability, cam in zip(batch.valid, probabilities, cams, strict=True):
+            self._results.append(_SliceResult(one.index, float(probability), one.warning, cam))
+        if self._runner is None:
+            return
+        rows: dict[int, np.ndarray] = {}
+        if features is not None:
+            rows = {one.index: row for one, row in zip(batch.valid, features, strict=True)}
+        for index in range(batch.first, batch.first + batch.size):
+            self._runner.add(index, rows.get(index))
+
+    def prediction(self, thresholds: Thresholds) -> Prediction:
+        """Return the predictions for slices and scans."""
+        scans = {index: scan.name for scan in self._listing.scans for index in scan.members}
+        slices = [self._slice(one, scans.get(one.index), thresholds) for one in self._results]
+        by_scan = None
+        if self._runner is not None:
+            names = (scan.name for scan in self._listing.scans)
+            by_scan = dict(zip(names, map(float, self._runner.scans), strict=True))
+        return Prediction(tuple(slices), predict_scans(slices, thresholds.scans, by_scan))
+
+    def _slice(
+        self, one: _SliceResult, scan: str | None, thresholds: Thresholds
+    ) -> SlicePrediction:
+        probability, threshold, in_scan = np.float32(one.probability), thresholds.slices, None
+        if self._runner is not None and scan is not None:
+            probability = self._runner.in_scans[one.index]
+            threshold, in_scan = thresholds.slices_in_scans, float(probability)
+        return SlicePrediction(
+            path=self._name(one.index),
+            probability=one.probability,
+            is_hemorrhage=bool(probability >= threshold),
+            scan=scan,
+            cam=one.cam,
+            warning=one.warning,
+            probability_in_scan=in_scan,
+        )
+
+    def _name(self, index: int) -> str:
+        return str(self._listing.slices[index])
