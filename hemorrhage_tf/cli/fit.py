@@ -9,13 +9,13 @@ from click_option_group import optgroup
 
 from hemorrhage_tf.cli import options
 from hemorrhage_tf.cli.options import examples, option_group
+from hemorrhage_tf.evaluation.logit_calibration import CALIBRATIONS
 from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW
 from hemorrhage_tf.models.backbones import BACKBONES, EMBEDDED_BACKBONE
 from hemorrhage_tf.models.classifier import POOLINGS
 from hemorrhage_tf.pipeline.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
 from hemorrhage_tf.training.features.cache_location import DEFAULT_LIMIT, LIMIT_VARIABLE
 from hemorrhage_tf.training.settings import (
-    CALIBRATIONS,
     CLASS_WEIGHTS,
     FEATURE_DTYPES,
     PRECISIONS,
@@ -143,12 +143,14 @@ def _setting(flag: str, help: str, **attributes: Any) -> Any:
 @_setting("--repeats", "Repeat the cross-validation with other folds.", type=int)
 @_setting(
     "--operating-point",
-    "Criterion for the threshold: youden, sensitivity=0.95, specificity=0.9 or threshold=0.5.",
+    "Criterion for the threshold of slices: balanced (the share of hemorrhage in the training "
+    "slices), youden, sensitivity=0.95, specificity=0.9 or threshold=0.5.",
     metavar="CRITERION",
 )
+@_setting("--scan-operating-point", "The same for scans.", metavar="CRITERION")
 @_setting(
     "--calibration",
-    "Calibration by a temperature fitted on out-of-fold predictions.",
+    "Calibration on out-of-fold predictions. platt: temperature and offset of the logits.",
     type=click.Choice(CALIBRATIONS),
 )
 @options.prevalence(optgroup.option)

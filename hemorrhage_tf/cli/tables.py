@@ -197,6 +197,8 @@ def _describe_operating_point(metrics: dict[str, Any]) -> str:
     point = metrics.get("operating_point")
     if not point or point["criterion"].startswith("threshold"):
         return ""
+    if point["criterion"] == "balanced":
+        return " (balanced)"
     return f" ({point['criterion']}, chosen out of fold)"
 
 

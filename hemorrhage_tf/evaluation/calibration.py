@@ -1,6 +1,6 @@
 """Calibration: slope and intercept of the probabilities, and the reliability curve.
 
-`temperature` corrects probabilities that are too extreme or not extreme enough.
+`logit_calibration` corrects probabilities.
 """
 
 from __future__ import annotations

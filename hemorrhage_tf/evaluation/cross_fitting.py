@@ -1,7 +1,7 @@
-"""Cross-fitting: each fold gets a temperature and an operating point from the other folds.
+"""Cross-fitting: each fold gets a calibration and an operating point from the other folds.
 
-The metrics of a fold then come from a threshold that was not chosen on its own slices. The saved
-model gets a temperature and an operating point fitted on all folds.
+The metrics of a fold then come from a threshold that was not chosen on its own slices or scans. The
+saved model gets a calibration and an operating point fitted on all folds.
 """
 
 from __future__ import annotations
@@ -12,71 +12,126 @@ from dataclasses import dataclass
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError
+from hemorrhage_tf.evaluation.logit_calibration import (
+    LogitCalibration,
+    fit_calibration,
+    why_no_calibration,
+)
 from hemorrhage_tf.evaluation.operating_point import OperatingPoint, choose
-from hemorrhage_tf.evaluation.temperature import apply_temperature, fit_temperature
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Uncalibrated predictions of a cross-validation, of slices or of scans.
+
+    Attributes:
+        labels: `(n,)`, 0 or 1.
+        repeats: For each repeat the out-of-fold probabilities, `(n,)` in [0, 1].
+        folds: For each repeat the fold that each slice or scan was tested in, `(n,)`.
+        groups: `(n,)`, equal for one patient; None for independent predictions. Defaults to None.
+        unit: What the `n` are, "slices" or "scans". Defaults to "slices".
+    """
+
+    labels: np.ndarray
+    repeats: Sequence[np.ndarray]
+    folds: Sequence[np.ndarray]
+    groups: np.ndarray | None = None
+    unit: str = "slices"
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Temperature and operating point, and the predictions of each fold after cross-fitting.
+    """Calibration and operating point, and the predictions of each fold after cross-fitting.
 
     Attributes:
-        temperature: Divides the logits of the saved model.
+        calibration: Of the saved model.
         point: Operating point of the saved model.
-        probabilities: For each repeat float64 `(n,)`; each fold at the temperature of the others.
+        probabilities: For each repeat float64 `(n,)`; each fold calibrated on the others.
         decisions: For each repeat bool `(n,)`; each fold at the threshold of the others.
+        note: Why a requested calibration could not be fitted, to all or in a fold; or None.
     """
 
-    temperature: float
+    calibration: LogitCalibration
     point: OperatingPoint
     probabilities: list[np.ndarray]
     decisions: list[np.ndarray]
+    note: str | None = None
 
 
 def cross_fit(
-    labels: np.ndarray,
-    repeats: Sequence[np.ndarray],
-    folds: Sequence[np.ndarray],
+    predictions: OutOfFold,
     criterion: str,
-    calibrate: bool = True,
-    groups: np.ndarray | None = None,
+    calibration: str = "platt",
+    uncalibrated_prior: float | None = None,
 ) -> CrossFit:
-    """Fit temperature and operating point on out-of-fold predictions.
+    """Fit calibration and operating point on out-of-fold predictions.
 
     Args:
-        labels: `(n,)`, 0 or 1.
-        repeats: For each repeat the out-of-fold probabilities, `(n,)` in [0, 1].
-        folds: For each repeat the fold that each slice was tested in, `(n,)`.
+        predictions: The predictions.
         criterion: See `operating_point.parse_operating_point`.
-        calibrate: Fit a temperature; otherwise it is 1. Defaults to True.
-        groups: `(n,)`, equal for slices of one patient; None for independent slices.
+        calibration: "platt", "temperature" or "none", see `logit_calibration.fit_calibration`.
+            Defaults to "platt".
+        uncalibrated_prior: Share of hemorrhage that the predictions assume until "platt" calibrates
+            them: 0.5 after a training with balanced class weights. None for the share of the
+            labels. Defaults to None.
 
     Raises:
         DataError: A class that the criterion needs is missing.
         OptionError: An invalid criterion.
     """
-    adjusted, decisions = [], []
-    for probabilities, fold in zip(repeats, folds, strict=True):
-        tempered = np.array(probabilities, np.float64)
-        predicted = np.zeros(len(labels), bool)
+    fitting = _Fitting(predictions, criterion, calibration, uncalibrated_prior)
+    adjusted, decisions, notes = [], [], []
+    for probabilities, fold in zip(predictions.repeats, predictions.folds, strict=True):
+        calibrated = np.array(probabilities, np.float64)
+        predicted = np.zeros(len(calibrated), bool)
         for number in np.unique(fold):
-            test, others = fold == number, fold != number
-            temperature = 1.0
-            if calibrate:
-                temperature = fit_temperature(labels[others], probabilities[others])
-            tempered[test] = apply_temperature(probabilities[test], temperature)
-            known = apply_temperature(probabilities[others], temperature)
+            test = fold == number
             try:
-                threshold = choose(labels[others], known, criterion).threshold
+                of_others, point, note = fitting.fit([np.asarray(probabilities)], ~test)
             except DataError as error:
                 raise DataError(f"in one of the folds: {error}") from None
-            predicted[test] = tempered[test] >= threshold
-        adjusted.append(tempered)
+            notes.extend([] if note is None else [f"in one of the folds {note}"])
+            calibrated[test] = of_others.apply(calibrated[test])
+            predicted[test] = calibrated[test] >= point.threshold
+        adjusted.append(calibrated)
         decisions.append(predicted)
-    temperature = 1.0
-    if calibrate:
-        stacked = np.concatenate([np.asarray(one) for one in repeats])
-        temperature = fit_temperature(np.tile(labels, len(repeats)), stacked)
-    final = [apply_temperature(np.asarray(one), temperature) for one in repeats]
-    point = choose(labels, final, criterion, groups=groups)
-    return CrossFit(temperature, point, adjusted, decisions)
+    everything = np.ones(len(predictions.labels), bool)
+    of_all, point, note = fitting.fit(
+        [np.asarray(one) for one in predictions.repeats], everything, predictions.groups
+    )
+    notes = notes if note is None else [note]
+    return CrossFit(of_all, point, adjusted, decisions, notes[0] if notes else None)
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """What is fitted, on any part of the predictions; see `cross_fit`."""
+
+    predictions: OutOfFold
+    criterion: str
+    calibration: str
+    uncalibrated_prior: float | None
+
+    def fit(
+        self, repeats: Sequence[np.ndarray], used: np.ndarray, groups: np.ndarray | None = None
+    ) -> tuple[LogitCalibration, OperatingPoint, str | None]:
+        """Fit on the slices or scans of a mask `(n,)`; also returns why there is no calibration."""
+        labels, unit = np.asarray(self.predictions.labels)[used], self.predictions.unit
+        known = [probabilities[used] for probabilities in repeats]
+        stacked = np.tile(labels, len(known)), np.concatenate(known), self.calibration
+        weights = np.full(len(stacked[0]), 1 / len(known))
+        note = None
+        if self.calibration != "none":
+            note = why_no_calibration(*stacked, weights=weights, unit=unit)
+        fitted = fit_calibration(*stacked, weights)
+        # Without an offset the probabilities still assume the share that training gave them.
+        has_offset = self.calibration == "platt" and note is None
+        point = choose(
+            labels,
+            [fitted.apply(one) for one in known],
+            self.criterion,
+            groups=groups,
+            prior=None if has_offset else self.uncalibrated_prior,
+            unit=unit,
+        )
+        return fitted, point, note

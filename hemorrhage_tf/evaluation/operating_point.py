@@ -1,4 +1,4 @@
-"""The operating point: the probability from which on a slice is predicted hemorrhage.
+"""The operating point: the probability from which on a slice or a scan is predicted hemorrhage.
 
 It is chosen on out-of-fold predictions of the training part, stored with the model, and evaluated
 on the test part. The probabilities themselves stay unchanged.
@@ -16,15 +16,17 @@ import numpy as np
 from hemorrhage_tf.core.errors import DataError, OptionError
 from hemorrhage_tf.evaluation.intervals import CONFIDENCE, Interval, plain_interval, quantile
 from hemorrhage_tf.evaluation.labeled_predictions import check_predictions
-from hemorrhage_tf.evaluation.resampling import Bootstrap, Resamples, proportions
+from hemorrhage_tf.evaluation.resampling import Resamples, proportions
 
-KINDS = ("youden", "sensitivity", "specificity", "threshold")
-ACCEPTED = "youden, sensitivity=0.95, specificity=0.9 or threshold=0.5"
+KINDS = ("balanced", "youden", "sensitivity", "specificity", "threshold")
+WITHOUT_PREDICTIONS = ("balanced", "threshold")  # kinds that need no out-of-fold predictions
+ACCEPTED = "balanced, youden, sensitivity=0.95, specificity=0.9 or threshold=0.5"
+OPTIONS = {"slices": "--operating-point", "scans": "--scan-operating-point"}
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold, with its sensitivity and specificity on the slices it was chosen on.
+    """A threshold, with its sensitivity and specificity on the slices or scans it was chosen on.
 
     These two are slightly optimistic, because the threshold was chosen to maximize them; the
     metrics of the test part are not.
@@ -32,13 +34,13 @@ class OperatingPoint:
     Attributes:
         criterion: As requested, for example `sensitivity=0.95`.
         threshold: Probabilities at or above it are predicted hemorrhage.
-        n_positive: Number of slices with hemorrhage that it was chosen on.
-        n_negative: Number of slices without.
-        sensitivity: On these slices; None without slices with hemorrhage.
-        specificity: On these slices; None without slices without hemorrhage.
-        intervals_of: Units of the intervals, `slices` or `patients`.
-        note: Why the data cannot show the requested share, and how many slices it would take; or
-            None.
+        n_positive: Number of slices or scans with hemorrhage that it was chosen on.
+        n_negative: Number of those without.
+        sensitivity: On these; None if none has a hemorrhage.
+        specificity: On these; None if all have a hemorrhage.
+        intervals_of: Units of the intervals, `slices`, `scans` or `patients`.
+        note: Why the data cannot show the requested share, and how many slices or scans it would
+            take; or None.
     """
 
     criterion: str
@@ -66,25 +68,26 @@ class OperatingPoint:
         }
 
 
-def parse_operating_point(text: str) -> tuple[str, float | None]:
-    """Parse the value of the option `--operating-point`.
+def parse_operating_point(text: str, unit: str = "slices") -> tuple[str, float | None]:
+    """Parse the value of the option `--operating-point` or `--scan-operating-point`.
 
     Args:
-        text: `youden`, `sensitivity=S`, `specificity=S` with S in (0, 1), or `threshold=T` with T
-            in [0, 1].
+        text: `balanced`, `youden`, `sensitivity=S`, `specificity=S` with S in (0, 1), or
+            `threshold=T` with T in [0, 1].
+        unit: "slices" or "scans", which the criterion is for. Defaults to "slices".
 
     Returns:
-        The kind and its value; None for youden.
+        The kind and its value; None for balanced and youden.
 
     Raises:
         OptionError: Any other text.
     """
     kind, equals, value = (part.strip() for part in text.partition("="))
-    if kind == "youden" and not equals:
+    if kind in ("balanced", "youden") and not equals:
         return kind, None
-    if kind not in KINDS[1:] or not value:
+    if kind not in ("sensitivity", "specificity", "threshold") or not value:
         raise OptionError(
-            f"--operating-point {text}: must be youden, sensitivity=S, specificity=S or "
+            f"{OPTIONS[unit]} {text}: must be balanced, youden, sensitivity=S, specificity=S or "
             f"threshold=T. Pass, for example, {ACCEPTED}."
         )
     try:
@@ -94,19 +97,19 @@ def parse_operating_point(text: str) -> tuple[str, float | None]:
     if kind == "threshold":
         if not 0 <= number <= 1:
             raise OptionError(
-                f"--operating-point {text}: a threshold is a probability from 0 to 1. Pass, for "
+                f"{OPTIONS[unit]} {text}: a threshold is a probability from 0 to 1. Pass, for "
                 "example, threshold=0.5."
             )
     elif not 0 < number < 1:
         raise OptionError(
-            f"--operating-point {text}: the {kind} must be above 0 and below 1, because no number "
-            f"of slices can show 100 %. Pass, for example, {kind}=0.95."
+            f"{OPTIONS[unit]} {text}: the {kind} must be above 0 and below 1, because no number "
+            f"of {unit} can show 100 %. Pass, for example, {kind}=0.95."
         )
     return kind, number
 
 
 def least_number(share: float, confidence: float = CONFIDENCE) -> int:
-    """Compute how many slices it takes to show a share if every decision is right.
+    """Compute how many slices or scans it takes to show a share if every decision is right.
 
     Wilson's interval of n out of n begins at n / (n + z^2), which reaches the share at
     n = z^2 share / (1 - share). A single wrong decision raises the number.
@@ -126,14 +129,20 @@ def choose(
     criterion: str,
     *,
     groups: np.ndarray | None = None,
-    bootstrap: Bootstrap | None = None,
+    prior: float | None = None,
+    unit: str = "slices",
 ) -> OperatingPoint:
     """Choose a threshold.
 
-    A threshold lies midway between neighboring probabilities, so that a slightly different copy of
-    the model (float16, int8) makes the same decisions. `sensitivity=S` takes the highest threshold
-    that reaches S, `specificity=S` the lowest, and `youden` the one with the largest sum of both;
-    of several the lowest, because a missed hemorrhage costs more than a false alarm.
+    `balanced` takes the share of hemorrhage that the probabilities assume. Calibrated probabilities
+    have a likelihood ratio of 1 there, so that the expected sum of sensitivity and specificity is
+    largest, whatever the prevalence where the model is used.
+
+    The others depend on the probabilities. Their threshold lies midway between neighboring
+    probabilities, so that a slightly different copy of the model (float16, int8) makes the same
+    decisions. `sensitivity=S` takes the highest threshold that reaches S, `specificity=S` the
+    lowest, and `youden` the one with the largest sum of both; of several the lowest, because a
+    missed hemorrhage costs more than a false alarm.
 
     Args:
         labels: `(n,)`, 0 or 1.
@@ -141,8 +150,9 @@ def choose(
             predictions, not those of training slices.
         criterion: See `parse_operating_point`.
         groups: `(n,)`, equal for slices of one patient; None for independent slices.
-        bootstrap: Number of resamples and random seed of the bootstrap of patients; None for 2000
-            and 0.
+        prior: Share of hemorrhage that the probabilities assume, in (0, 1), for `balanced`. None
+            for the share of the labels, which calibrated probabilities assume. Defaults to None.
+        unit: What the `n` are, "slices" or "scans". Defaults to "slices".
 
     Raises:
         OptionError: An invalid criterion.
@@ -151,17 +161,19 @@ def choose(
     Reference:
         W. J. Youden, Index for rating diagnostic tests, Cancer 3 (1950), 32-35.
     """
-    kind, value = parse_operating_point(criterion)
+    kind, value = parse_operating_point(criterion, unit)
     several = len(probabilities) > 0 and np.ndim(probabilities[0]) > 0
     each = list(probabilities) if several else [np.asarray(probabilities)]
     repeats = [check_predictions(labels, one)[1] for one in each]
     labels = np.asarray(labels)
     positive = labels == 1
     counts = int(positive.sum()), int((~positive).sum())
-    _check_classes(kind, criterion, counts)
-    threshold = _threshold(kind, value, positive, repeats)
-    bootstrap = bootstrap or Bootstrap()
-    resamples = Resamples.make(len(labels), groups, bootstrap.resamples, bootstrap.seed)
+    if kind == "balanced" and prior is not None:
+        threshold = float(prior)
+    else:
+        _check_classes(kind, criterion, counts, unit)
+        threshold = _threshold(kind, value, positive, repeats)
+    resamples = Resamples.make(len(labels), groups, unit=unit)
     share = np.mean([one >= threshold for one in repeats], axis=0)
     classes = np.stack([positive, ~positive], axis=1).astype(np.float64)
     right = classes * np.stack([share, 1 - share], axis=1)
@@ -183,14 +195,21 @@ def choose(
     )
 
 
-def _check_classes(kind: str, criterion: str, counts: tuple[int, int]) -> None:
-    needed = {"youden": (0, 1), "sensitivity": (0,), "specificity": (1,), "threshold": ()}[kind]
+def _check_classes(kind: str, criterion: str, counts: tuple[int, int], unit: str) -> None:
+    both = (0, 1)
+    needed = {
+        "balanced": both,
+        "youden": both,
+        "sensitivity": (0,),
+        "specificity": (1,),
+        "threshold": (),
+    }[kind]
     for index in needed:
         if counts[index] == 0:
             name = ("with", "without")[index]
             raise DataError(
-                f"none of {sum(counts)} slices is {name} hemorrhage: --operating-point {criterion} "
-                f"needs slices {name} hemorrhage. Add some, or pass --operating-point "
+                f"none of {sum(counts)} {unit} is {name} hemorrhage: {OPTIONS[unit]} {criterion} "
+                f"needs {unit} {name} hemorrhage. Add some, or pass {OPTIONS[unit]} "
                 "threshold=0.5."
             )
 
@@ -201,6 +220,8 @@ def _threshold(
     if kind == "threshold":
         assert value is not None
         return float(value)
+    if kind == "balanced":
+        return float(positive.mean())
     scores = np.concatenate(repeats)
     labels = np.tile(positive, len(repeats))
     levels = np.unique(scores)
@@ -236,8 +257,9 @@ def _note(
     which = "with hemorrhage" if kind == "sensitivity" else "without hemorrhage"
     if reached.estimate < requested - 1e-9:
         return (
-            f"a {kind} of {requested:.6g} is not reached at any threshold, because slices {which} "
-            f"have a probability of 1; the highest threshold reaches {reached.estimate:.3f}"
+            f"a {kind} of {requested:.6g} is not reached at any threshold, because "
+            f"{resamples.unit} {which} have a probability of 1; the highest threshold reaches "
+            f"{reached.estimate:.3f}"
         )
     # Slices of one patient may all be right or wrong together, so patients are what counts.
     have, needed = resamples.holding(members), least_number(requested)

@@ -34,7 +34,11 @@ def model_rows(metadata: ModelMetadata) -> list[tuple[str, str]]:
         rows.append(("scan threshold", _describe_scan_threshold(metadata)))
     return [
         *rows,
-        ("temperature", f"{metadata.temperature:.3g}, included in the weights"),
+        (
+            "calibration",
+            f"temperature {metadata.temperature:.3g}, offset {metadata.offset:.3g}; included in "
+            "the weights",
+        ),
         ("backbone weights", metadata.weights_hash),
         ("training data", metadata.data_hash),
     ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hemorrhage_tf.core.atomic_files import write_text_atomically
 from hemorrhage_tf.core.errors import DataError
+from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
 from hemorrhage_tf.reports.checklists import CHECKLIST_ITEMS, REFERENCES
 from hemorrhage_tf.reports.number_formats import (
     NOT_AVAILABLE,
@@ -88,7 +89,7 @@ class CardContent:
         preprocessing: How a file becomes model input, or None if unknown.
         weights: Origin of the backbone's initial weights, or None if unknown.
         operating_point: `OperatingPoint.to_dict()`, or None.
-        temperature: Divisor of the logits, or None.
+        calibration: Temperature and offset of the logits, or None.
         audit: `Audit.to_dict()`, or None.
         robustness: From `robustness.robustness`, or None.
         subgroups: Rows as in the report, or None.
@@ -110,7 +111,7 @@ class CardContent:
     preprocessing: str | None = None
     weights: str | None = None
     operating_point: Mapping[str, Any] | None = None
-    temperature: float | None = None
+    calibration: LogitCalibration | None = None
     audit: Mapping[str, Any] | None = None
     robustness: Sequence[Mapping[str, Any]] | None = None
     subgroups: Sequence[Mapping[str, Any]] | None = None
@@ -383,8 +384,11 @@ def _describe_calibration(content: CardContent) -> str:
             ("in_the_large", "in the large"),
         )
     ]
-    temperature = content.temperature
+    fitted = content.calibration
     parts.append(
-        "no temperature" if temperature is None else f"temperature {format_number(temperature)}"
+        "logits not calibrated"
+        if fitted is None or fitted.is_identity
+        else f"logits divided by {format_number(fitted.temperature)}, offset "
+        f"{format_number(fitted.offset)}"
     )
     return "; ".join(parts)

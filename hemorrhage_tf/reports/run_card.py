@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.auditing.audit_result import Audit
+from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
 from hemorrhage_tf.evaluation.metrics import binary_metrics
 from hemorrhage_tf.models.backbone_options import join_backbone_values, split_backbone_values
 from hemorrhage_tf.models.embedded_model import read_embedded
@@ -66,7 +67,7 @@ def write_run_card(
         preprocessing=describe_model_input(metadata.model_input),
         weights=_describe_weights(settings),
         operating_point=metrics["operating_point"],
-        temperature=metrics["temperature"],
+        calibration=LogitCalibration(metadata.temperature, metadata.offset),
         audit=audit.to_dict() if audit is not None else None,
         limits=NOT_TESTED,
         warnings=[leak_warning] if leaks else [],
@@ -132,7 +133,7 @@ def write_embedded_card(
         ],
         preprocessing=describe_model_input(metadata.model_input),
         weights="none: pretrained on synthetic phantoms from random weights",
-        temperature=metadata.temperature,
+        calibration=LogitCalibration(metadata.temperature, metadata.offset),
         limits=(TRAINED_ON_PHANTOMS, *NOT_TESTED),
         warnings=[TRAINED_ON_PHANTOMS],
         versions=metadata.versions,

@@ -12,9 +12,14 @@ from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.datasets import splits
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.evaluation import dataset_shift
-from hemorrhage_tf.evaluation.cross_fitting import CrossFit, cross_fit
-from hemorrhage_tf.evaluation.operating_point import OperatingPoint, choose, parse_operating_point
-from hemorrhage_tf.evaluation.temperature import apply_temperature
+from hemorrhage_tf.evaluation.cross_fitting import CrossFit, OutOfFold, cross_fit
+from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
+from hemorrhage_tf.evaluation.operating_point import (
+    WITHOUT_PREDICTIONS,
+    OperatingPoint,
+    choose,
+    parse_operating_point,
+)
 from hemorrhage_tf.pipeline.datasets import translate_read_errors
 from hemorrhage_tf.training.checkpoint import FitCheckpoint
 from hemorrhage_tf.training.context import FitContext
@@ -27,7 +32,7 @@ from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.tensorboard import TensorBoardLog
 from hemorrhage_tf.training.trainer import Trainer, hold_out_validation
 
-INNER_FOLDS = 5  # of the training part of a single split, for temperature and operating point
+INNER_FOLDS = 5  # of the training part of a single split, for calibration and operating point
 
 _NO_SLICES = np.array([], np.int64)
 
@@ -41,8 +46,7 @@ class FitResult:
         final_history: History of the training on all slices that follows a cross-validation; empty
             for a single split.
         operating_point: The operating point of the saved model.
-        temperature: The temperature of the saved model, already part of its weights; 1 without
-            calibration.
+        calibration: The calibration of the saved model, already part of its weights.
         metrics: The metrics of the folds, for `metrics.json`.
         training_profile: Properties of the training slices, see `evaluation.dataset_shift`.
         precision: The Keras dtype policies of features used only in training.
@@ -53,7 +57,7 @@ class FitResult:
     folds: list[FoldResult]
     final_history: list[Epoch]
     operating_point: OperatingPoint
-    temperature: float
+    calibration: LogitCalibration
     metrics: dict[str, Any]
     training_profile: dict[str, Any]
     precision: str
@@ -70,7 +74,7 @@ def train_folds(
 ) -> FitResult:
     """Train every fold, and then on all slices if there are several folds.
 
-    Temperature and operating point come from out-of-fold predictions: in a cross-validation those
+    Calibration and operating point come from out-of-fold predictions: in a cross-validation those
     of the other folds, for a single split those of a cross-validation of its training part.
 
     Args:
@@ -99,8 +103,13 @@ def train_folds(
     trainings = _Trainings(context, trainer, checkpoint, tensorboard)
     trainings.run(folds)
     fit = trainings.cross_fit(folds)
-    if fit.temperature != 1:
-        trainer.apply_temperature(fit.temperature)
+    if not fit.calibration.is_identity:
+        trainer.apply_calibrations([fit.calibration])
+    why_not = fit.note
+    if settings.calibration != "none" and not settings.trains_quickly:
+        why_not = "only a head on cached features, without fine-tuning, is calibrated"
+    if why_not:
+        context.progress.note(f"Probabilities are not calibrated: {why_not}.")
     if fit.point.note:
         context.progress.warn(f"--operating-point {settings.operating_point}: {fit.point.note}.")
     if is_cross_validation:
@@ -114,19 +123,19 @@ def train_folds(
             for fold, history in zip(folds, trainings.histories, strict=True)
         ]
     else:
-        probabilities = apply_temperature(trainings.probabilities[0], fit.temperature)
+        probabilities = fit.calibration.apply(trainings.probabilities[0])
         decisions = probabilities >= fit.point.threshold
         results = [FoldResult(folds[0], probabilities, decisions, trainings.histories[0])]
     return FitResult(
         folds=results,
         final_history=trainings.final_history,
         operating_point=fit.point,
-        temperature=fit.temperature,
+        calibration=fit.calibration,
         metrics=fold_metrics(
             context,
             results,
             operating_point=fit.point,
-            temperature=fit.temperature,
+            calibration=fit.calibration,
             prevalence=prevalence,
         ),
         training_profile=_training_profile(slices, trained_on, trainer, settings),
@@ -246,26 +255,22 @@ class _Trainings:
         return probabilities, history
 
     def cross_fit(self, folds: Sequence[Fold]) -> CrossFit:
-        """Fit temperature and operating point on out-of-fold predictions."""
+        """Fit calibration and operating point on out-of-fold predictions."""
         slices, settings = self._context.slices, self._context.settings
-        calibrate = settings.calibration == "temperature" and settings.trains_quickly
         if len(folds) > 1:
             return _cross_fit_folds(
-                self._context, folds, self.probabilities, np.arange(len(slices)), calibrate
+                self._context, folds, self.probabilities, np.arange(len(slices))
             )
         if self._inner_folds:
             return _cross_fit_folds(
-                self._context,
-                self._inner_folds,
-                self._inner_probabilities,
-                folds[0].train,
-                calibrate,
+                self._context, self._inner_folds, self._inner_probabilities, folds[0].train
             )
-        # A fixed threshold needs no predictions; the point was chosen on none.
+        # Such a threshold needs no predictions; the point was chosen on none.
         labels = slices.labels[folds[0].test]
-        point = choose(labels, self.probabilities[0], settings.operating_point)
+        prior = _uncalibrated_prior(settings) or float(slices.labels[folds[0].train].mean())
+        point = choose(labels, self.probabilities[0], settings.operating_point, prior=prior)
         point = replace(point, n_positive=0, n_negative=0, sensitivity=None, specificity=None)
-        return CrossFit(1.0, point, [], [])
+        return CrossFit(LogitCalibration(), point, [], [])
 
 
 def _cross_fit_folds(
@@ -273,18 +278,16 @@ def _cross_fit_folds(
     folds: Sequence[Fold],
     probabilities: Sequence[np.ndarray],
     tested: np.ndarray,
-    calibrate: bool,
 ) -> CrossFit:
-    """Fit temperature and operating point on the folds' predictions.
+    """Fit calibration and operating point on the folds' predictions.
 
     Args:
         context: The context of the fit.
         folds: The folds of a cross-validation.
         probabilities: Of each fold's test slices.
         tested: Indices of the slices that the folds test, once a repeat.
-        calibrate: Whether to fit a temperature.
     """
-    slices = context.slices
+    slices, settings = context.slices, context.settings
     repeats = max(fold.repeat for fold in folds)
     out_of_fold = np.zeros((repeats, len(slices)))
     numbers = np.zeros((repeats, len(slices)), np.int64)
@@ -292,28 +295,38 @@ def _cross_fit_folds(
         out_of_fold[fold.repeat - 1, fold.test] = of_fold
         numbers[fold.repeat - 1, fold.test] = fold.number
     patients = slices.patient_groups
-    return cross_fit(
-        slices.labels[tested],
-        list(out_of_fold[:, tested]),
-        list(numbers[:, tested]),
-        context.settings.operating_point,
-        calibrate,
-        None if patients is None else patients[tested],
+    predictions = OutOfFold(
+        labels=slices.labels[tested],
+        repeats=list(out_of_fold[:, tested]),
+        folds=list(numbers[:, tested]),
+        groups=None if patients is None else patients[tested],
     )
+    return cross_fit(
+        predictions,
+        settings.operating_point,
+        settings.calibration if settings.trains_quickly else "none",
+        _uncalibrated_prior(settings),
+    )
+
+
+def _uncalibrated_prior(settings: FitSettings) -> float | None:
+    """Return the share of hemorrhage that probabilities assume by training, or None for its own."""
+    return 0.5 if settings.class_weights == "balanced" else None
 
 
 def _make_inner_folds(context: FitContext, fold: Fold) -> list[Fold]:
     """Split a training part into folds, if they are needed and quick to train."""
     slices, settings = context.slices, context.settings
     kind, _ = parse_operating_point(settings.operating_point)
-    is_needed = settings.calibration != "none" or kind != "threshold"
+    needs_predictions = kind not in WITHOUT_PREDICTIONS
+    is_needed = settings.calibration != "none" or needs_predictions
     if not is_needed or not settings.trains_quickly:
         return []
     labels, groups = slices.labels[fold.train], slices.groups[fold.train]
     try:
         inner = splits.folds(labels, groups, INNER_FOLDS, settings.seed)
     except DataError as error:
-        if kind != "threshold":
+        if needs_predictions:
             raise
         context.progress.note(f"Probabilities are not calibrated: {error}")
         return []

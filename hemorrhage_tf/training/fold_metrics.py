@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
+from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
 from hemorrhage_tf.evaluation.metrics import compute_metrics
 from hemorrhage_tf.evaluation.operating_point import OperatingPoint
 from hemorrhage_tf.evaluation.resampling import Bootstrap
@@ -20,7 +21,7 @@ def fold_metrics(
     results: Sequence[FoldResult],
     *,
     operating_point: OperatingPoint,
-    temperature: float,
+    calibration: LogitCalibration,
     prevalence: float | None,
 ) -> dict[str, Any]:
     """Compute the metrics of a fit.
@@ -29,7 +30,7 @@ def fold_metrics(
         context: The context of the fit.
         results: The result of each fold.
         operating_point: The operating point of the saved model.
-        temperature: The temperature of the saved model.
+        calibration: The calibration of the saved model.
         prevalence: See `evaluation.metrics.compute_metrics`.
 
     Returns:
@@ -67,6 +68,7 @@ def fold_metrics(
         "evaluated_on": evaluated_on,
         **metrics.to_dict(),
         "operating_point": operating_point.to_dict(),
-        "temperature": temperature,
+        "temperature": calibration.temperature,
+        "offset": calibration.offset,
         "leaks": [leak for result in results for leak in result.fold.leaks],
     }

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hemorrhage_tf.core.errors import OptionError
-from hemorrhage_tf.evaluation.operating_point import parse_operating_point
+from hemorrhage_tf.evaluation.logit_calibration import CALIBRATIONS
+from hemorrhage_tf.evaluation.operating_point import WITHOUT_PREDICTIONS, parse_operating_point
 from hemorrhage_tf.imaging.windows import parse_windows
 from hemorrhage_tf.models.backbone_options import (
     BackboneOptions,
@@ -23,7 +24,6 @@ PRECISIONS = ("auto", "off", "bfloat16", "float16")
 CLASS_WEIGHTS = ("balanced", "none")
 SOLVERS = ("auto", "adam", "lbfgs")
 FEATURE_DTYPES = ("float32", "float16")
-CALIBRATIONS = ("temperature", "none")
 
 # Settings that only passes over batches can honor: changing one makes "auto" choose Adam.
 _ADAM_SETTINGS = (
@@ -96,10 +96,13 @@ class FitSettings:
         mixed_precision: str, one of "auto", "off", "bfloat16" or "float16". Precision in which the
             frozen backbone computes features used only in training; the saved model is always
             float32. Defaults to "auto".
-        calibration: str, "temperature" or "none". "temperature" divides the logits by a temperature
-            fitted on out-of-fold predictions. Defaults to "temperature".
-        operating_point: str. How the threshold is chosen on out-of-fold predictions: "youden",
-            "sensitivity=S", "specificity=S" or "threshold=T". Defaults to "threshold=0.5".
+        calibration: str, one of "platt", "temperature" or "none". "platt" divides the logits by a
+            temperature and adds an offset, both fitted on out-of-fold predictions; "temperature"
+            has no offset. Defaults to "platt".
+        operating_point: str. How the threshold for slices is chosen: "balanced", the share of
+            hemorrhage among the training slices, or on out-of-fold predictions "youden",
+            "sensitivity=S", "specificity=S" or "threshold=T". Defaults to "balanced".
+        scan_operating_point: str. The same for scans. Defaults to "balanced".
         allow_leak: bool. Continue if a split column puts slices of one patient, or duplicates, on
             both sides. Defaults to False.
         seed: int. Random seed. Defaults to 0.
@@ -144,8 +147,9 @@ class FitSettings:
     fine_tune_learning_rate: float = 1e-5
     strategy: str = "auto"
     mixed_precision: str = "auto"
-    calibration: str = "temperature"
-    operating_point: str = "threshold=0.5"
+    calibration: str = "platt"
+    operating_point: str = "balanced"
+    scan_operating_point: str = "balanced"
     allow_leak: bool = False
     seed: int = 0
 
@@ -264,12 +268,13 @@ class FitSettings:
             )
         if self.solver == "lbfgs":
             self._check_lbfgs()
+        parse_operating_point(self.scan_operating_point, "scans")
         kind, _ = parse_operating_point(self.operating_point)
-        if kind != "threshold" and not self.folds and not self.trains_quickly:
+        if kind not in WITHOUT_PREDICTIONS and not self.folds and not self.trains_quickly:
             raise OptionError(
                 f"--operating-point {self.operating_point}: this criterion needs out-of-fold "
                 "predictions. A single split with fine-tuning or without the feature cache has "
-                "none. Add --folds 5, or pass --operating-point threshold=0.5."
+                "none. Add --folds 5, or pass --operating-point balanced."
             )
 
     def _check_lbfgs(self) -> None:

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
+from scipy.stats import norm
 from sklearn.metrics import roc_curve
 
 from hemorrhage_tf.core.errors import DataError, OptionError
@@ -36,6 +38,7 @@ class TestParse:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
+            ("balanced", ("balanced", None)),
             ("youden", ("youden", None)),
             ("sensitivity=0.95", ("sensitivity", 0.95)),
             (" specificity = .9 ", ("specificity", 0.9)),
@@ -47,15 +50,16 @@ class TestParse:
         assert parse_operating_point(text) == expected
 
     @pytest.mark.parametrize(
-        "text", ["", "best", "youden=1", "sensitivity", "sensitivity=", "=0.5", "0.5", "Youden"]
+        "text",
+        ["", "best", "youden=1", "balanced=", "sensitivity", "sensitivity=", "=0.5", "Youden"],
     )
     def test_rejected(self, text):
         with pytest.raises(OptionError) as error:
             parse_operating_point(text)
         assert str(error.value) == (
-            f"--operating-point {text}: must be youden, sensitivity=S, specificity=S or "
-            "threshold=T. Pass, for example, youden, sensitivity=0.95, specificity=0.9 or "
-            "threshold=0.5."
+            f"--operating-point {text}: must be balanced, youden, sensitivity=S, specificity=S or "
+            "threshold=T. Pass, for example, balanced, youden, sensitivity=0.95, specificity=0.9 "
+            "or threshold=0.5."
         )
         assert error.value.exit_code == 2
 
@@ -74,6 +78,12 @@ class TestParse:
             OptionError, match="a threshold is a probability from 0 to 1. Pass, for"
         ):
             parse_operating_point(f"threshold={value}")
+
+    def test_the_criterion_of_scans_has_an_option_of_its_own(self):
+        assert parse_operating_point("sensitivity=0.9", "scans") == ("sensitivity", 0.9)
+        for text in ("best", "sensitivity=1", "threshold=2"):
+            with pytest.raises(OptionError, match=f"^--scan-operating-point {text}: "):
+                parse_operating_point(text, "scans")
 
 
 class TestLeastNumber:
@@ -97,6 +107,7 @@ class TestChoose:
     @pytest.mark.parametrize(
         ("criterion", "threshold", "sensitivity", "specificity"),
         [
+            ("balanced", 0.5, 3 / 4, 3 / 4),
             ("youden", 0.35, 4 / 4, 3 / 4),
             ("sensitivity=0.75", 0.55, 3 / 4, 4 / 4),
             ("sensitivity=0.76", 0.35, 4 / 4, 3 / 4),
@@ -114,6 +125,23 @@ class TestChoose:
         assert point.specificity == wilson(4 * specificity, 4)
         assert (point.n_positive, point.n_negative) == (4, 4)
         assert point.intervals_of == "slices"
+
+    def test_balanced_is_the_share_that_the_probabilities_assume(self):
+        labels = np.repeat([0, 1], [7, 1])
+        assert choose(labels, SCORES, "balanced").threshold == 1 / 8
+        point = choose(labels, SCORES, "balanced", prior=0.3)
+        assert point.threshold == 0.3 and point.specificity == wilson(2, 7)
+
+    @pytest.mark.parametrize("share", [0.05, 0.5, 0.8])
+    def test_balanced_is_best_at_any_prevalence(self, share):
+        # Exact sensitivity and specificity of two normal distributions, as an independent oracle.
+        cuts = np.linspace(-6, 6, 4001)
+        gain = norm.sf(cuts, 1) + norm.cdf(cuts, -1) - 1
+        best = cuts[np.argmax(gain)]
+        probabilities = expit(2 * cuts + np.log(share / (1 - share)))
+        labels = np.repeat([0, 1], [1000 - int(1000 * share), int(1000 * share)])
+        threshold = choose(labels, np.full(1000, 0.5), "balanced").threshold
+        assert probabilities[np.searchsorted(cuts, best)] == pytest.approx(threshold, abs=0.002)
 
     @settings(max_examples=40, deadline=None)
     @given(data=scored())
@@ -234,6 +262,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("criterion", "label", "missing"),
         [
+            ("balanced", 1, "without"),
             ("youden", 1, "without"),
             ("youden", 0, "with"),
             ("sensitivity=0.9", 0, "with"),
@@ -244,6 +273,17 @@ class TestErrors:
         message = f"none of 4 slices is {missing} hemorrhage: .*{criterion} needs .* Add some, or"
         with pytest.raises(DataError, match=message):
             choose(np.full(4, label), SCORES[:4], criterion)
+
+    def test_scans_are_called_scans(self):
+        message = "none of 4 scans is with hemorrhage: --scan-operating-point youden needs scans"
+        with pytest.raises(DataError, match=message):
+            choose(np.zeros(4), SCORES[:4], "youden", unit="scans")
+        point = choose(LABELS, SCORES, "sensitivity=0.99", unit="scans")
+        assert point.intervals_of == "scans" and "at least 381 scans with" in point.note
+
+    def test_a_known_share_needs_no_class(self):
+        point = choose(np.zeros(4, int), SCORES[:4], "balanced", prior=0.5)
+        assert point.threshold == 0.5 and point.sensitivity is None
 
     def test_a_threshold_needs_no_class(self):
         point = choose(np.zeros(4, int), SCORES[:4], "threshold=0.5")

@@ -8,6 +8,7 @@ import pytest
 from report_examples import METRIC
 
 from hemorrhage_tf.core.errors import DataError, OutputError
+from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
 from hemorrhage_tf.evaluation.metrics import binary_metrics
 from hemorrhage_tf.evaluation.operating_point import choose
 from hemorrhage_tf.reports.checklists import REFERENCES
@@ -54,7 +55,7 @@ def full_card():
         preprocessing="resized",
         weights="random",
         operating_point=choose(LABELS, PROBABILITIES, "sensitivity=0.95").to_dict(),
-        temperature=1.3,
+        calibration=LogitCalibration(1.3, -1.6),
         audit=AUDIT,
         robustness=[
             {"name": "flip", "n": 60, "changed_decisions": 3, "largest_change": 0.2, "note": None},
@@ -87,9 +88,14 @@ class TestModelCard:
         assert f"| sensitivity | {text} |" in markdown
         assert "| border | random forest | 0.800 (0.700 to 0.900) |" in markdown
         assert "| size | random forest | not available |" in markdown
-        assert "temperature 1.300" in markdown
+        assert escape_markdown("logits divided by 1.300, offset -1.600") in markdown
         assert "| flip | 3 of 60 | 0.200 |" in markdown
         assert "at a prevalence of 10 %: positive predictive value" in markdown
+
+    @pytest.mark.parametrize("calibration", [None, LogitCalibration()])
+    def test_says_if_there_is_no_calibration(self, calibration):
+        _, card = model_card(minimal_card(calibration=calibration))
+        assert card["calibration"].endswith("; logits not calibrated")
 
     def test_notes_of_the_metrics_become_sentences(self):
         _, card = model_card(minimal_card(metrics={**METRICS, "notes": ["few slices"]}))

@@ -10,7 +10,6 @@ from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.slice_index import build_slice_index
 from hemorrhage_tf.evaluation.dataset_shift import FEATURE_DISTANCE
-from hemorrhage_tf.evaluation.temperature import apply_temperature
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.training.checkpoint import FitCheckpoint
@@ -70,12 +69,13 @@ def predict(result: FitResult, slices, indices) -> np.ndarray:
 
 
 class TestSingleSplit:
-    def test_temperature_and_operating_point_come_from_the_training_part(self, fit, slices):
+    def test_calibration_and_operating_point_come_from_the_training_part(self, fit, slices):
         result = fit(operating_point="youden")
         [fold] = result.folds
         chosen_on = result.operating_point.n_positive + result.operating_point.n_negative
         assert chosen_on == len(fold.fold.train)
-        assert result.temperature != 1 and result.final_history == []
+        assert result.calibration.temperature != 1 and result.calibration.offset != 0
+        assert result.final_history == []
         threshold = result.operating_point.threshold
         np.testing.assert_array_equal(fold.decisions, fold.probabilities >= threshold)
         np.testing.assert_allclose(
@@ -86,7 +86,7 @@ class TestSingleSplit:
     def test_without_calibration_a_fixed_threshold_needs_one_training(self, fit, monkeypatch):
         tasks = record_tasks(monkeypatch)
         result = fit(calibration="none")
-        assert len(tasks) == 1 and result.temperature == 1
+        assert len(tasks) == 1 and result.calibration.is_identity
         assert result.operating_point.threshold == 0.5
         assert result.operating_point.sensitivity is None
 
@@ -95,7 +95,7 @@ class TestSingleSplit:
         progress = Recorder()
         monkeypatch.setattr(progress, "note", notes.append)
         result = fit(progress, test_fraction=0.75)
-        assert result.temperature == 1
+        assert result.calibration.is_identity
         [note] = notes
         assert note.startswith("Probabilities are not calibrated: ")
 
@@ -112,13 +112,13 @@ class TestCrossValidation:
         assert result.metrics["at_prevalence"]["prevalence"] == 0.1
         assert FEATURE_DISTANCE in result.training_profile["quantiles"]
 
-    def test_the_temperature_is_part_of_the_saved_model(self, fit, slices):
+    def test_the_calibration_is_part_of_the_saved_model(self, fit, slices):
         everything = np.arange(len(slices))
         plain = fit(folds=2, calibration="none")
         plain_probabilities = predict(plain, slices, everything)
         calibrated = fit(folds=2)
-        assert plain.temperature == 1 != calibrated.temperature
-        expected = apply_temperature(plain_probabilities, calibrated.temperature)
+        assert plain.calibration.is_identity and not calibrated.calibration.is_identity
+        expected = calibrated.calibration.apply(plain_probabilities)
         np.testing.assert_allclose(predict(calibrated, slices, everything), expected, atol=5e-4)
 
 
@@ -141,7 +141,7 @@ class TestResume:
         "settings, trainings",
         [
             ({"folds": 2, "solver": "adam", "epochs": 2}, 3),
-            ({"calibration": "temperature"}, INNER_FOLDS + 1),
+            ({}, INNER_FOLDS + 1),
             (FINE_TUNING, 1),
             pytest.param({**FINE_TUNING, "folds": 2}, 3, marks=pytest.mark.slow),
         ],

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
 from hemorrhage_tf.evaluation.operating_point import choose
 from hemorrhage_tf.training.fold_metrics import fold_metrics
 from hemorrhage_tf.training.folds import Fold, FoldResult
@@ -23,7 +24,7 @@ def compute(results, patients=None, **settings):
         context,
         results,
         operating_point=choose(LABELS, PROBABILITIES, "threshold=0.5"),
-        temperature=1.5,
+        calibration=LogitCalibration(1.5, -0.5),
         prevalence=None,
     )
 
@@ -48,7 +49,8 @@ class TestFoldMetrics:
         metrics = compute([FoldResult(fold, probabilities, probabilities >= 0.5, [])])
         assert metrics["evaluated_on"] == "the test part, 8 of 20 slices"
         assert metrics["n"] == 8 and metrics["repeats"]["accuracy"] == [0.5]
-        assert metrics["leaks"] == ["a.png: on both sides"] and metrics["temperature"] == 1.5
+        assert metrics["leaks"] == ["a.png: on both sides"]
+        assert (metrics["temperature"], metrics["offset"]) == (1.5, -0.5)
         assert metrics["operating_point"]["threshold"] == 0.5
 
     @pytest.mark.parametrize("repeats, times", [(1, ""), (2, ", 2 times")])
