@@ -16,6 +16,8 @@ from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.models.backbones import BackboneSpec, normalize
 
 POOLINGS = ("avg", "max", "avg_max")
+CLASSIFIER = "hemorrhage_classifier"
+SUBTYPE_LOGITS = "subtype_logits"  # the name of the dense layer
 
 # Lower bound of a feature's standard deviation, which is 0 for a channel that never fires. The same
 # value as in Keras' Normalization layer.
@@ -138,28 +140,45 @@ def standardize(features: np.ndarray, mean: np.ndarray, variance: np.ndarray) ->
     return ((features - mean) / deviation).astype(np.float32)
 
 
-def build_head(width: int, dropout: float) -> Any:
-    """Build the trainable part: dropout and one dense unit, whose output is the logit.
+def build_head(width: int, dropout: float, outputs: int = 1) -> Any:
+    """Build the trainable part: dropout and dense units, whose outputs are the logits.
 
-    The dense unit starts from zeros: the problem is convex, so a random start would only add noise
+    The dense units start from zeros: the problem is convex, so a random start would only add noise
     to the result.
 
     Args:
         width: Number of pooled features.
         dropout: Share of features to drop in training, in [0, 1).
+        outputs: Number of logits: that of any hemorrhage, and one for each subtype. Defaults to 1.
 
     Returns:
-        A `keras.Model` from standardized `(batch, width)` to logits `(batch, 1)`.
+        A `keras.Model` from standardized `(batch, width)` to logits `(batch, outputs)`.
     """
     import keras
 
     features = keras.Input((width,), name="features")
     x = keras.layers.Dropout(dropout, name="dropout")(features) if dropout else features
-    logits = keras.layers.Dense(1, kernel_initializer="zeros", name="logit")(x)
+    logits = _dense(x, 1, "logit")
+    if outputs > 1:
+        logits = _join_logits(logits, _dense(x, outputs - 1, SUBTYPE_LOGITS))
     return keras.Model(features, logits, name="head")
 
 
-def build_classifier(branches: Sequence[Branch], pooling: str, dropout: float = 0.0) -> Any:
+def _dense(x: Any, units: int, name: str) -> Any:
+    import keras
+
+    return keras.layers.Dense(units, kernel_initializer="zeros", name=name)(x)
+
+
+def _join_logits(logit: Any, subtype_logits: Any) -> Any:
+    import keras
+
+    return keras.layers.Concatenate(name="logits")([logit, subtype_logits])
+
+
+def build_classifier(
+    branches: Sequence[Branch], pooling: str, dropout: float = 0.0, subtypes: int = 0
+) -> Any:
     """Build the whole model, from pixels to probability.
 
     The side of its input is that of its largest backbone; for the others the model resizes it.
@@ -170,11 +189,14 @@ def build_classifier(branches: Sequence[Branch], pooling: str, dropout: float = 
             fine-tuned.
         pooling: "avg", "max" or "avg_max".
         dropout: Share of features to drop in training, in [0, 1). Defaults to 0.
+        subtypes: Number of subtypes with an output of their own. Defaults to 0.
 
     Returns:
         A `keras.Model` from `image`, float32 `(batch, size, size, 3)` in [0, 255], to
-        `probability`, float32 `(batch, 1)` in [0, 1]. Standardization and head are untrained; see
-        `set_head`.
+        `probability`, float32 `(batch, 1)` in [0, 1]. With subtypes it returns a dictionary of
+        `probability` and `subtypes`, float32 `(batch, subtypes)` in [0, 1]: the lower one of the
+        subtype's own probability and that of any hemorrhage. Standardization and head are
+        untrained; see `set_head`.
 
     Raises:
         OptionError: An unknown pooling.
@@ -193,9 +215,71 @@ def build_classifier(branches: Sequence[Branch], pooling: str, dropout: float = 
     x = keras.layers.Normalization(name="standardization")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    logits = keras.layers.Dense(1, kernel_initializer="zeros", name="logit")(x)
-    probability = keras.layers.Activation("sigmoid", name="probability")(logits)
-    return keras.Model(images, probability, name="hemorrhage_classifier")
+    probability = keras.layers.Activation("sigmoid", name="probability")(_dense(x, 1, "logit"))
+    if not subtypes:
+        return keras.Model(images, probability, name=CLASSIFIER)
+    own = keras.layers.Activation("sigmoid", name="subtype_probabilities")(
+        _dense(x, subtypes, SUBTYPE_LOGITS)
+    )
+    capped = keras.layers.Minimum(name="subtypes")([own, probability])
+    return keras.Model(images, {"probability": probability, "subtypes": capped}, name=CLASSIFIER)
+
+
+def outputs_of(classifier: Any) -> dict[str, Any]:
+    """Return the outputs of a classifier by name.
+
+    Args:
+        classifier: From `build_classifier`, or loaded from a file.
+
+    Returns:
+        Keras tensors: `probability` `(batch, 1)`, and `subtypes` `(batch, subtypes)` if it has any.
+    """
+    outputs = classifier.output
+    return outputs if isinstance(outputs, dict) else {"probability": outputs}
+
+
+def logits_model(classifier: Any) -> Any:
+    """Return the model from `image` to logits `(batch, outputs)`, as `build_head` orders them."""
+    import keras
+
+    logits = classifier.get_layer("logit").output
+    if "subtypes" in outputs_of(classifier):
+        logits = _join_logits(logits, classifier.get_layer(SUBTYPE_LOGITS).output)
+    return keras.Model(classifier.input, logits)
+
+
+def uncapped_model(classifier: Any) -> Any:
+    """Return the model from `image` to `(batch, outputs)`: any hemorrhage, then each subtype alone.
+
+    Its subtypes are not capped at any hemorrhage.
+    """
+    import keras
+
+    outputs = outputs_of(classifier)
+    joined = outputs["probability"]
+    if "subtypes" in outputs:
+        own = classifier.get_layer("subtype_probabilities").output
+        joined = keras.layers.Concatenate(name="uncapped")([joined, own])
+    return keras.Model(classifier.input, joined)
+
+
+def head_weights(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of all dense units.
+
+    Args:
+        model: From `build_classifier`, `build_head` or `logits_model`.
+
+    Returns:
+        Kernel `(width, outputs)` and bias `(outputs,)`.
+    """
+    layers = _dense_layers(model)
+    kernels, biases = zip(*(layer.get_weights() for layer in layers), strict=True)
+    return np.concatenate(kernels, axis=1), np.concatenate(biases)
+
+
+def _dense_layers(model: Any) -> list[Any]:
+    names = {layer.name for layer in model.layers}
+    return [model.get_layer(name) for name in ("logit", SUBTYPE_LOGITS) if name in names]
 
 
 def set_head(
@@ -207,14 +291,18 @@ def set_head(
         classifier: From `build_classifier`.
         mean: `(width,)`, of the training features.
         variance: `(width,)`, of the training features.
-        kernel: `(width, 1)`, of the dense unit.
-        bias: `(1,)`, of the dense unit.
+        kernel: `(width, outputs)`, of the dense units.
+        bias: `(outputs,)`, of the dense units.
     """
     layer = classifier.get_layer("standardization")
     layer.adapt_mean.assign(np.reshape(mean, layer.adapt_mean.shape))
     layer.adapt_variance.assign(np.reshape(variance, layer.adapt_variance.shape))
     layer.finalize_state()
-    classifier.get_layer("logit").set_weights([kernel, bias])
+    begin = 0
+    for dense in _dense_layers(classifier):
+        end = begin + dense.units
+        dense.set_weights([kernel[:, begin:end], bias[begin:end]])
+        begin = end
 
 
 def with_class_activation_map(classifier: Any) -> Any:
@@ -229,8 +317,8 @@ def with_class_activation_map(classifier: Any) -> Any:
         classifier: A trained classifier, from `build_classifier` or loaded from a file.
 
     Returns:
-        A `keras.Model` from `image` to a dictionary of `probability`, float32 `(batch, 1)`, and
-        `cam`, float32 `(batch, height, width)`, on the feature map's grid.
+        A `keras.Model` from `image` to a dictionary of the classifier's outputs and `cam`, float32
+        `(batch, height, width)`, on the feature map's grid; it explains any hemorrhage.
 
     Reference:
         B. Zhou et al., Learning deep features for discriminative localization, CVPR 2016.
@@ -267,7 +355,7 @@ def with_class_activation_map(classifier: Any) -> Any:
         across = spread_matrix(width, finest[1]).T
         cam = cam + keras.ops.matmul(keras.ops.matmul(down, coarse), across)
     cam = keras.layers.Activation("linear", name="cam")(cam)
-    outputs = {"probability": classifier.output, "cam": cam}
+    outputs = {**outputs_of(classifier), "cam": cam}
     return keras.Model(classifier.input, outputs, name="hemorrhage_classifier_with_cam")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.pipeline.model_input import ModelInput
@@ -23,6 +25,8 @@ class FitContext:
         cluster: The workers that train together, or this process alone; and their devices.
         progress: Receives progress, notes and warnings.
         cache_folder: The folder of the feature cache; unused with `feature_cache=False`.
+        subtypes: int8 `(n, 5)`, see `datasets.subtypes.subtype_labels`, if the model has an output
+            for each subtype; None for any hemorrhage alone. Defaults to None.
     """
 
     slices: SliceIndex
@@ -31,3 +35,12 @@ class FitContext:
     cluster: SingleProcess
     progress: Progress
     cache_folder: Path
+    subtypes: np.ndarray | None = None
+
+    @property
+    def targets(self) -> np.ndarray:
+        """int64 `(n, outputs)`: any hemorrhage, then each subtype; -1 where it is unknown."""
+        labels = self.slices.labels[:, np.newaxis]
+        if self.subtypes is None:
+            return labels
+        return np.concatenate([labels, self.subtypes.astype(np.int64)], axis=1)

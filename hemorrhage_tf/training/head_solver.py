@@ -27,13 +27,13 @@ Features = np.ndarray | FeatureChunks
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """The weights of a trained head: standardization and dense unit.
+    """The weights of a trained head: standardization and dense units.
 
     Attributes:
         mean: float32 `(width,)`, of the pooled training features.
         variance: float32 `(width,)`, of the pooled training features.
-        kernel: float32 `(width, 1)`.
-        bias: float32 `(1,)`.
+        kernel: float32 `(width, outputs)`: a column for any hemorrhage, then one for each subtype.
+        bias: float32 `(outputs,)`.
     """
 
     mean: np.ndarray
@@ -42,7 +42,7 @@ class HeadWeights:
     bias: np.ndarray
 
     def probabilities(self, pooled: np.ndarray) -> np.ndarray:
-        """Apply standardization, dense unit and sigmoid.
+        """Apply standardization, the first dense unit and sigmoid.
 
         Args:
             pooled: `(n, width)` pooled features.
@@ -50,8 +50,19 @@ class HeadWeights:
         Returns:
             float32 `(n,)` in [0, 1].
         """
+        return self.outputs(pooled)[:, 0]
+
+    def outputs(self, pooled: np.ndarray) -> np.ndarray:
+        """Apply standardization, dense units and sigmoid.
+
+        Args:
+            pooled: `(n, width)` pooled features.
+
+        Returns:
+            float32 `(n, outputs)` in [0, 1]. Subtypes are not capped at any hemorrhage.
+        """
         logits = standardize(pooled, self.mean, self.variance) @ self.kernel + self.bias
-        return (1.0 / (1.0 + np.exp(-logits[:, 0].astype(np.float64)))).astype(np.float32)
+        return (1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
 def class_weight(labels: np.ndarray, kind: str) -> np.ndarray:
@@ -71,6 +82,46 @@ def class_weight(labels: np.ndarray, kind: str) -> np.ndarray:
     return (len(labels) / (2.0 * np.maximum(counts, 1)))[labels].astype(np.float32)
 
 
+def output_weights(targets: np.ndarray, kind: str) -> np.ndarray:
+    """Compute a weight for each sample and output.
+
+    Args:
+        targets: `(n, outputs)`: 0, 1, or -1 where it is unknown.
+        kind: See `class_weight`. Each output has class weights of its own.
+
+    Returns:
+        float32 `(n, outputs)`. 0 where the target is unknown, and for a subtype whose known targets
+        are all the same, which cannot be trained; see `constant_biases`.
+    """
+    weights = np.zeros(targets.shape, np.float32)
+    for output, column in enumerate(targets.T):
+        known = column >= 0
+        if output == 0 or len(np.unique(column[known])) == 2:
+            weights[known, output] = class_weight(column[known], kind)
+    return weights
+
+
+def constant_biases(targets: np.ndarray) -> np.ndarray:
+    """Compute the bias of each output whose known targets are all the same.
+
+    Without a second class the log loss has no minimum. Such a subtype gets the same probability for
+    all slices: the share of ones, with half a sample added to both classes.
+
+    Args:
+        targets: `(n, outputs)`: 0, 1, or -1 where it is unknown.
+
+    Returns:
+        float32 `(outputs,)`; NaN for an output with both classes.
+
+    Reference:
+        R. E. Krichevsky and V. K. Trofimov, The performance of universal encoding, IEEE
+        Transactions on Information Theory 27 (1981), 199-207.
+    """
+    ones, zeros = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
+    biases = np.log((ones + 0.5) / (zeros + 0.5))
+    return np.where((ones > 0) & (zeros > 0), np.nan, biases).astype(np.float32)
+
+
 def feature_statistics(features: Features) -> tuple[np.ndarray, np.ndarray]:
     """Compute mean and floored variance of `(n, width)` features, float32 `(width,)` each."""
     count = features.shape[0]
@@ -82,15 +133,15 @@ def feature_statistics(features: Features) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Solution:
-    """The optimum of a logistic regression.
+    """The optima of one or more logistic regressions on the same inputs.
 
     Attributes:
-        kernel: float32 `(width, 1)`.
-        bias: float32 `(1,)`.
-        loss: Mean weighted training loss, without the penalty.
-        accuracy: Training accuracy at a probability of 0.5.
-        iterations: Number of iterations.
-        converged: False if the iterations ran out.
+        kernel: float32 `(width, outputs)`.
+        bias: float32 `(outputs,)`.
+        loss: Mean weighted training loss of the first output, without the penalty.
+        accuracy: Training accuracy of the first output at a probability of 0.5.
+        iterations: Number of iterations for the first output.
+        converged: False if the iterations ran out, for any output.
     """
 
     kernel: np.ndarray
@@ -108,15 +159,16 @@ def solve_head(
     l2: float,
     all_sum: Callable[[np.ndarray], np.ndarray] = SINGLE.all_sum,
 ) -> Solution:
-    """Minimize mean(weights * loss) + l2 / 2 * |kernel|^2 by L-BFGS.
+    """Minimize mean(weights * loss) + l2 / 2 * |kernel|^2 by L-BFGS, for each output.
 
     The loss and its gradient are summed chunk by chunk, so that the features need not fit in
     memory. Line search and tolerance of the loss are those of scikit-learn's `LogisticRegression`.
 
     Args:
         inputs: `(n, width)` standardized features, or their chunks.
-        labels: `(n,)`, 0 or 1; both must occur.
-        weights: `(n,)` sample weights, with a mean of one.
+        labels: `(n,)`, 0 or 1; or `(n, outputs)`. Both must occur.
+        weights: Sample weights of the same shape, with a mean of one over those that are not 0.
+            The kernel and bias of an output whose weights are all 0 are 0.
         l2: Strength of the penalty, which leaves the bias out.
         all_sum: Sums an array over the workers, each of which has a part of the samples, and
             returns the same to all of them. Defaults to for one process.
@@ -127,29 +179,40 @@ def solve_head(
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
 
-    problem = _Problem(inputs, labels, weights, l2, all_sum)
+    columns = weights.reshape(len(weights), -1)
+    targets = np.where(columns > 0, labels.reshape(columns.shape), 0)
+    kernel = np.zeros((inputs.shape[1], columns.shape[1]))
+    bias = np.zeros(columns.shape[1])
+    results = []
     # The matrix products are too small to gain from a second thread.
     with threadpool_limits(1, "blas"):
-        optimum = minimize(
-            problem.objective,
-            np.zeros(inputs.shape[1] + 1),
-            method="L-BFGS-B",
-            jac=True,
-            options={
-                "maxiter": MAX_ITERATIONS,
-                "maxls": 50,
-                "gtol": _GRADIENT_TOLERANCE,
-                "ftol": 64 * np.finfo(float).eps,
-            },
-        )
-        loss, accuracy = problem.evaluate(optimum.x)
+        for output in range(columns.shape[1]):
+            problem = _Problem(inputs, targets[:, output], columns[:, output], l2, all_sum)
+            if problem.is_empty:
+                results.append((np.nan, np.nan, 0, True))
+                continue
+            optimum = minimize(
+                problem.objective,
+                np.zeros(inputs.shape[1] + 1),
+                method="L-BFGS-B",
+                jac=True,
+                options={
+                    "maxiter": MAX_ITERATIONS,
+                    "maxls": 50,
+                    "gtol": _GRADIENT_TOLERANCE,
+                    "ftol": 64 * np.finfo(float).eps,
+                },
+            )
+            kernel[:, output], bias[output] = optimum.x[:-1], optimum.x[-1]
+            results.append((*problem.evaluate(optimum.x), int(optimum.nit), optimum.status != 1))
+    loss, accuracy, iterations, _ = results[0]
     return Solution(
-        kernel=optimum.x[:-1, np.newaxis].astype(np.float32),
-        bias=optimum.x[-1:].astype(np.float32),
+        kernel=kernel.astype(np.float32),
+        bias=bias.astype(np.float32),
         loss=loss,
         accuracy=accuracy,
-        iterations=int(optimum.nit),
-        converged=optimum.status != 1,
+        iterations=iterations,
+        converged=all(converged for *_, converged in results),
     )
 
 
@@ -165,6 +228,11 @@ class _Problem:
 
     def __post_init__(self) -> None:
         self._total = self.all_sum(np.array([self.weights.sum(dtype=np.float64)]))[0]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no sample has a weight."""
+        return bool(self._total == 0)
 
     def objective(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
         """Compute loss and gradient at kernel and bias, float64 `(width + 1,)`."""

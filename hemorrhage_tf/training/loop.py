@@ -110,8 +110,8 @@ def batches(
 
     Args:
         dataset_of: Makes a `tf.data.Dataset` of single inputs from the positions of samples.
-        labels: `(n,)`, 0 or 1.
-        weights: `(n,)`.
+        labels: `(n,)` or `(n, outputs)`, 0 or 1; any value where the weight is 0.
+        weights: Of the same shape.
         batch_size: Size of a global batch.
         cluster: The workers. Each makes its own part of each global batch, padded to equal sizes
             with samples of weight 0. Defaults to one process.
@@ -126,7 +126,7 @@ def batches(
         shard = cluster.shard_samples(count, batch_size)
         positions, shares = shard.positions, shard.shares
         # Padding has a share of 0, and must not count in the reported loss either.
-        weights = np.where(shares > 0, weights[positions], 0)
+        weights = weights[positions] * (shares > 0).reshape(-1, *[1] * (weights.ndim - 1))
     else:
         shard, positions = None, np.arange(count)
         sizes = np.full(count, min(batch_size, count))
@@ -159,7 +159,8 @@ class Loop:
     """A loop over the trainable variables of a model; can be rewound and run again.
 
     Args:
-        model: From inputs to logits `(batch, 1)`, built in the strategy's scope.
+        model: From inputs to logits `(batch, outputs)`, built in the strategy's scope. The losses
+            of the outputs are added; loss and accuracy in the history are those of the first.
         learning_rate: Of Adam.
         strategy: The `tf.distribute.Strategy`.
 
@@ -185,11 +186,13 @@ class Loop:
 
         def forward(batch: Any, training: bool) -> tuple[Any, Any]:
             inputs, (labels, weights, shares) = batch
-            logits = tf.cast(model(inputs, training=training), tf.float32)[:, 0]
+            logits = tf.cast(model(inputs, training=training), tf.float32)
+            labels, weights = (tf.reshape(one, tf.shape(logits)) for one in (labels, weights))
             losses = weights * tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
-            right = tf.cast(((logits > 0) == (labels > 0.5)) & (shares > 0), tf.float32)
-            sums = tf.stack([tf.reduce_sum(losses), tf.reduce_sum(right)])
-            return tf.reduce_sum(losses * shares), sums
+            is_right = (logits[:, 0] > 0) == (labels[:, 0] > 0.5)
+            right = tf.cast(is_right & (shares > 0), tf.float32)
+            sums = tf.stack([tf.reduce_sum(losses[:, 0]), tf.reduce_sum(right)])
+            return tf.reduce_sum(losses * shares[:, tf.newaxis]), sums
 
         def train_replica(*batch: Any) -> Any:
             with tf.GradientTape() as tape:

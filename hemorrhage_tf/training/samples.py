@@ -11,7 +11,7 @@ from hemorrhage_tf.pipeline.augmentation import Augmentation
 from hemorrhage_tf.pipeline.datasets import view_dataset
 from hemorrhage_tf.training.context import FitContext
 from hemorrhage_tf.training.features.table import FeatureTable, feature_dataset, window_order
-from hemorrhage_tf.training.head_solver import HeadWeights, class_weight
+from hemorrhage_tf.training.head_solver import HeadWeights, output_weights
 from hemorrhage_tf.training.loop import DatasetOf, Samples, TrainingHooks, batches
 
 _NO_SLICES = np.array([], np.int64)
@@ -68,8 +68,8 @@ class FeatureSamples:
         self._task = task
         self._standardization = standardization
         self._rows, owners = table.view_rows(task.train)
-        self._labels = context.slices.labels[owners]
-        self._weights = class_weight(self._labels, context.settings.class_weights)
+        self._labels = context.targets[owners]
+        self._weights = output_weights(self._labels, context.settings.class_weights)
 
     def training(self, epoch: int) -> Samples:
         """Return all views of the training slices, shuffled."""
@@ -112,12 +112,12 @@ class ImageSamples:
     def training(self, epoch: int) -> Samples:
         """Return one view of each training slice, shuffled."""
         order = np.random.default_rng([self._task.seed, epoch]).permutation(self._task.train)
-        labels = self._context.slices.labels[order]
+        labels = self._context.targets[order]
         return _batches(
             self._context,
             lambda chosen: self.inputs(order[chosen], self._first_view + epoch),
             labels,
-            class_weight(labels, self._context.settings.class_weights),
+            output_weights(labels, self._context.settings.class_weights),
         )
 
     def validation(self) -> Samples | None:
@@ -143,8 +143,8 @@ class ImageSamples:
 def _validation(context: FitContext, task: TrainingTask, dataset_of: DatasetOf) -> Samples | None:
     if not len(task.validation):
         return None
-    labels = context.slices.labels[task.validation]
-    weights = class_weight(labels, context.settings.class_weights)
+    labels = context.targets[task.validation]
+    weights = output_weights(labels, context.settings.class_weights)
     return _batches(context, dataset_of, labels, weights)
 
 

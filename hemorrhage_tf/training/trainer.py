@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,16 @@ import numpy as np
 
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.datasets.splits import holdout
-from hemorrhage_tf.models.classifier import build_classifier, build_head, set_head, standardize
+from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
+from hemorrhage_tf.models.classifier import (
+    build_classifier,
+    build_head,
+    head_weights,
+    logits_model,
+    set_head,
+    standardize,
+    uncapped_model,
+)
 from hemorrhage_tf.pipeline.augmentation import Augmentation
 from hemorrhage_tf.training.context import FitContext
 from hemorrhage_tf.training.distributed.single_process import SingleProcess
@@ -22,8 +31,9 @@ from hemorrhage_tf.training.features.table import FeatureChunks, FeatureTable
 from hemorrhage_tf.training.fine_tuning import fine_tuned_layers
 from hemorrhage_tf.training.head_solver import (
     HeadWeights,
-    class_weight,
+    constant_biases,
     feature_statistics,
+    output_weights,
     solve_head,
 )
 from hemorrhage_tf.training.loop import Epoch, Loop, Stage, whole_pass
@@ -69,12 +79,15 @@ class Trainer:
 
     Attributes:
         head: The head of the last training.
+        subtypes: float32 `(n, 5)`, the last training's probabilities of subtypes for its test
+            slices, not capped at any hemorrhage; `(n, 0)` of a model without subtypes.
 
     Raises:
         OptionError: `fine_tune_from` names no layer that can be trained.
     """
 
     head: HeadWeights
+    subtypes: np.ndarray
 
     def __init__(self, context: FitContext, feature_sources: FeatureSources) -> None:
         self._context = context
@@ -137,32 +150,42 @@ class Trainer:
                 source.backbone.set_weights(weights)
         rows, owners = self._features.view_rows(task.train)
         mean, variance = feature_statistics(FeatureChunks(self._features, rows))
-        zeros = np.zeros((self._features.width, 1), np.float32), np.zeros(1, np.float32)
-        self.head = HeadWeights(mean, variance, *zeros)
+        targets = self._context.targets[owners]
+        self._constant_biases = constant_biases(targets)
+        self._constant_biases[0] = np.nan  # any hemorrhage is always trained
+        kernel = np.zeros((self._features.width, targets.shape[1]), np.float32)
+        self.head = HeadWeights(mean, variance, kernel, np.nan_to_num(self._constant_biases))
         if not self._settings.feature_cache:
             history = self._train_on_images("head", task)
         elif self._settings.head_solver == "lbfgs":
-            history = self._solve(rows, self._context.slices.labels[owners], task)
+            history = self._solve(rows, targets, task)
         else:
             history = self._train_on_features(task)
         if self._settings.fine_tune_epochs:
             history += self._fine_tune(task)
-            return self._predict_images(task), history
-        return self._predict_features(task.test), history
+            outputs = self._predict_images(task)
+        else:
+            outputs = self._predict_features(task.test)
+        self.subtypes = outputs[:, 1:]
+        return outputs[:, 0], history
 
     def standardized(self, indices: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the features of slices as the head receives them, float32 `(n, width)` each."""
         for chunk in FeatureChunks(self._features, self._features.first_rows(indices)):
             yield standardize(chunk, self.head.mean, self.head.variance)
 
-    def apply_temperature(self, temperature: float) -> None:
-        """Divide the head's logits by a temperature.
+    def apply_calibrations(self, calibrations: Sequence[LogitCalibration]) -> None:
+        """Calibrate the head's logits.
 
-        The temperature becomes part of the weights, so that every exported form is calibrated, and
+        The calibrations become part of the weights, so that every exported form is calibrated, and
         the mean of the class activation map stays the logit.
+
+        Args:
+            calibrations: One for each output of the head.
         """
-        divisor = np.float32(temperature)
-        kernel, bias = self.head.kernel / divisor, self.head.bias / divisor
+        divisors = np.array([each.temperature for each in calibrations], np.float32)
+        offsets = np.array([each.offset for each in calibrations], np.float32)
+        kernel, bias = self.head.kernel / divisors, self.head.bias / divisors + offsets
         self.head = replace(self.head, kernel=kernel, bias=bias)
 
     def build_classifier(self) -> Any:
@@ -194,26 +217,27 @@ class Trainer:
                 [source.branch for source in self._sources],
                 self._settings.pooling,
                 self._settings.dropout,
+                subtypes=self._context.targets.shape[1] - 1,
             )
         head = self.head
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
         return classifier
 
-    def _solve(self, rows: np.ndarray, labels: np.ndarray, task: TrainingTask) -> list[Epoch]:
+    def _solve(self, rows: np.ndarray, targets: np.ndarray, task: TrainingTask) -> list[Epoch]:
         """Solve for the head by L-BFGS."""
         settings, cluster = self._settings, self._context.cluster
-        weights = class_weight(labels, settings.class_weights)
+        weights = output_weights(targets, settings.class_weights)
         own = _own_positions(len(rows), cluster)
         standardization = self.head.mean, self.head.variance
         inputs = FeatureChunks(self._features, rows[own], standardization)
-        solution = solve_head(inputs, labels[own], weights[own], settings.l2, cluster.all_sum)
+        solution = solve_head(inputs, targets[own], weights[own], settings.l2, cluster.all_sum)
         if not solution.converged and not self._warned_of_convergence:
             self._warned_of_convergence = True
             self._context.progress.warn(
                 f"L-BFGS did not converge in {solution.iterations} iterations with --l2 "
                 f"{settings.l2:g}; the last iterate is used. Pass a larger --l2 to converge faster."
             )
-        self.head = replace(self.head, kernel=solution.kernel, bias=solution.bias)
+        self._set_dense(solution.kernel, solution.bias)
         task.hooks.advance(settings.epochs)
         row: Epoch = {"stage": "head", "epoch": solution.iterations}
         row |= {"loss": solution.loss, "accuracy": solution.accuracy}
@@ -225,7 +249,9 @@ class Trainer:
         if self._head_loop is None:
             strategy = self._context.cluster.strategy
             with strategy.scope():
-                model = build_head(self._features.width, self._settings.dropout)
+                model = build_head(
+                    self._features.width, self._settings.dropout, len(self.head.bias)
+                )
             self._head_loop = Loop(model, self._settings.learning_rate, strategy)
         self._head_loop.rewind()
         samples = FeatureSamples(self._context, self._features, task, self.head)
@@ -233,8 +259,6 @@ class Trainer:
 
     def _train_on_images(self, stage: str, task: TrainingTask) -> list[Epoch]:
         """Train all that is trainable on new views of the slices, from the current head."""
-        import keras
-
         settings = self._settings
         # Fine-tuning continues with views that the head has not been trained on.
         first_view, rate = 1, settings.learning_rate
@@ -243,9 +267,7 @@ class Trainer:
         self._classifier = self._build_classifier()
         strategy = self._context.cluster.strategy
         with strategy.scope():
-            to_logits = keras.Model(
-                self._classifier.input, self._classifier.get_layer("logit").output
-            )
+            to_logits = logits_model(self._classifier)
         loop = Loop(to_logits, rate, strategy)
         samples = ImageSamples(self._context, self._augmentation, task, first_view)
         return self._train_stage(stage, loop, samples, task)
@@ -263,9 +285,14 @@ class Trainer:
             patience=settings.early_stopping,
         )
         history = loop.train(stage, task.hooks)
-        kernel, bias = loop.model.get_layer("logit").get_weights()
-        self.head = replace(self.head, kernel=kernel, bias=bias)
+        self._set_dense(*head_weights(loop.model))
         return history
+
+    def _set_dense(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """Set the dense units of the head; those that cannot be trained keep their bias."""
+        is_constant = np.isfinite(self._constant_biases)
+        bias = np.where(is_constant, self._constant_biases, bias).astype(np.float32)
+        self.head = replace(self.head, kernel=kernel, bias=bias)
 
     def _fine_tune(self, task: TrainingTask) -> list[Epoch]:
         backbones = [source.backbone for source in self._sources]
@@ -283,23 +310,20 @@ class Trainer:
 
     def _predict_features(self, indices: np.ndarray) -> np.ndarray:
         chunks = FeatureChunks(self._features, self._features.first_rows(indices))
-        parts = [self.head.probabilities(chunk) for chunk in chunks]
-        return np.concatenate(parts) if parts else np.empty(0)
+        parts = [self.head.outputs(chunk) for chunk in chunks]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.head.bias)), np.float32)
 
     def _predict_images(self, task: TrainingTask) -> np.ndarray:
         import tensorflow as tf
 
         cluster, batch_size = self._context.cluster, self._settings.batch_size
-        forward = tf.function(
-            lambda images: self._classifier(images, training=False), reduce_retracing=True
-        )
+        model = uncapped_model(self._classifier)
+        forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
         own = _own_positions(len(task.test), cluster)
         samples = ImageSamples(self._context, self._augmentation, task, first_view=0)
         dataset = samples.inputs(task.test[own], view=0).batch(batch_size)
-        parts = [
-            forward(images).numpy()[:, 0] for images in whole_pass(dataset, len(own), batch_size)
-        ]
-        probabilities = np.zeros(len(task.test), np.float32)
+        parts = [forward(images).numpy() for images in whole_pass(dataset, len(own), batch_size)]
+        probabilities = np.zeros((len(task.test), len(self.head.bias)), np.float32)
         if parts:
             probabilities[own] = np.concatenate(parts)
         return cluster.all_sum(probabilities)
