@@ -24,6 +24,7 @@ class LabeledPredictions:
             thresholds of their own; None to apply `threshold`. Defaults to None.
         groups: `(n,)`, equal for slices of one patient; None for independent slices. Defaults to
             None.
+        unit: What the `n` are, "slices" or "scans". Default "slices".
     """
 
     labels: np.ndarray
@@ -31,6 +32,7 @@ class LabeledPredictions:
     threshold: float = DEFAULT_THRESHOLD
     decisions: Sequence[np.ndarray] | None = None
     groups: np.ndarray | None = None
+    unit: str = "slices"
 
     def check(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Check the predictions and return them as arrays.

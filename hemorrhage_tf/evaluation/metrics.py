@@ -52,7 +52,7 @@ class Metrics:
         n_positive: Number of slices with hemorrhage.
         n_negative: Number of slices without.
         threshold: Probabilities at or above it are predicted hemorrhage.
-        intervals_of: Units of the intervals, `slices` or `patients`.
+        intervals_of: Units of the intervals, `slices`, `scans` or `patients`.
         n_groups: Number of these units.
         repeats: By metric the estimate of each repeat.
         notes: What limits the metrics, and why some are missing.
@@ -153,7 +153,7 @@ def binary_metrics(
         - `calibration`: `slope`, `intercept`, `in_the_large` and the `reliability` curve;
         - `at_prevalence`: `prevalence`, and `ppv` and `npv` at that prevalence; or None;
         - `confusion`: counts, or their means; `n`, `n_positive`, `n_negative`, `threshold`;
-        - `intervals_of`: `slices` or `patients`; `n_groups`, their number;
+        - `intervals_of`: `slices`, `scans` or `patients`; `n_groups`, their number;
         - `repeats`: by metric the estimate of each repeat; `spread`: by metric mean, sd, least and
           most of these, or None for one repeat;
         - `pooled`: `roc_auc` and `pr_auc` of the predictions of all repeats, ranked together, or
@@ -196,8 +196,10 @@ def compute_metrics(
     check_prevalence(prevalence)
     labels, scores, predicted = predictions.check()
     bootstrap = bootstrap or Bootstrap()
-    drawn = _number_of_resamples(len(labels), bootstrap.resamples)
-    resamples = Resamples.make(len(labels), predictions.groups, drawn, bootstrap.seed)
+    drawn = number_of_resamples(len(labels), bootstrap.resamples)
+    resamples = Resamples.make(
+        len(labels), predictions.groups, drawn, bootstrap.seed, predictions.unit
+    )
     decided = _decision_metrics(labels, predicted, resamples)
     sensitivity, specificity = decided["sensitivity"], decided["specificity"]
     areas = repeated_areas(labels, scores, resamples)
@@ -211,7 +213,8 @@ def compute_metrics(
     notes = _notes(labels, scores, resamples, recalibration.note)
     if drawn < bootstrap.resamples:
         notes.append(
-            f"the intervals rest on {drawn} resamples, fewer than usual for so many slices"
+            f"the intervals rest on {drawn} resamples, fewer than usual for so many "
+            f"{resamples.unit}"
         )
     confusions = [confusion(labels, repeat) for repeat in predicted]
     return Metrics(
@@ -276,7 +279,8 @@ def _each_decision_metric(confusions: Sequence[dict[str, int]]) -> dict[str, lis
     }
 
 
-def _number_of_resamples(n: int, bootstraps: int) -> int:
+def number_of_resamples(n: int, bootstraps: int) -> int:
+    """Return how many resamples `n` slices get; see `MOST_RESAMPLED`."""
     if n <= MOST_RESAMPLED:
         return bootstraps
     return min(bootstraps, max(LEAST_BOOTSTRAPS, bootstraps * MOST_RESAMPLED // n))
@@ -337,21 +341,21 @@ def _notes(
     labels: np.ndarray, scores: np.ndarray, resamples: Resamples, of_calibration: str | None
 ) -> list[str]:
     # These sentences are part of metrics.json: programs compare them.
-    n, notes = len(labels), []
+    n, unit, notes = len(labels), resamples.unit, []
     if labels.min() == labels.max():
         present, missing = ("with", "without") if labels[0] else ("without", "with")
         undefined = "specificity" if labels[0] else "sensitivity"
         notes.append(
-            f"all {n} slices are {present} hemorrhage, so that {undefined}, the areas under the "
-            f"curves and the calibration slope are not defined; add slices {missing} hemorrhage"
+            f"all {n} {unit} are {present} hemorrhage, so that {undefined}, the areas under the "
+            f"curves and the calibration slope are not defined; add {unit} {missing} hemorrhage"
         )
     elif of_calibration:
         notes.append(of_calibration)
     if n < LEAST_SLICES:
-        notes.append(f"{n} slices show little: read the intervals, not the estimates")
+        notes.append(f"{n} {unit} show little: read the intervals, not the estimates")
     if resamples.of_patients and resamples.count < FEW_PATIENTS:
         notes.append(
-            f"the slices are of {resamples.count} patients only; with fewer than {FEW_PATIENTS} "
+            f"the {unit} are of {resamples.count} patients only; with fewer than {FEW_PATIENTS} "
             "intervals over patients are rough"
         )
     constant = sum(repeat.min() == repeat.max() for repeat in scores)
@@ -359,7 +363,7 @@ def _notes(
         where = "" if len(scores) == 1 else f" in {constant} of {len(scores)} repeats"
         notes.append(
             f"every prediction is the same ({scores[0][0]:.3g}){where}: the model does not tell "
-            "slices apart"
+            f"{unit} apart"
         )
     return notes
 

@@ -43,16 +43,23 @@ class Resamples:
         count: Number of units.
         bootstraps: Number of resamples.
         seed: Random seed.
+        unit: What the `n` are, "slices" or "scans". Default "slices".
     """
 
     units: np.ndarray
     count: int
     bootstraps: int = BOOTSTRAPS
     seed: int = 0
+    unit: str = "slices"
 
     @classmethod
     def make(
-        cls, n: int, groups: np.ndarray | None, bootstraps: int = BOOTSTRAPS, seed: int = 0
+        cls,
+        n: int,
+        groups: np.ndarray | None,
+        bootstraps: int = BOOTSTRAPS,
+        seed: int = 0,
+        unit: str = "slices",
     ) -> Resamples:
         """Create resamples of patients, or of slices where no two share a patient.
 
@@ -61,20 +68,21 @@ class Resamples:
             groups: `(n,)`, equal for slices of one patient; None for independent slices.
             bootstraps: Number of resamples, at least 2. Defaults to 2000.
             seed: Random seed. Defaults to 0.
+            unit: What the `n` are, "slices" or "scans". Default "slices".
 
         Raises:
             DataError: The number of groups differs from `n`.
         """
         if groups is not None and len(groups) != n:
             raise DataError(
-                f"{len(groups)} groups for {n} labels: each slice needs one group. Pass arrays of "
+                f"{len(groups)} groups for {n} labels: each label needs one group. Pass arrays of "
                 "the same length."
             )
         if groups is not None:
             patients, units = np.unique(np.asarray(groups), return_inverse=True)
             if len(patients) < n:
-                return cls(units.reshape(-1), len(patients), bootstraps, seed)
-        return cls(np.arange(n), n, bootstraps, seed)
+                return cls(units.reshape(-1), len(patients), bootstraps, seed, unit)
+        return cls(np.arange(n), n, bootstraps, seed, unit)
 
     @property
     def of_patients(self) -> bool:
@@ -83,8 +91,8 @@ class Resamples:
 
     @property
     def drawn(self) -> str:
-        """The name of the units: `patients` or `slices`."""
-        return "patients" if self.of_patients else "slices"
+        """The name of the units: `patients`, or `slices` or `scans`."""
+        return "patients" if self.of_patients else self.unit
 
     def holding(self, slices: np.ndarray) -> int:
         """Return the number of units with at least one slice in a mask `(n,)`."""
