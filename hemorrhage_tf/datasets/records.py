@@ -8,6 +8,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -85,6 +86,8 @@ class _Details(NamedTuple):
     scan_name: str | None
 
 
+_details_of = attrgetter(*_Details._fields)
+
 _NO_NUMBER = -(2**63)
 
 
@@ -109,7 +112,7 @@ class Records(Sequence[Record]):
 
     def append(self, record: Record) -> None:
         """Append one record."""
-        details = _Details(*(getattr(record, name) for name in _Details._fields))
+        details = _Details(*_details_of(record))
         self._paths.append(str(record.path))
         self._labels.append(record.label)
         self._frames.append(-1 if record.frame is None else record.frame)

@@ -7,6 +7,7 @@ Reference:
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from hemorrhage_tf.datasets.labels import parse_binary
@@ -19,6 +20,7 @@ from hemorrhage_tf.datasets.layouts.base import (
     Row,
     check_target,
 )
+from hemorrhage_tf.datasets.layouts.rsna_metadata import SliceMetadata, read_rsna_metadata
 from hemorrhage_tf.datasets.layouts.tables import (
     complete_rows,
     file_names,
@@ -58,6 +60,9 @@ def read_rsna(folder: Path, table: str, target: str) -> Layout:
     problems = ProblemCollector()
     codes = _read_codes(folder / table, problems)
     images = _find_images(folder)
+    # DICOM files state their tags themselves.
+    converted = {name for name, (_, suffix) in images.items() if suffix.lower() != ".dcm"}
+    metadata = read_rsna_metadata(folder, converted, problems) if converted else None
     columns_of = {
         values: tuple(str(int(bool(values & bit))) for bit in _BITS.values())
         for values in range(_ALL + 1)
@@ -84,10 +89,27 @@ def read_rsna(folder: Path, table: str, target: str) -> Layout:
         else:
             place, suffix = image
             label = int(bool(values & _BITS[target]))
-            rows.append(Row(place / (identifier + suffix), label, None, None, columns_of[values]))
+            row = Row(place / (identifier + suffix), label, None, None, columns_of[values])
+            if metadata is None or identifier not in converted:
+                rows.append(row)
+            elif identifier in metadata.tags:
+                rows.append(_complete(row, metadata.tags[identifier]))
+            else:
+                problems.add_without_row("images", str(folder), row.path, metadata.table)
     for identifier, (place, suffix) in images.items():
         problems.add_without_row("images", str(folder), place / (identifier + suffix), table)
     return Layout(RSNA, tuple(rows), TARGETS, "slice", problems.listed(), TARGETS, missing)
+
+
+def _complete(row: Row, tags: SliceMetadata) -> Row:
+    return replace(
+        row,
+        patient=tags.patient or tags.series,
+        scan=tags.series,
+        position=tags.position,
+        number=tags.number,
+        thickness=tags.thickness,
+    )
 
 
 def _read_codes(path: Path, problems: ProblemCollector) -> dict[str, int]:

@@ -88,6 +88,12 @@ def read_integer(dataset: Dataset, keyword: str) -> int | None:
     return int(numbers[0]) if numbers and numbers[0].is_integer() else None
 
 
+def read_instance_number(dataset: Dataset) -> int | None:
+    """Return the Instance Number if it is one that DICOM allows (PS3.5, section 6.2, IS)."""
+    number = read_integer(dataset, "InstanceNumber")
+    return number if number is not None and -(2**31) <= number < 2**31 else None
+
+
 def read_code(dataset: Dataset, keyword: str) -> str:
     """Return a code string that is safe to print: at most 16 characters, without odd ones."""
     return re.sub(r"[^A-Z0-9 _/-]", "", (read_text(dataset, keyword) or "").upper())[:16].strip()

@@ -15,7 +15,7 @@ from hemorrhage_tf.imaging.dicom.display_pixels import (
     to_gray_levels,
     to_rgb,
 )
-from hemorrhage_tf.imaging.dicom.elements import read_integer, read_text
+from hemorrhage_tf.imaging.dicom.elements import read_instance_number, read_text
 from hemorrhage_tf.imaging.dicom.frames import (
     check_frame_index,
     find_macro,
@@ -33,6 +33,7 @@ from hemorrhage_tf.imaging.dicom.identity import IDENTIFYING_KEYWORDS, read_iden
 from hemorrhage_tf.imaging.dicom.layout import read_layout
 from hemorrhage_tf.imaging.dicom.parse import open_dicom
 from hemorrhage_tf.imaging.dicom.pixels import clear_unused_bits, decode_frame, read_pixel_element
+from hemorrhage_tf.imaging.dicom.series_tags import SERIES_KEYWORDS, read_series_tags
 from hemorrhage_tf.imaging.dicom.tag_checks import check_tags, require_modality
 from hemorrhage_tf.imaging.dicom.transfer_syntaxes import JPEG_2000, JPEG_LS
 from hemorrhage_tf.imaging.header import Header
@@ -53,11 +54,9 @@ _HEADER_KEYWORDS = (
     "SOPInstanceUID",
     "SeriesInstanceUID",
     "InstanceNumber",
-    "Modality",
-    "ImageType",
-    "BodyPartExamined",
     "ImagePositionPatient",
     "SliceThickness",
+    *SERIES_KEYWORDS,
     *_FRAME_GEOMETRY,
 )
 _FRAME_KEYWORDS = (
@@ -104,15 +103,17 @@ def read_header(path: str | Path) -> Header:
         dataset = file.dataset
         count = read_frame_count(file)
         groups = read_functional_groups(file)
+        orientation = read_orientation(file, groups, 0)
         return Header(
             positions=tuple(read_position(file, groups, frame, count) for frame in range(count)),
             patient=read_text(dataset, "PatientID"),
             identifying=read_identifying_texts(file),
             series=read_text(dataset, "SeriesInstanceUID"),
             instance=read_text(dataset, "SOPInstanceUID"),
-            number=read_integer(dataset, "InstanceNumber"),
+            number=read_instance_number(dataset),
             thickness=read_thickness(file, groups),
-            input_warning=check_tags(file, read_orientation(file, groups, 0)),
+            series_tags=read_series_tags(file, groups, orientation),
+            input_warning=check_tags(file, orientation),
         )
 
 
