@@ -50,6 +50,8 @@ class ScanSet:
             None.
         subtypes: By name `(n,)`: 1 for slices that show this subtype of hemorrhage, other values
             for all others. Defaults to none.
+        labeled: bool `(n,)`: whether a slice has a label of its own. The subtypes of the others
+            count for their scans only. None if all have one. Defaults to None.
     """
 
     scans: LabeledPredictions
@@ -57,6 +59,7 @@ class ScanSet:
     decisions: Mapping[str, np.ndarray]
     groups: np.ndarray | None = None
     subtypes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    labeled: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.members) != len(self.scans.labels):
@@ -405,8 +408,10 @@ def _by_subtype(
     n = len(next(iter(scan_set.subtypes.values())))
     drawn = number_of_resamples(n, bootstrap.resamples)
     over_slices = Resamples.make(n, scan_set.groups, drawn, bootstrap.seed)
+    labeled = np.ones(n, bool) if scan_set.labeled is None else scan_set.labeled
+    of_slices = {name: (values == 1) & labeled for name, values in scan_set.subtypes.items()}
     by_level = {
-        level: sensitivity_by_subtype(scan_set.subtypes, decisions, over_slices)
+        level: sensitivity_by_subtype(of_slices, decisions, over_slices)
         for level, decisions in slice_decisions.items()
     }
     return {**by_level, SCANS: sensitivity_by_subtype(of_scans, decided, over_scans)}
