@@ -9,9 +9,11 @@ from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.csv_manifest import read_csv_manifest
 from hemorrhage_tf.datasets.header_records import add_headers
 from hemorrhage_tf.datasets.labels import label_parser
+from hemorrhage_tf.datasets.layouts.base import Row
 from hemorrhage_tf.datasets.layouts.registry import read_layout, recognize
 from hemorrhage_tf.datasets.records import Manifest, Record, Records
 from hemorrhage_tf.datasets.series import slice_paths
+from hemorrhage_tf.datasets.subtype_columns import asks_for_subtypes, move_subtype_problems
 from hemorrhage_tf.imaging.readers import is_slice_path
 
 LAYOUTS = """\
@@ -44,7 +46,8 @@ def read_manifest(
         positive: The name of the class that means hemorrhage, if it is not a known one. Default
             None.
         target: The column to use as label, if there are several. Default None: the label column;
-            "any" in a public data set.
+            "any" in a public data set. "all": the same label, and a column for each subtype, whose
+            cells are checked.
         anonymize: Whether to keep names of patients out of the paths that outputs show. Default
             True.
         progress: Where to report progress. Defaults to None: nowhere.
@@ -66,7 +69,10 @@ def read_manifest(
     """
     if isinstance(source, Manifest):
         return source
-    manifest = _read_labels(Path(source), positive, target)
+    if asks_for_subtypes(target):
+        manifest = move_subtype_problems(_read_labels(Path(source), positive, None))
+    else:
+        manifest = _read_labels(Path(source), positive, target)
     return add_headers(manifest, anonymize, progress or Progress(quiet=True))
 
 
@@ -92,22 +98,7 @@ def _read_labels(source: Path, positive: str | None, target: str | None) -> Mani
 
 def _read_public_data_set(folder: Path, name: str, target: str | None) -> Manifest:
     layout = read_layout(folder, name, target)
-    records = Records(
-        Record(
-            path=row.path,
-            label=row.label,
-            patient=row.patient,
-            frame=row.frame,
-            scan=row.scan,
-            columns=row.columns,
-            position=row.position,
-            number=row.number,
-            thickness=row.thickness,
-            scan_label=None if row.has_slice_label else row.label,
-            has_slice_label=row.has_slice_label,
-        )
-        for row in layout.rows
-    )
+    records = Records(_record_of_layout(row, layout.level) for row in layout.rows)
     left_out: tuple[Problem, ...] = ()
     if layout.missing:
         reason = (
@@ -123,6 +114,24 @@ def _read_public_data_set(folder: Path, name: str, target: str | None) -> Manife
         columns=layout.columns,
         level=layout.level,
         input_warnings=left_out,
+    )
+
+
+def _record_of_layout(row: Row, level: str) -> Record:
+    has_slice_label = level == "slice"
+    place = row.place
+    return Record(
+        path=row.path,
+        label=row.label,
+        patient=row.patient,
+        frame=row.frame,
+        columns=row.columns,
+        scan=None if place is None else place.scan,
+        position=None if place is None else place.position,
+        number=None if place is None else place.number,
+        thickness=None if place is None else place.thickness,
+        scan_label=None if has_slice_label else row.label,
+        has_slice_label=has_slice_label,
     )
 
 

@@ -19,6 +19,23 @@ _LISTED_SINGLY = 20
 
 
 @dataclass(frozen=True, slots=True)
+class ScanPlace:
+    """The place of a slice in a scan, as the names or tables of a layout state it.
+
+    Attributes:
+        scan: A key that all slices of the scan share.
+        position: The position of the slice in mm, growing from the neck to the vertex, or None.
+        number: The number of the slice in the scan, or None.
+        thickness: The slice thickness in mm, or None.
+    """
+
+    scan: str
+    position: float | None = None
+    number: int | None = None
+    thickness: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One slice of a layout.
 
@@ -29,13 +46,8 @@ class Row:
         frame: The index of the slice in its file, from 0; None for a file of one slice.
         columns: The values of the layout's columns, as text; "" if a table has none or the readers
             disagree.
-        scan: A key that all slices of one scan share, or None if headers name the scan. Default
+        place: Its place in a scan; None if only the header of the file states it. Defaults to
             None.
-        position: The position of the slice in its scan in mm, or None. Defaults to None.
-        number: The number of the slice in its scan, or None. Defaults to None.
-        thickness: The slice thickness in mm, or None. Defaults to None.
-        has_slice_label: Whether the label is one of the slice, not of its whole scan. Defaults to
-            True.
     """
 
     path: Path
@@ -43,11 +55,7 @@ class Row:
     patient: str | None
     frame: int | None
     columns: tuple[str, ...]
-    scan: str | None = None
-    position: float | None = None
-    number: int | None = None
-    thickness: float | None = None
-    has_slice_label: bool = True
+    place: ScanPlace | None = None
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,7 @@ def read_cq500(folder: Path, table: str, target: str) -> Layout:
             values = (*values, cells[reader.category])
         for series, paths in images[number]:
             columns = (*values, series)
-            listed += [
-                Row(path, label, name, None, columns, has_slice_label=False) for path in paths
-            ]
+            listed += [Row(path, label, name, None, columns) for path in paths]
     for number, all_series in images.items():
         if number not in named:
             problems.add_without_row("scans", str(folder), all_series[0][1][0], table)

@@ -20,6 +20,7 @@ from hemorrhage_tf.datasets.layouts.base import (
     Layout,
     ProblemCollector,
     Row,
+    ScanPlace,
     check_target,
 )
 from hemorrhage_tf.datasets.layouts.tables import (
@@ -71,9 +72,8 @@ def read_ct_ich(folder: Path, table: str, target: str) -> Layout:
         columns = (*map(str, values), *demographics.get(key[0], ("",) * len(names)))
         label = values[CT_ICH_TARGETS.index(target)]
         # The images of a patient are one scan. Its millimeters are unknown; volumes state them.
-        scan = str(path.parent) if frame is None else None
-        number = key[1] if frame is None else None
-        listed.append(Row(path, label, str(key[0]), frame, columns, scan, number=number))
+        spot = ScanPlace(str(path.parent), number=key[1]) if frame is None else None
+        listed.append(Row(path, label, str(key[0]), frame, columns, spot))
     patients = {patient for patient, _ in named}
     for patient, path in images.volumes.items():
         if patient not in patients:

@@ -102,14 +102,7 @@ def read_rsna(folder: Path, table: str, target: str) -> Layout:
 
 
 def _complete(row: Row, tags: SliceMetadata) -> Row:
-    return replace(
-        row,
-        patient=tags.patient or tags.series,
-        scan=tags.series,
-        position=tags.position,
-        number=tags.number,
-        thickness=tags.thickness,
-    )
+    return replace(row, patient=tags.patient or tags.place.scan, place=tags.place)
 
 
 def _read_codes(path: Path, problems: ProblemCollector) -> dict[str, int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.datasets.layouts.base import ProblemCollector
+from hemorrhage_tf.datasets.layouts.base import ProblemCollector, ScanPlace
 from hemorrhage_tf.datasets.layouts.tables import complete_rows, normalize_header, table_rows
 from hemorrhage_tf.imaging.dicom.geometry import slice_normal
 
@@ -39,18 +39,11 @@ class SliceMetadata:
 
     Attributes:
         patient: The Patient ID, or None.
-        series: The Series Instance UID.
-        position: The position along the normal of the slice in mm, growing toward the head, or
-            None.
-        number: The Instance Number, or None.
-        thickness: The slice thickness in mm, or None.
+        place: The series, and the place of the slice in it.
     """
 
     patient: str | None
-    series: str
-    position: float | None
-    number: int | None
-    thickness: float | None
+    place: ScanPlace
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,7 @@ def read_rsna_metadata(
     metadata = Metadata(path.name, {})
     for line, cells in complete_rows(path, rows, len(header), problems):
         identifier, tags = columns.identifier(cells), columns.tags(cells)
-        if identifier not in wanted or not tags.series:
+        if identifier not in wanted or not tags.place.scan:
             continue
         if metadata.tags.setdefault(identifier, tags) != tags:
             kind = "rows that contradict an earlier one"
@@ -139,13 +132,13 @@ class _Columns:
             for column in (self.number, self.thickness)
         )
         patient = "" if self.patient is None else cells[self.patient]
-        return SliceMetadata(
-            patient=sys.intern(patient) if patient else None,
-            series=sys.intern(cells[self.series]),
+        place = ScanPlace(
+            scan=sys.intern(cells[self.series]),
             position=self._position(cells),
             number=int(number) if number is not None and abs(number) < 2**31 else None,
             thickness=thickness,
         )
+        return SliceMetadata(sys.intern(patient) if patient else None, place)
 
     def _position(self, cells: Sequence[str]) -> float | None:
         corner = _numbers([cells[column] for column in self.position])
