@@ -95,12 +95,25 @@ def draw_phantom_scan(
     label = check_arguments(seed, index, label, size, None)
     scan = _ScanRequest.create(seed, index, size, thickness, count)
     bleeding = _draw_scan_hemorrhage(scan) if label else {}
-    slices = []
-    for number in range(len(scan.levels)):
-        phantom = bleeding.get(number) or scan.draw_slice(number, None)
-        assert phantom is not None  # a slice without a hemorrhage needs no tries
-        slices.append(phantom)
-    return tuple(slices)
+    return tuple(
+        bleeding[number] if number in bleeding else scan.draw_normal_slice(number)
+        for number in range(len(scan.levels))
+    )
+
+
+def draw_scan_pair(
+    seed: int, index: int, size: int, thickness: float, count: int
+) -> tuple[tuple[Phantom, ...], tuple[Phantom, ...]]:
+    """Draw the same head without and with a hemorrhage, see `draw_phantom_scan`.
+
+    Returns:
+        Both scans. Slices without blood are the same objects in both.
+    """
+    check_arguments(seed, index, None, size, None)
+    scan = _ScanRequest.create(seed, index, size, thickness, count)
+    normal = tuple(scan.draw_normal_slice(number) for number in range(count))
+    bleeding = _draw_scan_hemorrhage(scan)
+    return normal, tuple(bleeding.get(number, normal[number]) for number in range(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +164,12 @@ class _ScanRequest:
             levels = rng.uniform(0, 1 - covered) + np.arange(count) * thickness / HEAD_HEIGHT
             center_range = float(levels[0]), float(levels[-1])
         return cls(stream, size, thickness, noise, levels, center_range, subtypes)
+
+    def draw_normal_slice(self, number: int) -> Phantom:
+        """Draw one slice without a hemorrhage."""
+        phantom = self.draw_slice(number, None)
+        assert phantom is not None  # only a hemorrhage may be invisible
+        return phantom
 
     def draw_slice(self, number: int, plan: Plan | None) -> Phantom | None:
         """Draw one slice; return None if a planned hemorrhage would not be visible in it."""

@@ -21,7 +21,7 @@ from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.head_crop import crop_to, find_head
 from hemorrhage_tf.synthesis.display_image import draw_display_image
 from hemorrhage_tf.synthesis.draw import GENERATOR_VERSION, HEAD_HEIGHT
-from hemorrhage_tf.synthesis.draw_scan import THICKEST, THINNEST, draw_phantom_scan
+from hemorrhage_tf.synthesis.draw_scan import THICKEST, THINNEST, draw_scan_pair
 from hemorrhage_tf.synthesis.phantom_sets import drawing_processes
 from hemorrhage_tf.training.pretraining.samples import (
     DISPLAY_HEIGHTS,
@@ -29,7 +29,7 @@ from hemorrhage_tf.training.pretraining.samples import (
     gray_model_input,
 )
 
-SHARD_SIZE = 10  # scans in a file
+SHARD_SIZE = 10  # scans in a file, of half as many heads
 FEWEST_SLICES, MOST_SLICES = 20, 250
 # Share of the scans in Hounsfield units. The others are display images.
 HOUNSFIELD_SHARE = 0.5
@@ -48,7 +48,8 @@ class ScanFeatures:
         features: float32 `(n, width)`, standardized as the embedded model's head does.
         positions: float64 `(n,)`, height of each slice above the skull base, in mm.
         labels: uint8 `(n,)`, 1 for a hemorrhage in the slice.
-        scans: int64 `(n,)`, index of each slice's scan, in ascending order.
+        scans: int64 `(n,)`, index of each slice's scan, in ascending order. Scans 2k and 2k + 1 are
+            of the same head.
         display: bool `(n,)`: whether the slice was a display image.
     """
 
@@ -92,7 +93,7 @@ class ScanFeatureStore:
     progress: Progress
 
     def scans(self, seed: int, count: int, name: str = "scans") -> ScanFeatures:
-        """Return the features of scans, of which every second one has a hemorrhage.
+        """Return the features of scans: of each head one without and one with a hemorrhage.
 
         Args:
             seed: Random seed of the set.
@@ -104,12 +105,14 @@ class ScanFeatureStore:
         paths = [folder / f"{number:05d}.npz" for number in range(-(-count // SHARD_SIZE))]
         missing = [number for number, path in enumerate(paths) if not path.is_file()]
         if missing:
-            ranges = [range(k * SHARD_SIZE, (k + 1) * SHARD_SIZE) for k in missing]
+            heads = SHARD_SIZE // 2
+            ranges = [range(k * heads, (k + 1) * heads) for k in missing]
             total = len(missing) * SHARD_SIZE
             with self.progress.track(f"Computing features of {name}", total) as advance:
                 drawn = self._draw(seed, ranges)
                 for number, arrays in zip(missing, drawn, strict=True):
-                    arrays["features"] = self.compute(arrays.pop("images"))
+                    rows = arrays.pop("rows")
+                    arrays["features"] = self.compute(arrays.pop("images"))[rows]
                     _write(paths[number], arrays)
                     advance(SHARD_SIZE)
         parts: dict[str, list[np.ndarray]] = {}
@@ -120,64 +123,74 @@ class ScanFeatureStore:
         return ScanFeatures(**{key: np.concatenate(arrays) for key, arrays in parts.items()})
 
     def _draw(self, seed: int, ranges: list[range]) -> Iterator[dict[str, np.ndarray]]:
-        """Draw the scans of each range, a few ranges ahead of their use."""
+        """Draw the heads of each range, a few ranges ahead of their use."""
         if self.workers == 1:
-            yield from (draw_scan_samples(seed, indices) for indices in ranges)
+            yield from (draw_scan_samples(seed, heads) for heads in ranges)
             return
         waiting: deque[Any] = deque()
         left = iter(ranges)
         with contextlib.ExitStack() as stack:
             executor = stack.enter_context(drawing_processes(self.workers))
-            for indices in itertools.islice(left, self.workers + 1):
-                waiting.append(executor.submit(draw_scan_samples, seed, indices))
+            for heads in itertools.islice(left, self.workers + 1):
+                waiting.append(executor.submit(draw_scan_samples, seed, heads))
             while waiting:
                 drawn = waiting.popleft().result()
-                for indices in itertools.islice(left, 1):
-                    waiting.append(executor.submit(draw_scan_samples, seed, indices))
+                for heads in itertools.islice(left, 1):
+                    waiting.append(executor.submit(draw_scan_samples, seed, heads))
                 yield drawn
 
 
-def draw_scan_samples(seed: int, indices: range) -> dict[str, np.ndarray]:
-    """Draw scans of all lengths and thicknesses as model input.
+def draw_scan_samples(seed: int, heads: range) -> dict[str, np.ndarray]:
+    """Draw two scans of each head as model input, one without and one with a hemorrhage.
 
     Args:
         seed: Random seed of the set.
-        indices: Indices of the scans in the set.
+        heads: Indices of the heads in the set.
 
     Returns:
-        The arrays of `ScanFeatures`, with `images`, uint8 `(n, 192, 192)`, in place of `features`.
+        The arrays of `ScanFeatures`, but in place of `features` there are `images`, uint8
+        `(m, 192, 192)`, and `rows`, int64 `(n,)`, the image of each slice: both scans of a head
+        share the slices without blood.
     """
-    scans = [_draw_scan(seed, index) for index in indices]
-    return {name: np.concatenate([scan[name] for scan in scans]) for name in scans[0]}
+    pairs = [_draw_pair(seed, head) for head in heads]
+    starts = np.cumsum([0, *(len(pair["images"]) for pair in pairs)])
+    for pair, start in zip(pairs, starts, strict=False):
+        pair["rows"] += start
+    return {name: np.concatenate([pair[name] for pair in pairs]) for name in pairs[0]}
 
 
-def _draw_scan(seed: int, index: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng([GENERATOR_VERSION, seed, index, _STREAM])
+def _draw_pair(seed: int, head: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng([GENERATOR_VERSION, seed, head, _STREAM])
     # Short scans are more frequent, as they are in practice.
     share = rng.beta(1.0, 2.0)
     count = round(FEWEST_SLICES * (MOST_SLICES / FEWEST_SLICES) ** share)
     whole = rng.random() < WHOLE_SHARE
     covered = rng.uniform(*(WHOLE_COVERAGE if whole else PART_COVERAGE)) * HEAD_HEIGHT
     thickness = float(np.clip(covered / (count - 1), THINNEST, THICKEST))
-    display = rng.random() >= HOUNSFIELD_SHARE
+    display = bool(rng.random() >= HOUNSFIELD_SHARE)
     height = float(np.exp(rng.uniform(*np.log(DISPLAY_HEIGHTS))))
-    scan = draw_phantom_scan(seed, index, size=DRAWN_SIZE, thickness=thickness, count=count)
+    normal, bleeding = draw_scan_pair(seed, head, DRAWN_SIZE, thickness, count)
+    added = np.array([other is not same for other, same in zip(bleeding, normal, strict=True)])
+    slices = [*normal, *(bleeding[number] for number in np.flatnonzero(added))]
     images, labels = [], []
-    for phantom in scan:
+    for phantom in slices:
         pixels, blood = phantom.hounsfield, phantom.blood
         if display:  # all slices of a scan have the same window, scale, text and compression
-            same = np.random.default_rng([GENERATOR_VERSION, seed, index, _DISPLAY_STREAM])
-            image = draw_display_image(phantom, same, height)
+            same_rng = np.random.default_rng([GENERATOR_VERSION, seed, head, _DISPLAY_STREAM])
+            image = draw_display_image(phantom, same_rng, height)
             pixels, blood = image.pixels, image.blood
         # A crop to the head may remove a hemorrhage at its edge.
         labels.append(bool(phantom.label and crop_to(blood, find_head(pixels)).any()))
         images.append(gray_model_input(pixels))
+    own = np.where(added, count - 1 + np.cumsum(added), np.arange(count))
+    rows = np.concatenate([np.arange(count), own])
     return {
         "images": np.stack(images),
-        "labels": np.array(labels, np.uint8),
-        "positions": np.array([phantom.position for phantom in scan]),
-        "scans": np.full(count, index, np.int64),
-        "display": np.full(count, display),
+        "rows": rows,
+        "labels": np.array(labels, np.uint8)[rows],
+        "positions": np.array([phantom.position for phantom in (*normal, *bleeding)]),
+        "scans": np.repeat([2 * head, 2 * head + 1], count),
+        "display": np.full(2 * count, display),
     }
 
 
