@@ -147,7 +147,7 @@ def _setting(flag: str, help: str, **attributes: Any) -> Any:
     "slices), youden, sensitivity=0.95, specificity=0.9 or threshold=0.5.",
     metavar="CRITERION",
 )
-@_setting("--scan-operating-point", "The same for scans.", metavar="CRITERION")
+@_setting("--scan-operating-point", "Criterion for the threshold of scans.", metavar="CRITERION")
 @_setting(
     "--calibration",
     "Calibration on out-of-fold predictions. platt: temperature and offset of the logits.",

@@ -163,7 +163,7 @@ class TestScans:
         assert (evaluation.level, evaluation.metrics["n"]) == ("scan", 2)
         [warning] = (one for one in evaluation.metrics["warnings"] if "single slices" in one)
         assert warning.startswith("1 of the 2 scans are single slices")
-        assert "(0.75)" in warning and "(their threshold is 0.5)" in warning
+        assert "(0.75)" in warning and f"(their threshold is {model.threshold:.3g})" in warning
 
     def test_labels_of_single_slices_count_slices(self, run, volumes, tmp_path):
         lines = ["path,label,frame"]
