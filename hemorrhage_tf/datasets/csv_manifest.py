@@ -80,7 +80,7 @@ def _read_rows(path: Path) -> list[_NumberedRow]:
 
 def _choose_label_column(path: Path, header: Sequence[str], target: str | None) -> str:
     if target is None:
-        names = ("label",) if "path" in header else ("hemorrhage", "label")
+        names = ("label", "any") if "path" in header else ("hemorrhage", "label", "any")
         return next((name for name in names if name in header), names[0])
     wanted = target.strip().lower()
     columns = [name for name in header if name not in (*_FIXED_COLUMNS, SCAN_LABEL)]

@@ -56,6 +56,8 @@ class ModelMetadata:
             part of the weights. Defaults to 0.
         subtypes: Names of the subtypes that the model predicts, in the order of its output. Default
             none.
+        subtype_thresholds: For each subtype the probability from which on a slice counts as showing
+            it. Defaults to none.
         labels: The names of 0 and 1. Defaults to "normal" and "hemorrhage".
         input_range: Lowest and highest value of the input. Defaults to 0 and 255.
         format_version: Increased when the meaning of these fields changes.
@@ -85,6 +87,7 @@ class ModelMetadata:
     slice_in_scan_threshold: float | None = None
     offset: float = 0.0
     subtypes: tuple[str, ...] = ()
+    subtype_thresholds: tuple[float, ...] = ()
     labels: tuple[str, str] = LABELS
     input_range: tuple[float, float] = (0.0, 255.0)
     format_version: int = FORMAT_VERSION
@@ -111,6 +114,7 @@ class ModelMetadata:
             "input_range": tuple(values["input_range"]),
             "window": None if window is None else tuple(window),
             "subtypes": tuple(values.get("subtypes", ())),
+            "subtype_thresholds": tuple(values.get("subtype_thresholds", ())),
             "format_version": FORMAT_VERSION,  # as it will be written
         }
         return cls(**{**values, **tuples})

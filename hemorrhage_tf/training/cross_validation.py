@@ -20,6 +20,7 @@ from hemorrhage_tf.evaluation.operating_point import (
     choose,
     parse_operating_point,
 )
+from hemorrhage_tf.evaluation.subtype_fitting import SubtypeFit, SubtypeRule
 from hemorrhage_tf.pipeline.datasets import translate_read_errors
 from hemorrhage_tf.training.checkpoint import FitCheckpoint
 from hemorrhage_tf.training.context import FitContext
@@ -29,6 +30,12 @@ from hemorrhage_tf.training.folds import Fold, FoldResult
 from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.training.loop import Epoch, TrainingHooks
 from hemorrhage_tf.training.settings import FitSettings
+from hemorrhage_tf.training.subtype_folds import (
+    add_cross_fitted,
+    add_predicted,
+    fit_subtypes,
+    subtype_fold_metrics,
+)
 from hemorrhage_tf.training.tensorboard import TensorBoardLog
 from hemorrhage_tf.training.trainer import Trainer, hold_out_validation
 
@@ -52,6 +59,8 @@ class FitResult:
         precision: The Keras dtype policies of features used only in training.
         weights_hash: Hash of the backbones' initial weights.
         build_classifier: Returns the Keras model to save.
+        subtype_rules: Calibration and threshold of each subtype, the calibration already part of
+            the weights; empty without subtypes.
     """
 
     folds: list[FoldResult]
@@ -63,6 +72,7 @@ class FitResult:
     precision: str
     weights_hash: str
     build_classifier: Callable[[], Any]
+    subtype_rules: tuple[SubtypeRule, ...] = ()
 
 
 def train_folds(
@@ -103,8 +113,11 @@ def train_folds(
     trainings = _Trainings(context, trainer, checkpoint, tensorboard)
     trainings.run(folds)
     fit = trainings.cross_fit(folds)
-    if not fit.calibration.is_identity:
-        trainer.apply_calibrations([fit.calibration])
+    subtypes = None if context.subtypes is None else trainings.fit_subtypes(folds, fit)
+    rules = () if subtypes is None else subtypes.rules
+    calibrations = [fit.calibration, *(rule.calibration for rule in rules)]
+    if not all(calibration.is_identity for calibration in calibrations):
+        trainer.apply_calibrations(calibrations)
     why_not = fit.note
     if settings.calibration != "none" and not settings.trains_quickly:
         why_not = "only a head on cached features, without fine-tuning, is calibrated"
@@ -122,26 +135,34 @@ def train_folds(
             )
             for fold, history in zip(folds, trainings.histories, strict=True)
         ]
+        if subtypes is not None:
+            results = add_cross_fitted(results, subtypes)
     else:
         probabilities = fit.calibration.apply(trainings.probabilities[0])
         decisions = probabilities >= fit.point.threshold
         results = [FoldResult(folds[0], probabilities, decisions, trainings.histories[0])]
+        if subtypes is not None:
+            results = [add_predicted(results[0], trainings.subtypes[0], rules)]
+    metrics = fold_metrics(
+        context,
+        results,
+        operating_point=fit.point,
+        calibration=fit.calibration,
+        prevalence=prevalence,
+    )
+    if subtypes is not None:
+        metrics |= subtype_fold_metrics(context, results, rules)
     return FitResult(
         folds=results,
         final_history=trainings.final_history,
         operating_point=fit.point,
         calibration=fit.calibration,
-        metrics=fold_metrics(
-            context,
-            results,
-            operating_point=fit.point,
-            calibration=fit.calibration,
-            prevalence=prevalence,
-        ),
+        metrics=metrics,
         training_profile=_training_profile(slices, trained_on, trainer, settings),
         precision=feature_sources.precision,
         weights_hash=feature_sources.weights_hash,
         build_classifier=trainer.build_classifier,
+        subtype_rules=rules,
     )
 
 
@@ -156,6 +177,7 @@ class _Trainings:
 
     Attributes:
         probabilities: Uncalibrated probabilities of each fold's test slices.
+        subtypes: Uncalibrated probabilities of their subtypes, `(n, 5)` for each fold.
         histories: The history of each fold.
         final_history: The history of the training on all slices, or empty.
     """
@@ -174,7 +196,9 @@ class _Trainings:
         self._advance: Callable[[int], None] = lambda epochs: None
         self._inner_folds: list[Fold] = []
         self._inner_probabilities: list[np.ndarray] = []
+        self._inner_subtypes: list[np.ndarray] = []
         self.probabilities: list[np.ndarray] = []
+        self.subtypes: list[np.ndarray] = []
         self.histories: list[list[Epoch]] = []
         self.final_history: list[Epoch] = []
 
@@ -191,6 +215,7 @@ class _Trainings:
                     f"inner-{fold.number}", f"calibration {fold.number}", fold, index
                 )
                 self._inner_probabilities.append(probabilities)
+                self._inner_subtypes.append(self._trainer.subtypes)
             for index, fold in enumerate(folds):
                 probabilities, history = self._train(
                     f"repeat-{fold.repeat}-fold-{fold.number}",
@@ -200,6 +225,7 @@ class _Trainings:
                     is_saved=not is_cross_validation,
                 )
                 self.probabilities.append(probabilities)
+                self.subtypes.append(self._trainer.subtypes)
                 self.histories.append(history)
             if is_cross_validation:
                 everything = Fold(0, 0, np.arange(len(self._context.slices)), _NO_SLICES)
@@ -229,6 +255,7 @@ class _Trainings:
                 kernel=finished["kernel"],
                 bias=finished["bias"],
             )
+            self._trainer.subtypes = finished["subtypes"]
             self._advance(self._trainer.epochs)
             return finished["probabilities"], finished["history"]
         task = replace(
@@ -250,6 +277,7 @@ class _Trainings:
                     **{"mean": head.mean, "variance": head.variance},
                     **{"kernel": head.kernel, "bias": head.bias},
                     **{"probabilities": probabilities, "history": history},
+                    "subtypes": self._trainer.subtypes,
                 },
             )
         return probabilities, history
@@ -271,6 +299,14 @@ class _Trainings:
         point = choose(labels, self.probabilities[0], settings.operating_point, prior=prior)
         point = replace(point, n_positive=0, n_negative=0, sensitivity=None, specificity=None)
         return CrossFit(LogitCalibration(), point, [], [])
+
+    def fit_subtypes(self, folds: Sequence[Fold], any_hemorrhage: CrossFit) -> SubtypeFit:
+        """Fit calibration and thresholds of subtypes on out-of-fold predictions."""
+        if len(folds) > 1:
+            tested, predicted = np.arange(len(self._context.slices)), self.subtypes
+        else:
+            folds, tested, predicted = self._inner_folds, folds[0].train, self._inner_subtypes
+        return fit_subtypes(self._context, folds, predicted, any_hemorrhage, tested)
 
 
 def _cross_fit_folds(

@@ -43,12 +43,17 @@ class FoldResult:
         decisions: bool `(n,)`, whether a test slice is predicted hemorrhage at a threshold chosen
             out of fold.
         history: Rows of the training history, see `loop.Loop.train`.
+        subtypes: `(n, 5)` in [0, 1], of subtypes, calibrated out of fold and capped at any
+            hemorrhage; None of a model without subtypes. Defaults to None.
+        subtype_decisions: bool `(n, 5)`, at thresholds chosen out of fold. Defaults to None.
     """
 
     fold: Fold
     probabilities: np.ndarray
     decisions: np.ndarray
     history: list[Epoch]
+    subtypes: np.ndarray | None = None
+    subtype_decisions: np.ndarray | None = None
 
 
 def make_folds(slices: SliceIndex, settings: FitSettings, progress: Progress) -> list[Fold]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex
@@ -63,13 +65,18 @@ class FitRequest:
         options = {name: value for name, value in vars(self).items() if name != "data"}
         return {**options.pop("settings"), **options, "resumed": is_resumed}
 
-    def identity(self, slices: SliceIndex, settings: FitSettings) -> dict[str, Any]:
+    def identity(
+        self, slices: SliceIndex, settings: FitSettings, subtypes: np.ndarray | None = None
+    ) -> dict[str, Any]:
         """Return everything that must be the same for a resumed fit to have the same result."""
         identity = {_option(name): value for name, value in settings.to_dict().items()}
         for name in ("positive", "target", "skip_invalid", "prevalence", "audit"):
             identity[_option(name)] = getattr(self, name)
         identity |= {f"{name} version": version for name, version in versions().items()}
         identity["slices"] = slices.data_hash
+        if subtypes is not None:
+            digest = hashlib.blake2b(subtypes.tobytes(), digest_size=16).hexdigest()
+            identity["subtypes of the slices"] = digest
         names = "\n".join(
             f"{name} {key}" for name, key in zip(slices.names, slices.hashes, strict=True)
         )
