@@ -86,9 +86,15 @@ class Progress:
         self.seconds: dict[str, float] = {}
         self._log = log
 
-    def note(self, text: str) -> None:
-        """Print one line."""
-        self._print(text)
+    def note(self, text: str, names: str = "") -> None:
+        """Print a note.
+
+        Args:
+            text: The note.
+            names: The end of the note, which names slices. It is printed but not logged, because
+                slices may be named after patients. Defaults to "".
+        """
+        self._print(f"{text}{names}")
         self.event("note", text=text)
 
     def warn(self, text: str, names: str = "") -> None:

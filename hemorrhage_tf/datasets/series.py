@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +13,14 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, Problem, SliceError
 from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.datasets.series_choice import (
+    LeftOutSeries,
+    SeriesSummary,
+    choose_series,
+    describe_choice,
+)
 from hemorrhage_tf.datasets.slice_gaps import describe_gaps
-from hemorrhage_tf.imaging.header import Header
+from hemorrhage_tf.imaging.header import Header, SeriesTags
 from hemorrhage_tf.imaging.readers import (
     FORMATS,
     SliceRef,
@@ -50,6 +57,7 @@ class Listing:
         scans: The volumes and series of more than one slice.
         problems: Files that cannot be used.
         input_warnings: Files that may not be axial slices of a head CT, and scans with gaps.
+        left_out: The series that were not used, see `series_choice`. Defaults to none.
     """
 
     slices: tuple[SliceRef, ...]
@@ -57,6 +65,7 @@ class Listing:
     scans: tuple[Scan, ...]
     problems: tuple[Problem, ...]
     input_warnings: tuple[Problem, ...]
+    left_out: tuple[LeftOutSeries, ...] = ()
 
 
 def find_slice_files(folder: Path, max_depth: int | None = None) -> list[Path]:
@@ -113,7 +122,23 @@ def expand_paths(arguments: Iterable[str | Path]) -> list[Path]:
     Raises:
         DataError: An argument is no file, and no folder or pattern that contains a slice.
     """
-    paths: dict[Path, None] = {}
+    return list(find_sources(arguments))
+
+
+def find_sources(arguments: Iterable[str | Path]) -> dict[Path, str | None]:
+    """Expand arguments to files with slices, and keep where each file was found.
+
+    Args:
+        arguments: Files, folders and patterns, see `expand_paths`.
+
+    Returns:
+        By path, in the order of the arguments, the folder or pattern that the file was found in;
+        None for a file that is an argument itself.
+
+    Raises:
+        DataError: An argument is no file, and no folder or pattern that contains a slice.
+    """
+    paths: dict[Path, str | None] = {}
     problems: list[Problem] = []
     for argument in arguments:
         path = Path(argument)
@@ -128,14 +153,16 @@ def expand_paths(arguments: Iterable[str | Path]) -> list[Path]:
             reason = "no such file or folder, and no slice matches it as a pattern"
         if not files:
             problems.append(Problem(str(argument), reason))
-        paths.update(dict.fromkeys(files))
+        for file in files:
+            is_named = file == path
+            paths[file] = None if is_named else paths.get(file, str(argument))
     if problems:
         raise DataError.of_problems(
             "These arguments contain no slices:",
             problems,
             f"Pass {FORMATS} files, folders or globs.",
         )
-    return list(paths)
+    return paths
 
 
 @dataclass
@@ -176,7 +203,32 @@ class _Entry:
     number: int | None
 
 
-def list_slices(paths: Sequence[Path], progress: Progress) -> Listing:
+@dataclass(slots=True)
+class _Group:
+    """The slices of one scan while scans are assembled, and the tags of its files.
+
+    Attributes:
+        series: What is equal for all slices of its DICOM series: Patient ID, Study and Series
+            Instance UID; None for other formats and files without these.
+        source: The folder or pattern that its first file was found in, or None.
+        entries: Its slices.
+        tags: How many files have which tags.
+        thickness: How many files have which slice thickness.
+    """
+
+    series: tuple[str | None, str | None, str] | None
+    source: str | None
+    entries: list[_Entry] = field(default_factory=list)
+    tags: Counter[SeriesTags] = field(default_factory=Counter)
+    thickness: Counter[float | None] = field(default_factory=Counter)
+
+
+def list_slices(
+    paths: Sequence[Path],
+    progress: Progress,
+    sources: Mapping[Path, str | None] | None = None,
+    series: Sequence[str] = (),
+) -> Listing:
     """Read the headers of files, group their slices into scans and sort each scan.
 
     A volume or a multi-frame file is a scan. So are the DICOM files of one folder with the same
@@ -186,11 +238,17 @@ def list_slices(paths: Sequence[Path], progress: Progress) -> Listing:
     Args:
         paths: Files of any format.
         progress: Where to report progress.
+        sources: From `find_sources`, to use one series of each study in each folder or pattern, see
+            `series_choice`. Defaults to None, to use all.
+        series: Series to use instead, see `series_choice.choose_series`. Defaults to none.
 
     Returns:
         The listing. Each scan stands where its first file does.
+
+    Raises:
+        OptionError: A requested series does not exist, or several fit.
     """
-    groups: dict[ScanKey, list[_Entry]] = {}
+    groups: dict[ScanKey, _Group] = {}
     headers = HeaderReader()
     with progress.track("Reading headers", len(paths)) as advance:
         for path in paths:
@@ -198,31 +256,93 @@ def list_slices(paths: Sequence[Path], progress: Progress) -> Listing:
             header = headers.read(path)
             if header is None:
                 continue
-            entries = groups.setdefault(scan_key(path, header), [])
-            entries += [
-                _Entry(ref, position, header.number)
-                for ref, position in zip(slice_refs(path, header), header.positions, strict=True)
-            ]
+            key = scan_key(path, header)
+            if key not in groups:
+                source = None if sources is None else sources.get(path)
+                groups[key] = _Group(_series_key(header), source)
+            _add_file(groups[key], path, header)
 
+    names = _name_scans(groups)
+    left_out: tuple[LeftOutSeries, ...] = ()
+    if sources is not None:
+        groups, left_out = _choose(groups, series, progress)
     slices: list[SliceRef] = []
     positions: list[float | None] = []
     scans: list[Scan] = []
     gaps: list[Problem] = []
-    names = _name_scans(groups)
-    for key, entries in groups.items():
-        entries = _sorted(entries)
+    for key, group in groups.items():
+        entries = _sorted(group.entries)
         gaps += _find_gaps(entries, names[key])
         if len(entries) > 1:
             members = range(len(slices), len(slices) + len(entries))
             scans.append(Scan(names[key], tuple(members)))
         slices += [entry.ref for entry in entries]
         positions += [entry.position for entry in entries]
+    used = {str(ref.path) for ref in slices}
     return Listing(
         slices=tuple(slices),
         positions=np.array(positions, np.float64),
         scans=tuple(scans),
         problems=tuple(headers.problems),
-        input_warnings=(*headers.input_warnings, *gaps),
+        input_warnings=(*(one for one in headers.input_warnings if one.path in used), *gaps),
+        left_out=left_out,
+    )
+
+
+def _series_key(header: Header) -> tuple[str | None, str | None, str] | None:
+    tags = header.series_tags
+    return (
+        None if tags is None or not header.series else (header.patient, tags.study, header.series)
+    )
+
+
+def _add_file(group: _Group, path: Path, header: Header) -> None:
+    group.entries += [
+        _Entry(ref, position, header.number)
+        for ref, position in zip(slice_refs(path, header), header.positions, strict=True)
+    ]
+    if header.series_tags is not None:
+        group.tags[header.series_tags] += 1
+        group.thickness[header.thickness] += 1
+
+
+def _choose(
+    groups: dict[ScanKey, _Group], requested: Sequence[str], progress: Progress
+) -> tuple[dict[ScanKey, _Group], tuple[LeftOutSeries, ...]]:
+    """Leave out the series that are not used, and note which."""
+    members: dict[tuple[str | None, str | None, str], list[ScanKey]] = {}
+    for key, group in groups.items():
+        if group.series is not None:
+            members.setdefault(group.series, []).append(key)
+    series = [_summary([groups[key] for key in keys], str(keys[0][1])) for keys in members.values()]
+    choice = choose_series(series, requested)
+    if choice.left_out:
+        progress.note(*describe_choice(series, choice))
+    keys = list(members.values())
+    unused = {key for index in choice.unused for key in keys[index]}
+    return {key: group for key, group in groups.items() if key not in unused}, choice.left_out
+
+
+def _summary(groups: Sequence[_Group], path: str) -> SeriesSummary:
+    """Summarize the groups of one series, which may be in several folders."""
+    assert groups[0].series is not None
+    patient, study, uid = groups[0].series
+    tags, thickness = groups[0].tags.copy(), groups[0].thickness.copy()
+    for group in groups[1:]:
+        tags += group.tags
+        thickness += group.thickness
+    sources = {group.source for group in groups}
+    positions = [entry.position for group in groups for entry in group.entries]
+    return SeriesSummary(
+        # Series that were named file by file are used, and files without a study as well.
+        study=None
+        if study is None or None in sources
+        else (str(groups[0].source), str(patient), study),
+        uid=uid,
+        path=path,
+        tags=tags.most_common(1)[0][0],
+        positions=np.array(positions, np.float64),
+        thickness=thickness.most_common(1)[0][0],
     )
 
 
@@ -240,17 +360,25 @@ def scan_key(path: Path, header: Header) -> ScanKey:
     return ("series", path.parent, header.patient, header.series)
 
 
-def _name_scans(keys: Iterable[ScanKey]) -> dict[ScanKey, str]:
-    """Name scans by file or folder. UIDs are not shown, since they identify a patient's scan."""
-    names = {key: str(key[1]) for key in keys}
+def _name_scans(groups: Mapping[ScanKey, _Group]) -> dict[ScanKey, str]:
+    """Name scans by file or folder, and by their Series Numbers where a folder holds several.
+
+    UIDs are not shown, since they identify a patient's scan.
+    """
+    names = {key: str(key[1]) for key in groups}
     in_folder: dict[Path, list[ScanKey]] = {}
     for key in names:
         if key[0] == "series":
             in_folder.setdefault(key[1], []).append(key)
     for folder, series in in_folder.items():
-        if len(series) > 1:
-            for number, key in enumerate(series, start=1):
-                names[key] = f"{folder} (series {number} of {len(series)})"
+        if len(series) == 1:
+            continue
+        tags = [groups[key].tags.most_common(1) for key in series]
+        numbers = [counted[0][0].number if counted else None for counted in tags]
+        are_names = None not in numbers and len(set(numbers)) == len(numbers)
+        for count, (key, number) in enumerate(zip(series, numbers, strict=True), start=1):
+            suffix = f"series {number}" if are_names else f"series {count} of {len(series)}"
+            names[key] = f"{folder} ({suffix})"
     return names
 
 

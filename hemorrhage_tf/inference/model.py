@@ -5,22 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.errors import DataError, ModelError, OptionError
+from hemorrhage_tf.core.errors import DataError, ModelError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
-from hemorrhage_tf.datasets.series import expand_paths, list_slices
-from hemorrhage_tf.evaluation.calibration import log_odds
+from hemorrhage_tf.datasets.series import find_sources, list_slices
 from hemorrhage_tf.imaging.readers import SliceRef
-from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW, parse_windows
+from hemorrhage_tf.inference.flips import AXES, flip, mean_probability
+from hemorrhage_tf.inference.input_choice import check_file_names, input_for, input_through
 from hemorrhage_tf.inference.overlay import OverlayFolder
 from hemorrhage_tf.inference.predictions import Prediction, ScanOutput, ScanProbabilities
-from hemorrhage_tf.inference.scan_runner import ScanRunner
+from hemorrhage_tf.inference.scan_runner import Members, ScanRunner
 from hemorrhage_tf.inference.slice_stream import SliceBatch, stream_slices
 from hemorrhage_tf.inference.streamed_results import StreamedResults, Thresholds
 from hemorrhage_tf.models.metadata import ModelMetadata
@@ -117,6 +116,36 @@ class Model(ABC):
         """
         raise self._no_scan_model()
 
+    def run_outputs(
+        self, images: np.ndarray, *, features: bool = False, cam: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Predict model input, with all that is needed of the model's outputs, in one pass.
+
+        Args:
+            images: float32 `(n, size, size, 3)`, RGB, in [0, 255].
+            features: Whether the features for the scan model are needed. Defaults to False.
+            cam: Whether class activation maps are needed. Defaults to False.
+
+        Returns:
+            `probability`, float32 `(n,)`; `subtypes`, float32 `(n, subtypes)`, if the model has
+            any; `features` and `cam` as `run_with_features` and `run_with_cam` return them.
+
+        Raises:
+            ModelError: The model does not provide what is needed.
+        """
+        outputs: dict[str, np.ndarray] = {}
+        if features:
+            outputs["probability"], outputs["features"] = self.run_with_features(images)
+        if cam:
+            outputs["probability"], outputs["cam"] = self.run_with_cam(images)
+        return outputs or {"probability": self.run(images)}
+
+    def name_subtypes(self, outputs: dict[str, np.ndarray]) -> list[dict[str, float] | None]:
+        """Return the probabilities of subtypes by name for each image; None without subtypes."""
+        if "subtypes" not in outputs:
+            return [None] * len(outputs["probability"])
+        return [dict(zip(self.subtypes, row, strict=True)) for row in outputs["subtypes"].tolist()]
+
     def _no_scan_model(self) -> ModelError:
         return ModelError(
             f"{self.path}: this model has no scan model. Fit one on data with scans, and pass its "
@@ -127,6 +156,11 @@ class Model(ABC):
     def threshold(self) -> float:
         """The threshold for slices: a probability that reaches it counts as hemorrhage."""
         return self.metadata.threshold
+
+    @property
+    def subtypes(self) -> tuple[str, ...]:
+        """The names of the subtypes that the model predicts; empty if it predicts none."""
+        return self.metadata.subtypes
 
     @property
     def scan_threshold(self) -> float:
@@ -182,40 +216,7 @@ class Model(ABC):
             OptionError: Another window than the model's, a window for display images, or display
                 images for a model whose channels are different windows.
         """
-        model_input = self._input_through(window)
-        images = f"{int((~is_hounsfield).sum())} of {len(is_hounsfield)} slices are display images"
-        if window is not None and not is_hounsfield.all():
-            raise OptionError(
-                f"--window {','.join(parse_windows(window))}: {images}, which already have a "
-                "window. Only Hounsfield units (DICOM, NIfTI) take one. Leave out --window or the "
-                "display images."
-            )
-        if not self.metadata.model_input.takes_display_images and not is_hounsfield.all():
-            raise OptionError(
-                f"{self.path}: this model takes Hounsfield units through the windows "
-                f"{', '.join(self.metadata.window or ())}, one for each channel, and {images}. "
-                "Pass DICOM or NIfTI files."
-            )
-        if self.metadata.window is not None or not is_hounsfield.any():
-            return model_input if window is not None else self.metadata.model_input
-        if progress is not None:
-            progress.note(
-                "This model was trained on display images. Hounsfield units are converted by the "
-                f"window {','.join(model_input.window or ())}."
-            )
-        return model_input
-
-    def _input_through(self, window: str | Sequence[str] | None) -> ModelInput:
-        """Return the model's input, with a window for Hounsfield units in any case."""
-        trained = self.metadata.window
-        requested = None if window is None else parse_windows(window)
-        if requested and trained and requested != trained:
-            raise OptionError(
-                f"--window {','.join(requested)}: this model was trained with "
-                f"{','.join(trained)} and accepts no other window. Leave out --window, or train a "
-                "model with it."
-            )
-        return replace(self.metadata.model_input, window=trained or requested or DEFAULT_WINDOW)
+        return input_for(self.metadata, self.path, is_hounsfield, window, progress)
 
     def standardized(
         self, slices: Sequence[SliceRef | Path], model_input: ModelInput | None = None
@@ -259,7 +260,7 @@ class Model(ABC):
     def scan_probabilities(
         self,
         slices: Sequence[SliceRef | Path],
-        members: Sequence[Sequence[int]],
+        members: Members,
         positions: np.ndarray,
         progress: Progress | None = None,
         model_input: ModelInput | None = None,
@@ -278,29 +279,36 @@ class Model(ABC):
         Returns:
             The probabilities of the slices and of the scans.
         """
-        if not self.has_scan_model:
+        if not self.has_scan_model and not self.subtypes:
             alone = self.probabilities(slices, progress, model_input)
             scans = np.array([mean_of_highest(alone[list(each)]) for each in members], np.float32)
             return ScanProbabilities(alone, np.full(len(slices), np.nan, np.float32), scans)
         progress = progress or Progress(quiet=True)
+        model_input = model_input or self.metadata.model_input
         runner = ScanRunner(self.run_scan, members, positions)
-        in_scans = [int(index) for each in members for index in each]
-        order = [*in_scans, *sorted(set(range(len(slices))) - set(in_scans))]
+        order = runner.reading_order()
+        refs = [slices[index] for index in order]
         alone = np.empty(len(slices), np.float32)
+        subtypes = np.empty((len(slices), len(self.subtypes)), np.float32)
         done = 0
         with progress.track("Predicting", len(slices)) as advance:
-            for images in input_batches(
-                [slices[index] for index in order],
-                model_input or self.metadata.model_input,
-                BATCH_SIZE,
-            ):
+            for images in input_batches(refs, model_input, BATCH_SIZE):
                 indices = order[done : done + len(images)]
-                alone[indices], features = self.run_with_features(images)
-                for index, one in zip(indices, features, strict=True):
+                outputs = self.run_outputs(images, features=self.has_scan_model)
+                alone[indices] = outputs["probability"]
+                if self.subtypes:
+                    subtypes[indices] = outputs["subtypes"]
+                for index, one in zip(indices, outputs.get("features", ()), strict=False):
                     runner.add(index, one)
                 done += len(images)
                 advance(len(images))
-        return ScanProbabilities(alone, runner.in_scans, runner.scans)
+        of_subtypes = subtypes if self.subtypes else None
+        if not self.has_scan_model:
+            scans = np.array([mean_of_highest(alone[list(each)]) for each in members], np.float32)
+            return ScanProbabilities(
+                alone, np.full(len(slices), np.nan, np.float32), scans, of_subtypes
+            )
+        return ScanProbabilities(alone, runner.in_scans, runner.scans, of_subtypes)
 
     def probabilities_with_cams(
         self,
@@ -334,6 +342,7 @@ class Model(ABC):
         *,
         window: str | Sequence[str] | None = None,
         cam: str | Path | None = None,
+        series: str | int | Iterable[str | int] = (),
         tta: bool = False,
         skip_invalid: bool = False,
         progress: Progress | None = None,
@@ -344,28 +353,41 @@ class Model(ABC):
             images: PNG, JPEG, DICOM or NIfTI files, folders or globs, one or several.
             window: Window for Hounsfield units; None for the model's.
             cam: Folder to write overlays of the class activation map to. Defaults to None.
+            series: The DICOM series to use of a folder or pattern, one or several: Series Number,
+                Series Instance UID, or an end of it that no other series has. Defaults to none, for
+                one series of each study, see `datasets.series_choice`.
             tta: Average over each slice and its flips; see `with_tta`. Defaults to False.
             skip_invalid: Continue without files that cannot be read. Defaults to False.
             progress: Shows progress and notes. Defaults to None, for no output.
 
         Returns:
-            A prediction for each slice, in the order given, and for each scan.
+            A prediction for each slice, in the order given, and for each scan; and the series that
+            were left out.
 
         Raises:
             DataError: Files cannot be read, all listed in one message; or no slice is left.
-            OptionError: The window does not fit the model or the slices.
+            OptionError: The window does not fit the model or the slices, or a requested series does
+                not exist.
             OutputError: An overlay cannot be written.
         """
         if tta and not self.uses_tta:
             return self.with_tta().predict(
-                images, window=window, cam=cam, skip_invalid=skip_invalid, progress=progress
+                images,
+                window=window,
+                cam=cam,
+                series=series,
+                skip_invalid=skip_invalid,
+                progress=progress,
             )
         if cam is not None and not self.has_cam:
             self.run_with_cam(np.empty((0, 0, 0, 3), np.float32))  # raises the error
         progress = progress or Progress(quiet=True)
         paths = [images] if isinstance(images, str | Path) else images
-        listing = list_slices(expand_paths(paths), progress)
-        model_input = self._input_through(window)
+        model_input = input_through(self.metadata, window)
+        sources = find_sources(paths)
+        requested = [series] if isinstance(series, str | int) else series
+        listing = list_slices(list(sources), progress, sources, [str(one) for one in requested])
+        check_file_names(self.metadata, self.path, listing.slices, window)
         results = StreamedResults(listing, self.run_scan if self.has_scan_model else None)
         with ExitStack() as stack:
             overlays = None if cam is None else stack.enter_context(OverlayFolder(Path(cam)))
@@ -393,22 +415,25 @@ class Model(ABC):
     ) -> None:
         """Predict the valid slices of a batch, and write their overlays."""
         if not batch.valid:
-            results.add(batch, np.empty(0, np.float32), None, [])
+            results.add(batch, np.empty(0, np.float32), None, [], [])
             return
         inputs = np.stack([one.image for one in batch.valid])
-        features = None
-        if results.needs_features(batch):
-            probabilities, features = self.run_with_features(inputs)
-        elif overlays is None:
-            probabilities = self.run(inputs)
+        outputs = self.run_outputs(
+            inputs, features=results.needs_features(batch), cam=overlays is not None
+        )
         paths: list[str | None] = [None] * len(batch.valid)
         if overlays is not None:
-            probabilities, cams = self.run_with_cam(inputs)
             paths = [
                 overlays.write(slices[one.index], one.pixels, weights, batch.model_input)
-                for one, weights in zip(batch.valid, cams, strict=True)
+                for one, weights in zip(batch.valid, outputs["cam"], strict=True)
             ]
-        results.add(batch, probabilities, features, paths)
+        results.add(
+            batch,
+            outputs["probability"],
+            outputs.get("features"),
+            paths,
+            self.name_subtypes(outputs),
+        )
 
 
 class FlipAveragedModel(Model):
@@ -419,7 +444,6 @@ class FlipAveragedModel(Model):
     """
 
     uses_tta = True
-    _AXES: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))  # of a batch, and of its maps
 
     def __init__(self, model: Model) -> None:
         super().__init__(model.path, model.metadata)
@@ -434,13 +458,13 @@ class FlipAveragedModel(Model):
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Predict each image and its flips, and average the logits; see `Model.run`."""
-        return _mean_probability([self._model.run(_flip(images, axes)) for axes in self._AXES])
+        return mean_probability([self._model.run(flip(images, axes)) for axes in AXES])
 
     def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Average logits and maps; the mean of a map stays the mean of the logits."""
-        results = [self._model.run_with_cam(_flip(images, axes)) for axes in self._AXES]
-        maps = [_flip(cams, axes) for (_, cams), axes in zip(results, self._AXES, strict=True)]
-        return _mean_probability([one for one, _ in results]), np.mean(maps, axis=0)
+        results = [self._model.run_with_cam(flip(images, axes)) for axes in AXES]
+        maps = [flip(cams, axes) for (_, cams), axes in zip(results, AXES, strict=True)]
+        return mean_probability([one for one, _ in results]), np.mean(maps, axis=0)
 
     def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Average logits; the features are those of the four images, one after the other.
@@ -448,17 +472,40 @@ class FlipAveragedModel(Model):
         Returns:
             float32 `(n,)`, P(hemorrhage); and float32 `(n, 4 * width)`.
         """
-        results = [self._model.run_with_features(_flip(images, axes)) for axes in self._AXES]
+        results = [self._model.run_with_features(flip(images, axes)) for axes in AXES]
         features = np.concatenate([one for _, one in results], axis=1)
-        return _mean_probability([one for one, _ in results]), features
+        return mean_probability([one for one, _ in results]), features
+
+    def run_outputs(
+        self, images: np.ndarray, *, features: bool = False, cam: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Average logits and maps over the four images; see `Model.run_outputs`."""
+        if not self.subtypes:
+            return super().run_outputs(images, features=features, cam=cam)
+        results = [
+            self._model.run_outputs(flip(images, axes), features=features, cam=cam) for axes in AXES
+        ]
+        probability = mean_probability([one["probability"] for one in results])
+        subtypes = mean_probability([one["subtypes"] for one in results])
+        outputs = {
+            "probability": probability,
+            # A mean of logits may exceed that of another mean by rounding only.
+            "subtypes": np.minimum(subtypes, probability[:, np.newaxis]),
+        }
+        if features:
+            outputs["features"] = np.concatenate([one["features"] for one in results], axis=1)
+        if cam:
+            maps = [flip(one["cam"], axes) for one, axes in zip(results, AXES, strict=True)]
+            outputs["cam"] = np.mean(maps, axis=0)
+        return outputs
 
     def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
         """Predict the scan flipped in each way, and average the logits; see `Model.run_scan`."""
-        parts = np.split(features, len(self._AXES), axis=1)
+        parts = np.split(features, len(AXES), axis=1)
         outputs = [self._model.run_scan(np.ascontiguousarray(one), geometry) for one in parts]
-        probability = _mean_probability([np.array([one.probability]) for one in outputs])
+        probability = mean_probability([np.array([one.probability]) for one in outputs])
         return ScanOutput(
-            float(probability[0]), _mean_probability([one.slice_probabilities for one in outputs])
+            float(probability[0]), mean_probability([one.slice_probabilities for one in outputs])
         )
 
     def standardized(
@@ -466,14 +513,3 @@ class FlipAveragedModel(Model):
     ) -> np.ndarray | None:
         """Return the standardized features of the slices themselves, without flips."""
         return self._model.standardized(slices, model_input)
-
-
-def _flip(batch: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    # Native runtimes do not accept negative strides.
-    return np.ascontiguousarray(np.flip(batch, axes)) if axes else batch
-
-
-def _mean_probability(probabilities: Sequence[np.ndarray]) -> np.ndarray:
-    """Average finite logits, and return the probability of the mean."""
-    mean = np.mean([log_odds(one) for one in probabilities], axis=0)
-    return (1 / (1 + np.exp(-mean))).astype(np.float32)

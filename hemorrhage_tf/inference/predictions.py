@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hemorrhage_tf.datasets.series_choice import LeftOutSeries
 from hemorrhage_tf.models.scan_score import TOP_SLICES, mean_of_highest
 
 
@@ -34,11 +35,14 @@ class ScanProbabilities:
             scan, and for all slices without a scan model.
         scans: float32 `(m,)`, P(hemorrhage) of each scan; without a scan model its score, see
             `scan_score`.
+        subtypes: float32 `(n, subtypes)`, the probability of each subtype; None of a model without
+            subtypes. Defaults to None.
     """
 
     slices: np.ndarray
     in_scans: np.ndarray
     scans: np.ndarray
+    subtypes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class SlicePrediction:
         warning: Why the slice does not look like a head CT, or None.
         probability_in_scan: P(hemorrhage) of the slice, given the whole scan; None for a slice of
             no scan, and for a model without a scan model.
+        subtypes: The probability of each subtype by name, of the slice alone; None for a model
+            without subtypes.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -70,6 +76,12 @@ class SlicePrediction:
     cam: str | None = None
     warning: str | None = None
     probability_in_scan: float | None = None
+    subtypes: Mapping[str, float] | None = None
+
+    @property
+    def likeliest_subtype(self) -> str | None:
+        """The subtype with the highest probability; None for a model without subtypes."""
+        return max(self.subtypes, key=self.subtypes.__getitem__) if self.subtypes else None
 
     @property
     def final_probability(self) -> float:
@@ -77,9 +89,12 @@ class SlicePrediction:
         return self.probability if self.probability_in_scan is None else self.probability_in_scan
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; `cam` only where an overlay was written."""
+        """Return plain values for JSON; `cam` only where an overlay was written.
+
+        `subtypes` is there for a model with subtypes only.
+        """
         in_scan = self.probability_in_scan
-        values = {
+        values: dict[str, Any] = {
             "path": self.path,
             "probability": round(self.probability, 6),
             "hemorrhage": int(self.is_hemorrhage),
@@ -87,7 +102,16 @@ class SlicePrediction:
             "warning": self.warning,
             "probability_in_scan": None if in_scan is None else round(in_scan, 6),
         }
+        if self.subtypes is not None:
+            values["subtypes"] = {name: round(one, 6) for name, one in self.subtypes.items()}
         return values if self.cam is None else {**values, "cam": self.cam}
+
+    def to_row(self) -> dict[str, Any]:
+        """Return plain values for a table: a column `probability_NAME` for each subtype."""
+        row = self.to_dict()
+        for name, probability in row.pop("subtypes", {}).items():
+            row[f"probability_{name}"] = probability
+        return row
 
 
 @dataclass(frozen=True)
@@ -151,6 +175,7 @@ class Prediction:
     Attributes:
         slices: One for each slice; those of a scan follow each other, from the neck to the vertex.
         scans: One for each series or volume of more than one slice.
+        left_out: The series of a study that were not used, with the reason. Defaults to none.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -163,12 +188,14 @@ class Prediction:
 
     slices: tuple[SlicePrediction, ...]
     scans: tuple[ScanPrediction, ...]
+    left_out: tuple[LeftOutSeries, ...] = ()
 
     def to_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """Return plain values for JSON: `slices` and `scans`."""
+        """Return plain values for JSON: `scans`, `slices` and `left_out`."""
         return {
-            "slices": [one.to_dict() for one in self.slices],
             "scans": [one.to_dict() for one in self.scans],
+            "slices": [one.to_dict() for one in self.slices],
+            "left_out": [one.to_dict() for one in self.left_out],
         }
 
     def __len__(self) -> int:

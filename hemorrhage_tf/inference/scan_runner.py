@@ -9,6 +9,7 @@ import numpy as np
 from hemorrhage_tf.inference.predictions import ScanOutput
 
 RunScan = Callable[[np.ndarray, np.ndarray], ScanOutput]
+Members = Sequence[Sequence[int] | np.ndarray]  # the slice indices of each scan
 
 
 class ScanRunner:
@@ -29,9 +30,7 @@ class ScanRunner:
             and while it is not complete.
     """
 
-    def __init__(
-        self, run_scan: RunScan, members: Sequence[Sequence[int]], positions: np.ndarray
-    ) -> None:
+    def __init__(self, run_scan: RunScan, members: Members, positions: np.ndarray) -> None:
         self._run_scan = run_scan
         self._members = members
         self._positions = positions
@@ -40,6 +39,11 @@ class ScanRunner:
         self._features: dict[int, np.ndarray] = {}
         self.in_scans = np.full(len(positions), np.nan, np.float32)
         self.scans = np.full(len(members), np.nan, np.float32)
+
+    def reading_order(self) -> list[int]:
+        """Return all slices scan by scan, and then those of no scan."""
+        in_scans = [int(index) for each in self._members for index in each]
+        return [*in_scans, *(i for i in range(len(self.in_scans)) if i not in self._scan_of)]
 
     def takes(self, index: int) -> bool:
         """Return whether a slice belongs to a scan."""

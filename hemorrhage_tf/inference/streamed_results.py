@@ -35,6 +35,7 @@ class _SliceResult:
     probability: float
     warning: str | None
     cam: str | None
+    subtypes: dict[str, float] | None
 
 
 class StreamedResults:
@@ -80,6 +81,7 @@ class StreamedResults:
         probabilities: np.ndarray,
         features: np.ndarray | None,
         cams: Sequence[str | None],
+        subtypes: Sequence[dict[str, float] | None],
     ) -> None:
         """Add the predictions of a batch.
 
@@ -88,9 +90,13 @@ class StreamedResults:
             probabilities: float32 `(n,)`, of its valid slices.
             features: float32 `(n, width)` of its valid slices; None where they are not needed.
             cams: The paths of their overlays, or None.
+            subtypes: The probabilities of their subtypes by name, or None.
         """
-        for one, probability, cam in zip(batch.valid, probabilities, cams, strict=True):
-            self._results.append(_SliceResult(one.index, float(probability), one.warning, cam))
+        results = zip(batch.valid, probabilities, cams, subtypes, strict=True)
+        for one, probability, cam, of_subtypes in results:
+            self._results.append(
+                _SliceResult(one.index, float(probability), one.warning, cam, of_subtypes)
+            )
         if self._runner is None:
             return
         rows: dict[int, np.ndarray] = {}
@@ -107,7 +113,11 @@ class StreamedResults:
         if self._runner is not None:
             names = (scan.name for scan in self._listing.scans)
             by_scan = dict(zip(names, map(float, self._runner.scans), strict=True))
-        return Prediction(tuple(slices), predict_scans(slices, thresholds.scans, by_scan))
+        return Prediction(
+            slices=tuple(slices),
+            scans=predict_scans(slices, thresholds.scans, by_scan),
+            left_out=self._listing.left_out,
+        )
 
     def _slice(
         self, one: _SliceResult, scan: str | None, thresholds: Thresholds
@@ -124,6 +134,7 @@ class StreamedResults:
             cam=one.cam,
             warning=one.warning,
             probability_in_scan=in_scan,
+            subtypes=one.subtypes,
         )
 
     def _name(self, index: int) -> str:

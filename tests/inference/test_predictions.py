@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from hemorrhage_tf.datasets.series_choice import LeftOutSeries
 from hemorrhage_tf.inference.predictions import (
     Prediction,
     ScanPrediction,
@@ -24,6 +25,9 @@ SCAN = ScanPrediction(
 )
 
 
+LEFT_OUT = LeftOutSeries("3", "study", 9, "not axial")
+
+
 class TestPrediction:
     def test_is_a_sequence_of_slice_predictions(self):
         other = SlicePrediction("b.dcm", 0.9, True)
@@ -33,7 +37,7 @@ class TestPrediction:
         assert prediction[-1] is other
 
     def test_converts_to_plain_json(self):
-        values = Prediction((SLICE,), (SCAN,)).to_dict()
+        values = Prediction((SLICE,), (SCAN,), (LEFT_OUT,)).to_dict()
         assert json.loads(json.dumps(values, allow_nan=False)) == {
             "slices": [
                 {
@@ -58,6 +62,9 @@ class TestPrediction:
                     "top_slices": ["a.dcm", "b.dcm"],
                     "top_positions": [2, 1],
                 }
+            ],
+            "left_out": [
+                {"series": "3", "path": "study", "slices": 9, "reason": "not axial"},
             ],
         }
 
