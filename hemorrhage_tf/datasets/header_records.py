@@ -121,7 +121,8 @@ class _RecordReader:
         The slices of one scan may be in both class folders.
         """
         key = scan_key(path, header)
-        if self._class_root is None or key[0] == "file":
+        is_identified = header.patient is not None and header.series is not None
+        if self._class_root is None or key[0] == "file" or not is_identified:
             return key
         within_class = path.parent.relative_to(self._class_root).parts[1:]
         return ("series", self._class_root.joinpath(*within_class), header.patient, header.series)

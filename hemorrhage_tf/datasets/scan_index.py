@@ -132,7 +132,8 @@ def name_scans(manifest: Manifest, members: Sequence[np.ndarray]) -> tuple[str, 
                 name = None
         if name is None:
             paths = {manifest.path_at(int(index)) for index in indices}
-            name = paths.pop() if len(paths) == 1 and len(indices) > 1 else _common_folder(paths)
+            is_volume = manifest.records.frame(int(indices[0])) is not None
+            name = paths.pop() if is_volume and len(paths) == 1 else _common_folder(paths)
         names.append(name)
     count, seen = Counter(names), Counter[str]()
     for at, name in enumerate(names):

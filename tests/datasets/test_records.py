@@ -10,7 +10,18 @@ from hemorrhage_tf.imaging.readers import SliceRef
 ROWS = [
     Record(Path("set/a.png"), 1),
     Record(Path("set/b.nii"), 0, "P1", "train", 2, "b", ("x", ""), "anonymous-0001.nii"),
-    Record(Path("/elsewhere/c.dcm"), 0, "P1", scan="b"),
+    Record(
+        Path("/elsewhere/c.dcm"),
+        label=0,
+        patient="P1",
+        scan="b",
+        position=-12.5,
+        number=-3,
+        thickness=0.625,
+        scan_label=0,
+        has_slice_label=False,
+        scan_name="B",
+    ),
 ]
 
 
@@ -42,6 +53,11 @@ class TestRecords:
         assert list(records.patients) == [None, "P1", "P1"]
         assert records.splits == [None, "train", None]
         assert records.scans == [None, "b", "b"]
+        assert records.scan_names == [None, None, "B"]
+        assert records.scan_labels == [None, None, 0]
+        assert records.has_slice_label.tolist() == [True, True, False]
+        assert records.numbers == [None, None, -3]
+        np.testing.assert_array_equal(records.positions, [np.nan, np.nan, -12.5])
         assert not records.are_display_images
         assert Records(ROWS[:1]).are_display_images
 
