@@ -15,7 +15,7 @@ from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.inference.forms import FORMS, is_embedded
 from hemorrhage_tf.inference.model import BATCH_SIZE, Model
 from hemorrhage_tf.inference.predictions import ScanOutput
-from hemorrhage_tf.models.classifier import with_class_activation_map
+from hemorrhage_tf.models.classifier import outputs_of, with_class_activation_map
 from hemorrhage_tf.models.embedded_model import build_embedded_classifier
 from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
 from hemorrhage_tf.models.run_files import MODEL_FILE, SCAN_MODEL_FILE
@@ -41,10 +41,11 @@ class KerasModel(Model):
 
     @cached_property
     def _forward(self) -> Any:
+        import keras
         import tensorflow as tf
 
-        classifier = self._classifier
-        return tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
+        model = keras.Model(self._classifier.input, outputs_of(self._classifier))
+        return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 
     @cached_property
     def _forward_with_cam(self) -> Any:
@@ -57,7 +58,7 @@ class KerasModel(Model):
         """Predict model input; see `Model.run`."""
         import tensorflow as tf
 
-        return self._forward(tf.constant(images)).numpy()[:, 0]
+        return self._forward(tf.constant(images))["probability"].numpy()[:, 0]
 
     def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict model input with class activation maps; see `Model.run_with_cam`."""
@@ -72,7 +73,7 @@ class KerasModel(Model):
         import tensorflow as tf
 
         features = self._classifier.get_layer("standardization").output
-        outputs = {"probability": self._classifier.output, "features": features}
+        outputs = {**outputs_of(self._classifier), "features": features}
         model = keras.Model(self._classifier.input, outputs)
         return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 
@@ -91,6 +92,23 @@ class KerasModel(Model):
 
         outputs = self._forward_with_features(tf.constant(images))
         return outputs["probability"].numpy()[:, 0], outputs["features"].numpy()
+
+    def run_outputs(
+        self, images: np.ndarray, *, features: bool = False, cam: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Predict model input with all that is needed; see `Model.run_outputs`."""
+        if not self.subtypes:
+            return super().run_outputs(images, features=features, cam=cam)
+        import tensorflow as tf
+
+        outputs: dict[str, Any] = {}
+        if cam:
+            outputs |= self._forward_with_cam(tf.constant(images))
+        if features:
+            outputs |= self._forward_with_features(tf.constant(images))
+        outputs = outputs or self._forward(tf.constant(images))
+        values = {name: output.numpy() for name, output in outputs.items()}
+        return {**values, "probability": values["probability"][:, 0]}
 
     def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
         """Predict a scan; see `Model.run_scan`."""
@@ -180,9 +198,13 @@ def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
     metadata = read_metadata(file)
     classifier = _load_keras(file)
     expected = (None, metadata.image_size, metadata.image_size, 3)
-    if tuple(classifier.input_shape) != expected or tuple(classifier.output_shape) != (None, 1):
+    shapes = {name: tuple(output.shape) for name, output in outputs_of(classifier).items()}
+    wanted = {"probability": (None, 1)}
+    if metadata.subtypes:
+        wanted["subtypes"] = (None, len(metadata.subtypes))
+    if tuple(classifier.input_shape) != expected or shapes != wanted:
         raise ModelError(
-            f"{file}: the model maps {classifier.input_shape} to {classifier.output_shape}; it "
-            f"must map {expected} to (None, 1). Pass a model that hemorrhage-tf wrote."
+            f"{file}: the model maps {classifier.input_shape} to {shapes}; it must map {expected} "
+            f"to {wanted}. Pass a model that hemorrhage-tf wrote."
         )
     return metadata, classifier

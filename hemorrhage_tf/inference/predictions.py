@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -197,6 +198,35 @@ class Prediction:
             "slices": [one.to_dict() for one in self.slices],
             "left_out": [one.to_dict() for one in self.left_out],
         }
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return plain values for a table: a row for each slice, with the columns of its scan.
+
+        `scan_probability` and `scan_hemorrhage` repeat the prediction of the scan. `place` is the
+        place of the slice in the scan, counted from 1 at the neck; `rank` is 1 for the slice to
+        look at first, up to 3. They are empty for a slice of no scan.
+        """
+        scans = {one.scan: one for one in self.scans}
+        places: Counter[str] = Counter()
+        rows = []
+        for one in self.slices:
+            row = one.to_row()
+            scan = None if one.scan is None else scans.get(one.scan)
+            values: dict[str, Any] = dict.fromkeys(
+                ("scan_probability", "scan_hemorrhage", "place", "rank")
+            )
+            if scan is not None:
+                places[scan.scan] += 1
+                place = places[scan.scan]
+                is_top = place in scan.top_positions
+                values = {
+                    "scan_probability": round(scan.probability, 6),
+                    "scan_hemorrhage": int(scan.is_hemorrhage),
+                    "place": place,
+                    "rank": scan.top_positions.index(place) + 1 if is_top else None,
+                }
+            rows.append(row | values)
+        return rows
 
     def __len__(self) -> int:
         return len(self.slices)

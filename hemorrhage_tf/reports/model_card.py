@@ -23,6 +23,7 @@ from hemorrhage_tf.reports.number_formats import (
     format_metric,
     format_number,
 )
+from hemorrhage_tf.reports.subtype_section import subtype_rows, weighted_log_loss_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,11 +51,18 @@ INTENDED_USE = (
     "Research on detecting intracranial hemorrhage in single axial head CT slices: comparing "
     "methods, teaching, reproducing a published recipe."
 )
+TYPE_OUT_OF_SCOPE = (
+    "Type, location, size and age of a hemorrhage. The model only predicts whether there is one."
+)
+TYPE_IN_SCOPE = (
+    "Location, size and age of a hemorrhage. The model only predicts whether there is one, and "
+    "which subtypes."
+)
 OUT_OF_SCOPE = (
     "Diagnosis, triage or any decision about a patient. This is research software, not a medical "
     "device.",
     "Whole examinations. The model sees one slice at a time; an examination has many.",
-    "Type, location, size and age of a hemorrhage. The model only predicts whether there is one.",
+    TYPE_OUT_OF_SCOPE,
     "Other modalities, other body parts, contrast-enhanced CT and postoperative CT.",
     "Scanners, windows or hospitals other than those evaluated, unless tested first.",
 )
@@ -217,7 +225,10 @@ def _card_values(content: CardContent) -> dict[str, Any]:
     return {
         "name": content.name,
         "intended_use": INTENDED_USE,
-        "out_of_scope": list(OUT_OF_SCOPE),
+        "out_of_scope": [
+            TYPE_IN_SCOPE if text == TYPE_OUT_OF_SCOPE and metrics.get("subtypes") else text
+            for text in OUT_OF_SCOPE
+        ],
         "warnings": list(content.warnings),
         "model": [list(map(str, row)) for row in content.model_rows],
         "training": [list(map(str, row)) for row in content.training_rows],
@@ -243,6 +254,8 @@ def _card_values(content: CardContent) -> dict[str, Any]:
             for each in shortcuts
         ],
         "audited": content.audit is not None,
+        "subtypes": subtype_rows(metrics),
+        "weighted_log_loss": weighted_log_loss_text(metrics),
         "robustness": [dict(row) for row in content.robustness or ()],
         "limits": [
             INDEPENDENCE[content.independence],
