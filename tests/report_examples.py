@@ -120,7 +120,7 @@ def full_content() -> ReportContent:
             {"group": "small", "slices": 20, "roc_auc": METRIC, "note": None, "enough": True},
             {"group": "large", "slices": 40, "roc_auc": None, "share": 0.25, "enough": False},
         ],
-        comparison=compare(labels, repeats[0], repeats[1]),
+        comparisons={"slices": compare(labels, repeats[0], repeats[1])},
         model_names=("float32", "int8"),
         warnings=("--allow-leak was used", "12 of the 60 slices were trained on."),
         not_tested=("Other scanners.",),

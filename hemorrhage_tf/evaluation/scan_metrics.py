@@ -31,6 +31,11 @@ from hemorrhage_tf.evaluation.resampling import (
 
 # The three levels of metrics, as metrics.json names them.
 SLICES, SLICES_IN_SCANS, SCANS = "slices", "slices_in_scans", "scans"
+LEVEL_NAMES = {
+    SLICES: "slices alone",
+    SLICES_IN_SCANS: "slices in their scans",
+    SCANS: "scans",
+}
 # The least number of slices of each size. A head of 160 mm has about 30 slices of 5 mm, 60 of
 # 2.5 mm, 130 of 1.25 mm and 260 of 0.6 mm: the bins after the first have these in their middle.
 SIZES = (1, 20, 45, 90, 180)

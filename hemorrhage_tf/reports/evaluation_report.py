@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ from PIL import Image
 from hemorrhage_tf.auditing.audit_result import Audit
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.slice_index import SliceIndex
+from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
 from hemorrhage_tf.evaluation.metrics import binary_metrics
 from hemorrhage_tf.evaluation.robustness import robustness
+from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES, SLICES_IN_SCANS
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.inference.model import BATCH_SIZE, Model
 from hemorrhage_tf.inference.overlay import draw_overlay
+from hemorrhage_tf.inference.predictions import ScanPrediction
 from hemorrhage_tf.models.run_files import HISTORY_FILE, is_run_folder
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.reports.content import NOT_TESTED, model_rows
@@ -31,7 +34,7 @@ from hemorrhage_tf.reports.gallery import (
     GalleryItem,
 )
 from hemorrhage_tf.reports.html_report import write_report
-from hemorrhage_tf.reports.report_content import ReportContent
+from hemorrhage_tf.reports.report_content import LevelContent, ReportContent
 
 CONFIDENT_SLICES = 6  # correct slices per class in the gallery
 ROBUSTNESS_SLICES = 100  # slices, at most, that are altered to measure robustness
@@ -48,12 +51,12 @@ class EvaluationContent:
         model_input: How the slices are converted to model input.
         slices: The evaluated slices.
         slice_probabilities: `(slices,)`, one probability per slice, in [0, 1].
-        labels: `(n,)`, 0 or 1, of what the metrics count: slices, or scans.
-        probabilities: `(n,)`, of the same, in [0, 1].
-        patients: `(n,)`, equal for the same patient, or None if patients are unknown.
-        metrics: From `metrics.binary_metrics`, with `warnings` and `evaluated_on`.
+        levels: The predictions of each level, by the names of `scan_metrics`.
+        scans: The predictions of scans. Defaults to none.
+        scan_labels: int64 `(m,)` of the scans. Defaults to none.
+        metrics: `Evaluation.metrics`, with `warnings`.
         audit: Of the slices.
-        comparison: With a second model, from `comparison.compare`, or None. Defaults to None.
+        comparisons: With a second model by level, from `comparison.compare`. Defaults to none.
         model_names: Names of the two models of the comparison.
     """
 
@@ -62,12 +65,12 @@ class EvaluationContent:
     model_input: ModelInput
     slices: SliceIndex
     slice_probabilities: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
-    patients: np.ndarray | None = None
+    levels: Mapping[str, LabeledPredictions]
+    scans: Sequence[ScanPrediction] = ()
+    scan_labels: Sequence[int] | np.ndarray = ()
     metrics: Mapping[str, Any]
     audit: Audit
-    comparison: Mapping[str, Any] | None = None
+    comparisons: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     model_names: tuple[str, str] = ("this model", "the other model")
 
 
@@ -88,16 +91,26 @@ def write_evaluation_report(
         OutputError: If the file cannot be written. No partial file is left behind.
     """
     slices, metrics, model = evaluation.slices, evaluation.metrics, evaluation.model
-    counts_slices = slices.manifest.level == "slice"
+    counts_slices = SLICES in evaluation.levels
+    main_level = SLICES if counts_slices else SCANS
+    main = evaluation.levels[main_level]
+    all_slices_count = counts_slices and len(main.labels) == len(slices)
     content = ReportContent(
         title=evaluation.title,
         metrics=metrics,
-        labels=evaluation.labels,
-        probabilities=evaluation.probabilities,
+        labels=main.labels,
+        probabilities=main.repeats[0],
         threshold=metrics["threshold"],
-        unit="slices" if counts_slices else "scans",
-        names=slices.names if counts_slices else (),
-        groups=evaluation.patients,
+        unit=main.unit,
+        names=slices.names if all_slices_count else (),
+        groups=main.groups,
+        levels=[
+            LevelContent(name, metrics[name], evaluation.levels[name])
+            for name in (SLICES_IN_SCANS, SCANS)
+            if name in evaluation.levels and name != main_level
+        ],
+        scan_details=metrics["scan_details"],
+        scan_rows=_scan_rows(evaluation),
         model_rows=model_rows(model.metadata),
         data_rows=_data_rows(slices),
         history=_read_history(model.path),
@@ -105,7 +118,7 @@ def write_evaluation_report(
         gallery=_gallery_items(evaluation, progress) if counts_slices else (),
         robustness=_measure_robustness(evaluation, progress),
         subgroups=_subgroup_rows(evaluation) or None,
-        comparison=evaluation.comparison,
+        comparisons=evaluation.comparisons,
         model_names=evaluation.model_names,
         warnings=metrics["warnings"],
         not_tested=NOT_TESTED,
@@ -115,16 +128,33 @@ def write_evaluation_report(
         return write_report(path, content)
 
 
+def _scan_rows(evaluation: EvaluationContent) -> list[tuple[str, int, float, bool, int, int]]:
+    """Return the rows of the table of scans, wrong ones first, then by falling probability."""
+    rows = [
+        (one.scan, int(label), one.probability, one.is_hemorrhage, one.slices, one.flagged)
+        for one, label in zip(evaluation.scans, evaluation.scan_labels, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (row[1] == row[3], -row[2]))
+
+
 def _data_rows(slices: SliceIndex) -> list[tuple[str, str]]:
     patients = {record.patient for record in slices.manifest.records if record.patient}
     return [
         ("slices", f"{len(slices)}, {int(slices.labels.sum())} with hemorrhage"),
+        *_scan_counts(slices),
         ("layout", slices.manifest.layout),
         ("groups", str(len(np.unique(slices.groups)))),
         ("patients", str(len(patients) or "unknown")),
         ("slices in Hounsfield units", str(int(slices.is_hounsfield.sum()))),
         ("content hash", slices.data_hash),
     ]
+
+
+def _scan_counts(slices: SliceIndex) -> list[tuple[str, str]]:
+    scans = slices.scans
+    if not len(scans):
+        return []
+    return [("scans", f"{len(scans)}, {int(scans.labels.sum())} with hemorrhage")]
 
 
 def _read_history(path: Path) -> list[dict[str, str]]:

@@ -9,8 +9,23 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.evaluation.labeled_predictions import check_predictions
+from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions, check_predictions
 from hemorrhage_tf.reports.gallery import GalleryItem
+
+
+@dataclass(frozen=True, eq=False)
+class LevelContent:
+    """A further level of an evaluation, beside the main one.
+
+    Attributes:
+        name: `scan_metrics.SLICES_IN_SCANS` or `SCANS`.
+        metrics: From `metrics.binary_metrics`.
+        predictions: Labels and probabilities.
+    """
+
+    name: str
+    metrics: Mapping[str, Any]
+    predictions: LabeledPredictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +41,10 @@ class ReportContent:
         unit: What the metrics count, "slices" or "scans". Defaults to "slices".
         names: Of the n slices, or empty.
         groups: `(n,)`, equal for slices of one patient; None if slices are independent.
+        levels: The further levels: slices in their scans, and scans. Defaults to none.
+        scan_details: `ScanDetails.to_dict()`, or None for data without scans. Defaults to None.
+        scan_rows: Name, label, probability, decision, and number of slices and of flagged slices
+            of each scan; empty for data without scans. Defaults to none.
         seed: Random seed of the bootstrap bands. Defaults to 0.
         model_rows: Name and value of each property of the model.
         data_rows: Name and value of each property of the data.
@@ -36,7 +55,8 @@ class ReportContent:
         robustness: From `robustness.robustness`, or None.
         subgroups: Rows with the same keys, the name of the subgroup first; values are strings,
             numbers, None or metrics (`estimate`, `low`, `high`, `n`). None without subgroups.
-        comparison: From `comparison.compare`, or None.
+        comparisons: From `comparison.compare`, by level as `scan_metrics` names it. Defaults to
+            none.
         model_names: Names of the two models of the comparison.
         warnings: What a reader must not miss, such as slices that the model was trained on.
         not_tested: Sentences on what the metrics do not show.
@@ -51,6 +71,9 @@ class ReportContent:
     unit: str = "slices"
     names: Sequence[str] = ()
     groups: np.ndarray | None = None
+    levels: Sequence[LevelContent] = ()
+    scan_details: Mapping[str, Any] | None = None
+    scan_rows: Sequence[tuple[str, int, float, bool, int, int]] = ()
     seed: int = 0
     model_rows: Sequence[tuple[str, str]] = ()
     data_rows: Sequence[tuple[str, str]] = ()
@@ -60,7 +83,7 @@ class ReportContent:
     gallery: Sequence[GalleryItem] = ()
     robustness: Sequence[Mapping[str, Any]] | None = None
     subgroups: Sequence[Mapping[str, Any]] | None = None
-    comparison: Mapping[str, Any] | None = None
+    comparisons: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     model_names: tuple[str, str] = ("this model", "the other model")
     warnings: Sequence[str] = ()
     not_tested: Sequence[str] = ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,16 @@ from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
 from hemorrhage_tf.evaluation import dataset_shift
-from hemorrhage_tf.evaluation.comparison import compare
-from hemorrhage_tf.evaluation.metrics import binary_metrics
+from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
 from hemorrhage_tf.evaluation.predictive_values import check_prevalence
+from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES_IN_SCANS
 from hemorrhage_tf.inference.model import Model
-from hemorrhage_tf.inference.predictions import SlicePrediction
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
-from hemorrhage_tf.models.scan_score import mean_of_highest
 from hemorrhage_tf.reports.evaluation_report import EvaluationContent, write_evaluation_report
 from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS
 from hemorrhage_tf.verbs.arguments import ModelArgument, check_data, model_name, resolve_model
+from hemorrhage_tf.verbs.evaluated_subtypes import evaluated_subtypes, metrics_of_subtypes
+from hemorrhage_tf.verbs.evaluation_levels import CountedUnits, ModelLevels, compare_levels
 from hemorrhage_tf.verbs.results import Evaluation
 
 PROFILED_SLICES = 64  # at most so many slices have their features compared with the training's
@@ -46,15 +45,18 @@ def evaluate(
     log_json: str | Path | None = None,
     quiet: bool = False,
 ) -> Evaluation:
-    """Compute a model's metrics on labeled slices, each with its interval.
+    """Compute a model's metrics on labeled slices and scans, each with its interval.
 
+    Slices are evaluated alone; where the data has scans, scans are evaluated, too; and where the
+    model has a scan model, so are slices in their scans. Without a scan model the probability of a
+    scan is the mean of its three highest. Intervals are over patients where patients are known.
     Warns where slices were trained on, and where they look different from the training slices.
 
     Args:
         data: Labeled slices, as `fit` accepts them.
         model: A model of any form, see `load`; or the result of `load` or `fit`. Defaults to
             "phantomnet", the embedded model.
-        against: A second model to compare with on the same slices. Defaults to None.
+        against: A second model to compare with on the same slices and scans. Defaults to None.
         positive: Name of the positive class, where it is not a known one.
         target: Column to use as label, where there are several.
         window: Window for Hounsfield units; None for the model's.
@@ -68,8 +70,7 @@ def evaluate(
         quiet: Print no progress and no notes. Defaults to False.
 
     Returns:
-        The evaluation. Where labels belong to whole scans, its metrics count scans; the score of a
-        scan is the mean of its three highest probabilities.
+        The evaluation. Where labels belong to whole scans only, its main metrics count scans.
 
     Raises:
         DataError: Files or labels cannot be used, all listed in one message.
@@ -96,6 +97,7 @@ def evaluate(
         manifest = read_manifest(data, positive, target, progress=progress)
         slices = build_slice_index(manifest, progress, skip_invalid)
         evaluator = _Evaluator(slices, window, prevalence, progress)
+        evaluator.subtypes = evaluated_subtypes(slices, target)
         loaded = resolve_model(model, progress, tta)
         evaluation = evaluator.evaluate(
             loaded, None if against is None else resolve_model(against, progress, tta)
@@ -112,52 +114,6 @@ def evaluate(
     return evaluation
 
 
-@dataclass(frozen=True)
-class _Units:
-    """What the metrics count: slices, or scans where labels belong to scans.
-
-    Attributes:
-        level: "slice" or "scan".
-        labels: int64 `(n,)`, 0 or 1.
-        patients: `(n,)`, the patient of each, or None where no patient is known.
-        members: The indices of each scan's slices; None where slices are counted.
-    """
-
-    level: str
-    labels: np.ndarray
-    patients: np.ndarray | None
-    members: list[list[int]] | None
-
-    @classmethod
-    def of(cls, slices: SliceIndex) -> _Units:
-        patients = slices.patient_groups
-        if slices.manifest.level == "slice":
-            return cls("slice", slices.labels, patients, None)
-        by_scan: dict[str, list[int]] = {}
-        names = slices.names
-        for index, record in enumerate(slices.manifest.records):
-            by_scan.setdefault(record.scan or names[index], []).append(index)
-        members = list(by_scan.values())
-        labels = slices.labels
-        return cls(
-            level="scan",
-            labels=np.array([labels[indices].max() for indices in members]),
-            patients=None if patients is None else np.array([patients[i[0]] for i in members]),
-            members=members,
-        )
-
-    def scores(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the score of each unit from the probabilities of the slices."""
-        if self.members is None:
-            return probabilities
-        scores = [mean_of_highest(probabilities[indices]) for indices in self.members]
-        return np.array(scores, np.float32)
-
-    def threshold(self, model: Model) -> float:
-        """Return the threshold that applies to the scores."""
-        return model.threshold if self.level == "slice" else model.scan_threshold
-
-
 class _Evaluator:
     """Evaluates models on one set of slices.
 
@@ -166,7 +122,12 @@ class _Evaluator:
         window: The requested window, or None.
         prevalence: For predictive values, or None.
         progress: Shows progress, notes and warnings.
+
+    Attributes:
+        subtypes: Labels of subtypes from `evaluated_subtypes`, or None. Defaults to None.
     """
+
+    subtypes: np.ndarray | None = None
 
     def __init__(
         self,
@@ -179,58 +140,41 @@ class _Evaluator:
         self._window = window
         self._prevalence = prevalence
         self._progress = progress
-        self._units = _Units.of(slices)
+        self._units = CountedUnits.of(slices)
+        self._levels: dict[str, LabeledPredictions] = {}
 
     def evaluate(self, model: Model, against: Model | None) -> Evaluation:
         slices, units = self._slices, self._units
-        probabilities = self._probabilities(model)
+        levels = self._predict(model)
+        self._levels = levels.levels
         trained_on = model.training_hashes()
         overlap = sum(key in trained_on for key in slices.hashes)
-        scores, threshold = units.scores(probabilities), units.threshold(model)
-        metrics = binary_metrics(
-            units.labels,
-            [scores],
-            threshold,
-            groups=units.patients,
-            prevalence=self._prevalence,
-        )
+        metrics = levels.metrics(self._prevalence)
+        metrics |= metrics_of_subtypes(slices, model, self.subtypes, levels.probabilities)
+        if model.subtypes and self.subtypes is None:
+            self._progress.note("The data has no subtypes: any hemorrhage alone is evaluated.")
         metrics["warnings"] = self._warnings(model, overlap)
-        unit = "scans" if units.level == "scan" else "slices"
-        augmented = ", with test-time augmentation" if model.uses_tta else ""
-        metrics["evaluated_on"] = f"{len(units.labels)} {unit}{augmented}"
-        comparison = None
+        comparisons = {}
         if against is not None:
-            comparison = compare(
-                units.labels,
-                scores,
-                units.scores(self._probabilities(against)),
-                (threshold, units.threshold(against)),
-                groups=units.patients,
-            )
-        predictions = tuple(
-            SlicePrediction(
-                path=name,
-                probability=float(probability),
-                is_hemorrhage=bool(probability >= model.threshold),
-                warning=warning,
-            )
-            for name, probability, warning in zip(
-                slices.names, probabilities, slices.warnings, strict=True
-            )
-        )
+            comparisons = compare_levels(levels, self._predict(against))
+        predictions, scans = levels.predictions()
         return Evaluation(
             metrics=metrics,
             predictions=predictions,
             labels=slices.labels,
             level=units.level,
             seen_in_training=overlap,
-            comparison=comparison,
+            comparison=comparisons.get(units.main_level),
+            scans=scans,
+            scan_labels=units.scans.labels,
+            in_scan_comparison=comparisons.get(SLICES_IN_SCANS),
+            scan_comparison=comparisons.get(SCANS),
         )
 
     def write_report(
         self, path: Path, model: Model, evaluation: Evaluation, names: tuple[str, str]
     ) -> None:
-        slices, units = self._slices, self._units
+        slices = self._slices
         audit = audit_slices(slices, self._progress)
         shortcut = best_shortcut_metric(audit)
         probabilities = np.array([one.probability for one in evaluation.predictions], np.float32)
@@ -240,19 +184,31 @@ class _Evaluator:
             model_input=model.input_for(slices.is_hounsfield, self._window),
             slices=slices,
             slice_probabilities=probabilities,
-            labels=units.labels,
-            probabilities=units.scores(probabilities),
-            patients=units.patients,
+            levels=self._levels,
+            scans=evaluation.scans,
+            scan_labels=evaluation.scan_labels,
             metrics=evaluation.metrics | ({"best_shortcut": shortcut} if shortcut else {}),
             audit=audit,
-            comparison=evaluation.comparison,
+            comparisons={
+                name: comparison
+                for name, comparison in (
+                    (self._units.main_level, evaluation.comparison),
+                    (SLICES_IN_SCANS, evaluation.in_scan_comparison),
+                    (SCANS, evaluation.scan_comparison),
+                )
+                if comparison is not None
+            },
             model_names=names,
         )
         write_evaluation_report(path, content, self._progress)
 
-    def _probabilities(self, model: Model) -> np.ndarray:
-        model_input = model.input_for(self._slices.is_hounsfield, self._window, self._progress)
-        return model.probabilities(self._slices.refs, self._progress, model_input)
+    def _predict(self, model: Model) -> ModelLevels:
+        slices, scans = self._slices, self._units.scans
+        model_input = model.input_for(slices.is_hounsfield, self._window, self._progress)
+        probabilities = model.scan_probabilities(
+            slices.refs, scans.members, scans.positions, self._progress, model_input
+        )
+        return ModelLevels(self._units, model, probabilities)
 
     def _warnings(self, model: Model, overlap: int) -> list[str]:
         slices, units = self._slices, self._units
@@ -270,7 +226,7 @@ class _Evaluator:
         single = sum(record.scan is None for record in slices.manifest.records)
         if units.level == "scan" and single and model.scan_threshold != model.threshold:
             warnings.append(
-                f"{single} of the {len(units.labels)} scans are single slices. The threshold for "
+                f"{single} of the {len(units.scans)} scans are single slices. The threshold for "
                 f"scans ({model.scan_threshold:.3g}) applies to them, which was not chosen for "
                 f"single slices (their threshold is {model.threshold:.3g})"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from hemorrhage_tf.evaluation.metrics import summary
 from hemorrhage_tf.inference.loading import load
 from hemorrhage_tf.inference.model import Model
-from hemorrhage_tf.inference.predictions import SlicePrediction
+from hemorrhage_tf.inference.predictions import ScanPrediction, SlicePrediction
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Run:
     Attributes:
         path: The run folder.
         config: Content of its `config.json`: settings, data, versions, times.
-        metrics: Content of its `metrics.json`; see `evaluation.metrics.binary_metrics`.
+        metrics: Content of its `metrics.json`: the levels are those of `Evaluation.metrics`.
         worker: Number of this worker among several; worker 0 writes the run folder.
 
     Example:
@@ -41,7 +41,7 @@ class Run:
     @property
     def summary(self) -> str:
         """The main metrics in one line, with their intervals."""
-        return summary(self.metrics)
+        return _summary(self.metrics)
 
     def model(self) -> Model:
         """Load the trained model."""
@@ -50,21 +50,33 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's metrics on labeled slices.
+    """A model's metrics on labeled slices and scans.
+
+    There are three levels: slices alone; slices in their scans, which a scan model sees together;
+    and scans. `metrics` has all of them, and the properties name the last two.
 
     Attributes:
-        metrics: See `evaluation.metrics.binary_metrics`.
+        metrics: The main metrics, see `evaluation.metrics.binary_metrics`: of slices alone, or of
+            scans where labels belong to scans only. Beside them `level`, and `slices_in_scans`,
+            `scans` and `scan_details`, which are None where they do not apply.
         predictions: One for each slice, in the order of the manifest.
-        labels: int64 `(n,)` of the slices, 0 or 1.
-        level: What the metrics count: "slice"; or "scan" where labels belong to whole scans.
+        labels: int64 `(n,)` of the slices, 0 or 1; that of its scan for a slice without its own.
+        level: What the main metrics count: "slice", or "scan" where labels belong to scans only.
         seen_in_training: Number of these slices that the model was trained on.
-        comparison: Comparison with a second model, see `evaluation.comparison.compare`; or None.
+        comparison: Comparison with a second model at the level of the main metrics, see
+            `evaluation.comparison.compare`; or None.
+        scans: One for each scan; empty where the data has no scans.
+        scan_labels: int64 `(m,)` of the scans, 0 or 1.
+        in_scan_comparison: The same as `comparison` for slices in their scans, or None.
+        scan_comparison: The same for scans, or None.
 
     Example:
         >>> import hemorrhage_tf as htf
         >>> evaluation = htf.evaluate("head_ct", model="runs/first", quiet=True)
         >>> evaluation.level, len(evaluation.predictions)
         ('slice', 24)
+        >>> evaluation.scan_metrics is None  # these slices belong to no scan
+        True
     """
 
     metrics: dict[str, Any]
@@ -73,8 +85,34 @@ class Evaluation:
     level: str
     seen_in_training: int
     comparison: dict[str, Any] | None = None
+    scans: tuple[ScanPrediction, ...] = ()
+    scan_labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    in_scan_comparison: dict[str, Any] | None = None
+    scan_comparison: dict[str, Any] | None = None
+
+    @property
+    def in_scan_metrics(self) -> dict[str, Any] | None:
+        """The metrics of slices in their scans; None without scans or a scan model."""
+        return self.metrics["slices_in_scans"]
+
+    @property
+    def scan_metrics(self) -> dict[str, Any] | None:
+        """The metrics of scans; None where the data has no scans."""
+        return self.metrics["scans"]
+
+    @property
+    def scan_details(self) -> dict[str, Any] | None:
+        """False alarms, sizes and subtypes, see `evaluation.scan_metrics`; None without scans."""
+        return self.metrics["scan_details"]
 
     @property
     def summary(self) -> str:
-        """The main metrics in one line, with their intervals."""
-        return summary(self.metrics)
+        """The main metrics in one line, with their intervals; those of scans follow."""
+        return _summary(self.metrics)
+
+
+def _summary(metrics: dict[str, Any]) -> str:
+    scans = metrics.get("scans")
+    if scans is None or metrics["level"] == "scan":
+        return summary(metrics)
+    return f"{summary(metrics)}; by scan: {summary(scans)}"

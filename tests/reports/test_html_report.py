@@ -197,7 +197,7 @@ class TestRender:
                 labels=labels,
                 probabilities=probabilities,
                 audit=AUDIT,
-                comparison=compare(labels, probabilities, probabilities[::-1]),
+                comparisons={"slices": compare(labels, probabilities, probabilities[::-1])},
             )
         )
         assert "need slices with and without hemorrhage" in Page(html).text

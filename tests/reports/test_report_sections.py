@@ -6,7 +6,8 @@ from report_examples import AUDIT, METRIC, draw_predictions, minimal_content
 
 from hemorrhage_tf.evaluation.metrics import binary_metrics
 from hemorrhage_tf.reports import report_sections as sections
-from hemorrhage_tf.reports.report_sections import audit_section, report_sections, summary_sentence
+from hemorrhage_tf.reports.level_section import summary_sentence
+from hemorrhage_tf.reports.report_sections import audit_section, report_sections
 
 
 class TestSummarySentence:
