@@ -30,11 +30,29 @@ class TestHeaders:
         scans = [each.scan for each in manifest.records]
         assert scans[1] == scans[2] != scans[0]
 
+    def test_slices_of_a_scan_may_be_in_both_class_folders(self, tmp_path, add_dicom):
+        add_dicom("P1", "normal/a.dcm", "ich/b.dcm", "normal/x/c.dcm", "ich/x/d.dcm")
+        scans = dict(
+            zip(names_of(manifest := read_manifest(tmp_path)), manifest.records.scans, strict=True)
+        )
+        assert scans["normal/a.dcm"] == scans["ich/b.dcm"]
+        assert scans["normal/x/c.dcm"] == scans["ich/x/d.dcm"] != scans["ich/b.dcm"]
+
+    @pytest.mark.parametrize("tags", [{"PatientID": None}, {"SeriesInstanceUID": None}])
+    def test_without_identifiers_class_folders_stay_apart(self, tmp_path, write_dicom, tags):
+        for name in ("normal/a.dcm", "ich/b.dcm"):
+            write_dicom(tmp_path / name, TINY, **tags)
+        scans = read_manifest(tmp_path).records.scans
+        assert len(set(scans)) == 2
+
     def test_volumes_become_a_record_per_slice_labeled_as_scans(self, tmp_path, write_nifti):
         bad = write_nifti(tmp_path / "hemorrhage" / "a.nii.gz", VOLUME)
         good = write_nifti(tmp_path / "normal" / "b.nii", VOLUME[:2])
         manifest = read_manifest(tmp_path)
         assert manifest.level == "scan"
+        assert manifest.records.scan_labels == [1, 1, 1, 0, 0]
+        assert not manifest.records.has_slice_label.any()
+        assert np.diff(manifest.records.positions[:3]).tolist() == [5.0, 5.0]
         assert [(record.ref, record.label) for record in manifest.records] == [
             *((SliceRef(bad, frame), 1) for frame in range(3)),
             *((SliceRef(good, frame), 0) for frame in range(2)),

@@ -11,6 +11,7 @@ from hemorrhage_tf.core.errors import DataError, OptionError
 from hemorrhage_tf.datasets.layouts.base import SUBTYPES
 from hemorrhage_tf.datasets.manifest import LAYOUTS, read_manifest
 from hemorrhage_tf.datasets.records import Manifest
+from hemorrhage_tf.datasets.scan_index import index_scans
 from hemorrhage_tf.imaging.readers import SliceRef
 
 
@@ -149,3 +150,30 @@ class TestPublicDataSets:
         ]
         assert len({record.scan for record in manifest.records}) == 4
         assert manifest.problems == ()
+        # The readers saw whole scans.
+        assert manifest.records.scan_labels == [1, 1, 1, 0, 0, 0]
+        assert not manifest.records.has_slice_label.any()
+        scans = index_scans(manifest, np.zeros(6, int))
+        assert scans.lengths.tolist() == [1, 2, 1, 2] and scans.labels.tolist() == [1, 1, 0, 0]
+
+    def test_rsna_in_one_flat_folder_has_a_scan_for_each_series(self, tmp_path, write_dicom):
+        rows = ["ID,Label"]
+        for index in range(6):
+            rows += [f"ID_{index}_{each},{int(index == 4)}" for each in ("any", "subdural")]
+            rows += [f"ID_{index}_{each},0" for each in SUBTYPES if each != "subdural"]
+            path = tmp_path / "stage_2_train" / f"ID_{index}.dcm"
+            tags = {"PatientID": f"ID_p{index % 2}", "SeriesInstanceUID": f"ID_s{index % 3}"}
+            write_dicom(path, VOLUME[0], float(-index), **tags)
+        add_csv(tmp_path, "\n".join(rows), "stage_2_train.csv")
+        manifest = read_manifest(tmp_path)
+        scans = index_scans(manifest, np.zeros(6, int))
+        # Patients 0 and 1 have three series each here, of one slice.
+        assert scans.lengths.tolist() == [] and len(set(manifest.records.scans)) == 6
+        for index in range(6):
+            path = tmp_path / "stage_2_train" / f"ID_{index}.dcm"
+            tags = {"PatientID": f"ID_p{index % 2}", "SeriesInstanceUID": f"ID_s{index % 2}"}
+            write_dicom(path, VOLUME[0], float(-index), **tags)
+        scans = index_scans(read_manifest(tmp_path), np.zeros(6, int))
+        assert [members.tolist() for members in scans.members] == [[4, 2, 0], [5, 3, 1]]
+        assert scans.labels.tolist() == [1, 0]
+        assert scans.names == ("stage_2_train (scan 1 of 2)", "stage_2_train (scan 2 of 2)")

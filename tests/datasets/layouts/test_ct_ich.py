@@ -55,10 +55,19 @@ class TestCtIch:
                 f"ct_scans/{name}" for name in ("049.nii", "049.nii", "050.nii.gz", "131.nii")
             ]
             assert frames == [0, 1, 0, 6]
+            assert {row.place for row in layout.rows} == {None}  # headers tell it
         else:
             names = ("049/brain/1", "049/brain/2", "050/brain/1", "131/brain/7")
             assert paths == [f"Patients_CT/{name}.jpg" for name in names]
             assert frames == [None] * 4
+            assert [(row.place.number, row.place.position) for row in layout.rows] == [
+                (1, None),
+                (2, None),
+                (1, None),
+                (7, None),
+            ]
+            scans = [row.place.scan for row in layout.rows]
+            assert scans[0] == scans[1] and len(set(scans)) == 3
         assert [(row.patient, row.label) for row in layout.rows] == [
             ("49", 0),
             ("49", 1),

@@ -109,6 +109,7 @@ def test_reads_the_tags_of_a_header(write):
             PatientID=" P-17 ",
             SeriesInstanceUID="1.2.4",
             InstanceNumber=7,
+            SliceThickness="4.8",
             ImagePositionPatient=[-100, -120, 35.5],
             ImageOrientationPatient=AXIAL,
             BodyPartExamined="HEAD",
@@ -116,14 +117,25 @@ def test_reads_the_tags_of_a_header(write):
     )
     assert header.positions == (35.5,) and len(header) == 1
     assert (header.patient, header.series, header.instance) == ("P-17", "1.2.4", "1.2.3")
-    assert header.number == 7 and header.input_warning is None
+    assert header.number == 7 and header.thickness == 4.8 and header.input_warning is None
 
 
 def test_missing_tags_are_none_in_a_header(write):
     header = read_header(write(SOPInstanceUID="1.2.3", Modality=None))
     assert header.positions == (None,)
     assert (header.patient, header.series, header.number) == (None, None, None)
+    assert header.thickness is None
     assert header.identifying == () and header.input_warning is None
+
+
+@pytest.mark.parametrize("thickness", ["0", "-1", None, [1, 2]])
+def test_an_impossible_thickness_is_unknown(write, thickness):
+    assert read_header(write(SliceThickness=thickness)).thickness is None
+
+
+def test_an_impossible_instance_number_is_unknown(write):
+    data = encode(dataset_of(InstanceNumber="70000000000"))
+    assert read_header(write(data)).number is None
 
 
 def test_header_needs_no_pixels(write):
