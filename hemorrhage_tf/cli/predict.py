@@ -19,7 +19,7 @@ from hemorrhage_tf.cli.options import examples
         "hemorrhage-tf predict slice.png",
         "hemorrhage-tf predict series/ volume.nii.gz --cam overlays",
         "hemorrhage-tf predict slices/ '*.jpg' --model runs/first --csv > out.csv",
-        "hemorrhage-tf predict series/ --tta",
+        "hemorrhage-tf predict study/ --series 3 --tta",
     ),
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGES...")
@@ -30,16 +30,25 @@ from hemorrhage_tf.cli.options import examples
     type=click.Path(file_okay=False),
     help="Write overlays of the class activation map to this folder.",
 )
+@click.option(
+    "--series",
+    metavar="SERIES",
+    multiple=True,
+    help="Use this DICOM series: its number, or its UID or the end of it. Repeatable.",
+)
 @options.tta
 @options.window
 @options.skip_invalid()
 @options.as_json
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV of the slices only.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV only: a row for each slice.")
 def predict(images: tuple[str, ...], as_json: bool, as_csv: bool, **options: Any) -> None:
     """Predict IMAGES: PNG, JPEG, DICOM or NIfTI files, folders or globs.
 
-    The slices of a series or volume are sorted from the neck to the vertex, and the scan gets its
-    own line. A slice that does not look like a head CT gets a warning.
+    The slices of a scan are sorted from the neck to the vertex. The scan comes first, with the
+    three slices to look at. A slice that does not look like a head CT gets a warning.
+
+    Of a study with several series, the plain axial one of the head with a soft kernel is used; what
+    was left out is listed on standard error.
     """
     import hemorrhage_tf as htf
     from hemorrhage_tf.cli.tables import print_prediction
@@ -50,7 +59,7 @@ def predict(images: tuple[str, ...], as_json: bool, as_csv: bool, **options: Any
     if as_json:
         click.echo(json.dumps(prediction.to_dict(), indent=2))
     elif as_csv:
-        rows = prediction.to_dict()["slices"]
+        rows = prediction.to_rows()
         writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

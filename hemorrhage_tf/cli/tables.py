@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from hemorrhage_tf.auditing.audit_result import Audit
-from hemorrhage_tf.cli import audit_tables
+from hemorrhage_tf.cli import audit_tables, prediction_tables
+from hemorrhage_tf.cli.subtype_table import subtype_table
 from hemorrhage_tf.core.formatting import format_size
 from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.export import Export
@@ -106,6 +107,9 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
     console = create_console()
     console.print(_metrics_table(metrics, title))
     console.print(_confusion_table(metrics["confusion"]))
+    subtypes = subtype_table(metrics)
+    if subtypes is not None:
+        console.print(subtypes)
     evaluated_on = metrics.get("evaluated_on", f"{metrics['n']} slices")
     mean = " Means over the repeats." if len(metrics["repeats"]["accuracy"]) > 1 else ""
     console.print(
@@ -230,37 +234,10 @@ def print_comparison(comparison: dict[str, Any], first: str, second: str) -> Non
 
 
 def print_prediction(prediction: Prediction) -> None:
-    """Print one line for each slice, and one for each scan."""
-    table = Table(box=box.SIMPLE)
-    table.add_column("slice", overflow="fold")
-    table.add_column("probability", justify="right")
-    table.add_column("hemorrhage")
-    has_warnings = any(one.warning for one in prediction)
-    if has_warnings:
-        table.add_column("warning", style="yellow", overflow="fold")
-    for one in prediction:
-        cells = [escape(one.path), f"{one.probability:.3f}", "yes" if one.is_hemorrhage else "no"]
-        table.add_row(*cells, *([escape(one.warning or "")] if has_warnings else []))
+    """Print each scan with the slices to look at and all its slices, then the other slices."""
     console = create_console()
-    console.print(table)
-    if not prediction.scans:
-        return
-    scans = Table(box=box.SIMPLE)
-    scans.add_column("scan", overflow="fold", style="bold")
-    for name in ("slices", "flagged", "highest", "mean of highest 3", "threshold"):
-        scans.add_column(name, justify="right")
-    scans.add_column("hemorrhage")
-    for scan in prediction.scans:
-        scans.add_row(
-            escape(scan.scan),
-            str(scan.slices),
-            str(scan.flagged),
-            f"{scan.highest:.3f}",
-            f"{scan.mean_of_highest:.3f}",
-            f"{scan.threshold:.3f}",
-            "yes" if scan.is_hemorrhage else "no",
-        )
-    console.print(scans)
+    for part in prediction_tables.parts_of(prediction):
+        console.print(part)
 
 
 def print_export(export: Export) -> None:

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from words import words
 
+NAMES = ("300", "001", "702", "403")  # from the neck up
+
 
 @pytest.fixture
 def series(tmp_path, head, write_series):
@@ -32,16 +34,45 @@ def test_the_default_model_is_the_embedded_one(run, embedded_model, kaggle_once)
     assert averaged.exit_code == 0 and averaged.stdout != result.stdout
 
 
-def test_prints_slices_and_a_line_for_each_scan(run, run_folder, series, volume):
-    result = run("predict", series, volume, "--model", run_folder)
+def test_prints_each_scan_and_then_its_slices(run, run_folder, series, volume, kaggle_once):
+    image = kaggle_once / "head_ct" / "head_ct" / "001.png"
+    result = run("predict", series, image, volume, "--model", run_folder)
     assert result.exit_code == 0, result.output
-    slices, scans = result.stdout.split("mean of highest 3")
-    order = [slices.index(f"{name}.dcm") for name in ("300", "001", "702", "403")]
+    first, second = result.stdout.split(f"{volume}: ")
+    assert first.startswith(f"{series}: ")
+    lines = first.splitlines()
+    assert " of 4 slices flagged" in lines[1]
+    assert sum(" of 4  " in line for line in lines) == 3  # the slices to look at
+    order = [first.index(f"{place}   {name}.dcm") for place, name in enumerate(NAMES, start=1)]
     assert order == sorted(order)
-    assert all(f"{volume}#{frame}" in slices for frame in range(3))
-    first, second = (line for line in scans.splitlines() if str(series.parent) in line)
-    assert first.split()[:2] == [str(series), "4"]
-    assert second.split()[:2] == [str(volume), "3"]
+    assert f"3   {volume.name}#2" in second
+    assert second.rstrip().splitlines()[-1].split()[0] == str(image)  # the slice of no scan
+
+
+def test_chooses_a_series_of_a_study_and_says_so(run, run_folder, tmp_path, head, write_series):
+    for number, kernel in ((2, "H31s"), (3, "H60s")):
+        tags = {"SeriesNumber": number, "SeriesInstanceUID": f"1.2.{number}"}
+        heads = [head(index) for index in range(8)]
+        folder = tmp_path / "study" / str(number)
+        write_series(folder, heads, StudyInstanceUID="1.2", ConvolutionKernel=kernel, **tags)
+    study = tmp_path / "study"
+    result = run("predict", study, "--model", run_folder, "--json")
+    values = json.loads(result.stdout)
+    assert [scan["scan"] for scan in values["scans"]] == [str(study / "2")]
+    assert values["left_out"] == [
+        {
+            "series": "3",
+            "path": str(study / "3"),
+            "slices": 8,
+            "reason": "a sharp kernel, as for bone",
+        }
+    ]
+    assert result.stderr.count("series 3 of") == 1
+    assert "1 of 2 series are used. Pass --series NUMBER to use others." in result.stderr
+    other = run("predict", study, "--model", run_folder, "--json", "--series", "3")
+    assert [scan["scan"] for scan in json.loads(other.stdout)["scans"]] == [str(study / "3")]
+    wrong = run("predict", study, "--model", run_folder, "--series", "4")
+    assert wrong.exit_code == 2 and "--series 4: no such series" in wrong.stderr
 
 
 def test_json_holds_slices_and_scans(run, run_folder, series, volume):
@@ -55,6 +86,9 @@ def test_json_holds_slices_and_scans(run, run_folder, series, volume):
         assert scan["highest"] == probabilities[-1]
         assert scan["mean_of_top_3"] == pytest.approx(np.mean(probabilities[-3:]), abs=2e-6)
         assert scan["flagged"] == sum(row["hemorrhage"] for row in rows)
+        assert scan["probability"] == scan["mean_of_top_3"]
+        by_path = {row["path"]: row["probability"] for row in rows}
+        assert [by_path[name] for name in scan["top_slices"]] == probabilities[:-4:-1]
 
 
 def test_csv_holds_slices_with_their_overlays(run, run_folder, series, tmp_path):
@@ -63,6 +97,20 @@ def test_csv_holds_slices_with_their_overlays(run, run_folder, series, tmp_path)
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [row["scan"] for row in rows] == [str(series)] * 4
     assert sorted(row["cam"] for row in rows) == sorted(str(path) for path in folder.iterdir())
+
+
+def test_csv_repeats_the_scan_in_each_row(run, run_folder, series, kaggle_once):
+    image = kaggle_once / "head_ct" / "head_ct" / "001.png"
+    values = json.loads(run("predict", series, image, "--model", run_folder, "--json").stdout)
+    result = run("predict", series, image, "--model", run_folder, "--csv")
+    *rows, alone = csv.DictReader(io.StringIO(result.stdout))
+    (scan,) = values["scans"]
+    assert {row["scan_probability"] for row in rows} == {str(scan["probability"])}
+    assert {row["scan_hemorrhage"] for row in rows} == {str(scan["hemorrhage"])}
+    assert [row["place"] for row in rows] == ["1", "2", "3", "4"]
+    ranked = sorted((row["rank"], row["path"]) for row in rows if row["rank"])
+    assert [path for _, path in ranked] == scan["top_slices"]
+    assert [alone[name] for name in ("scan_probability", "place", "rank")] == ["", "", ""]
 
 
 def test_the_table_has_a_column_for_warnings_where_there_is_one(

@@ -47,7 +47,7 @@ METRICS = {
     },
     "repeats": {"accuracy": [0.9]},
     "threshold": 0.5,
-    "operating_point": {"criterion": "threshold=0.5"},
+    "operating_point": {"criterion": "balanced"},
     "evaluated_on": "40 slices",
     "intervals_of": "slices",
     "notes": [],
@@ -113,6 +113,31 @@ PREDICTION = Prediction(
             highest=0.9876,
             mean_of_highest=0.5555,
             top_slices=("series/[red]2.dcm", "series/1.dcm"),
+            top_positions=(2, 1),
+        ),
+    ),
+)
+SUBTYPES = {"epidural": 0.2, "subdural": 0.8}
+IN_SCAN = Prediction(
+    (
+        SlicePrediction(
+            "s/1.dcm", 0.9, False, scan="s", probability_in_scan=0.25, subtypes=SUBTYPES
+        ),
+        SlicePrediction(
+            "s/2.dcm", 0.8, True, scan="s", probability_in_scan=0.75, subtypes=SUBTYPES
+        ),
+    ),
+    (
+        ScanPrediction(
+            scan="s",
+            probability=0.875,
+            threshold=0.5,
+            is_hemorrhage=True,
+            slices=2,
+            flagged=1,
+            highest=0.9,
+            mean_of_highest=0.85,
+            top_slices=("s/2.dcm", "s/1.dcm"),
             top_positions=(2, 1),
         ),
     ),
@@ -206,6 +231,7 @@ CALLS = {
     "run": lambda: tables.print_run(RUN),
     "comparison": lambda: tables.print_comparison(COMPARISON, "runs/first", "phantomnet"),
     "prediction": lambda: tables.print_prediction(PREDICTION),
+    "prediction of a scan model": lambda: tables.print_prediction(IN_SCAN),
     "plain prediction": lambda: tables.print_prediction(PLAIN),
     "export": lambda: tables.print_export(EXPORT),
     "benchmark": lambda: tables.print_benchmark([MEASUREMENT]),
@@ -239,7 +265,7 @@ Confusion matrix
   hemorrhage                     17                  3
   normal                          1                 19
 
-Evaluated on 40 slices, at a threshold of 0.5. Intervals: Wilson for proportions, DeLong on the logit scale for ROC AUC.
+Evaluated on 40 slices, at a threshold of 0.5 (balanced). Intervals: Wilson for proportions, DeLong on the logit scale for ROC AUC.
 """,
     "more metrics": """
 phantomnet
@@ -292,7 +318,7 @@ Confusion matrix
   hemorrhage                     17                  3
   normal                          1                 19
 
-Evaluated on 40 slices, at a threshold of 0.5. Intervals: Wilson for proportions, DeLong on the logit scale for ROC AUC.
+Evaluated on 40 slices, at a threshold of 0.5 (balanced). Intervals: Wilson for proportions, DeLong on the logit scale for ROC AUC.
 Settings
 
   data           40 slices (20 with hemorrhage), kaggle, 38 groups
@@ -318,17 +344,39 @@ Comparison on the same slices
   ROC AUC            0.975        0.899       -0.076   -0.150 to -0.010   < 0.001   DeLong, paired
 """,
     "prediction": """
+series: no hemorrhage
+probability 0.555, threshold 0.700; 1 of 2 slices flagged
 
-  slice               probability   hemorrhage   warning
- ─────────────────────────────────────────────────────────
-  series/1.dcm              0.123   no
-  series/[red]2.dcm         0.988   yes
-  a.png                     0.500   yes          no skull
+  slices to look at    place   probability
+ ──────────────────────────────────────────
+  series/[red]2.dcm   2 of 2         0.988
+  series/1.dcm        1 of 2         0.123
 
 
-  scan     slices   flagged   highest   mean of highest 3   threshold   hemorrhage
- ──────────────────────────────────────────────────────────────────────────────────
-  series        2         1     0.988               0.555       0.700   no
+  place   slice        probability   hemorrhage
+ ───────────────────────────────────────────────
+      1   1.dcm              0.123   no
+      2   [red]2.dcm         0.988   yes
+
+
+  slice   probability   hemorrhage   warning
+ ─────────────────────────────────────────────
+  a.png         0.500   yes          no skull
+""",
+    "prediction of a scan model": """
+s: hemorrhage
+probability 0.875, threshold 0.500; 1 of 2 slices flagged
+
+  slices to look at    place   probability
+ ──────────────────────────────────────────
+  s/2.dcm             2 of 2         0.750
+  s/1.dcm             1 of 2         0.250
+
+
+  place   slice   alone   in scan   hemorrhage   likeliest subtype
+ ──────────────────────────────────────────────────────────────────
+      1   1.dcm   0.900     0.250   no
+      2   2.dcm   0.800     0.750   yes          subdural 0.800
 """,
     "plain prediction": """
 
