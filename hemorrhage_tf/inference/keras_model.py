@@ -37,45 +37,52 @@ class KerasModel(Model):
     def __init__(self, path: Path, metadata: ModelMetadata, classifier: Any) -> None:
         super().__init__(path, metadata)
         self._classifier = classifier
+        self._forwards: dict[tuple[bool, bool], Any] = {}
         self.has_scan_model = metadata.scan_model is not None
 
-    @cached_property
-    def _forward(self) -> Any:
-        import keras
-        import tensorflow as tf
+    def _forward(self, features: bool, cam: bool) -> Any:
+        """Return the function from images to the needed outputs; each is traced once."""
+        if (features, cam) not in self._forwards:
+            import keras
+            import tensorflow as tf
 
-        model = keras.Model(self._classifier.input, outputs_of(self._classifier))
-        return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
-
-    @cached_property
-    def _forward_with_cam(self) -> Any:
-        import tensorflow as tf
-
-        model = with_class_activation_map(self._classifier)
-        return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+            classifier = self._classifier
+            outputs = dict(outputs_of(classifier))
+            if cam:
+                outputs = dict(with_class_activation_map(classifier).output)
+            if features:
+                outputs["features"] = classifier.get_layer("standardization").output
+            model = keras.Model(classifier.input, outputs)
+            self._forwards[features, cam] = tf.function(
+                lambda images: model(images, training=False), reduce_retracing=True
+            )
+        return self._forwards[features, cam]
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Predict model input; see `Model.run`."""
-        import tensorflow as tf
-
-        return self._forward(tf.constant(images))["probability"].numpy()[:, 0]
+        return self.run_outputs(images)["probability"]
 
     def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict model input with class activation maps; see `Model.run_with_cam`."""
+        outputs = self.run_outputs(images, cam=True)
+        return outputs["probability"], outputs["cam"]
+
+    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict model input with the features; see `Model.run_with_features`."""
+        outputs = self.run_outputs(images, features=True)
+        return outputs["probability"], outputs["features"]
+
+    def run_outputs(
+        self, images: np.ndarray, *, features: bool = False, cam: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Predict model input with all that is needed; see `Model.run_outputs`."""
         import tensorflow as tf
 
-        outputs = self._forward_with_cam(tf.constant(images))
-        return outputs["probability"].numpy()[:, 0], outputs["cam"].numpy()
-
-    @cached_property
-    def _forward_with_features(self) -> Any:
-        import keras
-        import tensorflow as tf
-
-        features = self._classifier.get_layer("standardization").output
-        outputs = {**outputs_of(self._classifier), "features": features}
-        model = keras.Model(self._classifier.input, outputs)
-        return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        if features and not self.has_scan_model:
+            raise self._no_scan_model()
+        outputs = self._forward(features, cam)(tf.constant(images))
+        values = {name: output.numpy() for name, output in outputs.items()}
+        return {**values, "probability": values["probability"][:, 0]}
 
     @cached_property
     def _scan_forward(self) -> Any:
@@ -83,32 +90,6 @@ class KerasModel(Model):
 
         model = load_scan_model(self.path)
         return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
-
-    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict model input with the features; see `Model.run_with_features`."""
-        if not self.has_scan_model:
-            return super().run_with_features(images)
-        import tensorflow as tf
-
-        outputs = self._forward_with_features(tf.constant(images))
-        return outputs["probability"].numpy()[:, 0], outputs["features"].numpy()
-
-    def run_outputs(
-        self, images: np.ndarray, *, features: bool = False, cam: bool = False
-    ) -> dict[str, np.ndarray]:
-        """Predict model input with all that is needed; see `Model.run_outputs`."""
-        if not self.subtypes:
-            return super().run_outputs(images, features=features, cam=cam)
-        import tensorflow as tf
-
-        outputs: dict[str, Any] = {}
-        if cam:
-            outputs |= self._forward_with_cam(tf.constant(images))
-        if features:
-            outputs |= self._forward_with_features(tf.constant(images))
-        outputs = outputs or self._forward(tf.constant(images))
-        values = {name: output.numpy() for name, output in outputs.items()}
-        return {**values, "probability": values["probability"][:, 0]}
 
     def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
         """Predict a scan; see `Model.run_scan`."""

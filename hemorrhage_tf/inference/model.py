@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.errors import DataError, ModelError
+from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
 from hemorrhage_tf.datasets.series import find_sources, list_slices
 from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.inference.flips import AXES, flip, mean_probability
 from hemorrhage_tf.inference.input_choice import check_file_names, input_for, input_through
+from hemorrhage_tf.inference.model_runner import ModelRunner
 from hemorrhage_tf.inference.overlay import OverlayFolder
 from hemorrhage_tf.inference.predictions import Prediction, ScanOutput, ScanProbabilities
 from hemorrhage_tf.inference.scan_runner import Members, ScanRunner
 from hemorrhage_tf.inference.slice_stream import SliceBatch, stream_slices
 from hemorrhage_tf.inference.streamed_results import StreamedResults, Thresholds
-from hemorrhage_tf.models.metadata import ModelMetadata
 from hemorrhage_tf.models.run_files import is_run_folder, training_hashes, training_profile
 from hemorrhage_tf.models.scan_score import mean_of_highest
 from hemorrhage_tf.pipeline.datasets import input_batches
@@ -31,7 +30,7 @@ from hemorrhage_tf.pipeline.model_input import ModelInput
 BATCH_SIZE = 32
 
 
-class Model(ABC):
+class Model(ModelRunner):
     """A trained model of any form, ready to predict; `load` returns one.
 
     Args:
@@ -47,132 +46,6 @@ class Model(ABC):
         >>> prediction[0].is_hemorrhage == (prediction[0].probability >= model.threshold)
         True
     """
-
-    is_embedded = False
-    has_cam = False  # whether it provides class activation maps
-    has_scan_model = False  # whether a scan model belongs to it
-    uses_tta = False  # whether it averages over test-time augmentation
-
-    def __init__(self, path: Path, metadata: ModelMetadata) -> None:
-        self.path = path
-        self.metadata = metadata
-
-    @abstractmethod
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Predict model input.
-
-        Args:
-            images: float32 `(n, size, size, 3)`, RGB, in [0, 255].
-
-        Returns:
-            float32 `(n,)`, P(hemorrhage) in [0, 1].
-        """
-
-    def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict model input, with class activation maps.
-
-        Args:
-            images: float32 `(n, size, size, 3)`, RGB, in [0, 255].
-
-        Returns:
-            float32 `(n,)`, P(hemorrhage); and float32 `(n, h, w)`, the maps: the mean of a map is
-            the logit of its slice.
-
-        Raises:
-            ModelError: The model provides no class activation map.
-        """
-        raise ModelError(
-            f"{self.path}: this model provides no class activation map. Export it with --cam, or "
-            "pass the run folder."
-        )
-
-    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict model input, with the features for the scan model.
-
-        Args:
-            images: float32 `(n, size, size, 3)`, RGB, in [0, 255].
-
-        Returns:
-            float32 `(n,)`, P(hemorrhage); and float32 `(n, width)`, the standardized features.
-
-        Raises:
-            ModelError: The model has no scan model.
-        """
-        raise self._no_scan_model()
-
-    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
-        """Predict a scan, and each of its slices given the whole scan.
-
-        Args:
-            features: float32 `(n, width)`, from `run_with_features`, of the slices of one scan from
-                the neck to the vertex.
-            geometry: float32 `(n, 3)`, see `models.scan_model.scan_geometry`.
-
-        Returns:
-            The probability of the scan, and of each slice.
-
-        Raises:
-            ModelError: The model has no scan model.
-        """
-        raise self._no_scan_model()
-
-    def run_outputs(
-        self, images: np.ndarray, *, features: bool = False, cam: bool = False
-    ) -> dict[str, np.ndarray]:
-        """Predict model input, with all that is needed of the model's outputs, in one pass.
-
-        Args:
-            images: float32 `(n, size, size, 3)`, RGB, in [0, 255].
-            features: Whether the features for the scan model are needed. Defaults to False.
-            cam: Whether class activation maps are needed. Defaults to False.
-
-        Returns:
-            `probability`, float32 `(n,)`; `subtypes`, float32 `(n, subtypes)`, if the model has
-            any; `features` and `cam` as `run_with_features` and `run_with_cam` return them.
-
-        Raises:
-            ModelError: The model does not provide what is needed.
-        """
-        outputs: dict[str, np.ndarray] = {}
-        if features:
-            outputs["probability"], outputs["features"] = self.run_with_features(images)
-        if cam:
-            outputs["probability"], outputs["cam"] = self.run_with_cam(images)
-        return outputs or {"probability": self.run(images)}
-
-    def name_subtypes(self, outputs: dict[str, np.ndarray]) -> list[dict[str, float] | None]:
-        """Return the probabilities of subtypes by name for each image; None without subtypes."""
-        if "subtypes" not in outputs:
-            return [None] * len(outputs["probability"])
-        return [dict(zip(self.subtypes, row, strict=True)) for row in outputs["subtypes"].tolist()]
-
-    def _no_scan_model(self) -> ModelError:
-        return ModelError(
-            f"{self.path}: this model has no scan model. Fit one on data with scans, and pass its "
-            "run folder or an export of it."
-        )
-
-    @property
-    def threshold(self) -> float:
-        """The threshold for slices: a probability that reaches it counts as hemorrhage."""
-        return self.metadata.threshold
-
-    @property
-    def subtypes(self) -> tuple[str, ...]:
-        """The names of the subtypes that the model predicts; empty if it predicts none."""
-        return self.metadata.subtypes
-
-    @property
-    def scan_threshold(self) -> float:
-        """The threshold for the probability of a scan."""
-        chosen = self.metadata.scan_threshold
-        return self.threshold if chosen is None else chosen
-
-    @property
-    def slice_in_scan_threshold(self) -> float:
-        """The threshold for the probability of a slice in its scan, from the scan model."""
-        chosen = self.metadata.slice_in_scan_threshold
-        return self.threshold if chosen is None else chosen
 
     def with_tta(self) -> Model:
         """Return the model with test-time augmentation.
@@ -279,36 +152,29 @@ class Model(ABC):
         Returns:
             The probabilities of the slices and of the scans.
         """
-        if not self.has_scan_model and not self.subtypes:
-            alone = self.probabilities(slices, progress, model_input)
-            scans = np.array([mean_of_highest(alone[list(each)]) for each in members], np.float32)
-            return ScanProbabilities(alone, np.full(len(slices), np.nan, np.float32), scans)
         progress = progress or Progress(quiet=True)
         model_input = model_input or self.metadata.model_input
         runner = ScanRunner(self.run_scan, members, positions)
         order = runner.reading_order()
-        refs = [slices[index] for index in order]
         alone = np.empty(len(slices), np.float32)
         subtypes = np.empty((len(slices), len(self.subtypes)), np.float32)
         done = 0
         with progress.track("Predicting", len(slices)) as advance:
-            for images in input_batches(refs, model_input, BATCH_SIZE):
+            for images in input_batches([slices[i] for i in order], model_input, BATCH_SIZE):
                 indices = order[done : done + len(images)]
                 outputs = self.run_outputs(images, features=self.has_scan_model)
                 alone[indices] = outputs["probability"]
                 if self.subtypes:
                     subtypes[indices] = outputs["subtypes"]
-                for index, one in zip(indices, outputs.get("features", ()), strict=False):
-                    runner.add(index, one)
+                if self.has_scan_model:
+                    for index, one in zip(indices, outputs["features"], strict=True):
+                        runner.add(index, one)
                 done += len(images)
                 advance(len(images))
-        of_subtypes = subtypes if self.subtypes else None
+        scans = runner.scans
         if not self.has_scan_model:
             scans = np.array([mean_of_highest(alone[list(each)]) for each in members], np.float32)
-            return ScanProbabilities(
-                alone, np.full(len(slices), np.nan, np.float32), scans, of_subtypes
-            )
-        return ScanProbabilities(alone, runner.in_scans, runner.scans, of_subtypes)
+        return ScanProbabilities(alone, runner.in_scans, scans, subtypes if self.subtypes else None)
 
     def probabilities_with_cams(
         self,
@@ -458,13 +324,12 @@ class FlipAveragedModel(Model):
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Predict each image and its flips, and average the logits; see `Model.run`."""
-        return mean_probability([self._model.run(flip(images, axes)) for axes in AXES])
+        return self.run_outputs(images)["probability"]
 
     def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Average logits and maps; the mean of a map stays the mean of the logits."""
-        results = [self._model.run_with_cam(flip(images, axes)) for axes in AXES]
-        maps = [flip(cams, axes) for (_, cams), axes in zip(results, AXES, strict=True)]
-        return mean_probability([one for one, _ in results]), np.mean(maps, axis=0)
+        outputs = self.run_outputs(images, cam=True)
+        return outputs["probability"], outputs["cam"]
 
     def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Average logits; the features are those of the four images, one after the other.
@@ -472,26 +337,21 @@ class FlipAveragedModel(Model):
         Returns:
             float32 `(n,)`, P(hemorrhage); and float32 `(n, 4 * width)`.
         """
-        results = [self._model.run_with_features(flip(images, axes)) for axes in AXES]
-        features = np.concatenate([one for _, one in results], axis=1)
-        return mean_probability([one for one, _ in results]), features
+        outputs = self.run_outputs(images, features=True)
+        return outputs["probability"], outputs["features"]
 
     def run_outputs(
         self, images: np.ndarray, *, features: bool = False, cam: bool = False
     ) -> dict[str, np.ndarray]:
         """Average logits and maps over the four images; see `Model.run_outputs`."""
-        if not self.subtypes:
-            return super().run_outputs(images, features=features, cam=cam)
         results = [
             self._model.run_outputs(flip(images, axes), features=features, cam=cam) for axes in AXES
         ]
-        probability = mean_probability([one["probability"] for one in results])
-        subtypes = mean_probability([one["subtypes"] for one in results])
-        outputs = {
-            "probability": probability,
+        outputs = {"probability": mean_probability([one["probability"] for one in results])}
+        if self.subtypes:
+            subtypes = mean_probability([one["subtypes"] for one in results])
             # A mean of logits may exceed that of another mean by rounding only.
-            "subtypes": np.minimum(subtypes, probability[:, np.newaxis]),
-        }
+            outputs["subtypes"] = np.minimum(subtypes, outputs["probability"][:, np.newaxis])
         if features:
             outputs["features"] = np.concatenate([one["features"] for one in results], axis=1)
         if cam:

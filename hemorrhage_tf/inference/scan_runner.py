@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hemorrhage_tf.inference.predictions import ScanOutput
+from hemorrhage_tf.models.scan_model import scan_geometry
 
 RunScan = Callable[[np.ndarray, np.ndarray], ScanOutput]
 Members = Sequence[Sequence[int] | np.ndarray]  # the slice indices of each scan
@@ -66,8 +67,6 @@ class ScanRunner:
             self._run(scan)
 
     def _run(self, scan: int) -> None:
-        from hemorrhage_tf.models.scan_model import scan_geometry
-
         members = [int(index) for index in self._members[scan] if int(index) in self._features]
         if not members:
             return

@@ -57,6 +57,10 @@ def test_the_features_are_those_of_the_head(scan_model, series, head):
     probabilities, found = scan_model.run_with_features(images)
     np.testing.assert_allclose(found, features, atol=1e-5)
     np.testing.assert_allclose(probabilities, scan_model.run(images), atol=1e-6)
+    together = scan_model.run_outputs(images, features=True, cam=True)
+    np.testing.assert_allclose(together["features"], found, atol=1e-5)
+    maps = scan_model.run_with_cam(images)[1]
+    np.testing.assert_allclose(together["cam"], maps, rtol=1e-4, atol=1e-5)
     logits = features.mean(axis=1) + np.linspace(0, 1, 5)
     (scan,) = prediction.scans
     assert scan.probability == pytest.approx(special.expit(logits.mean()), abs=1e-5)

@@ -377,6 +377,16 @@ class TestOverlays:
             "a.dcm.cam.png",
         ]
 
+    def test_files_that_are_skipped_have_no_number(self, model, tmp_path):
+        paths = [tmp_path / name / "1.png" for name in ("a", "b", "c")]
+        for index, path in enumerate(paths):
+            path.parent.mkdir()
+            Image.fromarray(draw_phantom(0, index, 1)).save(path)
+        paths[1].write_text("no image")
+        prediction = model.predict(paths, cam=tmp_path / "cam", skip_invalid=True)
+        names = [Path(one.cam).name for one in prediction]
+        assert names == ["1.png.cam.png", "1.png.2.cam.png"]
+
     def test_none_is_written_where_a_file_is_invalid(self, model, series, tmp_path):
         series[4].write_bytes(b"")
         with pytest.raises(DataError):
@@ -421,6 +431,24 @@ class TestWindow:
             model.predict(image, window="brain")
         with pytest.raises(OptionError, match="--window bone: 1 of 6 slices are display images"):
             model.predict([*series, image], window="bone")
+
+    def test_rejects_it_before_predicting(self, series, image, monkeypatch):
+        class Untouched(PositionModel):
+            def run(self, images):
+                raise AssertionError("a slice was predicted")
+
+        model = Untouched()
+        monkeypatch.setattr("hemorrhage_tf.inference.model.BATCH_SIZE", 1)
+        with pytest.raises(OptionError, match="--window brain: 1 of 6 slices are display images"):
+            model.predict([*series, image], window="brain")
+        with pytest.raises(OptionError, match="--window brian"):
+            model.predict(series, window="brian")
+
+    def test_a_dicom_file_with_the_name_of_an_image_takes_one(self, model, series):
+        renamed = series[0].with_name("slice.png")
+        series[0].rename(renamed)
+        default = model.predict(renamed)
+        assert probabilities(model.predict(renamed, window="brain")) == probabilities(default)
 
     def test_rejects_another_window_than_the_models(self, series, image):
         model = PositionModel(window=("subdural",))
