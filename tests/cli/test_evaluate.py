@@ -5,12 +5,15 @@ import json
 import numpy as np
 from words import words
 
+from hemorrhage_tf.models.metadata import read_metadata
+
 
 def test_prints_a_table_or_json(run, run_folder, kaggle_once):
     result = run("evaluate", kaggle_once, "--model", run_folder)
     assert result.exit_code == 0, result.output
     assert words(result.stdout).startswith(f"{run_folder} on {kaggle_once} metric estimate")
-    assert "Evaluated on 24 slices, at a threshold of 0.5." in words(result.stdout)
+    threshold = read_metadata(run_folder / "model.keras").threshold
+    assert f"Evaluated on 24 slices, at a threshold of {threshold:.4g}." in words(result.stdout)
     metrics = json.loads(run("evaluate", kaggle_once, "--model", run_folder, "--json").stdout)
     assert set(metrics["accuracy"]) == {"estimate", "low", "high", "n"}
     assert metrics["comparison"] is None
@@ -45,7 +48,8 @@ def test_counts_scans_where_labels_belong_to_scans(run, run_folder, tmp_path, he
         write_nifti(path, np.stack([head(5 * index + k, index % 2) for k in range(4)]))
     result = run("evaluate", tmp_path / "scans", "--model", run_folder)
     assert result.exit_code == 0, result.output
-    assert "Evaluated on 4 scans, at a threshold of 0.5." in words(result.stdout)
+    threshold = read_metadata(run_folder / "model.keras").threshold
+    assert f"Evaluated on 4 scans, at a threshold of {threshold:.4g}." in words(result.stdout)
 
 
 def test_rejects_the_former_order_of_arguments(run, run_folder, kaggle_once):

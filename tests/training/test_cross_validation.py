@@ -90,6 +90,25 @@ class TestSingleSplit:
         assert result.operating_point.threshold == 0.5
         assert result.operating_point.sensitivity is None
 
+    def test_without_class_weights_a_balanced_threshold_is_the_share(self, fit):
+        result = fit(calibration="none", class_weights="none")
+        [fold] = result.folds
+        train = fold.fold.train
+        assert result.operating_point.threshold == pytest.approx(np.mean(train % 2))
+        assert result.operating_point.criterion == "balanced"
+
+    def test_says_if_fine_tuning_leaves_probabilities_uncalibrated(self, fit, monkeypatch):
+        notes = []
+        progress = Recorder()
+        monkeypatch.setattr(progress, "note", notes.append)
+        result = fit(progress, **FINE_TUNING)
+        assert result.calibration.is_identity and result.operating_point.threshold == 0.5
+        [note] = [note for note in notes if "calibrated" in note]
+        assert note == (
+            "Probabilities are not calibrated: only a head on cached features, without "
+            "fine-tuning, is calibrated."
+        )
+
     def test_too_few_groups_for_calibration_are_noted(self, slices, fit, monkeypatch):
         notes = []
         progress = Recorder()

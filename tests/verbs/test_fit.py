@@ -352,7 +352,8 @@ class TestOperatingPoint:
         metadata = read_metadata(sensitive / "model.keras")
         assert metadata.threshold == metrics["threshold"] == point["threshold"]
         assert metadata.operating_point == "sensitivity=0.9"
-        assert metadata.temperature == metrics["temperature"]
+        assert metadata.temperature == metrics["temperature"] != 1
+        assert metadata.offset == metrics["offset"] != 0
         assert metrics["at_prevalence"]["prevalence"] == 0.1
         assert "sensitivity=0.9" in (sensitive / "model_card.md").read_text("utf-8")
 
@@ -364,12 +365,20 @@ class TestOperatingPoint:
     def test_saved_model_predicts_calibrated_probabilities(
         self, sensitive, kaggle_once, check_model_repeats
     ):
-        assert read_json(sensitive / "metrics.json")["temperature"] != 1
         check_model_repeats(sensitive, kaggle_once)
 
-    def test_without_calibration_the_temperature_is_one(self, fit_once):
+    def test_without_calibration_nothing_is_added(self, fit_once):
         metrics = read_json(fit_once(calibration="none") / "metrics.json")
-        assert metrics["temperature"] == 1 and "best_shortcut" not in metrics
+        assert (metrics["temperature"], metrics["offset"]) == (1, 0)
+        assert metrics["threshold"] == 0.5 and "best_shortcut" not in metrics
+
+    def test_by_default_it_is_the_share_in_training(self, fit_once, read_rows):
+        run = fit_once()
+        parts = [(row["part"], int(row["label"])) for row in read_rows(run / "split.csv")]
+        share = np.mean([label for part, label in parts if part == "train"])
+        metadata = read_metadata(run / "model.keras")
+        assert metadata.operating_point == "balanced"
+        assert metadata.threshold == pytest.approx(share)
 
     def test_each_fold_is_decided_by_the_threshold_of_the_others(self, fit_once, read_rows):
         run = fit_once(folds=2, operating_point="youden")
@@ -455,7 +464,7 @@ class TestHounsfieldUnits:
             write_nifti(tmp_path / "data" / name, heads)
         settings = {**quick, "quiet": False, "folds": 2, "views": 1, "calibration": "none"}
         run = htf.fit(tmp_path / "data", out=tmp_path / "run", **settings)
-        assert "the labels belong to whole scans" in words(capsys.readouterr().err)
+        assert "12 of 24 slices belong to whole scans" in words(capsys.readouterr().err)
         split = read_rows(run.path / "split.csv")
         assert [row["frame"] for row in split] == ["0", "1", "2"] * 8
         assert all("#" not in row["path"] for row in split)
