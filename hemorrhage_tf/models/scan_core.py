@@ -21,7 +21,7 @@ _USUAL_COUNT = float(np.log(30.0))  # of slices in a scan, so that the adjustmen
 _MASKED = -1e9  # added where there is padding before a softmax
 
 
-def build_scan_core(kind: str, directions: int = DIRECTIONS, seed: int = 0) -> Any:
+def build_scan_core(kind: str, seed: int = 0) -> Any:
     """Build the trainable part of a scan model.
 
     The logit of a slice is averaged with its neighbors and corrected by a small network, whose
@@ -30,19 +30,18 @@ def build_scan_core(kind: str, directions: int = DIRECTIONS, seed: int = 0) -> A
 
     Args:
         kind: "pooling", "attention" or "gru"; see `scan_model.build_scan_model`.
-        directions: Number of directions of the features. Defaults to `DIRECTIONS`.
         seed: Random seed of the initial weights. Defaults to 0.
 
     Returns:
         A `keras.Model` from a dictionary of `logit` `(batch, n, 1)`, `directions`
-        `(batch, n, directions)`, `geometry` `(batch, n, 3)` and `mask` `(batch, n)` to a dictionary
+        `(batch, n, DIRECTIONS)`, `geometry` `(batch, n, 3)` and `mask` `(batch, n)` to a dictionary
         of `scan_logit` `(batch, 1)` and `slice_logits` `(batch, n, 1)`, all float32.
     """
     import keras
 
     ops, layers = keras.ops, keras.layers
     logit = keras.Input((None, 1), name="logit")
-    projected = keras.Input((None, directions), name="directions")
+    projected = keras.Input((None, DIRECTIONS), name="directions")
     geometry = keras.Input((None, 3), name="geometry")
     mask = keras.Input((None,), name="mask")
     padding = (1.0 - mask) * _MASKED
