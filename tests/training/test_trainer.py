@@ -13,6 +13,7 @@ from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.slice_index import build_slice_index
+from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.models.backbones import backbone_spec, weights_hash
 from hemorrhage_tf.models.classifier import build_feature_model
@@ -144,13 +145,13 @@ class TestFrozenBackbone:
         expected = predict_files(trainer.build_classifier(), slices, TEST)
         np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
-    def test_a_temperature_is_part_of_the_classifier(self, slices, make_trainer):
+    def test_a_calibration_is_part_of_the_classifier(self, slices, make_trainer):
         trainer = make_trainer(solver="lbfgs")
         probabilities, _ = train(trainer)
-        trainer.apply_temperature(2.0)
+        trainer.apply_calibrations([LogitCalibration(2.0, -1.5)])
         predicted = predict_files(trainer.build_classifier(), slices, TEST)
         logits = np.log(probabilities / (1 - probabilities))
-        np.testing.assert_allclose(np.log(predicted / (1 - predicted)), logits / 2, atol=1e-3)
+        np.testing.assert_allclose(np.log(predicted / (1 - predicted)), logits / 2 - 1.5, atol=1e-3)
 
     @pytest.mark.parametrize("dropout", [0.0, 0.5])
     def test_a_training_does_not_depend_on_those_before(self, make_trainer, dropout):
