@@ -24,10 +24,12 @@ from hemorrhage_tf.models.pretrained_files import (
     DESCRIPTION_FILE,
     EMBEDDED_MODEL,
     REINSTALL,
+    SCAN_WEIGHTS_FILE,
     WEIGHTS_FILE,
     embedded_file,
     write_checksums,
 )
+from hemorrhage_tf.models.scan_model import build_scan_model
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,59 @@ def build_embedded_classifier() -> tuple[ModelMetadata, Any]:
     return model.metadata, classifier
 
 
+def build_embedded_scan_model() -> Any:
+    """Build the scan model of the embedded model.
+
+    Returns:
+        A `keras.Model` like those of `scan_model.build_scan_model`.
+
+    Raises:
+        ModelError: The embedded model has no scan model, or a file is missing or damaged.
+    """
+    model = read_embedded()
+    kind = model.metadata.scan_model
+    if kind is None:
+        raise ModelError(f"{EMBEDDED_MODEL}: this version has no scan model. {REINSTALL}")
+    scan_model = build_scan_model(kind, len(model.head["mean"]))
+    path = embedded_file(SCAN_WEIGHTS_FILE)
+    try:
+        scan_model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: weights of another scan model ({error}). {REINSTALL}") from None
+    return scan_model
+
+
+def write_embedded_scan_model(
+    folder: Path, scan_model: Any, metadata: ModelMetadata, pretraining: Mapping[str, Any]
+) -> None:
+    """Add a scan model to the files of the embedded model, or replace it.
+
+    A TFLite file in the folder holds the previous scan model, so the checksums no longer list it:
+    export the new model, put the file there, and call `write_checksums`.
+
+    Args:
+        folder: The folder with the other files.
+        scan_model: The `keras.Model` from `build_scan_model`.
+        metadata: The metadata of the embedded model, with its scan model and its thresholds.
+        pretraining: Plain values: training data, settings and metrics of the embedded model and of
+            its scan model.
+    """
+    description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    description |= {"metadata": metadata.to_dict(), "pretraining": dict(pretraining)}
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as partial:
+        weights, written = Path(partial) / SCAN_WEIGHTS_FILE, Path(partial) / DESCRIPTION_FILE
+        scan_model.save_weights(weights)
+        _write_description(written, description)
+        for path in (weights, written):
+            os.replace(path, folder / path.name)
+    write_checksums(folder, (WEIGHTS_FILE, DESCRIPTION_FILE, SCAN_WEIGHTS_FILE))
+
+
+def _write_description(path: Path, description: Mapping[str, Any]) -> None:
+    text = json.dumps(description, indent=1, sort_keys=True, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
 def write_embedded(
     folder: Path,
     backbone: Any,
@@ -92,8 +147,9 @@ def write_embedded(
 ) -> ModelMetadata:
     """Write weights, description and checksums of a newly trained embedded model.
 
-    A TFLite file in the folder belongs to the previous model, so the checksums no longer list it:
-    export the new model, put the file there, and call `write_checksums`.
+    A TFLite file and a scan model in the folder belong to the previous model, so the checksums no
+    longer list them: train a new scan model, export the new model, put the file there, and call
+    `write_checksums`.
 
     Args:
         folder: The target; `pretrained_files.FOLDER` for the package's own.
@@ -125,8 +181,7 @@ def write_embedded(
             "pretraining": dict(pretraining),
         }
         written = Path(partial) / DESCRIPTION_FILE
-        text = json.dumps(description, indent=1, sort_keys=True, allow_nan=False)
-        written.write_text(text + "\n", encoding="utf-8")
+        _write_description(written, description)
         for path in (rounded, written):
             os.replace(path, folder / path.name)
     write_checksums(folder, (WEIGHTS_FILE, DESCRIPTION_FILE))

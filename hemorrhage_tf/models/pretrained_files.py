@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parent / "pretrained"
 WEIGHTS_FILE = "phantomnet.weights.h5"
 DESCRIPTION_FILE = "phantomnet.json"
 TFLITE_FILE = "phantomnet.tflite"
+SCAN_WEIGHTS_FILE = "phantomnet_scan.weights.h5"
 CHECKSUMS_FILE = "SHA256SUMS"
 
 REINSTALL = "Install the package again: pip install --force-reinstall hemorrhage_tf"
@@ -27,7 +28,7 @@ def embedded_file(name: str) -> Path:
     """Return the path of a file of the embedded model after checking its checksum.
 
     Args:
-        name: `WEIGHTS_FILE`, `DESCRIPTION_FILE` or `TFLITE_FILE`.
+        name: `WEIGHTS_FILE`, `DESCRIPTION_FILE`, `TFLITE_FILE` or `SCAN_WEIGHTS_FILE`.
 
     Returns:
         Its path in the package.
@@ -56,10 +57,18 @@ def embedded_file(name: str) -> Path:
     return path
 
 
-def write_checksums(
-    folder: Path, names: tuple[str, ...] = (DESCRIPTION_FILE, TFLITE_FILE, WEIGHTS_FILE)
-) -> None:
-    """Write `SHA256SUMS` for files of a folder, in the format of `sha256sum`."""
+def write_checksums(folder: Path, names: tuple[str, ...] | None = None) -> None:
+    """Write `SHA256SUMS` for files of a folder, in the format of `sha256sum`.
+
+    Args:
+        folder: The folder with the files.
+        names: Their names; None for all files of the embedded model, of which only
+            `SCAN_WEIGHTS_FILE` may be missing. Defaults to None.
+    """
+    if names is None:
+        names = DESCRIPTION_FILE, TFLITE_FILE, WEIGHTS_FILE
+        if (folder / SCAN_WEIGHTS_FILE).is_file():
+            names = *names, SCAN_WEIGHTS_FILE
     lines = [
         f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
         for name in sorted(names)
