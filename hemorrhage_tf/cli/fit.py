@@ -13,6 +13,7 @@ from hemorrhage_tf.evaluation.logit_calibration import CALIBRATIONS
 from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW
 from hemorrhage_tf.models.backbones import BACKBONES, EMBEDDED_BACKBONE
 from hemorrhage_tf.models.classifier import POOLINGS
+from hemorrhage_tf.models.scan_model import SCAN_MODELS
 from hemorrhage_tf.pipeline.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
 from hemorrhage_tf.training.features.cache_location import DEFAULT_LIMIT, LIMIT_VARIABLE
 from hemorrhage_tf.training.settings import (
@@ -149,6 +150,11 @@ def _setting(flag: str, help: str, **attributes: Any) -> Any:
 )
 @_setting("--scan-operating-point", "Criterion for the threshold of scans.", metavar="CRITERION")
 @_setting(
+    "--scan-model",
+    "Model that sees all slices of a scan. auto: one if there are enough scans.",
+    type=click.Choice(("auto", "none", *SCAN_MODELS)),
+)
+@_setting(
     "--calibration",
     "Calibration on out-of-fold predictions. platt: temperature and offset of the logits.",
     type=click.Choice(CALIBRATIONS),
@@ -216,9 +222,9 @@ def fit(ctx: click.Context, data: str | None, **options: Any) -> None:
     """Train a classifier on DATA and write a run folder.
 
     DATA is a Kaggle-style folder (labels.csv and slices), a folder of two class folders, a CSV
-    manifest (path,label[,patient][,split][,frame]), or RSNA 2019, PhysioNet ct-ich or CQ500 as
-    unpacked. Files are PNG, JPEG, DICOM or NIfTI. Without DATA, fit trains on synthetic phantoms
-    with the embedded backbone.
+    manifest (path,label[,patient][,split][,frame][,scan][,position][,scan_label]), or RSNA 2019,
+    PhysioNet ct-ich or CQ500 as unpacked. Files are PNG, JPEG, DICOM or NIfTI. Without DATA, fit
+    trains on synthetic phantoms with the embedded backbone.
     """
     import hemorrhage_tf as htf
     from hemorrhage_tf.cli.tables import print_run

@@ -21,6 +21,7 @@ LAYOUTS = """\
     in the folder or one or two folders below
   a folder of two class folders, such as normal/ and hemorrhage/ (--positive NAME for other names)
   a CSV manifest: path,label[,patient][,split][,frame][,any further columns]
+    with [,scan][,position][,scan_label] if slices belong to scans
   RSNA 2019 (stage_2_train.csv), PhysioNet ct-ich (hemorrhage_diagnosis*.csv), CQ500 (reads.csv)
 The files are PNG, JPEG, DICOM or NIfTI."""
 
@@ -36,10 +37,11 @@ def read_manifest(
 
     Accepted are a Kaggle-style folder (`labels.csv` and files named by id, in the folder or up to
     two folders below), a folder of two class folders, a CSV manifest with the columns `path`,
-    `label` and optionally `patient`, `split`, `frame` and any others, and the unpacked folders of
-    RSNA 2019, PhysioNet ct-ich and CQ500. The headers of DICOM and NIfTI files are read: a file of
-    several slices becomes a record for each, and the Patient ID becomes the patient unless the
-    manifest names one.
+    `label` and optionally `patient`, `split`, `frame`, `scan`, `position` (in mm, growing from the
+    neck to the vertex), `scan_label` and any others, and the unpacked folders of RSNA 2019,
+    PhysioNet ct-ich and CQ500. The headers of DICOM and NIfTI files are read: a file of several
+    slices becomes a record for each, the Patient ID becomes the patient unless the manifest names
+    one, and a volume or series becomes a scan, whose slices have the positions of the headers.
 
     Args:
         source: A folder, a CSV file, or a manifest, which is returned unchanged.
