@@ -214,7 +214,7 @@ class _Fit:
         index_progress = Progress(quiet=True) if request.uses_phantoms else progress
         slices = build_slice_index(manifest, index_progress, request.skip_invalid)
         model_input = _model_input(slices, settings)
-        _warn_of_scan_labels(manifest, progress)
+        _warn_of_scan_labels(slices, False, progress)
         folds = make_folds(slices, settings, progress)
         identity = request.identity(slices, settings)
         cluster.require_agreement({name: json.dumps(value) for name, value in identity.items()})
@@ -385,12 +385,13 @@ def _model_input(slices: SliceIndex, settings: FitSettings) -> ModelInput:
     )
 
 
-def _warn_of_scan_labels(manifest: Manifest, progress: Progress) -> None:
-    if manifest.level == "scan":
+def _warn_of_scan_labels(slices: SliceIndex, has_scan_model: bool, progress: Progress) -> None:
+    unknown = int((~slices.has_slice_label & (slices.labels == 1)).sum())
+    if unknown and not has_scan_model:
         progress.warn(
-            "the labels belong to whole scans. Each slice is trained and tested with the label of "
-            "its scan, although most slices of a scan with a hemorrhage show none. The metrics "
-            "count slices; evaluate counts scans."
+            f"the labels of {unknown} of {len(slices)} slices belong to whole scans. Without a scan "
+            "model, each of these slices is trained and tested with the label of its scan, "
+            "although most slices of a scan with a hemorrhage show none."
         )
 
 
@@ -426,8 +427,10 @@ def _data_config(slices: SliceIndex) -> dict[str, Any]:
         "in_hounsfield_units": int(slices.is_hounsfield.sum()),
         "hemorrhage": int(slices.labels.sum()),
         "groups": len(np.unique(slices.groups)),
-        "patients": len({record.patient for record in records if record.patient}),
-        "scans": len({record.scan for record in records if record.scan}),
+        "patients": len({patient for patient in records.patients if patient}),
+        "scans": len(slices.scans),
+        "scans_with_hemorrhage": int(slices.scans.labels.sum()),
+        "slices_with_scan_labels_only": int((~slices.has_slice_label).sum()),
         "exact_duplicate_pairs": len(slices.exact_pairs),
         "near_duplicate_pairs": len(slices.near_pairs),
         "skipped": len(slices.skipped),
@@ -436,6 +439,6 @@ def _data_config(slices: SliceIndex) -> dict[str, Any]:
 
 def _without_patients(audit: Audit, manifest: Manifest) -> Audit:
     """Leave out the paths of unreadable files where they may contain a patient's name."""
-    if manifest.is_anonymous and any(record.scan for record in manifest.records):
+    if manifest.is_anonymous and not manifest.records.are_display_images:
         return replace(audit, problems=())
     return audit
