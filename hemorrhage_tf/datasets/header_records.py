@@ -11,8 +11,10 @@ from pathlib import Path
 
 from hemorrhage_tf.core.errors import Problem
 from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.datasets.layouts.base import CQ500
 from hemorrhage_tf.datasets.records import Manifest, Record, Records, relative_path
 from hemorrhage_tf.datasets.series import HeaderReader, ScanKey, scan_key, slice_refs
+from hemorrhage_tf.datasets.study_series import StudySeries
 from hemorrhage_tf.imaging.header import Header
 from hemorrhage_tf.imaging.readers import is_display_image
 
@@ -21,7 +23,8 @@ def add_headers(manifest: Manifest, anonymize: bool, progress: Progress) -> Mani
     """Read the headers of a manifest's files, and complete its records.
 
     A file of several slices becomes one record per slice. The Patient ID becomes the patient of a
-    record without one, and the volume or series becomes its scan unless the manifest names one.
+    record without one, and the volume or series becomes its scan unless the manifest names one. Of
+    CQ500, whose labels belong to studies, one series of each study is kept, see `StudySeries`.
 
     Args:
         manifest: The manifest as its tables and folders define it.
@@ -33,6 +36,7 @@ def add_headers(manifest: Manifest, anonymize: bool, progress: Progress) -> Mani
     reader = _RecordReader(manifest.root if manifest.layout == "class folders" else None)
     names = _PatientNames(manifest.root)
     records = Records()
+    studies = StudySeries() if manifest.layout == CQ500 else None
     with progress.track("Reading headers", len(manifest)) as advance:
         for record in manifest.records:
             advance(1)
@@ -47,7 +51,14 @@ def add_headers(manifest: Manifest, anonymize: bool, progress: Progress) -> Mani
                 if names.has_patient(record.scan_name, header):
                     record = replace(record, scan_name=None)
             for each in reader.expand(record, header):
+                if studies is not None and each.frame in (None, 0):
+                    studies.add(each, header)
                 records.append(each)
+    if studies is not None:
+        records = studies.keep_chosen(records, progress)
+        used = {str(record.path) for record in records}
+        warnings = reader.headers.input_warnings
+        warnings[:] = [one for one in warnings if one.path in used]
     records = names.hide_in(records)
     notes: list[Problem] = []
     if all(patient is None for patient in manifest.records.patients):

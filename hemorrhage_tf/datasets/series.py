@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,13 @@ from hemorrhage_tf.core.errors import DataError, Problem, SliceError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.series_choice import (
     LeftOutSeries,
+    SeriesFacts,
     SeriesSummary,
     choose_series,
     describe_choice,
 )
 from hemorrhage_tf.datasets.slice_gaps import describe_gaps
-from hemorrhage_tf.imaging.header import Header, SeriesTags
+from hemorrhage_tf.imaging.header import Header
 from hemorrhage_tf.imaging.readers import (
     FORMATS,
     SliceRef,
@@ -211,16 +211,14 @@ class _Group:
         series: What is equal for all slices of its DICOM series: Patient ID, Study and Series
             Instance UID; None for other formats and files without these.
         source: The folder or pattern that its first file was found in, or None.
+        facts: What tells it from the other series of its study.
         entries: Its slices.
-        tags: How many files have which tags.
-        thickness: How many files have which slice thickness.
     """
 
     series: tuple[str | None, str | None, str] | None
     source: str | None
+    facts: SeriesFacts
     entries: list[_Entry] = field(default_factory=list)
-    tags: Counter[SeriesTags] = field(default_factory=Counter)
-    thickness: Counter[float | None] = field(default_factory=Counter)
 
 
 def list_slices(
@@ -259,7 +257,7 @@ def list_slices(
             key = scan_key(path, header)
             if key not in groups:
                 source = None if sources is None else sources.get(path)
-                groups[key] = _Group(_series_key(header), source)
+                groups[key] = _Group(_series_key(header), source, SeriesFacts(str(key[1])))
             _add_file(groups[key], path, header)
 
     names = _name_scans(groups)
@@ -301,9 +299,7 @@ def _add_file(group: _Group, path: Path, header: Header) -> None:
         _Entry(ref, position, header.number)
         for ref, position in zip(slice_refs(path, header), header.positions, strict=True)
     ]
-    if header.series_tags is not None:
-        group.tags[header.series_tags] += 1
-        group.thickness[header.thickness] += 1
+    group.facts.add(header)
 
 
 def _choose(
@@ -314,7 +310,7 @@ def _choose(
     for key, group in groups.items():
         if group.series is not None:
             members.setdefault(group.series, []).append(key)
-    series = [_summary([groups[key] for key in keys], str(keys[0][1])) for keys in members.values()]
+    series = [_summary([groups[key] for key in keys]) for keys in members.values()]
     choice = choose_series(series, requested)
     if choice.left_out:
         progress.note(*describe_choice(series, choice))
@@ -323,27 +319,17 @@ def _choose(
     return {key: group for key, group in groups.items() if key not in unused}, choice.left_out
 
 
-def _summary(groups: Sequence[_Group], path: str) -> SeriesSummary:
+def _summary(groups: Sequence[_Group]) -> SeriesSummary:
     """Summarize the groups of one series, which may be in several folders."""
-    assert groups[0].series is not None
-    patient, study, uid = groups[0].series
-    tags, thickness = groups[0].tags.copy(), groups[0].thickness.copy()
-    for group in groups[1:]:
-        tags += group.tags
-        thickness += group.thickness
-    sources = {group.source for group in groups}
-    positions = [entry.position for group in groups for entry in group.entries]
-    return SeriesSummary(
-        # Series that were named file by file are used, and files without a study as well.
-        study=None
-        if study is None or None in sources
-        else (str(groups[0].source), str(patient), study),
-        uid=uid,
-        path=path,
-        tags=tags.most_common(1)[0][0],
-        positions=np.array(positions, np.float64),
-        thickness=thickness.most_common(1)[0][0],
-    )
+    first, *others = groups
+    assert first.series is not None
+    patient, study, uid = first.series
+    for other in others:
+        first.facts.update(other.facts)
+    # Series that were named themselves are used, and so are files without a study.
+    is_free = study is None or None in {group.source for group in groups}
+    key = None if is_free else (str(first.source), str(patient), str(study))
+    return first.facts.summary(key, uid)
 
 
 def slice_refs(path: Path, header: Header) -> list[SliceRef]:
@@ -373,7 +359,7 @@ def _name_scans(groups: Mapping[ScanKey, _Group]) -> dict[ScanKey, str]:
     for folder, series in in_folder.items():
         if len(series) == 1:
             continue
-        tags = [groups[key].tags.most_common(1) for key in series]
+        tags = [groups[key].facts.tags.most_common(1) for key in series]
         numbers = [counted[0][0].number if counted else None for counted in tags]
         are_names = None not in numbers and len(set(numbers)) == len(numbers)
         for count, (key, number) in enumerate(zip(series, numbers, strict=True), start=1):

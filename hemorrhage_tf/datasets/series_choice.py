@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.datasets import series_words
-from hemorrhage_tf.imaging.header import SeriesTags
+from hemorrhage_tf.imaging.header import Header, SeriesTags
 
 MIN_SLICES = 8  # a head has more, but for slices of more than 2 cm
 THICKNESS = 5.0  # mm; the usual slice of a plain head CT, with the least noise
@@ -63,6 +63,47 @@ class SeriesSummary:
         """Whether most positions have several slices, as in a perfusion study."""
         known = self.positions[np.isfinite(self.positions)]
         return len(known) > 1 and 2 * len(np.unique(known)) <= len(known)
+
+
+class SeriesFacts:
+    """Collects what the choice needs to know of a series while its headers are read.
+
+    Args:
+        path: The folder, or the file of several slices.
+
+    Attributes:
+        tags: How many files have which tags.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.tags: Counter[SeriesTags] = Counter()
+        self._thickness: Counter[float | None] = Counter()
+        self._positions: list[float | None] = []
+
+    def add(self, header: Header) -> None:
+        """Add a file."""
+        if header.series_tags is not None:
+            self.tags[header.series_tags] += 1
+        self._thickness[header.thickness] += 1
+        self._positions += header.positions
+
+    def update(self, other: SeriesFacts) -> None:
+        """Add the files of another folder."""
+        self.tags.update(other.tags)
+        self._thickness.update(other._thickness)
+        self._positions += other._positions
+
+    def summary(self, study: tuple[str, ...] | None, uid: str | None) -> SeriesSummary:
+        """Return the summary of the series; see `SeriesSummary`."""
+        return SeriesSummary(
+            study=study,
+            uid=uid,
+            path=self._path,
+            tags=self.tags.most_common(1)[0][0] if self.tags else SeriesTags(),
+            positions=np.array(self._positions, np.float64),
+            thickness=self._thickness.most_common(1)[0][0],
+        )
 
 
 @dataclass(frozen=True)
@@ -113,41 +154,26 @@ class SeriesChoice:
     left_out: tuple[LeftOutSeries, ...]
 
 
-@dataclass(frozen=True)
-class _Rule:
+class _Rule(NamedTuple):
     """A rule, and the reason to leave out a series that breaks it."""
 
     is_kept: Callable[[SeriesSummary], bool]
-    reason: Callable[[SeriesSummary], str]
+    reason: str
 
 
 RULES = (
-    _Rule(lambda one: one.tags.has_image, lambda one: "it holds no image"),
-    _Rule(
-        lambda one: one.tags.modality in ("", "CT"),
-        lambda one: f"its modality is {one.tags.modality}, not CT",
-    ),
-    _Rule(
-        lambda one: not series_words.is_localizer(one.tags),
-        lambda one: "a localizer, or a page of text",
-    ),
-    _Rule(lambda one: one.tags.is_axial is not False, lambda one: "not axial"),
-    _Rule(lambda one: series_words.is_head(one.tags), lambda one: "not of the head"),
-    _Rule(
-        lambda one: one.slices >= MIN_SLICES,
-        lambda one: f"fewer than {MIN_SLICES} slices",
-    ),
+    _Rule(lambda one: one.tags.has_image, "it holds no image"),
+    _Rule(lambda one: one.tags.modality in ("", "CT"), "its modality is not CT"),
+    _Rule(lambda one: not series_words.is_localizer(one.tags), "a localizer, or a page of text"),
+    _Rule(lambda one: one.tags.is_axial is not False, "not axial"),
+    _Rule(lambda one: series_words.is_head(one.tags), "not of the head"),
+    _Rule(lambda one: one.slices >= MIN_SLICES, f"fewer than {MIN_SLICES} slices"),
     _Rule(
         lambda one: series_words.is_plain(one.tags) and not one.repeats_positions,
-        lambda one: "with contrast agent, an angiography or a perfusion study",
+        "with contrast agent, an angiography or a perfusion study",
     ),
-    _Rule(
-        lambda one: series_words.is_original(one.tags),
-        lambda one: "derived from another series",
-    ),
-    _Rule(
-        lambda one: not series_words.is_sharp(one.tags), lambda one: "a sharp kernel, as for bone"
-    ),
+    _Rule(lambda one: series_words.is_original(one.tags), "derived from another series"),
+    _Rule(lambda one: not series_words.is_sharp(one.tags), "a sharp kernel, as for bone"),
 )
 
 
@@ -198,7 +224,7 @@ def _choose_within(
     for rule in RULES:
         kept = [index for index in left if rule.is_kept(series[index])]
         if kept:
-            reasons.update({i: rule.reason(series[i]) for i in left if i not in kept})
+            reasons.update({index: rule.reason for index in left if index not in kept})
             left = kept
     left.sort(key=lambda index: _preference(series[index]))
     used = left[:1]

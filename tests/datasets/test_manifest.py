@@ -8,6 +8,7 @@ from dataset_files import (
 )
 
 from hemorrhage_tf.core.errors import DataError, OptionError
+from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.layouts.base import SUBTYPES
 from hemorrhage_tf.datasets.manifest import LAYOUTS, read_manifest
 from hemorrhage_tf.datasets.records import Manifest
@@ -131,30 +132,39 @@ class TestPublicDataSets:
         }
         assert read_manifest(tmp_path, target="fracture").labels.tolist() == [0, 1, 0]
 
-    def test_cq500(self, tmp_path, add_dicom):
+    def test_cq500(self, tmp_path, add_dicom, capsys):
         findings = ("ICH", "EDH", "IPH", "IVH", "SAH", "SDH")
         header = [f"R{reader}:{finding}" for reader in (1, 2, 3) for finding in findings]
         rows = [["name", *header], ["CQ500-CT-0", *["1"] * 18], ["CQ500-CT-1", *["0"] * 18]]
         add_csv(tmp_path, "\n".join(map(",".join, rows)), "reads.csv")
         for number in (0, 1):
             scan_folder = f"CQ500CT{number} CQ500CT{number}/Unknown Study"
-            names = [f"{scan_folder}/CT Thin/CT00000{index}.dcm" for index in range(2)]
-            names += [f"{scan_folder}/CT Plain/CT000000.dcm"]
+            names = [f"{scan_folder}/CT Plain/CT00000{index}.dcm" for index in range(2)]
+            names += [f"{scan_folder}/CT 4cc sec 150cc/CT00000{index}.dcm" for index in range(3)]
             add_dicom(f"CQ500-CT-{number}", *names, SeriesInstanceUID=f"1.2.{number}")
-        manifest = read_manifest(tmp_path)
+            name = f"{scan_folder}/CT Bone/CT000000.dcm"
+            add_dicom(f"CQ500-CT-{number}", name, BodyPartExamined="KNEE")
+        manifest = read_manifest(tmp_path, progress=Progress())
+        assert " ".join(capsys.readouterr().err.split()) == (
+            "2 of 6 series are used, one of each study. Left out: 2 with contrast agent, an "
+            "angiography or a perfusion study; 2 not of the head."
+        )
+        assert manifest.input_warnings == ()
         assert (manifest.layout, manifest.level) == ("cq500", "scan")
-        assert manifest.labels.tolist() == [1, 1, 1, 0, 0, 0]
+        # Of each study one series is used: neither the angiography nor the one of bone.
+        assert manifest.labels.tolist() == [1, 1, 0, 0]
+        assert {record.path.parent.name for record in manifest.records} == {"CT Plain"}
         assert [record.patient for record in manifest.records] == [
-            *["CQ500-CT-0"] * 3,
-            *["CQ500-CT-1"] * 3,
+            *["CQ500-CT-0"] * 2,
+            *["CQ500-CT-1"] * 2,
         ]
-        assert len({record.scan for record in manifest.records}) == 4
+        assert len({record.scan for record in manifest.records}) == 2
         assert manifest.problems == ()
         # The readers saw whole scans.
-        assert manifest.records.scan_labels == [1, 1, 1, 0, 0, 0]
+        assert manifest.records.scan_labels == [1, 1, 0, 0]
         assert not manifest.records.has_slice_label.any()
-        scans = index_scans(manifest, np.zeros(6, int))
-        assert scans.lengths.tolist() == [1, 2, 1, 2] and scans.labels.tolist() == [1, 1, 0, 0]
+        scans = index_scans(manifest, np.zeros(4, int))
+        assert scans.lengths.tolist() == [2, 2] and scans.labels.tolist() == [1, 0]
 
     def test_rsna_in_one_flat_folder_has_a_scan_for_each_series(self, tmp_path, write_dicom):
         rows = ["ID,Label"]

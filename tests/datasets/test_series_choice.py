@@ -93,7 +93,7 @@ def choose(path, *series):
 BRAIN = {"SeriesDescription": "Head 5.0 H31s", "ConvolutionKernel": "H31s"}
 OTHERS = {
     "it holds no image": {"Rows": None, "Columns": None, "Modality": "SR"},
-    "its modality is MR, not CT": {"Modality": "MR"},
+    "its modality is not CT": {"Modality": "MR"},
     "a localizer, or a page of text": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
     "not axial": {"ImageOrientationPatient": SAGITTAL},
     "not of the head": {"BodyPartExamined": "CHEST"},

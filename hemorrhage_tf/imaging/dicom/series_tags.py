@@ -48,7 +48,7 @@ def read_series_tags(
     kernels = find_macro(file, groups, 0, "CTReconstructionSequence") or dataset
     frame_type = find_macro(file, groups, 0, "CTImageFrameTypeSequence") or dataset
     image_type = read_texts(dataset, "ImageType") + read_texts(frame_type, "FrameType")
-    agent = " ".join(_words(read_text(dataset, "ContrastBolusAgent")))
+    agent = description_words(read_text(dataset, "ContrastBolusAgent"))
     return SeriesTags(
         study=read_text(dataset, "StudyInstanceUID"),
         number=number if number is not None and abs(number) < _MAX_NUMBER else None,
@@ -58,17 +58,20 @@ def read_series_tags(
         image_type=tuple(text.upper()[:_MAX_TEXT] for text in image_type[:16]),
         body_part=read_code(dataset, "BodyPartExamined"),
         is_axial=None if orientation is None else is_axial(orientation),
-        description=" ".join(_words(read_text(dataset, "SeriesDescription"))),
+        description=description_words(read_text(dataset, "SeriesDescription")),
         kernel=(read_texts(kernels, "ConvolutionKernel") or [""])[0].upper()[:_MAX_TEXT],
         has_contrast=agent not in _NO_AGENT,
     )
 
 
-def _words(text: str | None) -> list[str]:
-    """Split free text into words in upper case; what stands for a word is written out."""
+def description_words(text: str | None) -> str:
+    """Return the words of free text in upper case, separated by spaces.
+
+    Signs that stand for a word are written out: "w/o" is WITHOUT, and "C+" is POSTCONTRAST.
+    """
     text = (text or "").upper()[:_MAX_TEXT]
     text = re.sub(r"\bW\s*/\s*O(UT)?\b", " WITHOUT ", text)
     text = re.sub(r"\bC[ -]?SPINE\b", " CSPINE ", text)
     text = re.sub(r"\bC\s?\+|\+\s?C\b", " POSTCONTRAST ", text)
     text = re.sub(r"\bC-(?=\s|$)|(?<!\S)-C\b", " PRECONTRAST ", text)
-    return re.findall(r"[^\W\d_]+\d*|\d+(?:\.\d+)?[^\W\d_]*", text)
+    return " ".join(re.findall(r"[^\W\d_]+\d*|\d+(?:\.\d+)?[^\W\d_]*", text))
