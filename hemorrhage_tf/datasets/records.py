@@ -275,7 +275,7 @@ class Manifest:
         problems: Labels without files, files without labels, labels outside the two classes, and
             files whose header cannot be read. Defaults to none.
         columns: The names of the further columns, such as subtypes. Defaults to none.
-        level: "slice", or "scan" if each slice carries the label of its whole scan. Default
+        level: "slice", or "scan" if slices carry only the label of their whole scan. Default
             "slice".
         input_warnings: Files whose tags do not fit axial slices of a head CT. Defaults to none.
         is_anonymous: Whether names of patients are kept out of outputs. Defaults to True.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -50,6 +51,19 @@ class ScanIndex:
     def lengths(self) -> np.ndarray:
         """int64 `(m,)`: the number of slices of each scan."""
         return np.array([len(members) for members in self.members], np.int64)
+
+    @property
+    def digest(self) -> str:
+        """A hash of which slices form the scans, their order and positions, and the labels."""
+        parts = (
+            np.concatenate(self.members) if self.members else np.zeros(0, np.int64),
+            self.lengths,
+            self.positions,
+            self.labels,
+            self.has_slice_labels,
+        )
+        joined = b"".join(part.tobytes() for part in parts)
+        return hashlib.blake2b(joined, digest_size=16).hexdigest()
 
 
 def index_scans(manifest: Manifest, groups: np.ndarray) -> ScanIndex:

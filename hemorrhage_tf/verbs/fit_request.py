@@ -74,6 +74,8 @@ class FitRequest:
             identity[_option(name)] = getattr(self, name)
         identity |= {f"{name} version": version for name, version in versions().items()}
         identity["slices"] = slices.data_hash
+        if len(slices.scans):
+            identity["scans of the slices"] = slices.scans.digest
         if subtypes is not None:
             digest = hashlib.blake2b(subtypes.tobytes(), digest_size=16).hexdigest()
             identity["subtypes of the slices"] = digest

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,27 @@ class TestLabels:
     def test_patients_are_the_groups_of_scans(self):
         scans = index([slice_of(scan) for scan in "ssttuu"], groups=[4, 4, 7, 7, 4, 4])
         assert scans.patients.tolist() == [4, 7, 4]
+
+
+class TestDigest:
+    RECORDS = tuple(slice_of("st"[at // 3], position=float(at)) for at in range(6))
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"scan": "s"},
+            {"position": 9.0},
+            {"label": 1},
+            {"scan_label": 1, "has_slice_label": False},
+        ],
+    )
+    def test_changes_with_the_scans(self, change):
+        changed = [*self.RECORDS[:4], replace(self.RECORDS[4], **change), self.RECORDS[5]]
+        assert index(changed).digest != index(self.RECORDS).digest
+
+    def test_is_the_same_for_the_same_scans(self):
+        renamed = [replace(record, scan=f"{record.scan}!") for record in self.RECORDS]
+        assert index(renamed).digest == index(self.RECORDS).digest
 
 
 class TestWithoutScans:
