@@ -9,8 +9,11 @@ from PIL import Image
 from plain_phantoms import draw_phantom
 
 from hemorrhage_tf.evaluation.comparison import compare
-from hemorrhage_tf.evaluation.metrics import binary_metrics
+from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
+from hemorrhage_tf.evaluation.metrics import binary_metrics, compute_metrics
 from hemorrhage_tf.evaluation.operating_point import choose
+from hemorrhage_tf.evaluation.resampling import Bootstrap
+from hemorrhage_tf.evaluation.scan_metrics import ScanSet, scan_details
 from hemorrhage_tf.reports.gallery import (
     CONFIDENT_HEMORRHAGE,
     CONFIDENT_NORMAL,
@@ -18,7 +21,7 @@ from hemorrhage_tf.reports.gallery import (
     FALSE_POSITIVE,
     GalleryItem,
 )
-from hemorrhage_tf.reports.report_content import ReportContent
+from hemorrhage_tf.reports.report_content import LevelContent, ReportContent
 
 METRIC = {"estimate": 0.8, "low": 0.7, "high": 0.9, "n": 60}
 EVIL_NAME = "<script>alert(1)</script>\"'&.png"
@@ -94,8 +97,53 @@ def minimal_content(**values) -> ReportContent:
     return ReportContent(**required | values)
 
 
+SUBTYPE_NAMES = ("epidural", "intraparenchymal", "subdural")
+
+
+def draw_levels(repeats: int = 1):
+    """Draw 30 scans of 10 slices, and return their further levels and details.
+
+    Returns:
+        The `LevelContent` of slices in their scans and of scans, and the details as plain values.
+    """
+    rng = np.random.default_rng(1)
+    labels = (rng.random((30, 10)) < 0.4) & (np.arange(30) < 12)[:, None]
+    labels[:12, 4] = True
+    patients = np.arange(30) // 2
+    scores = 1 / (1 + np.exp(-(3 * labels - 1.5 + rng.normal(size=(repeats, 30, 10)))))
+    slices = LabeledPredictions(
+        labels=labels.ravel().astype(int),
+        repeats=list(scores.reshape(repeats, -1)),
+        groups=np.repeat(patients, 10),
+    )
+    scans = LabeledPredictions(
+        labels=labels.any(1).astype(int),
+        repeats=list(np.sort(scores, axis=2)[:, :, -3:].mean(2)),
+        threshold=0.6,
+        groups=patients,
+        unit="scans",
+    )
+    decisions = np.stack(slices.repeats) >= 0.5
+    scan_set = ScanSet(
+        scans=scans,
+        members=list(np.arange(300).reshape(30, 10)),
+        decisions={"slices": decisions, "slices_in_scans": decisions},
+        groups=slices.groups,
+        subtypes={
+            name: (slices.labels == 1) & (rng.random(300) < 0.5) & (name != "subdural")
+            for name in SUBTYPE_NAMES
+        },
+    )
+    levels = [
+        LevelContent(name, compute_metrics(each, bootstrap=Bootstrap(100)).to_dict(), each)
+        for name, each in (("slices_in_scans", slices), ("scans", scans))
+    ]
+    return levels, scan_details(scan_set, Bootstrap(100)).to_dict()
+
+
 def full_content() -> ReportContent:
     """Return a report with every field."""
+    levels, details = draw_levels()
     labels, repeats = draw_predictions(n=60, repeats=3)
     means = repeats.mean(0)
     metrics = binary_metrics(labels, list(repeats), 0.5, prevalence=0.1)
@@ -106,6 +154,9 @@ def full_content() -> ReportContent:
         probabilities=repeats,
         threshold=0.5,
         names=[EVIL_NAME, *(f"{index:03d}.png" for index in range(1, 60))],
+        levels=levels,
+        scan_details=details,
+        scan_rows=[(EVIL_NAME, 1, 0.4, False, 10, 0), ("series 2", 0, 0.2, False, 12, 1)],
         model_rows=(("backbone", "tiny"),),
         data_rows=(("slices", "60"),),
         operating_point=choose(labels, list(repeats), "sensitivity=0.95").to_dict(),
@@ -120,7 +171,10 @@ def full_content() -> ReportContent:
             {"group": "small", "slices": 20, "roc_auc": METRIC, "note": None, "enough": True},
             {"group": "large", "slices": 40, "roc_auc": None, "share": 0.25, "enough": False},
         ],
-        comparisons={"slices": compare(labels, repeats[0], repeats[1])},
+        comparisons={
+            "slices": compare(labels, repeats[0], repeats[1]),
+            "scans": compare(labels, repeats[1], repeats[2]),
+        },
         model_names=("float32", "int8"),
         warnings=("--allow-leak was used", "12 of the 60 slices were trained on."),
         not_tested=("Other scanners.",),

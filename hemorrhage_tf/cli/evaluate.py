@@ -23,9 +23,7 @@ from hemorrhage_tf.cli.options import examples
 )
 @click.argument("data", type=click.Path())
 @options.model
-@click.option(
-    "--against", metavar="MODEL", help="Compare with this second model on the same slices."
-)
+@click.option("--against", metavar="MODEL", help="Compare with this second model on the same data.")
 @click.option(
     "--report",
     metavar="FILE",
@@ -43,20 +41,31 @@ from hemorrhage_tf.cli.options import examples
 def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
     """Compute the metrics of a model on labeled DATA, each with its interval.
 
-    DATA is any data that fit accepts. Where labels belong to whole scans, the metrics count scans:
-    the score of a scan is the mean of its three highest probabilities, and the model's threshold
-    for scans applies.
+    DATA is any data that fit accepts. Slices are evaluated alone; where the data has scans, scans
+    are evaluated, too, and slices in their scans if the model has a scan model. Without one the
+    probability of a scan is the mean of its three highest. Where labels belong to whole scans only,
+    only scans are counted.
     """
     import hemorrhage_tf as htf
     from hemorrhage_tf.cli.tables import print_comparison, print_metrics
 
     evaluation = htf.evaluate(data, model=model, **options)
+    comparisons = {
+        "comparison": evaluation.comparison,
+        "in_scan_comparison": evaluation.in_scan_comparison,
+        "scan_comparison": evaluation.scan_comparison,
+    }
     if as_json:
-        metrics = {**evaluation.metrics, "comparison": evaluation.comparison}
-        click.echo(json.dumps(metrics, indent=2, sort_keys=True))
+        click.echo(json.dumps({**evaluation.metrics, **comparisons}, indent=2, sort_keys=True))
         return
     print_metrics(evaluation.metrics, f"{model} on {data}")
     if options["report"]:
         click.echo(f"Report: {options['report']}")
-    if evaluation.comparison is not None:
-        print_comparison(evaluation.comparison, model, options["against"])
+    of_levels = {
+        "slices" if evaluation.level == "slice" else "scans": evaluation.comparison,
+        "slices in their scans": evaluation.in_scan_comparison,
+        "scans": evaluation.scan_comparison,
+    }
+    for level, comparison in of_levels.items():
+        if comparison is not None:
+            print_comparison(comparison, model, options["against"], level)

@@ -12,17 +12,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from hemorrhage_tf.auditing.audit_result import Audit
-from hemorrhage_tf.cli import audit_tables, prediction_tables
+from hemorrhage_tf.cli import audit_tables, level_tables, prediction_tables
 from hemorrhage_tf.cli.subtype_table import subtype_table
 from hemorrhage_tf.core.formatting import format_size
+from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES_IN_SCANS
 from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.inference.predictions import Prediction
 from hemorrhage_tf.models.backbone_options import describe_backbones, split_backbone_values
 from hemorrhage_tf.models.backbones import BACKBONES
+from hemorrhage_tf.reports.number_formats import format_metric
 from hemorrhage_tf.training.features.cache_limits import CacheInfo, PruneResult
 from hemorrhage_tf.verbs.results import Run
 
+FURTHER_LEVELS = (SLICES_IN_SCANS, SCANS)
 _UNWRAPPED = 10_000  # columns of piped output: paths are not cut there
 
 
@@ -103,23 +106,32 @@ def _describe_split(settings: dict[str, Any]) -> str:
 
 
 def print_metrics(metrics: dict[str, Any], title: str) -> None:
-    """Print metrics with their intervals, and the confusion matrix."""
+    """Print the metrics of each level with their intervals, and what limits them."""
     console = create_console()
-    console.print(_metrics_table(metrics, title))
-    console.print(_confusion_table(metrics["confusion"]))
-    subtypes = subtype_table(metrics)
-    if subtypes is not None:
-        console.print(subtypes)
-    evaluated_on = metrics.get("evaluated_on", f"{metrics['n']} slices")
-    mean = " Means over the repeats." if len(metrics["repeats"]["accuracy"]) > 1 else ""
-    console.print(
-        f"Evaluated on {evaluated_on}, at a threshold of {metrics['threshold']:.4g}"
-        f"{_describe_operating_point(metrics)}.{mean} {_INTERVALS[metrics['intervals_of']]}",
-        markup=False,
-        soft_wrap=True,
-    )
-    for note in metrics["notes"]:
+    levels = [metrics]
+    if level_tables.has_levels(metrics):
+        levels = [metrics, *filter(None, (metrics[name] for name in FURTHER_LEVELS))]
+        console.print(title, markup=False, style="bold", soft_wrap=True)
+        tables = level_tables.level_tables(metrics)
+    else:
+        tables = iter([_metrics_table(metrics, title), _confusion_table(metrics["confusion"])])
+    for table in (
+        *tables,
+        *level_tables.detail_tables(metrics.get("scan_details")),
+        *filter(None, [subtype_table(metrics)]),
+    ):
+        console.print(table)
+    for level in levels:
+        console.print(_describe_evaluation(level), markup=False, soft_wrap=True)
+    details = metrics.get("scan_details") or {"notes": []}
+    notes = [note for level in levels for note in level["notes"]] + details["notes"]
+    for note in dict.fromkeys(notes):
         console.print(f"{note[:1].upper()}{note[1:]}.", markup=False, soft_wrap=True)
+    shortcut = metrics.get("best_shortcut")
+    if shortcut and len(levels) > 1:
+        area = format_metric(shortcut["roc_auc"])
+        text = f"ROC AUC of {shortcut['name']} alone, by slice: {area}."
+        console.print(text, markup=False, soft_wrap=True, style="yellow")
     if metrics.get("leaks"):
         console.print(
             "Slices that share a patient or an exact duplicate with the other side of the split: "
@@ -129,8 +141,19 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
         )
 
 
+def _describe_evaluation(metrics: dict[str, Any]) -> str:
+    evaluated_on = metrics.get("evaluated_on", f"{metrics['n']} slices")
+    mean = " Means over the repeats." if len(metrics["repeats"]["accuracy"]) > 1 else ""
+    return (
+        f"Evaluated on {evaluated_on}, at a threshold of {metrics['threshold']:.4g}"
+        f"{_describe_operating_point(metrics)}.{mean} {_INTERVALS[metrics['intervals_of']]}"
+    )
+
+
+_INDEPENDENT = "Intervals: Wilson for proportions, DeLong on the logit scale for ROC AUC."
 _INTERVALS = {
-    "slices": "Intervals: Wilson for proportions, DeLong on the logit scale for ROC AUC.",
+    "slices": _INDEPENDENT,
+    "scans": _INDEPENDENT,
     "patients": "Intervals: bootstrap over patients.",
 }
 
@@ -206,9 +229,11 @@ def _describe_operating_point(metrics: dict[str, Any]) -> str:
     return f" ({point['criterion']}, chosen out of fold)"
 
 
-def print_comparison(comparison: dict[str, Any], first: str, second: str) -> None:
-    """Print how two models differ on the same slices."""
-    title = "Comparison on the same slices"
+def print_comparison(
+    comparison: dict[str, Any], first: str, second: str, level: str = "slices"
+) -> None:
+    """Print how two models differ on the same slices or scans."""
+    title = f"Comparison on the same {level}"
     table = Table(box=box.SIMPLE, title=title, title_justify="left")
     table.add_column("metric", style="bold")
     for name in (first, second):

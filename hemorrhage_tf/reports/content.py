@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from hemorrhage_tf.models.backbone_options import describe_backbones
 from hemorrhage_tf.models.metadata import ModelMetadata
 from hemorrhage_tf.models.scan_score import TOP_SLICES
@@ -21,6 +24,15 @@ TRAINED_ON_PHANTOMS = (
 )
 
 
+def not_tested(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the metrics do not show; scans were tested where there are metrics of them."""
+    if metrics.get("scans") is None:
+        return NOT_TESTED
+    return tuple(
+        text.replace("with neighboring slices, prior", "with prior") for text in NOT_TESTED
+    )
+
+
 def model_rows(metadata: ModelMetadata) -> list[tuple[str, str]]:
     """Return name and value of each property of a model that a reader needs."""
     backbones = describe_backbones(metadata.backbone, metadata.feature_layer)
@@ -30,6 +42,12 @@ def model_rows(metadata: ModelMetadata) -> list[tuple[str, str]]:
         ("input", describe_model_input(metadata.model_input)),
         ("threshold", f"{metadata.threshold:.4g} ({metadata.operating_point})"),
     ]
+    if metadata.scan_model is not None:
+        rows.append(("scan model", metadata.scan_model))
+    if metadata.slice_in_scan_threshold is not None:
+        rows.append(
+            ("threshold for a slice in its scan", f"{metadata.slice_in_scan_threshold:.4g}")
+        )
     if metadata.scan_threshold is not None:
         rows.append(("scan threshold", _describe_scan_threshold(metadata)))
     return [
@@ -47,6 +65,10 @@ def model_rows(metadata: ModelMetadata) -> list[tuple[str, str]]:
 def _describe_scan_threshold(metadata: ModelMetadata) -> str:
     criterion = metadata.scan_operating_point
     reason = "" if criterion is None else f" ({criterion})"
+    if metadata.scan_model is not None:
+        return (
+            f"{metadata.scan_threshold:.4g}{reason}, applied to the probability of the scan model"
+        )
     return (
         f"{metadata.scan_threshold:.4g}{reason}, applied to the mean of the {TOP_SLICES} highest "
         "slice probabilities"

@@ -25,7 +25,7 @@ from hemorrhage_tf.inference.overlay import draw_overlay
 from hemorrhage_tf.inference.predictions import ScanPrediction
 from hemorrhage_tf.models.run_files import HISTORY_FILE, is_run_folder
 from hemorrhage_tf.pipeline.model_input import ModelInput
-from hemorrhage_tf.reports.content import NOT_TESTED, model_rows
+from hemorrhage_tf.reports.content import model_rows, not_tested
 from hemorrhage_tf.reports.gallery import (
     CONFIDENT_HEMORRHAGE,
     CONFIDENT_NORMAL,
@@ -121,7 +121,7 @@ def write_evaluation_report(
         comparisons=evaluation.comparisons,
         model_names=evaluation.model_names,
         warnings=metrics["warnings"],
-        not_tested=NOT_TESTED,
+        not_tested=not_tested(metrics),
         versions=model.metadata.versions,
     )
     with progress.stage(f"Writing {path}"):

@@ -16,6 +16,15 @@ from typing import TYPE_CHECKING, Any
 from hemorrhage_tf.core.atomic_files import write_text_atomically
 from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
+from hemorrhage_tf.reports.card_levels import (
+    SCANS_ONLY,
+    SLICES_ONLY,
+    card_levels,
+    describe_counts,
+    detail_rows,
+    has_scan_model,
+    level_rows,
+)
 from hemorrhage_tf.reports.checklists import CHECKLIST_ITEMS, REFERENCES
 from hemorrhage_tf.reports.number_formats import (
     NOT_AVAILABLE,
@@ -51,6 +60,7 @@ INTENDED_USE = (
     "Research on detecting intracranial hemorrhage in single axial head CT slices: comparing "
     "methods, teaching, reproducing a published recipe."
 )
+INTENDED_USE_SCANS = INTENDED_USE.replace("slices", "slices and scans")
 TYPE_OUT_OF_SCOPE = (
     "Type, location, size and age of a hemorrhage. The model only predicts whether there is one."
 )
@@ -61,7 +71,7 @@ TYPE_IN_SCOPE = (
 OUT_OF_SCOPE = (
     "Diagnosis, triage or any decision about a patient. This is research software, not a medical "
     "device.",
-    "Whole examinations. The model sees one slice at a time; an examination has many.",
+    SLICES_ONLY,
     TYPE_OUT_OF_SCOPE,
     "Other modalities, other body parts, contrast-enhanced CT and postoperative CT.",
     "Scanners, windows or hospitals other than those evaluated, unless tested first.",
@@ -221,14 +231,12 @@ def _card_values(content: CardContent) -> dict[str, Any]:
         for item in CHECKLIST_ITEMS
     ]
     metrics = content.metrics
+    levels = card_levels(metrics)
     shortcuts = (content.audit or {}).get("shortcuts", ())
     return {
         "name": content.name,
-        "intended_use": INTENDED_USE,
-        "out_of_scope": [
-            TYPE_IN_SCOPE if text == TYPE_OUT_OF_SCOPE and metrics.get("subtypes") else text
-            for text in OUT_OF_SCOPE
-        ],
+        "intended_use": recorded["intended_use"],
+        "out_of_scope": _out_of_scope(metrics),
         "warnings": list(content.warnings),
         "model": [list(map(str, row)) for row in content.model_rows],
         "training": [list(map(str, row)) for row in content.training_rows],
@@ -244,6 +252,9 @@ def _card_values(content: CardContent) -> dict[str, Any]:
             _metric_row(name, metrics.get(key), key) for key, name in _METRIC_NAMES.items()
         ],
         "confusion": dict(metrics["confusion"]),
+        "levels": levels,
+        "level_rows": level_rows(levels, _METRIC_NAMES),
+        "scan_details": detail_rows(metrics),
         "n": metrics["n"],
         "intervals_of": metrics["intervals_of"],
         "at_prevalence": metrics.get("at_prevalence"),
@@ -259,7 +270,7 @@ def _card_values(content: CardContent) -> dict[str, Any]:
         "robustness": [dict(row) for row in content.robustness or ()],
         "limits": [
             INDEPENDENCE[content.independence],
-            *map(_as_sentence, metrics["notes"]),
+            *map(_as_sentence, _all_notes(metrics)),
             *content.limits,
         ],
         "versions": dict(content.versions),
@@ -271,6 +282,24 @@ def _card_values(content: CardContent) -> dict[str, Any]:
         "references": dict(REFERENCES),
         "open": OPEN,
     }
+
+
+def _out_of_scope(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what the model is not for, according to what it was evaluated on."""
+    changed = {}
+    if metrics.get("subtypes"):
+        changed[TYPE_OUT_OF_SCOPE] = TYPE_IN_SCOPE
+    if has_scan_model(metrics):
+        changed[SLICES_ONLY] = SCANS_ONLY
+    return [changed.get(text, text) for text in OUT_OF_SCOPE]
+
+
+def _all_notes(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the notes of every level, each once."""
+    details = metrics.get("scan_details") or {"notes": []}
+    notes = [*metrics["notes"], *details["notes"]]
+    notes += [note for level in card_levels(metrics) for note in level["metrics"]["notes"]]
+    return list(dict.fromkeys(notes))
 
 
 def _as_sentence(note: str) -> str:
@@ -294,14 +323,18 @@ def _recorded(content: CardContent) -> dict[str, str | None]:
     metrics = content.metrics
     counts = ", ".join(f"{name}: {count}" for name, count in content.counts.items())
     table = metrics["confusion"]
+    sees_scans = has_scan_model(metrics)
     return {
-        "kind": "a deep-learning classifier of intracranial hemorrhage in head CT slices",
-        "intended_use": INTENDED_USE,
+        "kind": "a deep-learning classifier of intracranial hemorrhage in head CT slices"
+        + (" and scans" if sees_scans else ""),
+        "intended_use": INTENDED_USE_SCANS if sees_scans else INTENDED_USE,
         "data": "; ".join([*content.sources, counts]).strip("; ") or None,
         "counts": counts or None,
         "excluded": _describe_exclusions(content.audit),
         "preprocessing": content.preprocessing,
-        "predictors": "the pixels of one slice, nothing else",
+        "predictors": "the pixels of the slices of one scan, and their positions in it"
+        if sees_scans
+        else "the pixels of one slice, nothing else",
         "split": content.split,
         "independence": f"{content.independence}; see Data, above",
         "model": _join_rows(content.model_rows),
@@ -343,11 +376,11 @@ def _recorded_in_report(content: CardContent) -> dict[str, str | None]:
 
 
 def _recorded_by_site(content: CardContent) -> dict[str, str | None]:
-    count, independence = content.metrics["n"], content.independence
+    count, independence = describe_counts(content.metrics), content.independence
     if independence == "other site":
-        return {"internal": None, "external": f"{count} slices from another site"}
+        return {"internal": None, "external": f"{count} from another site"}
     return {
-        "internal": f"{count} slices, {independence}",
+        "internal": f"{count}, {independence}",
         "external": "none: the model was not tested on data from another site",
     }
 

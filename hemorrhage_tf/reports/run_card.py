@@ -20,6 +20,7 @@ from hemorrhage_tf.reports.content import (
     TRAINED_ON_PHANTOMS,
     describe_model_input,
     model_rows,
+    not_tested,
 )
 from hemorrhage_tf.reports.model_card import CardContent, write_model_card
 
@@ -53,7 +54,7 @@ def write_run_card(
         name=name,
         metrics=metrics,
         independence="other patients" if by_patient and not leaks else "same set",
-        split=_describe_split(settings, data, metrics["n"]),
+        split=_describe_split(settings, data, metrics),
         counts={key: data[key] for key in counted},
         sources=(f"{data['layout']} layout, content hash {data['hash']}",),
         model_rows=model_rows(metadata),
@@ -69,14 +70,14 @@ def write_run_card(
         operating_point=metrics["operating_point"],
         calibration=LogitCalibration(metadata.temperature, metadata.offset),
         audit=audit.to_dict() if audit is not None else None,
-        limits=NOT_TESTED,
+        limits=not_tested(metrics),
         warnings=[leak_warning] if leaks else [],
         versions=metadata.versions,
     )
     write_model_card(folder, content)
 
 
-def _describe_split(settings: dict[str, Any], data: dict[str, Any], evaluated: int) -> str:
+def _describe_split(settings: dict[str, Any], data: dict[str, Any], metrics: dict[str, Any]) -> str:
     if settings["folds"]:
         repeats = settings["repeats"]
         split = (
@@ -85,7 +86,8 @@ def _describe_split(settings: dict[str, Any], data: dict[str, Any], evaluated: i
             "slices"
         )
     else:
-        split = f"{evaluated} of {data['slices']} slices held out, stratified"
+        unit = "scans" if metrics.get("level") == "scan" else "slices"
+        split = f"{metrics['n']} of {data[unit]} {unit} held out, stratified"
     grouped = "Patients, duplicates" if data["patients"] > 0 else "Duplicates"
     return f"{split}. {grouped} and near-duplicates stay on one side of the split"
 
