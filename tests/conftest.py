@@ -8,7 +8,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -130,6 +132,40 @@ def fit_once(once, kaggle_once) -> Callable[..., Path]:
         return once(name, create)
 
     return fit
+
+
+@pytest.fixture(scope="session")
+def random_scan_model() -> Callable[[str, int], Any]:
+    """Return a scan model with random weights, by kind and width."""
+
+    def build(kind: str, width: int) -> Any:
+        from hemorrhage_tf.models.scan_model import build_scan_model
+
+        rng = np.random.default_rng(3)
+        model = build_scan_model(kind, width)
+        model.set_weights([rng.normal(0, 0.3, each.shape) for each in model.get_weights()])
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def scan_run(once, fit_once, random_scan_model) -> Path:
+    """A small run with a random scan model beside its model; tests must not change it."""
+
+    def create(path: Path) -> None:
+        from hemorrhage_tf.inference.keras_model import load_classifier
+        from hemorrhage_tf.models.metadata import write_metadata
+        from hemorrhage_tf.models.run_files import MODEL_FILE, SCAN_MODEL_FILE
+
+        shutil.copytree(fit_once(), path)
+        metadata, classifier = load_classifier(path)
+        classifier.save(path / MODEL_FILE)
+        write_metadata(path / MODEL_FILE, replace(metadata, scan_model="gru"))
+        width = classifier.get_layer("standardization").output.shape[-1]
+        random_scan_model("gru", width).save(path / SCAN_MODEL_FILE)
+
+    return once("scan-run", create)
 
 
 def draw_head(index: int, label: int | None = None, seed: int = 0) -> np.ndarray:

@@ -1,21 +1,24 @@
-"""Predict slices on a device with only numpy, pillow and ai-edge-litert.
+"""Predict slices and scans on a device with only numpy, pillow and ai-edge-litert.
 
-    python predict.py MODEL.tflite IMAGE... [--threads N] [--json] [--cam DIR]
+    python predict.py MODEL.tflite IMAGE_OR_FOLDER... [--threads N] [--json] [--cam DIR]
 
-MODEL.tflite is a file from `hemorrhage-tf export`: a ZIP archive at its end holds the image size,
-the threshold and the labels. `head_crop.py` in the same folder is the library's own file and crops
-an image to the head. Research software, not a medical device.
+A folder is one scan: its images are the slices from the neck to the vertex, in the order of the
+numbers in their names. MODEL.tflite is a file from `hemorrhage-tf export`: a ZIP archive at its end
+holds the image size, the thresholds and the labels. `head_crop.py` in the same folder is the
+library's own file and crops an image to the head. Research software, not a medical device.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import struct
 import sys
 import warnings
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,9 @@ from PIL import Image
 METADATA_MEMBER = "hemorrhage_tf.json"
 FORMAT_VERSION = 5
 SIGNATURE = "serving_default"
+SCAN_SIGNATURE = "serve_scan"
+SUFFIXES = (".png", ".jpg", ".jpeg")
+TOP_SLICES = 3  # without a scan model, the score of a scan is the mean over this many slices
 
 # A header can declare any size: larger images are rejected before memory is allocated, as in the
 # library.
@@ -141,6 +147,39 @@ def _map_to_image(cam: np.ndarray, shape: tuple[int, int], head: HeadRegion | No
     return uncrop(_resize(cam, (head.side, head.side)), head, shape)
 
 
+@dataclass(frozen=True)
+class SliceResult:
+    """The prediction of one image.
+
+    Attributes:
+        probability: P(hemorrhage) of the slice alone, in [0, 1].
+        is_hemorrhage: Whether it is at or above the model's threshold.
+        cam: The class activation map, float32 `(h, w)`; None if the model has none.
+        features: float32 `(width,)`, the input of the scan model; None if there is none.
+    """
+
+    probability: float
+    is_hemorrhage: bool
+    cam: np.ndarray | None
+    features: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """The prediction of one scan.
+
+    Attributes:
+        probability: P(hemorrhage) of the scan. Without a scan model, the mean of its three highest
+            slices.
+        is_hemorrhage: Whether it is at or above the model's threshold for scans.
+        slice_probabilities: P(hemorrhage) of each slice in its scan; None without a scan model.
+    """
+
+    probability: float
+    is_hemorrhage: bool
+    slice_probabilities: list[float] | None
+
+
 class Predictor:
     """A `.tflite` model, ready to predict.
 
@@ -151,6 +190,7 @@ class Predictor:
     Attributes:
         metadata: `image_size`, `threshold`, `labels` and more.
         has_cam: Whether the model outputs a class activation map.
+        has_scan_model: Whether the file has a scan model.
 
     Raises:
         PredictionError: The file is not such a model, or ai-edge-litert is not installed.
@@ -173,6 +213,9 @@ class Predictor:
             self._run = interpreter.get_signature_runner(SIGNATURE)
             image = self._run.get_input_details()["image"]
             outputs = self._run.get_output_details()
+            self.has_scan_model = SCAN_SIGNATURE in interpreter.get_signature_list()
+            if self.has_scan_model:
+                self._run_scan = interpreter.get_signature_runner(SCAN_SIGNATURE)
         except (ValueError, RuntimeError, KeyError) as error:
             raise PredictionError(f"{path}: cannot be loaded ({_one_line(error)})") from None
         size = self.metadata["image_size"]
@@ -201,7 +244,8 @@ class Predictor:
         Raises:
             PredictionError: The image cannot be read.
         """
-        return self.predict_pixels(read_image(image_path))[:2]
+        result = self.predict_pixels(read_image(image_path))
+        return result.probability, result.is_hemorrhage
 
     def find_head(self, pixels: np.ndarray) -> HeadRegion | None:
         """Find the part of an image that the model predicts; None for the whole image."""
@@ -209,15 +253,11 @@ class Predictor:
             return None
         return find_head(pixels, self.metadata.get("upright", False))
 
-    def predict_pixels(self, pixels: np.ndarray) -> tuple[float, bool, np.ndarray | None]:
+    def predict_pixels(self, pixels: np.ndarray) -> SliceResult:
         """Predict pixels from `read_image`.
 
         Args:
             pixels: uint8 `(height, width)` or `(height, width, 3)`.
-
-        Returns:
-            P(hemorrhage) in [0, 1], whether it is at or above the model's threshold, and the
-            class activation map, float32 `(h, w)`, or None if the model has none.
         """
         head = self.find_head(pixels)
         cropped = pixels if head is None else crop_to(pixels, head)
@@ -226,9 +266,41 @@ class Predictor:
             image = np.rint(image).clip(0, 255)
         outputs = self._run(image=image.astype(self._dtype)[np.newaxis])
         probability = np.float32(outputs["probability"].reshape(-1)[0])
+        return SliceResult(
+            probability=float(probability),
+            is_hemorrhage=self._reaches(probability, "threshold"),
+            cam=outputs["cam"][0] if self.has_cam else None,
+            features=outputs["features"][0] if self.has_scan_model else None,
+        )
+
+    def predict_scan(self, slices: list[SliceResult]) -> ScanResult:
+        """Predict a scan from its slices.
+
+        Args:
+            slices: The results of its images, from the neck to the vertex.
+        """
+        if not self.has_scan_model:
+            alone = np.sort(np.array([one.probability for one in slices], np.float32))
+            score = alone[-TOP_SLICES:].mean()
+            return ScanResult(float(score), self._reaches(score, "scan_threshold"), None)
+        features = np.stack([one.features for one in slices])
+        # Relative positions; images do not state their distance in mm.
+        geometry = np.zeros((len(slices), 3), np.float32)
+        geometry[:, 0] = np.linspace(0, 1, len(slices)) if len(slices) > 1 else 0.5
+        outputs = self._run_scan(features=features[np.newaxis], geometry=geometry[np.newaxis])
+        probability = np.float32(outputs["probability"][0, 0])
+        return ScanResult(
+            probability=float(probability),
+            is_hemorrhage=self._reaches(probability, "scan_threshold"),
+            slice_probabilities=[float(one) for one in outputs["slice_probability"][0]],
+        )
+
+    def _reaches(self, probability: np.float32, threshold: str) -> bool:
+        value = self.metadata.get(threshold)
+        if value is None:
+            value = self.metadata["threshold"]
         # In float32, like the library: a float64 threshold could lie between two float32 values.
-        is_hemorrhage = bool(probability >= np.float32(self.metadata["threshold"]))
-        return float(probability), is_hemorrhage, outputs["cam"][0] if self.has_cam else None
+        return bool(probability >= np.float32(value))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -317,12 +389,17 @@ def main(arguments: list[str] | None = None) -> int:
         0, or 1 if the model or an image cannot be used.
     """
     parser = argparse.ArgumentParser(
-        description="Predict slices with a .tflite file from hemorrhage-tf export.",
+        description="Predict slices and scans with a .tflite file from hemorrhage-tf export.",
         epilog="Unreadable images are reported on standard error, the rest are predicted, and the "
         "exit code is 1. Research software, not a medical device.",
     )
     parser.add_argument("model", metavar="MODEL", help="a .tflite file")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG or JPEG file")
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="a PNG or JPEG file, or a folder with the images of one scan",
+    )
     parser.add_argument("--threads", type=_threads, metavar="N", help="CPU threads to use")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--cam", type=Path, metavar="DIR", help="write overlay PNGs into DIR")
@@ -336,7 +413,7 @@ def main(arguments: list[str] | None = None) -> int:
                     f"{options.model}: has no cam. Leave out --cam, or export with --cam"
                 )
             options.cam.mkdir(parents=True, exist_ok=True)
-        rows, failed = _predict_all(predictor, options)
+        results, failed = _predict_all(predictor, options)
     except PredictionError as error:
         _print_error(str(error))
         return 1
@@ -344,36 +421,93 @@ def main(arguments: list[str] | None = None) -> int:
         _print_error(f"{error.filename or options.cam}: {error.strerror or error}")
         return 1
     if options.json:
-        print(json.dumps(rows, indent=2))
+        has_folder = any(Path(image).is_dir() for image in options.images)
+        print(json.dumps(results if has_folder else results["slices"], indent=2))
     return 1 if failed else 0
 
 
-def _predict_all(predictor: Predictor, options: argparse.Namespace) -> tuple[list[dict], bool]:
-    rows: list[dict] = []
+def _predict_all(predictor: Predictor, options: argparse.Namespace) -> tuple[dict, bool]:
+    """Predict and print every argument; return the JSON value, and whether something failed."""
+    results: dict[str, list[dict]] = {"slices": [], "scans": []}
     failed = False
     taken: set[Path] = set()
-    for image in options.images:
-        try:
-            pixels = read_image(image)
-        except PredictionError as error:
-            _print_error(str(error))
-            failed = True
-            continue
-        probability, is_hemorrhage, cam = predictor.predict_pixels(pixels)
-        row = {
-            "path": image,
-            "probability": round(probability, 6),
-            "hemorrhage": int(is_hemorrhage),
-        }
-        if options.cam is not None:
-            overlay = _overlay_path(options.cam, image, taken)
-            draw_overlay(pixels, cam, predictor.find_head(pixels)).save(overlay, "PNG")
-            row["cam"] = str(overlay)
-        rows.append(row)
+    for argument in options.images:
+        images, scan = [argument], None
+        if Path(argument).is_dir():
+            images, scan = _images_of(Path(argument)), argument
+        rows, slices = [], []
+        for image in images:
+            try:
+                pixels = read_image(image)
+            except PredictionError as error:
+                _print_error(str(error))
+                failed = True
+                continue
+            result = predictor.predict_pixels(pixels)
+            row = {
+                "path": image,
+                "probability": round(result.probability, 6),
+                "hemorrhage": int(result.is_hemorrhage),
+            }
+            if options.cam is not None:
+                overlay = _overlay_path(options.cam, image, taken)
+                drawn = draw_overlay(pixels, result.cam, predictor.find_head(pixels))
+                drawn.save(overlay, "PNG")
+                row["cam"] = str(overlay)
+            rows.append(row)
+            slices.append(result)
+        if scan is not None and slices:
+            results["scans"].append(_add_scan(predictor, scan, rows, slices))
+        results["slices"] += rows
         if not options.json:
-            label = predictor.metadata["labels"][int(is_hemorrhage)]
-            print(f"{image}\t{probability:.6f}\t{label}")
-    return rows, failed
+            _print_rows(predictor, results["scans"][-1] if scan and slices else None, rows)
+    return results, failed
+
+
+def _images_of(folder: Path) -> list[str]:
+    """Return the images of a folder; numbers in their names count as numbers."""
+
+    def by_number(path: Path) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", path.name)
+        return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
+
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    if not paths:
+        raise PredictionError(f"{folder}: the folder contains no PNG or JPEG image")
+    return [str(path) for path in sorted(paths, key=by_number)]
+
+
+def _add_scan(
+    predictor: Predictor, name: str, rows: list[dict], slices: list[SliceResult]
+) -> dict[str, Any]:
+    """Predict a scan, add what it says of its slices to their rows, and return its own row."""
+    scan = predictor.predict_scan(slices)
+    final = [row["probability"] for row in rows]
+    if scan.slice_probabilities is not None:
+        final = scan.slice_probabilities
+        threshold = predictor.metadata.get("slice_in_scan_threshold")
+        threshold = predictor.metadata["threshold"] if threshold is None else threshold
+        for row, probability in zip(rows, final, strict=True):
+            row["probability_in_scan"] = round(probability, 6)
+            row["hemorrhage"] = int(np.float32(probability) >= np.float32(threshold))
+    for row in rows:
+        row["scan"] = name
+    highest = np.argsort(-np.array(final), kind="stable")[:TOP_SLICES]
+    return {
+        "scan": name,
+        "probability": round(scan.probability, 6),
+        "hemorrhage": int(scan.is_hemorrhage),
+        "top_slices": [rows[index]["path"] for index in highest],
+    }
+
+
+def _print_rows(predictor: Predictor, scan: dict[str, Any] | None, rows: list[dict]) -> None:
+    labels = predictor.metadata["labels"]
+    if scan is not None:
+        print(f"{scan['scan']}\t{scan['probability']:.6f}\t{labels[scan['hemorrhage']]}")
+    for row in rows:
+        probability = row.get("probability_in_scan", row["probability"])
+        print(f"{row['path']}\t{probability:.6f}\t{labels[row['hemorrhage']]}")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,7 @@ from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.exporters.export_card import write_export_card
 from hemorrhage_tf.exporters.reference_slices import (
-    BATCH_SIZE,
     CALIBRATION,
-    VERIFICATION,
-    VERIFICATION_PHANTOMS,
-    ReferenceSlices,
     calibration_images,
     select_slices,
 )
@@ -29,14 +25,13 @@ from hemorrhage_tf.exporters.saved_model import write_saved_model
 from hemorrhage_tf.exporters.settings import ExportSettings
 from hemorrhage_tf.exporters.tflite import convert
 from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
-from hemorrhage_tf.exporters.verify import TOLERANCES, Tolerance, Verification, check, compare
-from hemorrhage_tf.imaging.readers import SliceRef, is_display_image
+from hemorrhage_tf.exporters.trained_model import TrainedModel
+from hemorrhage_tf.exporters.verify import TOLERANCES, Tolerance, Verification, check
+from hemorrhage_tf.imaging.readers import is_display_image
 from hemorrhage_tf.inference.forms import SAVED_MODEL, TFLITE, is_embedded
-from hemorrhage_tf.inference.keras_model import load_classifier
 from hemorrhage_tf.inference.loading import load
+from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
-from hemorrhage_tf.pipeline.datasets import input_batches
-from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.reports.run_card import write_embedded_card
 
 DESCRIPTION = (
@@ -124,17 +119,7 @@ def export(
         )
     if target.exists():
         raise OutputError(f"{target}: already exists. Pass another target, or remove it first.")
-    with progress.stage(f"Loading {source}"):
-        metadata, classifier = load_classifier(source)
-    slices = select_slices(
-        source, metadata.model_input, VERIFICATION, verify, VERIFICATION_PHANTOMS, progress
-    )
-    trained = _TrainedModel(
-        classifier,
-        metadata,
-        slices,
-        _predict(classifier, slices.refs, metadata.model_input, progress),
-    )
+    trained = TrainedModel.load(source, verify, progress)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -167,38 +152,9 @@ def export(
     return Export(target, name, size, verifications)
 
 
-@dataclass(frozen=True)
-class _TrainedModel:
-    """The model to export, with the probabilities that an export must reproduce."""
-
-    classifier: Any
-    metadata: ModelMetadata
-    slices: ReferenceSlices
-    probabilities: np.ndarray  # float32 (n,)
-
-    def compare(self, exported: np.ndarray, chosen: Any = slice(None)) -> Verification:
-        """Compare with the probabilities of an exported model, on all or on chosen slices."""
-        labels = self.slices.labels[chosen]
-        return compare(self.probabilities[chosen], exported, labels, self.metadata.threshold)
-
-
-def _predict(
-    classifier: Any, refs: Sequence[SliceRef], model_input: ModelInput, progress: Progress
-) -> np.ndarray:
-    import tensorflow as tf
-
-    forward = tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
-    probabilities = []
-    with progress.track("Predicting with the trained model", len(refs)) as advance:
-        for images in input_batches(refs, model_input, BATCH_SIZE):
-            probabilities.append(forward(tf.constant(images)).numpy()[:, 0])
-            advance(len(images))
-    return np.concatenate(probabilities)
-
-
 def _images_to_calibrate_on(
     source: Path,
-    trained: _TrainedModel,
+    trained: TrainedModel,
     settings: ExportSettings,
     representative: str | Path | Manifest | None,
     progress: Progress,
@@ -212,7 +168,7 @@ def _images_to_calibrate_on(
 
 def _write_tflite(
     draft: Path,
-    trained: _TrainedModel,
+    trained: TrainedModel,
     settings: ExportSettings,
     calibration: Sequence[np.ndarray],
     progress: Progress,
@@ -220,7 +176,9 @@ def _write_tflite(
     """Write and verify a TFLite file, then write it again with the verification inside."""
     metadata = trained.metadata
     with progress.stage("Converting"):
-        model = convert(trained.classifier, metadata.image_size, settings, calibration)
+        model = convert(
+            trained.classifier, metadata.image_size, settings, calibration, trained.scan_model
+        )
     _reject_custom_operators(model)
 
     def write(values: ModelMetadata) -> None:
@@ -231,26 +189,25 @@ def _write_tflite(
         )
 
     write(metadata)
-    verification = trained.compare(load(draft).probabilities(trained.slices.refs))
+    exported = load(draft)
     name = settings.quantize
-    check(verification, f"tflite, --quantize {name}", _tolerance(name, settings))
-    verifications = {"serving_default": verification}
+    verifications = _verify(trained, exported, f"tflite, --quantize {name}", settings, progress)
     write(replace(metadata, export=_description(TFLITE, settings, verifications)))
     return verifications
 
 
 def _write_saved_model(
-    draft: Path, trained: _TrainedModel, settings: ExportSettings, progress: Progress
+    draft: Path, trained: TrainedModel, settings: ExportSettings, progress: Progress
 ) -> dict[str, Verification]:
     """Write a SavedModel folder and verify each of its signatures."""
     import tensorflow as tf
 
     metadata, refs = trained.metadata, trained.slices.refs
     with progress.stage("Writing the SavedModel"):
-        write_saved_model(trained.classifier, draft, metadata, settings.input_type)
-    verification = trained.compare(load(draft).probabilities(refs, progress))
-    check(verification, "SavedModel", _tolerance(SAVED_MODEL, settings))
-    verifications = {"serving_default": verification}
+        write_saved_model(
+            trained.classifier, draft, metadata, settings.input_type, trained.scan_model
+        )
+    verifications = _verify(trained, load(draft), "SavedModel", settings, progress)
     # This signature decodes PNG and JPEG only; DICOM and NIfTI are read outside of the graph.
     images = [index for index, ref in enumerate(refs) if is_display_image(ref.path)]
     if images and metadata.model_input.takes_display_images:
@@ -261,8 +218,31 @@ def _write_saved_model(
         probabilities = np.array([output["probability"].numpy()[0, 0] for output in outputs])
         verifications["serve_bytes"] = trained.compare(probabilities, images)
         check(verifications["serve_bytes"], "SavedModel, serve_bytes", TOLERANCES["serve_bytes"])
+        if trained.metadata.subtypes:
+            subtypes = np.array([output["subtypes"].numpy()[0] for output in outputs])
+            for subtype, each in trained.compare_subtypes(subtypes, images).items():
+                check(each, f"SavedModel, serve_bytes, {subtype}", TOLERANCES["serve_bytes"])
     described = _description(SAVED_MODEL, settings, verifications)
     write_metadata(draft, replace(metadata, export=described))
+    return verifications
+
+
+def _verify(
+    trained: TrainedModel,
+    exported: Model,
+    name: str,
+    settings: ExportSettings,
+    progress: Progress,
+) -> dict[str, Verification]:
+    """Compare an exported model with the trained one, output by output.
+
+    Raises:
+        ModelError: They differ too much.
+    """
+    tolerance = _tolerance(SAVED_MODEL if name == "SavedModel" else settings.quantize, settings)
+    verifications = trained.compare_all(exported, progress)
+    for part, verification in verifications.items():
+        check(verification, f"{name}, {part}", tolerance)
     return verifications
 
 
@@ -295,7 +275,7 @@ def _reject_custom_operators(model: bytes) -> None:
 
 
 def _write_card(
-    source: Path, draft: Path, trained: _TrainedModel, described: dict[str, Any], is_default: bool
+    source: Path, draft: Path, trained: TrainedModel, described: dict[str, Any], is_default: bool
 ) -> None:
     """Write the model card of an export; that of the embedded model is created first."""
     with tempfile.TemporaryDirectory() as folder:

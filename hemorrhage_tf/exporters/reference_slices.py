@@ -26,6 +26,7 @@ from hemorrhage_tf.training.features.cache_location import cache_folder
 
 BATCH_SIZE = 32
 VERIFICATION_PHANTOMS = 100
+SLICES_OF_A_SEQUENCE = 25  # where the slices belong to no scans
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,44 @@ CALIBRATION = SliceSource("--representative", "train", 910_064)
 
 
 @dataclass(frozen=True)
+class ReferenceScans:
+    """Which of the reference slices form scans.
+
+    Attributes:
+        members: For each scan the int64 indices of its slices, from the neck to the vertex.
+        positions: float64 `(n,)` of all slices, in mm; NaN where unknown.
+    """
+
+    members: Sequence[np.ndarray]
+    positions: np.ndarray
+
+
+@dataclass(frozen=True)
 class ReferenceSlices:
     """Slices with labels.
 
     Attributes:
         refs: `n` slices.
         labels: `(n,)`, 0 or 1.
+        scans: The scans; None if none are known. Defaults to None.
     """
 
     refs: Sequence[SliceRef]
     labels: np.ndarray
+    scans: ReferenceScans | None = None
+
+    @property
+    def sequences(self) -> ReferenceScans:
+        """The scans to compare scan models on; else sequences of consecutive slices.
+
+        The comparison is between two forms of one model, so it needs no real scans.
+        """
+        if self.scans is not None:
+            return self.scans
+        count = len(self.refs)
+        ends = range(SLICES_OF_A_SEQUENCE, count, SLICES_OF_A_SEQUENCE)
+        members = np.split(np.arange(count), ends)
+        return ReferenceScans(members, np.full(count, np.nan))
 
 
 def select_slices(
@@ -91,7 +120,9 @@ def select_slices(
                 f"{source.option} {data}: contains display images, but the model needs Hounsfield "
                 f"units for its windows {', '.join(model_input.window or ())}. Pass DICOM or NIfTI."
             )
-        return ReferenceSlices(index.refs, index.labels)
+        scans = index.scans
+        known = ReferenceScans(scans.members, scans.positions) if len(scans) else None
+        return ReferenceSlices(index.refs, index.labels, known)
     if is_embedded(model):
         with progress.stage("Drawing phantoms"):
             folder = cached_phantoms(cache_folder() / "phantoms", phantoms, source.phantom_seed)
@@ -125,7 +156,24 @@ def _slices_of_run(folder: Path, source: SliceSource) -> ReferenceSlices:
                 f"{ref}: this slice of the run is missing or has changed, or the run does not "
                 f"record its name. Pass {source.option} DATA."
             )
-    return ReferenceSlices(refs, np.array([int(row["label"]) for row in chosen]))
+    labels = np.array([int(row["label"]) for row in chosen])
+    return ReferenceSlices(refs, labels, _scans_of_rows(chosen))
+
+
+def _scans_of_rows(rows: Sequence[dict[str, str]]) -> ReferenceScans | None:
+    """Return the scans that rows of a `split.csv` name; None for a run without scans."""
+    in_scan: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        if row.get("scan"):
+            in_scan.setdefault(row["scan"], []).append(index)
+    if not in_scan:
+        return None
+    members = [
+        np.array(sorted(indices, key=lambda index: int(rows[index]["order"])))
+        for indices in in_scan.values()
+    ]
+    positions = [float(row["position"]) if row["position"] else np.nan for row in rows]
+    return ReferenceScans(members, np.array(positions, np.float64))
 
 
 def calibration_images(

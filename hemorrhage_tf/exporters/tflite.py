@@ -15,11 +15,16 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.native_output import silence_native_output
-from hemorrhage_tf.exporters.saved_model import served_module
+from hemorrhage_tf.exporters.saved_model import scan_function, served_module
 from hemorrhage_tf.exporters.settings import ExportSettings
+from hemorrhage_tf.exporters.tflite_metadata import rename_signature
 from hemorrhage_tf.inference.input_types import cast_images
+from hemorrhage_tf.models.scan_model import SCAN_SIGNATURE
 
 SIGNATURE = "serving_default"
+# The converter sorts signatures by name, and the first one is what a program without signatures
+# runs. So the scan model is converted under a name that comes later.
+_SCAN_NAME = "serving_scan"
 
 # Only the backbone is quantized. Pooling, standardization and the dense unit stay in float32: they
 # are a tiny share of the work, and int8 there changes decisions. "dynamic" leaves out depthwise
@@ -31,7 +36,9 @@ _OPERATORS = {
 }
 # PhantomNet's first layers, which see thin lines of few gray levels, and its decoder, which outputs
 # the evidence, stay in float32 for int8, too. See docs/decisions.md.
-_INT8_SCOPE = r"^(?!.*phantomnet.*/(stem|stage1|top\d|evidence)).*$"
+# So does the scan model, which takes a tiny share of the time.
+_INT8_SCOPE = r"^(?!.*phantomnet.*/(stem|stage1|top\d|evidence))(?!.*scan_model).*$"
+_SCOPE = r"^(?!.*scan_model).*$"
 
 
 def convert(
@@ -39,8 +46,9 @@ def convert(
     image_size: int,
     settings: ExportSettings,
     calibration: Sequence[np.ndarray] = (),
+    scan_model: Any = None,
 ) -> bytes:
-    """Convert a classifier to a TFLite model.
+    """Convert a classifier, and its scan model, to a TFLite model.
 
     `litert-quantizer` quantizes the float32 model: the converter's own quantization is deprecated,
     slower, and cannot leave operators out.
@@ -50,9 +58,12 @@ def convert(
         image_size: Side of its input, in pixels.
         settings: The settings of the export.
         calibration: float32 `(size, size, 3)` images in [0, 255] to calibrate int8 on.
+        scan_model: The Keras model from `build_scan_model`; None if there is none. Defaults to
+            None.
 
     Returns:
-        The model, without metadata.
+        The model, without metadata. With a scan model `serving_default` also outputs `features`,
+        and `serve_scan` takes those of any number of slices of one scan.
 
     Raises:
         OptionError: Int8 without images to calibrate on.
@@ -63,18 +74,24 @@ def convert(
         raise OptionError(
             "--quantize int8: there are no slices to calibrate on. Pass --representative DATA."
         )
-    module = served_module(classifier)
+    module = served_module(classifier, scan_model)
     count = 1 if settings.batch == "static" else None
     spec = tf.TensorSpec((count, image_size, image_size, 3), settings.input_type, name="image")
 
     @tf.function(input_signature=[spec])
     def serve(image: Any) -> Any:
-        outputs = module.forward(tf.cast(image, tf.float32))
-        return outputs if settings.cam else {"probability": outputs["probability"]}
+        outputs = dict(module.forward(tf.cast(image, tf.float32)))
+        if not settings.cam:
+            del outputs["cam"]
+        return outputs
 
+    signatures = {SIGNATURE: serve}
+    if scan_model is not None:
+        signatures[_SCAN_NAME] = scan_function(module, scan_model, batch=1)
     with tempfile.TemporaryDirectory() as folder, _silence():
-        tf.saved_model.save(module, folder, signatures={SIGNATURE: serve})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        tf.saved_model.save(module, folder, signatures=signatures)
+        keys = list(signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=keys)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         model = converter.convert()
         if settings.quantize != "none":
@@ -82,6 +99,8 @@ def convert(
             path.write_bytes(model)
             del model, converter
             model = _quantize(path, settings, calibration)
+        if scan_model is not None:
+            model = rename_signature(model, _SCAN_NAME, SCAN_SIGNATURE)
     return model
 
 
@@ -95,9 +114,9 @@ def _quantize(path: Path, settings: ExportSettings, calibration: Sequence[np.nda
         operator = TFLOperationName[name]
         if settings.quantize == "float16":
             casting = AlgorithmName.FLOAT_CASTING
-            quantizer.add_weight_only_config(".*", operator, 16, algorithm_key=casting)
+            quantizer.add_weight_only_config(_SCOPE, operator, 16, algorithm_key=casting)
         elif settings.quantize == "dynamic":
-            quantizer.add_dynamic_config(".*", operator, 8)
+            quantizer.add_dynamic_config(_SCOPE, operator, 8)
         else:
             quantizer.add_static_config(_INT8_SCOPE, operator, 8, 8)
     ranges = None

@@ -116,6 +116,18 @@ _OUTPUTS: dict[str, dict[int, Any]] = {
             }
         ],
     },
+    "subtypes": {
+        _Tensor.NAME: "subtypes",
+        _Tensor.DESCRIPTION: "Probability of each subtype, at most that of hemorrhage, in [0, 1]; "
+        f"their names and thresholds are in {METADATA_FILE}.",
+        _Tensor.CONTENT: _FEATURE,
+        _Tensor.STATS: {_Stats.MIN: [0.0], _Stats.MAX: [1.0]},
+    },
+    "features": {
+        _Tensor.NAME: "features",
+        _Tensor.DESCRIPTION: "Standardized features, the input of the signature serve_scan.",
+        _Tensor.CONTENT: _FEATURE,
+    },
     "cam": {
         _Tensor.NAME: "cam",
         _Tensor.DESCRIPTION: "Class activation map: evidence for hemorrhage, in logits.",
@@ -188,6 +200,28 @@ def add_metadata(
         ):
             archive.writestr(zipfile.ZipInfo(name), text)
     return content.getvalue()
+
+
+def rename_signature(model: bytes, name: str, new_name: str) -> bytes:
+    """Rename a signature of a TFLite model.
+
+    Args:
+        model: A TFLite model without metadata.
+        name: The name of the signature.
+        new_name: Its new name.
+
+    Raises:
+        ModelError: Not a TFLite model.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    _check_identifier(model)
+    tree = schema.ModelT.InitFromPackedBuf(model)
+    _move_data_inside(tree, model)
+    for signature in tree.signatureDefs:
+        if signature.signatureKey == name.encode():
+            signature.signatureKey = new_name
+    return bytes(_pack_model(tree, len(model)))
 
 
 def operator_names(model: bytes) -> set[str]:

@@ -48,8 +48,8 @@ class Verification:
     """Comparison of an exported model with the trained one.
 
     Attributes:
-        slices: Number of slices.
-        hemorrhage: Number of slices with the label hemorrhage.
+        slices: Number of slices, or of scans.
+        hemorrhage: Number of those with the label hemorrhage.
         largest_difference: Largest absolute difference of probability.
         mean_difference: Mean absolute difference of probability.
         changed: Number of slices whose decision changes.

@@ -16,7 +16,7 @@ from hemorrhage_tf.inference.forms import FORMS, is_embedded
 from hemorrhage_tf.inference.model import BATCH_SIZE, Model
 from hemorrhage_tf.inference.predictions import ScanOutput
 from hemorrhage_tf.models.classifier import outputs_of, with_class_activation_map
-from hemorrhage_tf.models.embedded_model import build_embedded_classifier
+from hemorrhage_tf.models.embedded_model import build_embedded_classifier, build_embedded_scan_model
 from hemorrhage_tf.models.metadata import ModelMetadata, read_metadata
 from hemorrhage_tf.models.run_files import MODEL_FILE, SCAN_MODEL_FILE
 from hemorrhage_tf.pipeline.datasets import input_batches
@@ -123,10 +123,10 @@ class KerasModel(Model):
 
 
 def load_scan_model(path: Path) -> Any:
-    """Load the scan model beside a `model.keras`.
+    """Load the scan model beside a `model.keras`, or that of the embedded model.
 
     Args:
-        path: The run folder, or its `model.keras`.
+        path: The run folder, its `model.keras`, or `phantomnet`.
 
     Returns:
         The Keras model, see `models.scan_model.build_scan_model`.
@@ -134,6 +134,9 @@ def load_scan_model(path: Path) -> Any:
     Raises:
         ModelError: There is none, or it is damaged.
     """
+    if is_embedded(path):
+        import_tensorflow()
+        return build_embedded_scan_model()
     file = (path if path.is_dir() else path.parent) / SCAN_MODEL_FILE
     if not file.is_file():
         raise ModelError(

@@ -12,7 +12,9 @@ from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.core.native_output import silence_native_output
 from hemorrhage_tf.inference.input_types import cast_images
 from hemorrhage_tf.inference.model import Model
+from hemorrhage_tf.inference.predictions import ScanOutput
 from hemorrhage_tf.models.metadata import read_metadata
+from hemorrhage_tf.models.scan_model import SCAN_SIGNATURE
 
 
 class TFLiteModel(Model):
@@ -36,6 +38,9 @@ class TFLiteModel(Model):
                 interpreter.allocate_tensors()
             self._runner = interpreter.get_signature_runner("serving_default")
             details = self._runner.get_input_details()["image"]
+            self.has_scan_model = SCAN_SIGNATURE in interpreter.get_signature_list()
+            if self.has_scan_model:
+                self._scan_runner = interpreter.get_signature_runner(SCAN_SIGNATURE)
         except (ValueError, RuntimeError, KeyError) as error:
             raise ModelError(
                 f"{path}: the file is damaged and cannot be loaded ({error}). Export the model "
@@ -57,6 +62,35 @@ class TFLiteModel(Model):
         outputs = self._outputs(images)
         probabilities = np.concatenate([one["probability"][:, 0] for one in outputs])
         return probabilities, np.concatenate([one["cam"] for one in outputs])
+
+    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict model input with the features; see `Model.run_with_features`."""
+        if not self.has_scan_model:
+            return super().run_with_features(images)
+        outputs = self._outputs(images)
+        probabilities = np.concatenate([one["probability"][:, 0] for one in outputs])
+        return probabilities, np.concatenate([one["features"] for one in outputs])
+
+    def run_outputs(
+        self, images: np.ndarray, *, features: bool = False, cam: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Predict model input with all outputs; see `Model.run_outputs`."""
+        if features and not self.has_scan_model or cam and not self.has_cam:
+            return super().run_outputs(images, features=features, cam=cam)  # raises the error
+        parts = self._outputs(images)
+        outputs = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+        return {**outputs, "probability": outputs["probability"][:, 0]}
+
+    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
+        """Predict a scan; see `Model.run_scan`."""
+        if not self.has_scan_model:
+            return super().run_scan(features, geometry)
+        inputs = {"features": features[np.newaxis], "geometry": geometry[np.newaxis]}
+        outputs = self._scan_runner(**inputs)
+        return ScanOutput(
+            probability=float(outputs["probability"][0, 0]),
+            slice_probabilities=outputs["slice_probability"][0],
+        )
 
     def _outputs(self, images: np.ndarray) -> list[dict[str, Any]]:
         images = cast_images(images, self._dtype)

@@ -42,6 +42,7 @@ METADATA = {
 def load_example():
     spec = importlib.util.spec_from_file_location("edge_predict", SCRIPT)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     sys.path.insert(0, str(EXAMPLE))  # like Python for a script
     try:
         spec.loader.exec_module(module)
@@ -347,6 +348,59 @@ class TestPrediction:
         for image, overlay in zip(chosen, overlays, strict=True):
             with Image.open(overlay) as drawn, Image.open(image) as source:
                 assert (drawn.size, drawn.mode) == (source.size, "RGB")
+
+    def test_predicts_a_folder_as_a_scan(self, run, scan_run, tmp_path):
+        import hemorrhage_tf as htf
+
+        model = htf.export(scan_run, tmp_path / "scan.tflite", cam=True, quiet=True).path
+        folder = tmp_path / "scan"
+        folder.mkdir()
+        names = ["1.png", "2.png", "10.png", "11.png"]  # as text, 10 would precede 2
+        for index, name in enumerate(names):
+            Image.fromarray(draw_phantom(0, index, index % 2)).save(folder / name)
+        code, stdout, stderr = run(model, folder, "--json")
+        assert code == 0, stderr
+        result = json.loads(stdout)
+        paths = [folder / name for name in names]
+        assert [row["path"] for row in result["slices"]] == [str(path) for path in paths]
+
+        library = htf.load(model)
+        positions = np.full(len(paths), np.nan)
+        expected = library.scan_probabilities(paths, [range(4)], positions)
+        (scan,) = result["scans"]
+        assert scan["scan"] == str(folder)
+        assert scan["probability"] == pytest.approx(expected.scans[0], abs=1e-6)
+        assert scan["hemorrhage"] == int(expected.scans[0] >= library.scan_threshold)
+        for name, values in (
+            ("probability", expected.slices),
+            ("probability_in_scan", expected.in_scans),
+        ):
+            found = [row[name] for row in result["slices"]]
+            np.testing.assert_allclose(found, values, atol=1e-6)
+        order = np.argsort(-expected.in_scans)[:3]
+        assert scan["top_slices"] == [str(paths[index]) for index in order]
+
+        code, stdout, _ = run(model, folder)
+        assert [line.split("\t")[0] for line in stdout.splitlines()] == [
+            str(folder),
+            *map(str, paths),
+        ]
+
+    def test_a_scan_without_a_scan_model_is_the_mean_of_its_highest(self, run, models, tmp_path):
+        folder = tmp_path / "scan"
+        folder.mkdir()
+        for index in range(5):
+            Image.fromarray(draw_phantom(0, index, index % 2)).save(folder / f"{index}.png")
+        code, stdout, stderr = run(models["float32"], folder, "--json")
+        assert code == 0, stderr
+        result = json.loads(stdout)
+        alone = sorted(row["probability"] for row in result["slices"])
+        assert result["scans"][0]["probability"] == pytest.approx(np.mean(alone[-3:]), abs=1e-5)
+
+    def test_reports_a_folder_without_images(self, run, models, tmp_path):
+        code, _, stderr = run(models["float32"], tmp_path)
+        assert code == 1
+        assert stderr == f"Error: {tmp_path}: the folder contains no PNG or JPEG image\n"
 
     def test_script_imports_neither_the_library_nor_tensorflow(self, models, images):
         code = (
