@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,8 +102,9 @@ def build_embedded_scan_model() -> Any:
     scan_model = build_scan_model(kind, len(model.head["mean"]))
     path = embedded_file(SCAN_WEIGHTS_FILE)
     try:
-        scan_model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+        with np.load(path, allow_pickle=False) as arrays:
+            scan_model.set_weights([arrays[name] for name in sorted(arrays.files)])
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: weights of another scan model ({error}). {REINSTALL}") from None
     return scan_model
 
@@ -126,7 +128,8 @@ def write_embedded_scan_model(
     description |= {"metadata": metadata.to_dict(), "pretraining": dict(pretraining)}
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as partial:
         weights, written = Path(partial) / SCAN_WEIGHTS_FILE, Path(partial) / DESCRIPTION_FILE
-        scan_model.save_weights(weights)
+        arrays = {f"{number:03d}": each for number, each in enumerate(scan_model.get_weights())}
+        np.savez(weights, **arrays)
         _write_description(written, description)
         for path in (weights, written):
             os.replace(path, folder / path.name)

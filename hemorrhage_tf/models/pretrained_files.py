@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "pretrained"
 WEIGHTS_FILE = "phantomnet.weights.h5"
 DESCRIPTION_FILE = "phantomnet.json"
 TFLITE_FILE = "phantomnet.tflite"
-SCAN_WEIGHTS_FILE = "phantomnet_scan.weights.h5"
+SCAN_WEIGHTS_FILE = "phantomnet_scan.npz"
 CHECKSUMS_FILE = "SHA256SUMS"
 
 REINSTALL = "Install the package again: pip install --force-reinstall hemorrhage_tf"

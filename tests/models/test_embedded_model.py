@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -15,8 +17,10 @@ from hemorrhage_tf.models import pretrained_files
 from hemorrhage_tf.models.backbones import build_backbone, weights_hash
 from hemorrhage_tf.models.embedded_model import (
     build_embedded_classifier,
+    build_embedded_scan_model,
     read_embedded,
     write_embedded,
+    write_embedded_scan_model,
 )
 from hemorrhage_tf.models.metadata import read_metadata
 from hemorrhage_tf.models.pretrained_files import (
@@ -26,6 +30,12 @@ from hemorrhage_tf.models.pretrained_files import (
     TFLITE_FILE,
     WEIGHTS_FILE,
     embedded_file,
+)
+from hemorrhage_tf.models.scan_model import (
+    build_scan_model,
+    scan_geometry,
+    set_scan_calibration,
+    set_scan_inputs,
 )
 
 
@@ -100,16 +110,80 @@ class TestRoundTrip:
         subprocess.run([sys.executable, "-c", code, str(embedded_model)], check=True)
 
 
+@pytest.fixture
+def with_scan_model(tmp_path, embedded_model, monkeypatch):
+    """Give the embedded model a scan model with random weights; return that scan model."""
+    for name in (WEIGHTS_FILE, DESCRIPTION_FILE, TFLITE_FILE):
+        shutil.copy(embedded_model / name, tmp_path / name)
+    model = read_embedded()
+    rng = np.random.default_rng(0)
+    width = len(model.head["mean"])
+    scan_model = build_scan_model("pooling", width)
+    axes = rng.normal(size=(width, 8)).astype(np.float32)
+    set_scan_inputs(scan_model, model.head["kernel"], model.head["bias"], axes)
+    set_scan_calibration(scan_model, scans=(2.0, 0.5), slices=(1.5, -0.5))
+    metadata = replace(
+        model.metadata, scan_model="pooling", scan_threshold=0.4, slice_in_scan_threshold=0.3
+    )
+    pretraining = {**model.pretraining, "scan_model": {"settings": {"seed": 0}}}
+    write_embedded_scan_model(tmp_path, scan_model, metadata, pretraining)
+    monkeypatch.setattr(pretrained_files, "FOLDER", tmp_path)
+    return scan_model
+
+
+class TestScanModel:
+    def test_is_restored_with_its_description(self, with_scan_model):
+        features = np.random.default_rng(1).normal(size=(1, 25, 158)).astype(np.float32)
+        inputs = {
+            "features": features,
+            "geometry": scan_geometry(np.arange(25) * 5.0)[np.newaxis],
+            "mask": np.ones((1, 25), np.float32),
+        }
+        restored = build_embedded_scan_model()
+        for name, expected in with_scan_model(inputs).items():
+            np.testing.assert_array_equal(restored(inputs)[name], expected)
+        model = read_embedded()
+        assert model.metadata.scan_model == "pooling"
+        assert model.metadata.scan_threshold == 0.4
+        assert model.metadata.slice_in_scan_threshold == 0.3
+        assert model.pretraining["scan_model"] == {"settings": {"seed": 0}}
+        # The TFLite file holds no scan model, or another one.
+        with pytest.raises(ModelError, match="does not list this file"):
+            embedded_file(TFLITE_FILE)
+
+    def test_names_the_file_with_weights_of_another_kind(self, with_scan_model):
+        path = pretrained_files.FOLDER / DESCRIPTION_FILE
+        path.write_text(path.read_text().replace('"pooling",', '"attention",', 1))
+        assert json.loads(path.read_text())["metadata"]["scan_model"] == "attention"
+        pretrained_files.write_checksums(pretrained_files.FOLDER)
+        with pytest.raises(ModelError, match="phantomnet_scan.npz: weights of another"):
+            build_embedded_scan_model()
+
+    def test_a_model_without_one_says_so(self, embedded_model):
+        with pytest.raises(ModelError, match="phantomnet: this version has no scan model"):
+            build_embedded_scan_model()
+
+
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="the package's own files are missing")
 def test_the_files_of_the_package_belong_to_one_model():
-    # They are of an earlier metadata format, so this also tests that such files are read.
-    values = json.loads(embedded_file(DESCRIPTION_FILE).read_text())["metadata"]
-    assert "canonical" in values and "crop_head" not in values
     model = read_embedded()
-    assert model.metadata.crop_head is values["canonical"]
     inside = read_metadata(embedded_file(TFLITE_FILE))
     assert inside.export is not None
     assert {**inside.to_dict(), "export": None} == model.metadata.to_dict()
     width = len(model.head["mean"])
     assert model.head["kernel"].shape == (width, 1) and model.head["variance"].shape == (width,)
     embedded_file(WEIGHTS_FILE)
+    if model.metadata.scan_model is not None:
+        assert build_embedded_scan_model().input["features"].shape[-1] == width
+
+
+def test_descriptions_of_the_metadata_format_before_are_read(embedded_model, tmp_path, monkeypatch):
+    values = json.loads((embedded_model / DESCRIPTION_FILE).read_text())
+    values["metadata"]["canonical"] = values["metadata"].pop("crop_head")
+    for name in ("scan_model", "slice_in_scan_threshold", "offset", "subtypes"):
+        del values["metadata"][name]
+    (tmp_path / DESCRIPTION_FILE).write_text(json.dumps({**values, "format_version": 3}))
+    pretrained_files.write_checksums(tmp_path, (DESCRIPTION_FILE,))
+    monkeypatch.setattr(pretrained_files, "FOLDER", tmp_path)
+    metadata = read_embedded().metadata
+    assert metadata.crop_head is True and metadata.scan_model is None

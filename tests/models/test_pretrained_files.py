@@ -9,6 +9,7 @@ from hemorrhage_tf.models import pretrained_files
 from hemorrhage_tf.models.pretrained_files import (
     CHECKSUMS_FILE,
     DESCRIPTION_FILE,
+    SCAN_WEIGHTS_FILE,
     TFLITE_FILE,
     WEIGHTS_FILE,
     embedded_file,
@@ -38,6 +39,15 @@ def test_checksums_have_the_format_of_sha256sum(files):
     assert (files / CHECKSUMS_FILE).read_text().splitlines() == sorted(
         expected, key=lambda line: line[66:]
     )
+
+
+def test_the_weights_of_a_scan_model_are_listed_where_they_exist(files):
+    (files / SCAN_WEIGHTS_FILE).write_bytes(b"weights")
+    with pytest.raises(ModelError, match="does not list this file"):
+        embedded_file(SCAN_WEIGHTS_FILE)
+    write_checksums(files)
+    assert embedded_file(SCAN_WEIGHTS_FILE) == files / SCAN_WEIGHTS_FILE
+    assert all(embedded_file(name).is_file() for name in NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
