@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -213,10 +213,6 @@ class ModelLevels:
             dict(zip(scans.names, probabilities.scans.tolist(), strict=True)),
         )
         return tuple(predictions), of_scans
-
-
-def _by_name(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
-    return dict(zip(names, values.tolist(), strict=True))
 
 
 def compare_levels(first: ModelLevels, second: ModelLevels) -> dict[str, Mapping[str, Any]]:
