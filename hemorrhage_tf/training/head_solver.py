@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -11,12 +12,18 @@ from scipy.special import expit
 from hemorrhage_tf.models.classifier import standardize
 from hemorrhage_tf.training.distributed.single_process import SINGLE
 from hemorrhage_tf.training.features.table import FeatureChunks
+from hemorrhage_tf.training.lockstep import minimize_in_lockstep
 
 MAX_ITERATIONS = 1000  # of L-BFGS; it usually takes fewer than 100
 
 # The largest entry of the gradient at which L-BFGS stops. scikit-learn's 1e-4 leaves probabilities
 # visibly away from the optimum, see docs/decisions.md.
 _GRADIENT_TOLERANCE = 1e-8
+
+# Of the further outputs, whose products are in float32: a smaller gradient is rounding. With more
+# corrections than L-BFGS usually has, it takes half as many passes.
+_COARSE_TOLERANCE = 1e-5
+_CORRECTIONS = 30
 
 # The least variance to divide by, as a share of the mean variance, so that features that hardly
 # vary are not amplified.
@@ -164,11 +171,15 @@ def solve_head(
     The loss and its gradient are summed chunk by chunk, so that the features need not fit in
     memory. Line search and tolerance of the loss are those of scikit-learn's `LogisticRegression`.
 
+    The first output is solved in float64, as if it were alone. The others are solved together,
+    with one product of float32 matrices for all of them, and to a coarser tolerance; see
+    docs/decisions.md.
+
     Args:
         inputs: `(n, width)` standardized features, or their chunks.
         labels: `(n,)`, 0 or 1; or `(n, outputs)`. Both must occur.
         weights: Sample weights of the same shape, with a mean of one over those that are not 0.
-            The kernel and bias of an output whose weights are all 0 are 0.
+            The kernel and bias of a further output whose weights are all 0 are 0.
         l2: Strength of the penalty, which leaves the bias out.
         all_sum: Sums an array over the workers, each of which has a part of the samples, and
             returns the same to all of them. Defaults to for one process.
@@ -176,44 +187,122 @@ def solve_head(
     Returns:
         The solution; the same bytes each time, and on any number of cores or replicas.
     """
-    from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
 
     columns = weights.reshape(len(weights), -1)
-    targets = np.where(columns > 0, labels.reshape(columns.shape), 0)
-    kernel = np.zeros((inputs.shape[1], columns.shape[1]))
-    bias = np.zeros(columns.shape[1])
-    results = []
+    targets = labels.reshape(columns.shape)
     # The matrix products are too small to gain from a second thread.
     with threadpool_limits(1, "blas"):
-        for output in range(columns.shape[1]):
-            problem = _Problem(inputs, targets[:, output], columns[:, output], l2, all_sum)
-            if problem.is_empty:
-                results.append((np.nan, np.nan, 0, True))
-                continue
-            optimum = minimize(
-                problem.objective,
-                np.zeros(inputs.shape[1] + 1),
-                method="L-BFGS-B",
-                jac=True,
-                options={
-                    "maxiter": MAX_ITERATIONS,
-                    "maxls": 50,
-                    "gtol": _GRADIENT_TOLERANCE,
-                    "ftol": 64 * np.finfo(float).eps,
-                },
-            )
-            kernel[:, output], bias[output] = optimum.x[:-1], optimum.x[-1]
-            results.append((*problem.evaluate(optimum.x), int(optimum.nit), optimum.status != 1))
-    loss, accuracy, iterations, _ = results[0]
+        first = _solve_first(_Problem(inputs, targets[:, 0], columns[:, 0], l2, all_sum))
+        if columns.shape[1] == 1:
+            return first
+        others = _Problems(_in_float32(inputs), targets[:, 1:], columns[:, 1:], l2, all_sum)
+        kernel, bias, converged = _solve_others(others)
+    return replace(
+        first,
+        kernel=np.concatenate([first.kernel, kernel], axis=1),
+        bias=np.concatenate([first.bias, bias]),
+        converged=first.converged and converged,
+    )
+
+
+def _solve_first(problem: _Problem) -> Solution:
+    from scipy.optimize import minimize
+
+    optimum = minimize(
+        problem.objective,
+        np.zeros(problem.inputs.shape[1] + 1),
+        method="L-BFGS-B",
+        jac=True,
+        options=_options(_GRADIENT_TOLERANCE),
+    )
+    loss, accuracy = problem.evaluate(optimum.x)
     return Solution(
-        kernel=kernel.astype(np.float32),
-        bias=bias.astype(np.float32),
+        kernel=optimum.x[:-1, np.newaxis].astype(np.float32),
+        bias=optimum.x[-1:].astype(np.float32),
         loss=loss,
         accuracy=accuracy,
-        iterations=iterations,
-        converged=all(converged for *_, converged in results),
+        iterations=int(optimum.nit),
+        converged=optimum.status != 1,
     )
+
+
+def _solve_others(problems: _Problems) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return kernels `(width, k)` and biases `(k,)`, and whether all iterations converged."""
+    width, count = problems.inputs.shape[1], problems.weights.shape[1]
+    optima = np.zeros((count, width + 1), np.float32)
+    solved = np.flatnonzero(problems.totals > 0)
+    results = minimize_in_lockstep(
+        lambda points, which: problems.objectives(points, solved[list(which)]),
+        np.zeros((len(solved), width + 1)),
+        {**_options(_COARSE_TOLERANCE), "maxcor": _CORRECTIONS},
+    )
+    for output, result in zip(solved, results, strict=True):
+        optima[output] = result.x
+    return optima[:, :-1].T, optima[:, -1], all(result.status != 1 for result in results)
+
+
+def _options(gradient_tolerance: float) -> dict[str, Any]:
+    return {
+        "maxiter": MAX_ITERATIONS,
+        "maxls": 50,
+        "gtol": gradient_tolerance,
+        "ftol": 64 * np.finfo(float).eps,
+    }
+
+
+def _in_float32(inputs: Features) -> Features:
+    if isinstance(inputs, np.ndarray):
+        return inputs.astype(np.float32, copy=False)
+    return inputs.in_float32()
+
+
+@dataclass
+class _Problems:
+    """Several penalized logistic regressions on the same inputs; see `solve_head`.
+
+    The products with the inputs are in float32; all else is in float64.
+    """
+
+    inputs: Features
+    labels: np.ndarray
+    weights: np.ndarray
+    l2: float
+    all_sum: Callable[[np.ndarray], np.ndarray]
+
+    def __post_init__(self) -> None:
+        self.totals = self.all_sum(self.weights.sum(axis=0, dtype=np.float64))
+
+    def objectives(
+        self, parameters: np.ndarray, outputs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute losses and gradients.
+
+        Args:
+            parameters: float64 `(k, width + 1)`, kernel and bias of each output.
+            outputs: int64 `(k,)`, which outputs these are.
+
+        Returns:
+            float64 `(k,)` and `(k, width + 1)`.
+        """
+        width = self.inputs.shape[1]
+        sums = np.zeros((len(outputs), width + 2))  # of the gradients and the losses
+        kernels = np.ascontiguousarray(parameters[:, :-1].T, np.float32)
+        begin = 0
+        for chunk in _chunks_of(self.inputs):
+            rows = slice(begin, begin + len(chunk))
+            begin += len(chunk)
+            logits = (chunk @ kernels).astype(np.float64) + parameters[:, -1]
+            labels = self.labels[rows][:, outputs]
+            weights = self.weights[rows][:, outputs].astype(np.float64)
+            sums[:, -1] += (weights * _losses(logits, labels)).sum(axis=0)
+            residuals = weights * (expit(logits) - labels)
+            sums[:, :width] += residuals.T.astype(np.float32) @ chunk
+            sums[:, width] += residuals.sum(axis=0)
+        sums = self.all_sum(sums) / self.totals[outputs, np.newaxis]
+        kernels = parameters[:, :-1]
+        sums[:, :width] += self.l2 * kernels
+        return sums[:, -1] + 0.5 * self.l2 * np.square(kernels).sum(axis=1), sums[:, :-1]
 
 
 @dataclass
@@ -228,11 +317,6 @@ class _Problem:
 
     def __post_init__(self) -> None:
         self._total = self.all_sum(np.array([self.weights.sum(dtype=np.float64)]))[0]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no sample has a weight."""
-        return bool(self._total == 0)
 
     def objective(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
         """Compute loss and gradient at kernel and bias, float64 `(width + 1,)`."""

@@ -6,7 +6,9 @@ import pytest
 from hemorrhage_tf.training.head_solver import (
     HeadWeights,
     class_weight,
+    constant_biases,
     feature_statistics,
+    output_weights,
     solve_head,
 )
 
@@ -32,6 +34,32 @@ class TestClassWeight:
 
     def test_a_single_class_has_finite_weights(self):
         assert np.isfinite(class_weight(np.ones(3, np.int64), "balanced")).all()
+
+
+class TestOutputWeights:
+    TARGETS = np.array([[1, 1, 0], [0, -1, 0], [0, 0, 0], [1, 0, -1], [1, 1, 0]])
+
+    def test_each_output_has_class_weights_over_its_known_targets(self):
+        from sklearn.utils.class_weight import compute_sample_weight
+
+        weights = output_weights(self.TARGETS, "balanced")
+        expected = compute_sample_weight("balanced", self.TARGETS[:, 0])
+        np.testing.assert_allclose(weights[:, 0], expected)
+        known = [0, 2, 3, 4]
+        expected = compute_sample_weight("balanced", self.TARGETS[known, 1])
+        np.testing.assert_allclose(weights[known, 1], expected)
+        assert weights[1, 1] == 0
+        np.testing.assert_array_equal(weights[:, 2], 0)  # the subtype does not occur
+
+    def test_without_class_weights_only_known_targets_count(self):
+        weights = output_weights(self.TARGETS, "none")
+        np.testing.assert_array_equal(weights[:, 0], 1)
+        np.testing.assert_array_equal(weights[:, 1], [1, 0, 1, 1, 1])
+
+    def test_a_subtype_of_one_class_gets_the_share_with_half_a_slice_more_of_each(self):
+        biases = constant_biases(self.TARGETS)
+        assert np.isnan(biases[:2]).all()
+        assert sigmoid(biases[2]) == pytest.approx(0.5 / 5)
 
 
 class TestFeatureStatistics:
@@ -66,6 +94,9 @@ class TestHeadWeights:
         x, mean, kernel = rng.normal(size=(6, 3)), rng.normal(size=3), rng.normal(size=(3, 1))
         variance, bias = rng.uniform(0.5, 2, 3), np.array([0.3])
         probabilities = HeadWeights(mean, variance, kernel, bias).probabilities(x)
+        both = HeadWeights(mean, variance, np.hstack([kernel, -kernel]), np.array([0.3, -0.3]))
+        np.testing.assert_allclose(both.outputs(x)[:, 0], probabilities, rtol=1e-6)
+        np.testing.assert_allclose(both.outputs(x).sum(axis=1), 1, rtol=1e-6)
         expected = 1 / (1 + np.exp(-(((x - mean) / np.sqrt(variance)) @ kernel + bias)[:, 0]))
         assert probabilities.dtype == np.float32
         np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
@@ -150,3 +181,57 @@ class TestSolveHead:
         monkeypatch.setattr("hemorrhage_tf.training.head_solver.MAX_ITERATIONS", 2)
         solution = solve_head(*self.problem(60, 60), 1e-3)
         assert not solution.converged and solution.iterations == 2
+
+
+@pytest.fixture(scope="module")
+def several():
+    """Inputs, targets of four outputs, and their weights."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(300, 20)).astype(np.float32)
+    scores = inputs[:, :4] + rng.normal(0, 0.7, (300, 4))
+    targets = (scores > np.array([0.0, 1.0, 2.0, 0.6])).astype(np.int64)
+    targets[::3, 3] = -1
+    return inputs, targets, output_weights(targets, "balanced")
+
+
+class TestSeveralOutputs:
+    """Any hemorrhage as if it were alone, and further outputs together."""
+
+    def test_the_first_output_is_exactly_that_of_a_single_fit(self, several):
+        inputs, targets, weights = several
+        alone = solve_head(inputs, targets[:, 0], weights[:, 0], 1 / 64)
+        together = solve_head(inputs, targets, weights, 1 / 64)
+        np.testing.assert_array_equal(together.kernel[:, :1], alone.kernel)
+        np.testing.assert_array_equal(together.bias[:1], alone.bias)
+        assert (together.loss, together.accuracy) == (alone.loss, alone.accuracy)
+
+    def test_each_further_output_is_scikit_learns_on_its_known_samples(self, several):
+        from sklearn.linear_model import LogisticRegression
+
+        inputs, targets, weights = several
+        solution = solve_head(inputs, targets, weights, 1 / 64)
+        assert solution.converged and solution.kernel.shape == (20, 4)
+        for output in range(4):
+            known = targets[:, output] >= 0
+            oracle = LogisticRegression(
+                C=64 / known.sum(), class_weight="balanced", tol=1e-10, max_iter=1000
+            ).fit(inputs[known].astype(np.float64), targets[known, output])
+            logits = inputs @ solution.kernel[:, output] + solution.bias[output]
+            expected = oracle.predict_proba(inputs)[:, 1]
+            np.testing.assert_allclose(sigmoid(logits), expected, atol=1e-3)
+
+    def test_the_same_bytes_each_time_and_close_ones_from_two_workers(self, several):
+        inputs, targets, weights = several
+        first, second = (solve_head(inputs, targets, weights, 0.05) for _ in range(2))
+        np.testing.assert_array_equal(first.kernel, second.kernel)
+        two = solve_head(inputs, targets, weights, 0.05, all_sum=lambda array: 2 * array)
+        np.testing.assert_allclose(two.kernel, first.kernel, atol=1e-3)
+
+    def test_an_output_without_weights_stays_zero(self, several):
+        inputs, targets, weights = several
+        weights = weights.copy()
+        weights[:, 2] = 0
+        solution = solve_head(inputs, targets, weights, 1 / 64)
+        assert solution.converged
+        np.testing.assert_array_equal(solution.kernel[:, 2], 0)
+        assert solution.bias[2] == 0 and solution.kernel[:, 3].any()

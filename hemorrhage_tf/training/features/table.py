@@ -102,6 +102,7 @@ class FeatureChunks:
         rows: int64 `(n,)`, the rows.
         standardized_by: Mean and variance for standardization, float32 `(width,)` each. None to
             leave the features unchanged. Defaults to None.
+        dtype: Of standardized features. Defaults to "float64".
     """
 
     def __init__(
@@ -109,10 +110,12 @@ class FeatureChunks:
         table: FeatureTable,
         rows: np.ndarray,
         standardized_by: tuple[np.ndarray, np.ndarray] | None = None,
+        dtype: str = "float64",
     ) -> None:
         self._table = table
         self._rows = rows
         self._statistics = standardized_by
+        self._dtype = np.dtype(dtype)
         self._chunk_rows = _chunk_rows(table)
         self._in_memory: list[np.ndarray] | None = None
 
@@ -121,18 +124,22 @@ class FeatureChunks:
         """Number of rows in all chunks, and width."""
         return len(self._rows), self._table.width
 
+    def in_float32(self) -> FeatureChunks:
+        """Return the same features in float32."""
+        return FeatureChunks(self._table, self._rows, self._statistics, "float32")
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield `(n, width)` arrays: float32, or float64 if they are standardized."""
+        """Yield `(n, width)` arrays: float32, or of the dtype if they are standardized."""
         if self._in_memory is not None:
             yield from self._in_memory
             return
-        fits_in_memory = 8 * math.prod(self.shape) <= IN_MEMORY_BYTES
+        fits_in_memory = self._dtype.itemsize * math.prod(self.shape) <= IN_MEMORY_BYTES
         chunks = []
         for start in range(0, len(self._rows), self._chunk_rows):
             chunk = self._table.take(self._rows[start : start + self._chunk_rows])
             if self._statistics is not None:
                 mean, variance = self._statistics
-                chunk = standardize(chunk, mean, variance).astype(np.float64)
+                chunk = standardize(chunk, mean, variance).astype(self._dtype)
             if fits_in_memory:
                 chunks.append(chunk)
             yield chunk
