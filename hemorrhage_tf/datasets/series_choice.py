@@ -366,6 +366,7 @@ def describe_choice(series: Sequence[SeriesSummary], choice: SeriesChoice) -> tu
     if len(choice.left_out) > _LISTED:
         lines.append(f"  and {len(choice.left_out) - _LISTED} more")
     text = (
-        f"{len(choice.used)} of {len(series)} series are used. Pass --series NUMBER to use others."
+        f"Chose {len(choice.used)} of {len(series)} series. Pass --series NUMBER (series=NUMBER) "
+        "to use others."
     )
     return text, "\n" + "\n".join(lines)

@@ -49,7 +49,7 @@ class StudySeries:
         )
         listed = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         progress.note(
-            f"{len(choice.used)} of {len(keys)} series are used, one of each study. "
+            f"Chose {len(choice.used)} of {len(keys)} series, one of each study. "
             f"Left out: {listed}."
         )
         unused = {keys[index] for index in choice.unused}

@@ -68,7 +68,7 @@ def test_chooses_a_series_of_a_study_and_says_so(run, run_folder, tmp_path, head
         }
     ]
     assert result.stderr.count("series 3 of") == 1
-    assert "1 of 2 series are used. Pass --series NUMBER to use others." in result.stderr
+    assert "Chose 1 of 2 series. Pass --series NUMBER" in result.stderr
     other = run("predict", study, "--model", run_folder, "--json", "--series", "3")
     assert [scan["scan"] for scan in json.loads(other.stdout)["scans"]] == [str(study / "3")]
     wrong = run("predict", study, "--model", run_folder, "--series", "4")

@@ -146,7 +146,7 @@ class TestPublicDataSets:
             add_dicom(f"CQ500-CT-{number}", name, BodyPartExamined="KNEE")
         manifest = read_manifest(tmp_path, progress=Progress())
         assert " ".join(capsys.readouterr().err.split()) == (
-            "2 of 6 series are used, one of each study. Left out: 2 with contrast agent, an "
+            "Chose 2 of 6 series, one of each study. Left out: 2 with contrast agent, an "
             "angiography or a perfusion study; 2 not of the head."
         )
         assert manifest.input_warnings == ()

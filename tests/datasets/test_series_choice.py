@@ -352,7 +352,7 @@ class TestMessages:
         listing = list_slices(list(sources), Progress(), sources)
         folder = tmp_path / "study"
         assert capsys.readouterr().err.splitlines() == [
-            "1 of 2 series are used. Pass --series NUMBER to use others.",
+            "Chose 1 of 2 series. Pass --series NUMBER (series=NUMBER) to use others.",
             "Used:",
             f"  series 2 of {folder / 's2'} (8 slices)",
             "Left out:",
