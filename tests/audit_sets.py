@@ -22,6 +22,15 @@ def draw_textured_head(seed: int, size: int = 64) -> np.ndarray:
     return np.where(inside, texture.clip(30, 220), 0).astype(np.uint8)
 
 
+def similar_heads(seed: int, size: int = 160) -> np.ndarray:
+    """Draw a head whose coarse structure is everybody's and whose fine structure is its own."""
+    coarse = Image.fromarray(draw_textured_head(0)).resize((size, size), Image.Resampling.BICUBIC)
+    noise = np.random.default_rng(seed).normal(0, 10, (32, 32)).astype(np.float32)
+    own = np.asarray(Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC))
+    levels = np.asarray(coarse)
+    return np.where(levels > 25, levels + own, 0).clip(0, 255).astype(np.uint8)
+
+
 def write_set(
     folder: Path,
     images: Sequence[Any],

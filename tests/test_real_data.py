@@ -70,6 +70,15 @@ def test_duplicates_are_detected_and_few_slices_are_grouped(slices):
     assert all(index.labels[i] == index.labels[j] for i, j in near)
 
 
+def test_patients_who_look_alike_are_kept_apart(shared):
+    index = build_slice_index(htf.read_manifest(shared / "ct_ich"), QUIET)
+    patients = index.manifest.records.patients
+    assert len(np.unique(index.groups)) == len(np.unique(index.patient_groups)) == 41
+    assert all(patients[i] == patients[j] for i, j, _ in index.near_pairs)
+    assert len(index.alike_pairs) > 300
+    assert index.alike_pairs["correlation"].max() < index.same_image_limit < 0.97
+
+
 class TestResNet152:
     def test_repeated_folds_reach_the_required_metrics(self, resnet152_run):
         metrics = resnet152_run.metrics

@@ -24,9 +24,11 @@ from hemorrhage_tf.core.errors import Problem
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import thumbnails
 from hemorrhage_tf.datasets.cropped_duplicates import CROP_CANDIDATES
-from hemorrhage_tf.datasets.groups import merge_groups
+from hemorrhage_tf.datasets.groups import merge_with_patients
 from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
+from hemorrhage_tf.datasets.near_duplicates import PAIR
 from hemorrhage_tf.datasets.records import Manifest
+from hemorrhage_tf.datasets.same_image import number_patients
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.datasets.slice_reading import read_slices
 
@@ -43,6 +45,9 @@ class _Evidence:
         statistics: Of each slice.
         pairs: duplicates.
         groups: int64 `(n,)`, equal for slices that belong together.
+        alike: The number of pairs of different patients that look alike but are kept apart.
+        same_image_limit: From which correlation of the fine structure two patients' slices are
+            the same image; None without two patients.
     """
 
     manifest: Manifest
@@ -50,6 +55,8 @@ class _Evidence:
     statistics: ImageStatisticsTable
     pairs: Sequence[DuplicatePair]
     groups: np.ndarray
+    alike: int
+    same_image_limit: float | None
 
 
 def audit_manifest(manifest: Manifest, progress: Progress, seed: int = 0) -> Audit:
@@ -66,12 +73,29 @@ def audit_manifest(manifest: Manifest, progress: Progress, seed: int = 0) -> Aud
     for index, problem in sorted(readings.problems.items()):
         problems.append(replace(problem, path=manifest.name_at(index)))
     readable = replace(manifest, records=records.take(readings.good), problems=())
+    patients = readable.records.patients
     with progress.stage("Comparing slices"):
-        pairs = find_duplicate_pairs(readings)
-    groups = merge_groups(
-        len(readings), [pair.indices for pair in pairs], shared=[readable.records.patients]
+        found = find_duplicate_pairs(readings, number_patients(patients))
+    exact = [pair.indices for pair in found.pairs if pair.relation == EXACT_DUPLICATE]
+    near = [
+        (*pair.indices, pair.correlation)
+        for pair in found.pairs
+        if pair.relation != EXACT_DUPLICATE
+    ]
+    groups = merge_with_patients(
+        np.array(exact, int).reshape(-1, 2), np.array(near, PAIR), patients
     )
-    evidence = _Evidence(readable, problems, readings.statistics, pairs, groups)
+    pairs = [pair for pair in found.pairs if groups[pair.first] == groups[pair.second]]
+    apart = groups[found.alike[:, 0]] != groups[found.alike[:, 1]]
+    evidence = _Evidence(
+        manifest=readable,
+        problems=problems,
+        statistics=readings.statistics,
+        pairs=pairs,
+        groups=groups,
+        alike=int(apart.sum()) + len(found.pairs) - len(pairs),
+        same_image_limit=found.same_image_limit,
+    )
     return _audit(evidence, progress, seed)
 
 
@@ -88,8 +112,15 @@ def audit_slices(slices: SliceIndex, progress: Progress, seed: int = 0) -> Audit
         DuplicatePair(i, j, NEAR_DUPLICATE, correlation)
         for i, j, correlation in slices.near_pairs.tolist()
     ]
-    pairs = exact + near
-    evidence = _Evidence(slices.manifest, slices.skipped, slices.statistics, pairs, slices.groups)
+    evidence = _Evidence(
+        manifest=slices.manifest,
+        problems=slices.skipped,
+        statistics=slices.statistics,
+        pairs=exact + near,
+        groups=slices.groups,
+        alike=len(slices.alike_pairs),
+        same_image_limit=slices.same_image_limit,
+    )
     return _audit(evidence, progress, seed)
 
 
@@ -114,6 +145,8 @@ def _audit(evidence: _Evidence, progress: Progress, seed: int) -> Audit:
         unvaried=unvaried,
         shortcuts=shortcuts,
         audited=len(chosen),
+        alike=evidence.alike,
+        same_image_limit=evidence.same_image_limit,
         notes=_notes(len(labels), len(chosen), len(evidence.pairs)),
     )
 
@@ -148,6 +181,9 @@ def _describe_pair(
         first_label=first.label,
         second_label=second.label,
         across_split=first.split != second.split,
+        same_patient=(
+            first.patient == second.patient if first.patient and second.patient else None
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from hemorrhage_tf.auditing.class_differences import Difference
 from hemorrhage_tf.auditing.duplicate_pairs import EXACT_DUPLICATE
 from hemorrhage_tf.auditing.shortcuts import Shortcut
 from hemorrhage_tf.core.errors import Problem
+from hemorrhage_tf.datasets.same_image import describe_alike
 from hemorrhage_tf.evaluation.intervals import Interval, plain_interval
 
 
@@ -29,6 +30,7 @@ class Pair:
         first_label: Label of the first.
         second_label: Label of the second.
         across_split: Whether the split column of the manifest puts one in train and one in test.
+        same_patient: Whether both are of one patient, None where that is unknown. Defaults to None.
     """
 
     first: str
@@ -40,6 +42,7 @@ class Pair:
     first_label: int
     second_label: int
     across_split: bool
+    same_patient: bool | None = None
 
     @property
     def is_exact(self) -> bool:
@@ -48,8 +51,13 @@ class Pair:
 
     @property
     def contradicting(self) -> bool:
-        """Whether the two have different labels."""
-        return self.first_label != self.second_label
+        """Whether the two have different labels and should not.
+
+        Near-duplicates of one patient are mostly neighbors in a scan, of which one may be the last
+        that shows a hemorrhage.
+        """
+        is_neighbor = self.same_patient is True and not self.is_exact
+        return self.first_label != self.second_label and not is_neighbor
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,9 @@ class Audit:
         unvaried: Properties that are the same in all slices, with their value.
         shortcuts: The shortcut baselines.
         audited: Number of slices that the baselines use, fewer than `slices` in a large set.
+        alike: Number of pairs of different patients that look alike; they are kept apart.
+        same_image_limit: From which correlation of the fine structure two patients' slices are
+            the same image; None without two patients.
         notes: Which results of a large set come from a part of it only.
 
     Example:
@@ -140,6 +151,8 @@ class Audit:
     unvaried: dict[str, str]
     shortcuts: tuple[Shortcut, ...]
     audited: int
+    alike: int = 0
+    same_image_limit: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -178,6 +191,8 @@ class Audit:
             "normal": self.slices - self.hemorrhage,
             "groups": self.groups,
             "audited": self.audited,
+            "alike": self.alike,
+            "same_image_limit": self.same_image_limit,
             "problems": [asdict(each) for each in self.problems],
             "pairs": [
                 {
@@ -268,6 +283,14 @@ def _file_conclusions(audit: Audit) -> Iterable[str]:
             f"{_count(near, 'pair')} of near-duplicates: the same slice at another size, flipped "
             "or cropped, or neighbors in one scan. If a split separates such a pair, the metrics "
             "are optimistic."
+        )
+    yield from describe_alike(audit.alike, audit.same_image_limit)
+    names = sum(each.same_patient is False for each in audit.pairs)
+    if names:
+        verb = "is" if names == 1 else "are"
+        yield (
+            f"{_count(names, 'duplicate pair')} {verb} of different patients: the same image under "
+            "two names. These patients form one group."
         )
     contradicting = sum(each.contradicting for each in audit.pairs)
     if contradicting:

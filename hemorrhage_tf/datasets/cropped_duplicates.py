@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from hemorrhage_tf.datasets import thumbnails
 from hemorrhage_tf.datasets.crops import (
     COARSE_CORRELATION,
     COARSE_SIZE,
+    CROP_STEP,
     Ends,
     crop_ends,
     crops_around,
@@ -30,10 +32,28 @@ from hemorrhage_tf.datasets.crops import (
     take_crops,
 )
 from hemorrhage_tf.datasets.file_array import FileArray
+from hemorrhage_tf.datasets.same_image import fine_correlation_of_crop, flip_content
 from hemorrhage_tf.datasets.thumbnails import COMPARISON_THREADS, FLIPS, THUMBNAIL_SIZE
 
-# (i, j, correlation, flip) with i < j; the flip is a key of `FLIPS` or None.
-CroppedPair = tuple[int, int, float, str | None]
+
+class CroppedPair(NamedTuple):
+    """Two slices of which one is a crop of the other.
+
+    Attributes:
+        first: Index of the first slice.
+        second: Index of the second slice, larger than `first`.
+        correlation: Of the crop and the other slice, in [-1, 1].
+        flip: How one of them is flipped, a key of `FLIPS` or None.
+        fine: The correlation of their fine structure, see `same_image`; NaN for a pair that is not
+            of two known patients.
+    """
+
+    first: int
+    second: int
+    correlation: float
+    flip: str | None
+    fine: float = np.nan
+
 
 # Different patients stay below; see docs/decisions.md.
 CROPPED_CORRELATION = 0.97
@@ -55,7 +75,10 @@ BLOCK = 256  # slices searched together
 
 
 def find_cropped_duplicates(
-    contents: FileArray, gray_shares: np.ndarray, rows: np.ndarray
+    contents: FileArray,
+    gray_shares: np.ndarray,
+    rows: np.ndarray,
+    patients: np.ndarray | None = None,
 ) -> list[CroppedPair]:
     """Find the cropped duplicates in a set of any size.
 
@@ -63,6 +86,7 @@ def find_cropped_duplicates(
         contents: `(64, 64)` of each slice, see `thumbnails.Thumbnails`.
         gray_shares: float32 `(m, 22)` of each slice.
         rows: int64 `(n,)`: the slices to compare.
+        patients: int64 `(n,)` from `same_image.number_patients`. Defaults to None, unknown.
 
     Returns:
         The pairs, as positions in `rows`, the most similar first, each pair once.
@@ -70,24 +94,33 @@ def find_cropped_duplicates(
     from threadpoolctl import threadpool_limits
 
     shares = gray_shares[rows]
+    patients = np.full(len(rows), -1) if patients is None else patients
     # The matrix products are many and small: BLAS threads would mostly wait for each other.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(COMPARISON_THREADS) as pool:
         if len(rows) <= thumbnails.ALL_PAIRS_UP_TO:
-            small = _SmallSearch(contents.take(rows).astype(np.float32, copy=False), shares)
+            small = _SmallSearch(
+                contents.take(rows).astype(np.float32, copy=False), shares, patients
+            )
             pairs = pool.map(small.search, range(len(rows)))
         else:
-            large = _LargeSearch(contents, shares, rows)
+            large = _LargeSearch(contents, shares, rows, patients)
             pairs = pool.map(large.search, range(0, len(rows), BLOCK))
         return _best_of_each_pair(chain.from_iterable(pairs))
 
 
 def _best_of_each_pair(pairs: Iterable[CroppedPair]) -> list[CroppedPair]:
     best: dict[tuple[int, int], CroppedPair] = {}
-    for i, j, value, flip in pairs:
-        pair = (min(i, j), max(i, j))
-        if pair not in best or value > best[pair][2]:
-            best[pair] = (*pair, value, flip)
-    return sorted(best.values(), key=lambda each: (-each[2], each[0], each[1]))
+    for pair in pairs:
+        key = (min(pair[:2]), max(pair[:2]))
+        known = best.get(key)
+        fine = pair.fine if known is None else max(pair.fine, known.fine)
+        better = pair if known is None or pair.correlation > known.correlation else known
+        best[key] = better._replace(first=key[0], second=key[1], fine=fine)
+    return sorted(best.values(), key=lambda each: (-each.correlation, each.first, each.second))
+
+
+def _are_two_patients(patients: np.ndarray, first: int, second: int) -> bool:
+    return -1 not in (patients[first], patients[second]) and patients[first] != patients[second]
 
 
 class _SmallSearch:
@@ -96,10 +129,11 @@ class _SmallSearch:
     Args:
         contents: float32 `(n, 64, 64)`.
         shares: float32 `(n, 22)`.
+        patients: int64 `(n,)`.
     """
 
-    def __init__(self, contents: np.ndarray, shares: np.ndarray) -> None:
-        self._contents, self._shares = contents, shares
+    def __init__(self, contents: np.ndarray, shares: np.ndarray, patients: np.ndarray) -> None:
+        self._contents, self._shares, self._patients = contents, shares, patients
         self._ends = crop_ends()
         self._axis = resampling(tuple(self._ends), COARSE_SIZE)
         few = tuple((low, high) for low in _FEW_CROPS for high in _FEW_CROPS)
@@ -116,10 +150,16 @@ class _SmallSearch:
         pairs: list[CroppedPair] = []
         for flip, other in np.argwhere(similar.max(axis=-1) >= COARSE_CORRELATION):
             row, column = divmod(int(similar[flip, other].argmax()), len(self._ends))
-            crops = crops_around(content, self._ends[row], self._ends[column])
+            ends = (self._ends[row], self._ends[column])
+            crops = crops_around(content, *ends)
             value = float((crops @ self._full[flip, others[other]]).max())
-            if value >= CROPPED_CORRELATION:
-                pairs.append((index, int(others[other]), value, (None, *FLIPS)[flip]))
+            if value < CROPPED_CORRELATION:
+                continue
+            second, name, fine = int(others[other]), (None, *FLIPS)[flip], np.nan
+            if _are_two_patients(self._patients, index, second):
+                whole = flip_content(self._contents[second], name)
+                fine = fine_correlation_of_crop(content, whole, ends, CROP_STEP)
+            pairs.append(CroppedPair(index, second, value, name, fine))
         return pairs
 
 
@@ -175,9 +215,12 @@ class _LargeSearch:
         contents: `(64, 64)` of each slice.
         shares: float32 `(n, 22)`.
         rows: int64 `(n,)`: where the slices are in `contents`.
+        patients: int64 `(n,)`.
     """
 
-    def __init__(self, contents: FileArray, shares: np.ndarray, rows: np.ndarray) -> None:
+    def __init__(
+        self, contents: FileArray, shares: np.ndarray, rows: np.ndarray, patients: np.ndarray
+    ) -> None:
         from scipy.spatial import cKDTree
 
         centered = shares - shares.mean(axis=0)
@@ -185,6 +228,7 @@ class _LargeSearch:
         self._points = np.ascontiguousarray(centered @ vectors[:, -_COMPONENTS:])
         self._tree = cKDTree(self._points)
         self._contents, self._shares, self._rows = contents, shares, rows
+        self._patients = patients
         blocks = (self._load(rows[at : at + 4 * BLOCK]) for at in range(0, len(rows), 4 * BLOCK))
         small = [shrink(block, _FIRST_SIZE).astype(np.float16) for block in blocks]
         self._small = np.concatenate(small)
@@ -218,8 +262,11 @@ class _LargeSearch:
             ends = (self._ends[row], self._ends[column])
             value = refined_correlation(loaded[place[at]], whole[at], ends, CROPPED_CORRELATION)
             if value is not None:
-                other = int(nearest[place[at], neighbor[at]])
-                yield int(block[place[at]]), other, value, (None, *FLIPS)[flip[at]]
+                one, other = int(block[place[at]]), int(nearest[place[at], neighbor[at]])
+                fine = np.nan
+                if _are_two_patients(self._patients, one, other):
+                    fine = fine_correlation_of_crop(loaded[place[at]], whole[at], ends, _FIRST_STEP)
+                yield CroppedPair(one, other, value, (None, *FLIPS)[flip[at]], fine)
 
     def _load(self, rows: np.ndarray) -> np.ndarray:
         return self._contents.take(rows).astype(np.float32)

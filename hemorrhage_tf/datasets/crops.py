@@ -7,7 +7,6 @@ Which slices are compared is decided in `cropped_duplicates`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -153,7 +152,7 @@ def refined_correlation(
     Returns:
         The highest correlation, None if it is below the minimum.
     """
-    near = [_neighbors(each, CROP_STEP) for each in ends]
+    near = [neighboring_ends(each, CROP_STEP) for each in ends]
     crops = take_crops(content, *(resampling(tuple(each), COARSE_SIZE) for each in near))
     coarse = crops @ shrink(whole[np.newaxis], COARSE_SIZE)[0]
     if coarse.max() < COARSE_CORRELATION:
@@ -175,7 +174,7 @@ def crops_around(content: np.ndarray, rows: Ends, columns: Ends) -> np.ndarray:
     Returns:
         float32 `(k, 1024)`, of unit length.
     """
-    near = (tuple(_neighbors(ends, CROP_STEP / 2)) for ends in (rows, columns))
+    near = (tuple(neighboring_ends(ends, CROP_STEP / 2)) for ends in (rows, columns))
     return take_crops(content, *(resampling(ends, THUMBNAIL_SIZE) for ends in near))
 
 
@@ -184,7 +183,13 @@ def _shrunk(contents: np.ndarray, size: int) -> np.ndarray:
     return matrix @ contents @ matrix.T
 
 
-def _neighbors(ends: Ends, step: float) -> Sequence[Ends]:
+def neighboring_ends(ends: Ends, step: float) -> list[Ends]:
+    """Return the ends of an axis a step around some ends.
+
+    Args:
+        ends: The ends.
+        step: The step, as a share of the axis.
+    """
     low, high = ends
     steps = (-step, 0, step)
     return [(max(0.0, low + one), max(0.0, high + other)) for one in steps for other in steps]

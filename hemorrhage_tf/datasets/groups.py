@@ -43,3 +43,39 @@ def merge_groups(
     _, first_index, inverse = np.unique(component, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first_index))
     return order[inverse].astype(np.int64)
+
+
+def merge_with_patients(
+    exact: np.ndarray, near: np.ndarray, patients: Sequence[str | None]
+) -> np.ndarray:
+    """Group slices of which patients may be known.
+
+    The slices of a patient and exact duplicates are together in any case. Near-duplicates join
+    two slices that both have a patient, or none. Slices without one also join the patient that one
+    of them resembles most, but no second one, since slices of one level of two heads look alike.
+
+    Args:
+        exact: int `(k, 2)`: pairs of exact duplicates.
+        near: Structured array with the fields `first`, `second` and `correlation`, see
+            `near_duplicates.PAIR`.
+        patients: The patient of each slice, None if unknown.
+
+    Returns:
+        int64 `(n,)`: group numbers from 0, in the order of first appearance.
+    """
+    count = len(patients)
+    named = np.array([bool(patient) for patient in patients], bool)
+    pairs = np.stack([near["first"], near["second"]], axis=1)
+    half_named = named[pairs[:, 0]] != named[pairs[:, 1]]
+    certain = np.concatenate([exact, pairs[~half_named]])
+    groups = merge_groups(count, certain, shared=[patients])
+    if not half_named.any():
+        return groups
+    has_patient = np.zeros(count, bool)
+    has_patient[groups[named]] = True
+    links, correlations = pairs[half_named], near["correlation"][half_named]
+    unnamed = np.where(named[links[:, 0]], links[:, 1], links[:, 0])
+    order = np.lexsort((links[:, 1], links[:, 0], -correlations))
+    order = order[~has_patient[groups[unnamed[order]]]]
+    _, best = np.unique(groups[unnamed[order]], return_index=True)
+    return merge_groups(count, np.concatenate([certain, links[order[best]]]), shared=[patients])

@@ -15,9 +15,18 @@ from functools import partial
 import numpy as np
 
 from hemorrhage_tf.datasets import thumbnails
-from hemorrhage_tf.datasets.cropped_duplicates import CROP_CANDIDATES, find_cropped_duplicates
+from hemorrhage_tf.datasets.cropped_duplicates import (
+    CROP_CANDIDATES,
+    CroppedPair,
+    find_cropped_duplicates,
+)
 from hemorrhage_tf.datasets.file_array import FileArray
 from hemorrhage_tf.datasets.groups import merge_groups
+from hemorrhage_tf.datasets.same_image import (
+    are_of_different_patients,
+    fine_correlations,
+    same_image_limit,
+)
 from hemorrhage_tf.datasets.thumbnails import COMPARISON_THREADS, flip_thumbnails
 
 # Pairs of slices: the first index is the smaller one.
@@ -51,10 +60,16 @@ class NearDuplicates:
     Attributes:
         pairs: Structured array `(k,)` of the dtype `PAIR`, sorted by its indices.
         notes: How the search of a large set differed from that of a small one, for the user.
+        alike: Pairs of different patients that look alike but are not the same image, as `pairs`,
+            with the correlation of their fine structure. Defaults to none.
+        same_image_limit: From which correlation of the fine structure two patients' slices are
+            the same image; None without two patients.
     """
 
     pairs: np.ndarray
     notes: list[str] = field(default_factory=list)
+    alike: np.ndarray = field(default_factory=lambda: np.zeros(0, PAIR))
+    same_image_limit: float | None = None
 
 
 def find_near_duplicates(
@@ -63,8 +78,11 @@ def find_near_duplicates(
     gray_shares: np.ndarray,
     rows: np.ndarray,
     groups: np.ndarray | None = None,
+    patients: np.ndarray | None = None,
 ) -> NearDuplicates:
     """Find near-duplicates and cropped duplicates.
+
+    Slices of different patients are duplicates only if they are the same image, see `same_image`.
 
     Args:
         gray: `(2, 1024)` of each slice, see `thumbnails.Thumbnails`.
@@ -73,14 +91,22 @@ def find_near_duplicates(
         rows: int64 `(n,)`: the slices to compare.
         groups: int64 `(n,)`: slices that belong together in any case, such as those of a patient.
             Defaults to None.
+        patients: int64 `(n,)` from `same_image.number_patients`. Defaults to None, unknown.
 
     Returns:
         The pairs, as positions in `rows`. A pair that is both has the correlation of its
         thumbnails.
     """
     count = len(rows)
-    cropped = find_cropped_duplicates(contents, gray_shares, rows)
+    cropped = find_cropped_duplicates(contents, gray_shares, rows, patients)
     near = find_near_pairs(gray, rows)
+    limit = None if patients is None else same_image_limit(gray, contents, rows, patients)
+    alike = np.zeros(0, PAIR)
+    if patients is not None and limit is not None:
+        across = np.flatnonzero(are_of_different_patients(patients, near["first"], near["second"]))
+        first, second = (rows[near[name][across]] for name in ("first", "second"))
+        fine = fine_correlations(gray, first, second)
+        near, cropped, alike = _separate_patients(near, across, fine, cropped, limit, count)
     notes = []
     if count > thumbnails.ALL_PAIRS_UP_TO:
         minimum = _strict_enough(near, count, groups)
@@ -99,7 +125,42 @@ def find_near_duplicates(
     extra = np.array([pair[:3] for pair in cropped], PAIR)
     known = np.isin(_keys(extra, count), _keys(near, count))
     pairs = np.concatenate([near, extra[~known]])
-    return NearDuplicates(pairs[np.lexsort((pairs["second"], pairs["first"]))], notes)
+    pairs = pairs[np.lexsort((pairs["second"], pairs["first"]))]
+    return NearDuplicates(pairs, notes, alike, limit)
+
+
+def _separate_patients(
+    near: np.ndarray,
+    across: np.ndarray,
+    fine: np.ndarray,
+    cropped: list[CroppedPair],
+    limit: float,
+    count: int,
+) -> tuple[np.ndarray, list[CroppedPair], np.ndarray]:
+    """Take out the pairs of different patients that are not the same image.
+
+    Args:
+        near: The near-duplicates.
+        across: Indices of those of different patients.
+        fine: The correlations of the fine structure of these.
+        cropped: The cropped duplicates.
+        limit: From which correlation of the fine structure a pair is the same image.
+        count: The number of slices.
+
+    Returns:
+        The near-duplicates and cropped duplicates left, and the pairs that only look alike.
+    """
+    crops = [pair for pair in cropped if not np.isnan(pair.fine)]
+    alike = np.concatenate([near[across], np.array([pair[:3] for pair in crops], PAIR)])
+    alike["correlation"] = np.concatenate([fine, np.array([pair.fine for pair in crops])])
+    # Of a pair that is both, the better alignment counts.
+    alike = alike[np.lexsort((-alike["correlation"], _keys(alike, count)))]
+    alike = alike[np.unique(_keys(alike, count), return_index=True)[1]]
+    alike = alike[alike["correlation"] < limit]
+    keys = _keys(alike, count)
+    apart = set(keys.tolist())
+    left = [pair for pair in cropped if pair.first * count + pair.second not in apart]
+    return near[~np.isin(_keys(near, count), keys)], left, alike
 
 
 def find_near_pairs(gray: FileArray, rows: np.ndarray, flip: str | None = None) -> np.ndarray:

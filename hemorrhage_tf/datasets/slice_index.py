@@ -16,11 +16,13 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, Problem
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.datasets.groups import merge_groups
+from hemorrhage_tf.datasets.file_array import FileArray
+from hemorrhage_tf.datasets.groups import merge_groups, merge_with_patients
 from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
 from hemorrhage_tf.datasets.near_duplicates import PAIR, find_near_duplicates
 from hemorrhage_tf.datasets.records import Manifest
+from hemorrhage_tf.datasets.same_image import describe_alike, is_single_color, number_patients
 from hemorrhage_tf.datasets.scan_checks import check_scans
 from hemorrhage_tf.datasets.scan_index import ScanIndex, index_scans
 from hemorrhage_tf.datasets.slice_reading import SliceReadings, read_slices
@@ -43,10 +45,16 @@ class SliceIndex:
         manifest: The `n` usable records.
         hashes: The content hash of each slice, 32 hexadecimal digits.
         is_hounsfield: bool `(n,)`: whether a slice is in HU; the others are display images.
-        groups: int64 `(n,)`: the slices of one patient and duplicates share a number.
+        groups: int64 `(n,)`: slices that must stay on one side of a split share a number: those of
+            one patient, and duplicates.
         exact_pairs: int32 `(k, 2)`: indices of slices with the same pixels. Defaults to none.
         near_pairs: Structured array `(k,)` with the fields `first`, `second` and `correlation`:
-            slices that look almost the same, without exact duplicates. Defaults to none.
+            slices that look almost the same, without exact duplicates. Two patients' slices are
+            among them only if they are the same image, see `same_image`. Defaults to none.
+        alike_pairs: As `near_pairs`: pairs that look alike but are in different groups, because
+            they are of different patients. Defaults to none.
+        same_image_limit: From which correlation of the fine structure two patients' slices are
+            the same image. Defaults to None, without two patients.
         skipped: The problems that `skip_invalid` left out. Defaults to none.
         secret: A key that only the owner of the slices can compute. It must not be written.
             Defaults to empty.
@@ -70,6 +78,8 @@ class SliceIndex:
     groups: np.ndarray
     exact_pairs: np.ndarray = field(default_factory=_no_exact_pairs)
     near_pairs: np.ndarray = field(default_factory=_no_near_pairs)
+    alike_pairs: np.ndarray = field(default_factory=_no_near_pairs)
+    same_image_limit: float | None = None
     skipped: tuple[Problem, ...] = ()
     secret: bytes = b""
     statistics: ImageStatisticsTable = field(default_factory=ImageStatisticsTable)
@@ -135,10 +145,20 @@ class SliceIndex:
     def _hashed(self, patient: str) -> str:
         return hashlib.blake2b(patient.encode(), digest_size=8, key=self.secret).hexdigest()
 
-    @property
+    @cached_property
     def patient_groups(self) -> np.ndarray | None:
-        """The groups if patients are known, so that intervals are over patients; else None."""
-        return self.groups if any(self.manifest.records.patients) else None
+        """int64 `(n,)`, one number per patient, so that intervals are over patients.
+
+        Slices without a patient have numbers of their own, which duplicates among them share. None
+        if no patient is known.
+        """
+        patients = self.manifest.records.patients
+        if not any(patients):
+            return None
+        keys = [
+            patient or group for patient, group in zip(patients, self.groups.tolist(), strict=True)
+        ]
+        return merge_groups(len(self), [], shared=[keys])
 
     @property
     def data_hash(self) -> str:
@@ -215,6 +235,30 @@ def _number_hashes(hashes: np.ndarray) -> np.ndarray:
     return np.unique(keys, return_inverse=True)[1].reshape(-1)
 
 
+def _exact_pairs(
+    same: np.ndarray, patients: np.ndarray, gray: FileArray, rows: np.ndarray
+) -> np.ndarray:
+    """Pair each slice with the first of the same pixels.
+
+    The scans of many patients end with the same slices of a single color, which join no patients.
+
+    Args:
+        same: int64 `(n,)`, equal for equal pixels.
+        patients: int64 `(n,)` from `number_patients`.
+        gray: The thumbnails.
+        rows: int64 `(n,)`: where the slices are in `gray`.
+
+    Returns:
+        int32 `(k, 2)`.
+    """
+    _, first = np.unique(same, return_index=True)
+    copies = np.flatnonzero(first[same] != np.arange(len(same)))
+    exact = np.stack([first[same][copies], copies], axis=1).astype(np.int32)
+    across = np.flatnonzero(patients[exact[:, 0]] != patients[exact[:, 1]])
+    empty = is_single_color(gray, rows[exact[across, 1]])
+    return np.delete(exact, across[empty], axis=0)
+
+
 def _index(
     manifest: Manifest,
     readings: SliceReadings,
@@ -224,11 +268,10 @@ def _index(
 ) -> SliceIndex:
     """Group the readings at `keep`, which the records of the manifest correspond to."""
     patients = manifest.records.patients
+    numbers = number_patients(patients)
     hashes = readings.hashes[keep]
     same = _number_hashes(hashes)
-    _, first = np.unique(same, return_index=True)
-    copies = np.flatnonzero(first[same] != np.arange(len(same)))
-    exact = np.stack([first[same][copies], copies], axis=1).astype(np.int32)
+    exact = _exact_pairs(same, numbers, readings.gray, keep)
     with progress.stage("Comparing slices"):
         duplicates = find_near_duplicates(
             readings.gray,
@@ -236,20 +279,26 @@ def _index(
             readings.gray_shares,
             rows=keep,
             groups=merge_groups(len(keep), exact, shared=[patients]),
+            patients=numbers,
         )
-    for note in duplicates.notes:
-        progress.note(note)
     pairs = duplicates.pairs
     near = pairs[same[pairs["first"]] != same[pairs["second"]]]
-    near_indices = np.stack([near["first"], near["second"]], axis=1)
+    groups = merge_with_patients(exact, near, patients)
+    together = groups[near["first"]] == groups[near["second"]]
+    alike = np.concatenate([duplicates.alike, near[~together]])
+    alike = alike[groups[alike["first"]] != groups[alike["second"]]]
+    for note in [*duplicates.notes, *describe_alike(len(alike), duplicates.same_image_limit)]:
+        progress.note(note)
     warnings = readings.input_warnings
     return SliceIndex(
         manifest=manifest,
         hashes=[row.tobytes().hex() for row in hashes],
         is_hounsfield=readings.is_hounsfield[keep],
-        groups=merge_groups(len(keep), np.concatenate([exact, near_indices]), shared=[patients]),
+        groups=groups,
         exact_pairs=exact,
-        near_pairs=near,
+        near_pairs=near[together],
+        alike_pairs=alike,
+        same_image_limit=duplicates.same_image_limit,
         skipped=skipped,
         secret=_secret(readings, keep),
         statistics=readings.statistics.take(keep),

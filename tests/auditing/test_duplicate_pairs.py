@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from audit_sets import draw_textured_head as head
-from audit_sets import write_set
+from audit_sets import similar_heads, write_set
 from PIL import Image
 
 import hemorrhage_tf as htf
@@ -87,3 +87,34 @@ def test_contradicting_labels_and_a_pair_across_the_split(find):
     images = [head(0), head(0), head(1), head(2)]
     (pair,) = find(images, [0, 1, 1, 0], split=["train", "test", "train", "test"])
     assert pair.contradicting and pair.across_split
+
+
+class TestPatients:
+    def audit(self, tmp_path, images, labels, patients):
+        path = write_set(tmp_path / "set", images, labels, patient=patients)
+        return htf.audit(path, quiet=True)
+
+    def test_those_that_look_alike_are_counted_and_kept_apart(self, tmp_path):
+        images = [similar_heads(seed) for seed in range(4)]
+        audit = self.audit(tmp_path, images, [0, 1, 0, 1], ["a", "b", "c", "d"])
+        assert (audit.pairs, audit.groups, audit.alike) == ((), 4, 6)
+        (sentence,) = [each for each in audit.conclusions if "look alike" in each]
+        assert sentence.startswith("6 pairs of different patients look alike; kept apart.")
+        assert audit.to_dict()["same_image_limit"] == audit.same_image_limit
+
+    def test_a_copy_under_another_name_is_reported(self, tmp_path):
+        images = [*(similar_heads(seed) for seed in range(3)), np.flip(similar_heads(1), 0)]
+        audit = self.audit(tmp_path, images, [0, 1, 1, 0], ["a", "b", "c", "d"])
+        (pair,) = audit.pairs
+        assert (pair.first, pair.second, pair.same_patient) == ("001.png", "003.png", False)
+        assert pair.relation == "near-duplicate, flipped top to bottom" and pair.contradicting
+        assert (audit.groups, audit.alike) == (3, 5)
+        assert any("of different patients: the same image" in each for each in audit.conclusions)
+
+    def test_neighbors_in_a_scan_do_not_contradict(self, tmp_path):
+        images = [similar_heads(0), similar_heads(1), head(2)]
+        audit = self.audit(tmp_path, images, [0, 1, 1], ["a", "a", "b"])
+        (pair,) = audit.pairs
+        assert pair.same_patient and not pair.contradicting
+        unknown = self.audit(tmp_path / "unknown", images, [0, 1, 1], ["", "", "b"])
+        assert unknown.pairs[0].same_patient is None and unknown.pairs[0].contradicting

@@ -173,6 +173,6 @@ def test_combines_near_and_cropped_duplicates_without_notes_in_a_small_set(heads
     rows = np.arange(len(heads))
     found = find_near_duplicates(file_array(stacked), contents, shares, rows)
     cropped = find_cropped_duplicates(contents, shares, rows)
-    expected = {(i, j): value for i, j, value, _ in cropped} | near_pairs(stacked)
+    expected = {(i, j): value for i, j, value, *_ in cropped} | near_pairs(stacked)
     assert found.pairs.tolist() == sorted((*pair, value) for pair, value in expected.items())
     assert found.notes == []
