@@ -117,7 +117,6 @@ def write_embedded_card(
     Raises:
         OutputError: If a file cannot be written.
     """
-    pretraining = read_embedded().pretraining
     metrics = binary_metrics(labels, [probabilities], metadata.threshold)
     metrics["evaluated_on"] = f"{len(labels)} {verified_on}"
     content = CardContent(
@@ -127,12 +126,7 @@ def write_embedded_card(
         split="none: trained on synthetic phantoms, and on no slice of a patient",
         sources=(f"synthetic phantoms from the package, content hash {metadata.data_hash}",),
         model_rows=model_rows(metadata),
-        training_rows=[
-            (f"{kind}: {name}".replace("_", " "), _format_value(value))
-            # The packaged file stores its metrics as "figures".
-            for kind, key in (("setting", "settings"), ("metric", "figures"))
-            for name, value in pretraining.get(key, {}).items()
-        ],
+        training_rows=_pretraining_rows(read_embedded().pretraining),
         preprocessing=describe_model_input(metadata.model_input),
         weights="none: pretrained on synthetic phantoms from random weights",
         calibration=LogitCalibration(metadata.temperature, metadata.offset),
@@ -141,6 +135,19 @@ def write_embedded_card(
         versions=metadata.versions,
     )
     write_model_card(folder, content)
+
+
+def _pretraining_rows(pretraining: dict[str, Any]) -> list[tuple[str, str]]:
+    """List settings and metrics of a pretraining, and those of its scan model."""
+    scan_model = pretraining.get("scan_model", {})
+    rows = [
+        (f"{kind}: {name}", value)
+        for prefix, source in (("", pretraining), ("scan model ", scan_model))
+        # The packaged file stores its metrics as "figures".
+        for kind, key in ((f"{prefix}setting", "settings"), (f"{prefix}metric", "figures"))
+        for name, value in source.get(key, {}).items()
+    ]
+    return [(name.replace("_", " "), _format_value(value)) for name, value in rows]
 
 
 def _format_value(value: Any) -> str:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hemorrhage_tf.models.embedded_model import read_embedded
 from hemorrhage_tf.models.metadata import read_metadata
 from hemorrhage_tf.models.run_files import CONFIG_FILE, METRICS_FILE
+from hemorrhage_tf.reports import run_card
 from hemorrhage_tf.reports.run_card import write_embedded_card, write_run_card
 
 
@@ -82,3 +85,15 @@ def test_embedded_card_states_that_it_was_trained_on_phantoms(run, tmp_path):
     assert card["evaluated_on"] == "20 phantoms"
     assert card["warnings"][0].startswith("Trained on synthetic phantoms only.")
     assert any(name.startswith("metric: ") for name, _ in card["training"])
+
+
+def test_embedded_card_lists_its_scan_model(run, tmp_path, monkeypatch):
+    scan_model = {"settings": {"kind": "gru"}, "figures": {"roc_auc": 0.98765}}
+    embedded = replace(read_embedded(), pretraining={"settings": {}, "scan_model": scan_model})
+    monkeypatch.setattr(run_card, "read_embedded", lambda: embedded)
+    labels = np.arange(20) % 2
+    metadata = read_metadata(run / "model.keras")
+    write_embedded_card(tmp_path, metadata, labels, labels * 0.8 + 0.1, "phantoms")
+    rows = read(tmp_path / "model_card.json")["training"]
+    assert ["scan model setting: kind", "gru"] in rows
+    assert ["scan model metric: roc auc", "0.9877"] in rows

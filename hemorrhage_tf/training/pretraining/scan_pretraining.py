@@ -3,8 +3,8 @@
 Run it with `python -m hemorrhage_tf.training.pretraining.scan_pretraining`. No real slice takes
 part. The features of phantom scans of all lengths and thicknesses are computed once; the kinds of
 scan models are compared by cross-validation over heads; the best one is trained on all of them and
-calibrated out of fold. Its operating points are chosen on scans of another random seed, and the
-metrics are computed on scans of a third seed.
+calibrated out of fold. Its operating points are chosen out of fold and on scans of another random
+seed, and the metrics are computed on scans of a third seed.
 
 An interrupted run resumes with the features that it computed. `docs/phantomnet.md` lists the
 command that trained the scan model of the package.
@@ -43,7 +43,8 @@ class ScanPretrainingSettings:
 
     Attributes:
         count: Number of training scans, half of them with a hemorrhage.
-        threshold_count: Number of scans to choose the operating points on.
+        threshold_count: Number of further scans to choose the operating points on, besides the
+            training scans out of fold.
         test_count: Number of scans to measure on.
         kind: Kind of the scan model; "auto" for the one with the lowest log loss of scans in the
             cross-validation.
@@ -94,11 +95,15 @@ def pretrain_scan_model(
     with store.progress.stage(f"Training the scan model ({kind})"):
         logits = compared[kind].logits
         scan_model, calibrations = fit_scan_model(training, head, kind, logits, settings.seed)
-        of_scans, of_slices = scan_probabilities(scan_model, held_out)
-        is_normal = held_out.scan_labels == 0
-        of_normal = np.concatenate([held_out.members[scan] for scan in np.flatnonzero(is_normal)])
-        scan_threshold = threshold_for(of_scans[is_normal], settings.scan_specificity)
-        slice_threshold = threshold_for(of_slices[of_normal], settings.slice_specificity)
+        out_of_fold = [
+            calibration.apply(expit(each))
+            for calibration, each in zip(calibrations, (logits.scans, logits.slices), strict=True)
+        ]
+        scan_threshold, slice_threshold = _choose_thresholds(
+            settings,
+            (training, *out_of_fold),
+            (held_out, *scan_probabilities(scan_model, held_out)),
+        )
         of_scans, of_slices = scan_probabilities(scan_model, test)
         alone = expit(test.features @ head[0] + head[1])[:, 0].astype(np.float64)
         decisions = ScanDecisions(of_scans, of_slices, alone, scan_threshold, slice_threshold)
@@ -122,6 +127,31 @@ def pretrain_scan_model(
     pretraining = {**model.pretraining, "scan_model": description}
     write_embedded_scan_model(out, scan_model, metadata, pretraining)
     return description
+
+
+def _choose_thresholds(
+    settings: ScanPretrainingSettings, *sets: tuple[ScanFeatures, np.ndarray, np.ndarray]
+) -> tuple[float, float]:
+    """Choose the thresholds of scans and of slices in their scans.
+
+    Args:
+        settings: With both specificities.
+        *sets: Scans that the model did not see, with the probabilities of the scans and of their
+            slices.
+
+    Returns:
+        Both thresholds.
+    """
+    of_scans, of_slices = [], []
+    for scans, scan_probabilities, slice_probabilities in sets:
+        is_normal = scans.scan_labels == 0
+        of_scans.append(scan_probabilities[is_normal])
+        lengths = [len(members) for members in scans.members]
+        of_slices.append(slice_probabilities[np.repeat(is_normal, lengths)])
+    return (
+        threshold_for(np.concatenate(of_scans), settings.scan_specificity),
+        threshold_for(np.concatenate(of_slices), settings.slice_specificity),
+    )
 
 
 @dataclass(frozen=True)
@@ -223,7 +253,7 @@ def _count_option(name: str, help: str, least: int = 2) -> Callable[[Any], Any]:
     help="Folder with the embedded model's files [default: the package's].",
 )
 @_count_option("count", "Train on N scans.")
-@_count_option("threshold-count", "Choose the thresholds on N scans.")
+@_count_option("threshold-count", "Choose the thresholds on N more scans.")
 @_count_option("test-count", "Compute metrics on N scans.")
 @click.option(
     "--kind",
