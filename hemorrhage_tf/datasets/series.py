@@ -56,7 +56,8 @@ class Listing:
             neck to the vertex; NaN where unknown.
         scans: The volumes and series of more than one slice.
         problems: Files that cannot be used.
-        input_warnings: Files that may not be axial slices of a head CT, and scans with gaps.
+        input_warnings: Files that may not be axial slices of a head CT, and scans with gaps or
+            repeated positions.
         left_out: The series that were not used, see `series_choice`. Defaults to none.
     """
 
@@ -270,7 +271,7 @@ def list_slices(
     gaps: list[Problem] = []
     for key, group in groups.items():
         entries = _sorted(group.entries)
-        gaps += _find_gaps(entries, names[key])
+        gaps += [*_find_gaps(entries, names[key]), *_find_repeats(entries, names[key])]
         if len(entries) > 1:
             members = range(len(slices), len(slices) + len(entries))
             scans.append(Scan(names[key], tuple(members)))
@@ -395,3 +396,13 @@ def _find_gaps(entries: Sequence[_Entry], name: str) -> list[Problem]:
         lambda index: _short_name(entries[index].ref),
     )
     return [] if gaps is None else [Problem(name, gaps)]
+
+
+def _find_repeats(entries: Sequence[_Entry], name: str) -> list[Problem]:
+    """Report slices of a scan that lie where another one does, as in a repeated scan."""
+    positions = [entry.position for entry in entries if entry.position is not None]
+    repeated = len(positions) - len(set(positions))
+    if not repeated:
+        return []
+    noun = "slice has" if repeated == 1 else "slices have"
+    return [Problem(name, f"{repeated} {noun} the position of another slice")]

@@ -276,12 +276,17 @@ class TestGaps:
             [0, 10, 20, 22.5, 25, 27.5],
             [0, 5, 10.4, 15.2, 20.1],
             [0, 5, 30],  # too few to tell
-            [0, 0, 0, 0, 5],
         ],
     )
     def test_ignores_changes_and_small_variations_of_the_thickness(self, tmp_path, at, places):
         at(places)
         assert self.gaps(tmp_path) == []
+
+    def test_reports_repeated_positions(self, tmp_path, at):
+        at([0, 5, 5, 10])
+        assert self.gaps(tmp_path) == ["1 slice has the position of another slice"]
+        at([0, 0, 0, 0, 5])
+        assert self.gaps(tmp_path) == ["3 slices have the position of another slice"]
 
     @pytest.mark.parametrize("numbers", [range(1, 7), range(6, 0, -1)])
     def test_ignores_gaps_between_consecutive_instance_numbers(self, tmp_path, at, numbers):
@@ -330,9 +335,9 @@ class TestProblems:
         assert "an index of other files" in reasons(list_slices([path], QUIET).problems)[str(path)]
 
     def test_warns_about_tags_that_do_not_fit_a_head(self, tmp_path, write_dicom):
-        chest = write_dicom(tmp_path / "a.dcm", TINY, BodyPartExamined="CHEST")
-        scout = write_dicom(tmp_path / "b.dcm", TINY, ImageType=["ORIGINAL", "PRIMARY", "SCOUT"])
-        write_dicom(tmp_path / "c.dcm", TINY, BodyPartExamined="HEAD")
+        chest = write_dicom(tmp_path / "a.dcm", TINY, 0, BodyPartExamined="CHEST")
+        scout = write_dicom(tmp_path / "b.dcm", TINY, 5, ImageType=["ORIGINAL", "PRIMARY", "SCOUT"])
+        write_dicom(tmp_path / "c.dcm", TINY, 10, BodyPartExamined="HEAD")
         listing = listed(tmp_path)
         assert reasons(listing.input_warnings).keys() == {str(chest), str(scout)}
         assert "CHEST" in reasons(listing.input_warnings)[str(chest)]

@@ -361,6 +361,17 @@ class TestMessages:
         # Nor is there a warning for each slice that is not used.
         assert listing.input_warnings == ()
 
+    def test_names_no_patient_and_no_whole_uid(self, study, tmp_path, capsys):
+        named = {"PatientName": "Mustermann^Erika", "SeriesDescription": "Mustermann CTA"}
+        study(1, slices=1, **named, ContrastBolusAgent="Mustermann")
+        for number in (2, 3):
+            study(number, slices=1, **named, SeriesNumber=2)  # only their UIDs differ
+        sources = find_sources([tmp_path])
+        listing = list_slices(list(sources), Progress(), sources)
+        printed = capsys.readouterr().err + str([one.to_dict() for one in listing.left_out])
+        assert "series 900.3 of" in printed
+        assert not any(text in printed for text in ("Mustermann", "MUSTERMANN", "1.2.7", "P1"))
+
     def test_a_long_list_is_cut(self, study, tmp_path, capsys):
         for number in range(1, 31):
             study(number, slices=1)
