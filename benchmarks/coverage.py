@@ -4,6 +4,8 @@ Scores are binormal, labels balanced and probabilities calibrated, so every true
 `slices` are independent. `patients` have 1 to 7 slices each, one label, and scores that correlate
 by 0.3 within a patient; n counts them. `at 0.93` draws decisions that are right with that
 probability (correlated by 0.2 within a patient). `comparison` has two models with AUC 0.9 and 0.85.
+`scans` counts flagged slices of normal scans, which vary between scans, and the specificity at a
+sensitivity; there, `patients` have 1 to 7 scans each.
 
     python benchmarks/coverage.py [--simulations 1000] [--sizes 40 200 2000]
 """
@@ -17,18 +19,20 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.integrate import quad
 from scipy.special import expit
-from scipy.stats import norm
+from scipy.stats import nbinom, norm
 
 from hemorrhage_tf.evaluation.comparison import compare
 from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
 from hemorrhage_tf.evaluation.metrics import compute_metrics
-from hemorrhage_tf.evaluation.resampling import Bootstrap
+from hemorrhage_tf.evaluation.resampling import Bootstrap, Resamples
+from hemorrhage_tf.evaluation.scan_metrics import mean_count, specificity_at_sensitivity
 
 AREA, SECOND_AREA = 0.9, 0.85
 RIGHT = 0.93
 PREVALENCE = 0.1
 SCORE_CORRELATION, DECISION_CORRELATION = 0.3, 0.2  # within a patient
 MODEL_CORRELATION = 0.5
+FLAGGED, SHAPE = 1.5, 0.8  # of a negative binomial distribution: its mean, and its dispersion
 SHIFT, SECOND_SHIFT = (2**0.5 * norm.ppf(area) for area in (AREA, SECOND_AREA))
 
 
@@ -168,6 +172,25 @@ def simulate_comparison(sample, bootstraps):
     return {name: comparison[name] and comparison[name]["difference"] for name in names}
 
 
+def simulate_scans(sample, bootstraps):
+    """Simulate flagged slices of normal scans, and the specificity at a sensitivity."""
+    labels, noise = sample.labels, sample.noise()
+    resamples = Resamples.make(len(labels), sample.groups, bootstraps, unit="scans")
+    flagged = nbinom.ppf(norm.cdf(noise), SHAPE, SHAPE / (SHAPE + FLAGGED))
+    scores = (noise + SHIFT * labels)[None]
+    intervals = {"flagged slices": mean_count(flagged[None], labels == 0, resamples)}
+    for share in (0.9, 0.95):
+        name = f"spec. at {share}"
+        intervals[name] = specificity_at_sensitivity(labels, scores, share, resamples)
+    return {name: interval and interval.to_dict() for name, interval in intervals.items()}
+
+
+def truths_of_scans():
+    """Return the true mean of flagged slices, and the true specificities."""
+    at = {f"spec. at {share}": norm.cdf(SHIFT + norm.ppf(1 - share)) for share in (0.9, 0.95)}
+    return {"flagged slices": FLAGGED, **at}
+
+
 def scenarios():
     """Return all kinds of simulations."""
     difference = norm.cdf(SHIFT / 2) - norm.cdf(SECOND_SHIFT / 2)
@@ -177,6 +200,7 @@ def scenarios():
         Scenario("AUC 0.9", simulate_scores, truths_of_scores()),
         Scenario("at 0.93", simulate_decisions, truths_at(RIGHT)),
         Scenario("comparison", simulate_comparison, comparison),
+        Scenario("scans", simulate_scans, truths_of_scans()),
     ]
 
 
@@ -212,6 +236,7 @@ def main():
     parser.add_argument("--simulations", type=int, default=1000)
     parser.add_argument("--sizes", type=int, nargs="+", default=[40, 200, 2000])
     parser.add_argument("--of", nargs="+", default=["slices", "patients"])
+    parser.add_argument("--scenarios", nargs="+", default=[each.title for each in scenarios()])
     parser.add_argument("--bootstraps", type=int, default=400, help="resamples per interval")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -221,7 +246,8 @@ def main():
     start = time.monotonic()
     for unit in arguments.of:
         for scenario in scenarios():
-            print_rows(scenario, unit, arguments)
+            if scenario.title in arguments.scenarios:
+                print_rows(scenario, unit, arguments)
     print(f"{time.monotonic() - start:.0f} s. (k): only k simulations had it. !: not 93 to 97 %.")
 
 
