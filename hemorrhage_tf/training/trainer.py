@@ -105,6 +105,11 @@ class Trainer:
             self._fine_tuned = fine_tuned_layers(self._sources, context.settings.fine_tune_from)
 
     @property
+    def features(self) -> FeatureTable:
+        """The features that `prepare` computed."""
+        return self._features
+
+    @property
     def epochs(self) -> int:
         """Maximum number of epochs of a training."""
         return self._settings.epochs + self._settings.fine_tune_epochs
@@ -151,7 +156,7 @@ class Trainer:
         rows, owners = self._features.view_rows(task.train)
         mean, variance = feature_statistics(FeatureChunks(self._features, rows))
         targets = self._context.targets[owners]
-        self._constant_biases = constant_biases(targets)
+        self._constant_biases = constant_biases(self._context.targets[task.train])
         self._constant_biases[0] = np.nan  # any hemorrhage is always trained
         kernel = np.zeros((self._features.width, targets.shape[1]), np.float32)
         self.head = HeadWeights(mean, variance, kernel, np.nan_to_num(self._constant_biases))

@@ -12,11 +12,14 @@ from hemorrhage_tf.models.classifier import (
     build_feature_model,
     build_head,
     check_pooling,
+    head_weights,
+    logits_model,
     pool,
     select_pooled,
     set_head,
     spread_matrix,
     standardize,
+    uncapped_model,
     with_class_activation_map,
 )
 
@@ -297,3 +300,54 @@ class TestClassifier:
         layers = [*loaded.layers, *loaded.get_layer("tiny").layers]
         # All are built in, so that a program needs Keras alone to load the file.
         assert {type(layer).__module__.split(".")[0] for layer in layers} == {"keras"}
+
+
+class TestSubtypes:
+    """A classifier with an output for each subtype, capped at any hemorrhage."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def both(cls, backbone):
+        """A classifier with three subtypes, and one without them but the same first unit."""
+        single, (mean, variance, kernel, bias) = trained(backbone)
+        rng = np.random.default_rng(1)
+        kernels = np.hstack([kernel, rng.normal(0, 0.3, (len(kernel), 3))]).astype(np.float32)
+        biases = np.append(bias, [0.3, -0.2, 3.0]).astype(np.float32)
+        branch = Branch(backbone_spec("tiny"), backbone)
+        several = build_classifier([branch], "avg_max", subtypes=3)
+        set_head(several, mean, variance, kernels, biases)
+        return several, single
+
+    def test_subtypes_are_their_own_probabilities_but_at_most_that_of_any(self, both):
+        several, single = both
+        images = random_images(6)
+        outputs = several(images)
+        any_hemorrhage = single(images).numpy()
+        np.testing.assert_array_equal(outputs["probability"], any_hemorrhage)
+        own = uncapped_model(several)(images).numpy()
+        np.testing.assert_array_equal(own[:, :1], any_hemorrhage)
+        np.testing.assert_array_equal(outputs["subtypes"], np.minimum(own[:, 1:], any_hemorrhage))
+        assert (own[:, 1:] > any_hemorrhage).any()  # so that the cap does something
+        np.testing.assert_allclose(sigmoid(logits_model(several)(images)), own, atol=1e-6)
+
+    def test_the_weights_of_all_dense_units_are_read_as_they_were_set(self, both):
+        several, single = both
+        kernel, bias = head_weights(several)
+        assert kernel.shape == (128, 4) and bias[3] == np.float32(3.0)
+        np.testing.assert_array_equal(kernel[:, :1], head_weights(single)[0])
+        head = build_head(128, 0.0, 4)
+        assert head.output_shape == (None, 4)
+        np.testing.assert_array_equal(head_weights(head)[0], 0)
+
+    def test_the_map_explains_any_hemorrhage_and_the_file_loads_in_safe_mode(self, both, tmp_path):
+        import keras
+
+        several, single = both
+        images = random_images(2)
+        several.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+        explained = with_class_activation_map(loaded)(images)
+        expected = with_class_activation_map(single)(images)
+        assert set(explained) == {"probability", "subtypes", "cam"}
+        np.testing.assert_allclose(explained["cam"], expected["cam"], atol=1e-5)
+        np.testing.assert_allclose(explained["subtypes"], several(images)["subtypes"], atol=1e-6)

@@ -70,7 +70,9 @@ def frozen_source():
 def make_trainer(slices, shared_cache, frozen_source):
     """Return a prepared trainer of the tiny backbone on the slices."""
 
-    def make(cache: Path = shared_cache, policy="float32", progress=None, **settings) -> Trainer:
+    def make(
+        cache: Path = shared_cache, policy="float32", progress=None, subtypes=None, **settings
+    ) -> Trainer:
         values = {"backbone": "tiny", "image_size": SIZE, "views": 2, "solver": "adam", "epochs": 3}
         values |= {"batch_size": 5, "learning_rate": 0.01, **settings}
         context = FitContext(
@@ -80,6 +82,7 @@ def make_trainer(slices, shared_cache, frozen_source):
             cluster=SINGLE,
             progress=progress or Recorder(),
             cache_folder=cache,
+            subtypes=subtypes,
         )
         source = frozen_source
         if context.settings.fine_tune_epochs:
@@ -335,3 +338,49 @@ class TestStreaming:
         # The samples come in another order.
         np.testing.assert_allclose(probabilities, expected, atol=0.05)
         assert history[0]["loss"] == pytest.approx(expected_history[0]["loss"], abs=0.1)
+
+
+class TestSubtypes:
+    """Six outputs with every way of training."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def labels(cls, slices):
+        """Three subtypes that occur, one that does not, and one that is unknown."""
+        is_positive = slices.labels == 1
+        columns = [is_positive & (ALL % 4 == 1), is_positive & (ALL % 3 == 0), is_positive]
+        labels = np.stack([*columns, np.zeros(COUNT), np.full(COUNT, -1)], axis=1).astype(np.int8)
+        labels[:3] = -1
+        return labels
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"solver": "lbfgs"},
+            {"solver": "adam", "early_stopping": 2},
+            FINE_TUNING,
+            pytest.param({"feature_cache": False, "epochs": 2}, marks=pytest.mark.slow),
+        ],
+    )
+    def test_any_hemorrhage_is_as_alone_and_subtypes_are_capped(
+        self, slices, make_trainer, labels, settings
+    ):
+        validation = ALL[8:12] if "early_stopping" in settings else ALL[:0]
+        trainer = make_trainer(subtypes=labels, **settings)
+        probabilities, _ = train(trainer, ALL[:8], validation=validation)
+        subtypes = trainer.subtypes
+        assert subtypes.shape == (len(TEST), 5) and np.isfinite(subtypes).all()
+        assert np.ptp(subtypes[:, 2]) > 0
+        # Never seen, and unknown: half a slice of both kinds is added.
+        np.testing.assert_allclose(subtypes[:, 3], 0.5 / 6, rtol=1e-5)
+        np.testing.assert_allclose(subtypes[:, 4], 0.5, rtol=1e-5)
+
+        images = np.stack([INPUT(read_slice(slices.refs[index])) for index in TEST])
+        outputs = trainer.build_classifier()(images)
+        np.testing.assert_allclose(outputs["probability"].numpy()[:, 0], probabilities, atol=1e-4)
+        expected = np.minimum(subtypes, probabilities[:, np.newaxis])
+        np.testing.assert_allclose(outputs["subtypes"], expected, atol=1e-4)
+
+        if settings is not FINE_TUNING:  # which shares the backbone
+            alone, _ = train(make_trainer(**settings), ALL[:8], validation=validation)
+            np.testing.assert_allclose(probabilities, alone, atol=1e-4)
