@@ -17,6 +17,7 @@ import numpy as np
 
 from hemorrhage_tf.core.atomic_files import atomic_folder, describe_os_error
 from hemorrhage_tf.core.errors import OutputError
+from hemorrhage_tf.datasets.layouts.base import SUBTYPES
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.models.run_files import HISTORY_FILE, PREDICTIONS_FILE, SPLIT_FILE, is_run_folder
 from hemorrhage_tf.training.folds import FoldResult
@@ -143,8 +144,16 @@ def write_tables(
         _split_rows(slices, results, repeat_columns),
         [*SPLIT_COLUMNS, *repeat_columns],
     )
-    write_csv(folder / PREDICTIONS_FILE, _prediction_rows(slices, results), PREDICTION_COLUMNS)
+    columns = list(PREDICTION_COLUMNS)
+    if results[0].subtypes is not None:
+        columns += probability_columns()
+    write_csv(folder / PREDICTIONS_FILE, _prediction_rows(slices, results), columns)
     write_csv(folder / HISTORY_FILE, _history_rows(results, final_history), HISTORY_COLUMNS)
+
+
+def probability_columns() -> list[str]:
+    """Return the names of the columns with probabilities of subtypes."""
+    return [f"probability_{name}" for name in SUBTYPES]
 
 
 def _split_rows(
@@ -176,7 +185,11 @@ def _prediction_rows(slices: SliceIndex, results: Sequence[FoldResult]) -> Itera
     labels = slices.labels
     for result in results:
         predictions = zip(result.fold.test, result.probabilities, result.decisions, strict=True)
-        for index, probability, is_hemorrhage in predictions:
+        for place, (index, probability, is_hemorrhage) in enumerate(predictions):
+            subtypes = {}
+            if result.subtypes is not None:
+                texts = (f"{value:.7g}" for value in result.subtypes[place])
+                subtypes = dict(zip(probability_columns(), texts, strict=True))
             yield {
                 "repeat": result.fold.repeat,
                 "fold": result.fold.number,
@@ -184,6 +197,7 @@ def _prediction_rows(slices: SliceIndex, results: Sequence[FoldResult]) -> Itera
                 "label": labels[index],
                 "probability": f"{probability:.7g}",
                 "hemorrhage": int(is_hemorrhage),
+                **subtypes,
             }
 
 

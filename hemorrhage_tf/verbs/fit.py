@@ -18,9 +18,11 @@ from hemorrhage_tf.core.formatting import format_size
 from hemorrhage_tf.core.native_output import import_tensorflow
 from hemorrhage_tf.core.progress import Progress, verb_progress
 from hemorrhage_tf.core.signals import set_stop_message
+from hemorrhage_tf.datasets.layouts.base import SUBTYPES
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
+from hemorrhage_tf.datasets.subtype_columns import asks_for_subtypes, subtype_labels
 from hemorrhage_tf.evaluation.predictive_values import check_prevalence
 from hemorrhage_tf.models import run_files
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
@@ -88,7 +90,8 @@ def fit(
         resume: Run folder of a stopped fit to resume, with its original options; options given
             besides must be the same. Defaults to None.
         positive: Name of the positive class, where it is not a known one.
-        target: Column to use as label, where there are several.
+        target: Column to use as label, where there are several. "all" trains an output for any
+            hemorrhage and one for each subtype; the data needs a column for each.
         anonymize: Keep patient IDs, and paths that contain one, out of the run. Defaults to True.
         skip_invalid: Continue without files and rows that cannot be used. Defaults to False.
         prevalence: Prevalence of hemorrhage where the model will be used, in (0, 1): predictive
@@ -216,7 +219,10 @@ class _Fit:
         model_input = _model_input(slices, settings)
         _warn_of_scan_labels(slices, False, progress)
         folds = make_folds(slices, settings, progress)
-        identity = request.identity(slices, settings)
+        subtypes = None
+        if asks_for_subtypes(request.target):
+            subtypes = subtype_labels(slices.manifest)
+        identity = request.identity(slices, settings, subtypes)
         cluster.require_agreement({name: json.dumps(value) for name, value in identity.items()})
         with FitCheckpoint(places.out, progress) as checkpoint:
             checkpoint.open(
@@ -239,6 +245,7 @@ class _Fit:
                     cluster=cluster,
                     progress=progress,
                     cache_folder=places.cache,
+                    subtypes=subtypes,
                 )
                 result = train_folds(context, folds, checkpoint, tensorboard, request.prevalence)
                 run = self._finish(context, result, audit, checkpoint)
@@ -412,6 +419,8 @@ def _metadata(context: FitContext, result: FitResult) -> ModelMetadata:
         weights_hash=result.weights_hash,
         data_hash=context.slices.data_hash,
         versions=versions(),
+        subtypes=SUBTYPES if result.subtype_rules else (),
+        subtype_thresholds=tuple(rule.threshold for rule in result.subtype_rules),
     )
 
 
