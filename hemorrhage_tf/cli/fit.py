@@ -46,6 +46,7 @@ def _setting(flag: str, help: str, **attributes: Any) -> Any:
         "hemorrhage-tf fit slices --positive bleed --backbone mobilenet_v2",
         "hemorrhage-tf fit head_ct --backbone resnet152+phantomnet",
         "hemorrhage-tf fit rsna --target subdural --window brain,subdural,bone",
+        "hemorrhage-tf fit rsna --target all",
         "hemorrhage-tf fit --resume runs/first",
     ),
 )

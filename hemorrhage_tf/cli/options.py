@@ -74,7 +74,8 @@ def target(option: Callable[..., Decorator] = click.option) -> Decorator:
     return option(
         "--target",
         metavar="COLUMN",
-        help="Label column, for example subdural.  [default: any hemorrhage]",
+        help="Label column, for example subdural; all for any hemorrhage and its subtypes.  "
+        "[default: any hemorrhage]",
     )
 
 
