@@ -265,6 +265,37 @@ def list_slices(
     left_out: tuple[LeftOutSeries, ...] = ()
     if sources is not None:
         groups, left_out = _choose(groups, series, progress)
+    return _assemble(groups, names, headers, left_out)
+
+
+def list_images(
+    images: str | Path | Iterable[str | Path],
+    series: str | int | Iterable[str | int],
+    progress: Progress,
+) -> Listing:
+    """List the slices of files, folders and patterns, and choose one series of each study.
+
+    Args:
+        images: One or several, see `expand_paths`.
+        series: The series to use instead, see `series_choice.choose_series`; may be empty.
+        progress: Where to report progress, and which series are left out.
+
+    Raises:
+        DataError: An argument contains no slice.
+        OptionError: A requested series does not exist, or several fit.
+    """
+    sources = find_sources([images] if isinstance(images, str | Path) else images)
+    requested = [series] if isinstance(series, str | int) else series
+    return list_slices(list(sources), progress, sources, [str(one) for one in requested])
+
+
+def _assemble(
+    groups: Mapping[ScanKey, _Group],
+    names: Mapping[ScanKey, str],
+    headers: HeaderReader,
+    left_out: tuple[LeftOutSeries, ...],
+) -> Listing:
+    """Sort the slices of each scan, and number them."""
     slices: list[SliceRef] = []
     positions: list[float | None] = []
     scans: list[Scan] = []

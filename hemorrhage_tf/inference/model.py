@@ -12,7 +12,7 @@ import numpy as np
 from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
-from hemorrhage_tf.datasets.series import find_sources, list_slices
+from hemorrhage_tf.datasets.series import list_images
 from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.inference.flips import AXES, flip, mean_probability
 from hemorrhage_tf.inference.input_choice import check_file_names, input_for, input_through
@@ -248,11 +248,8 @@ class Model(ModelRunner):
         if cam is not None and not self.has_cam:
             self.run_with_cam(np.empty((0, 0, 0, 3), np.float32))  # raises the error
         progress = progress or Progress(quiet=True)
-        paths = [images] if isinstance(images, str | Path) else images
         model_input = input_through(self.metadata, window)
-        sources = find_sources(paths)
-        requested = [series] if isinstance(series, str | int) else series
-        listing = list_slices(list(sources), progress, sources, [str(one) for one in requested])
+        listing = list_images(images, series, progress)
         check_file_names(self.metadata, self.path, listing.slices, window)
         results = StreamedResults(listing, self.run_scan if self.has_scan_model else None)
         with ExitStack() as stack:
