@@ -194,8 +194,8 @@ class _OneSubtype:
                 return fit_calibration(labels, probabilities, kind, weights), None
         else:
             reason = (
-                f"{with_it} slices with it and {without} without are too few to calibrate on (at "
-                f"least {LEAST_OF_EACH} of each)"
+                f"{with_it} slices with it and {without} without, predicted by folds that were "
+                f"trained on it, are too few to calibrate on (at least {LEAST_OF_EACH} of each)"
             )
         if share is None or not self.fitting.is_balanced:
             return LogitCalibration(), f"not calibrated: {reason}"

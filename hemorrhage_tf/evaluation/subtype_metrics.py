@@ -146,7 +146,8 @@ def _notes(labels: np.ndarray, resamples: Resamples) -> list[str]:
         return []
     patients = ""
     if resamples.of_patients:
-        patients = f" of {resamples.holding(labels == 1)} patients"
+        count = resamples.holding(labels == 1)
+        patients = f" of {count} patient{'s' if count > 1 else ''}"
     return [f"{positives} slices{patients} show it: read the intervals, not the estimates"]
 
 

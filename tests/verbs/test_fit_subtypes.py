@@ -108,6 +108,15 @@ class TestRun:
         assert "## Subtypes" in card and "| intraventricular | 0 of 22 | not available |" in card
         assert "Type, location, size" not in card
 
+    def test_a_stopped_fit_resumes_to_the_same_tables(
+        self, run, subtypes_once, quick, stop_after, tmp_path
+    ):
+        out = tmp_path / "run"
+        stop_after(2, subtypes_once, out=out, target="all", folds=2, **quick)
+        htf.fit(resume=out, quiet=True)
+        for name in ("predictions.csv", "metrics.json"):
+            assert (out / name).read_bytes() == (run / name).read_bytes()
+
     def test_other_subtypes_are_another_fit(self, subtypes_once):
         slices = build_slice_index(read_manifest(subtypes_once), Progress(quiet=True))
         labels = subtype_labels(slices.manifest)
