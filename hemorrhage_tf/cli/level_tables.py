@@ -26,16 +26,20 @@ def has_levels(metrics: Mapping[str, Any]) -> bool:
     return metrics.get(SCANS) is not None and metrics["level"] == "slice"
 
 
+def split_levels(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the metrics of each level that applies, by its name in words."""
+    levels = {SLICES: metrics, **{name: metrics[name] for name in (SLICES_IN_SCANS, SCANS)}}
+    return {LEVEL_NAMES[name]: each for name, each in levels.items() if each is not None}
+
+
 def level_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
     """Yield a short table for each level that applies.
 
     Args:
         metrics: As `Evaluation.metrics` holds them.
     """
-    yield _level_table(metrics, SLICES)
-    if metrics.get(SLICES_IN_SCANS) is not None:
-        yield _level_table(metrics[SLICES_IN_SCANS], SLICES_IN_SCANS)
-    yield _level_table(metrics[SCANS], SCANS)
+    for name, of_level in split_levels(metrics).items():
+        yield _level_table(of_level, name)
 
 
 def detail_tables(details: Mapping[str, Any] | None) -> Iterator[Table]:
@@ -62,17 +66,17 @@ def _create_table(title: str, first: str, *others: str) -> Table:
     return table
 
 
-def _level_table(metrics: Mapping[str, Any], level: str) -> Table:
-    name = LEVEL_NAMES[level].capitalize()
+def _level_table(metrics: Mapping[str, Any], name: str) -> Table:
     title = (
-        f"{name}: {metrics['n']}, {metrics['n_positive']} with hemorrhage; "
+        f"{name.capitalize()}: {metrics['n']}, {metrics['n_positive']} with hemorrhage; "
         f"threshold {metrics['threshold']:.3g}"
     )
+    unit = "scans" if name == LEVEL_NAMES[SCANS] else "slices"
     table = _create_table(title, "metric", "estimate", "95 % interval", "n")
     for key, label in _PROPORTIONS.items():
         metric = metrics[key]
         if metric is None:
-            table.add_row(label, "-", f"no such {_unit(level)}", "0")
+            table.add_row(label, "-", f"no such {unit}", "0")
         else:
             table.add_row(label, *_percent_cells(metric), f"{metric['n']:.4g}")
     at_prevalence = metrics.get("at_prevalence") or {}
@@ -91,10 +95,6 @@ def _level_table(metrics: Mapping[str, Any], level: str) -> Table:
         if metric is not None:
             table.add_row(label, *_decimal_cells(metric), str(metric["n"]))
     return table
-
-
-def _unit(level: str) -> str:
-    return "scans" if level == SCANS else "slices"
 
 
 def _alarm_table(details: Mapping[str, Any]) -> Table:

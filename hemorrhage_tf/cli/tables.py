@@ -15,7 +15,6 @@ from hemorrhage_tf.auditing.audit_result import Audit
 from hemorrhage_tf.cli import audit_tables, level_tables, prediction_tables
 from hemorrhage_tf.cli.subtype_table import subtype_table
 from hemorrhage_tf.core.formatting import format_size
-from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES_IN_SCANS
 from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.inference.predictions import Prediction
@@ -25,7 +24,6 @@ from hemorrhage_tf.reports.number_formats import format_metric
 from hemorrhage_tf.training.features.cache_limits import CacheInfo, PruneResult
 from hemorrhage_tf.verbs.results import Run
 
-FURTHER_LEVELS = (SLICES_IN_SCANS, SCANS)
 _UNWRAPPED = 10_000  # columns of piped output: paths are not cut there
 
 
@@ -108,9 +106,9 @@ def _describe_split(settings: dict[str, Any]) -> str:
 def print_metrics(metrics: dict[str, Any], title: str) -> None:
     """Print the metrics of each level with their intervals, and what limits them."""
     console = create_console()
-    levels = [metrics]
+    levels = {"": metrics}
     if level_tables.has_levels(metrics):
-        levels = [metrics, *filter(None, (metrics[name] for name in FURTHER_LEVELS))]
+        levels = level_tables.split_levels(metrics)
         console.print(title, markup=False, style="bold", soft_wrap=True)
         tables = level_tables.level_tables(metrics)
     else:
@@ -121,10 +119,13 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
         *filter(None, [subtype_table(metrics)]),
     ):
         console.print(table)
-    for level in levels:
-        console.print(_describe_evaluation(level), markup=False, soft_wrap=True)
+    for name, level in levels.items():
+        text = _describe_evaluation(level)
+        if name:
+            text = f"{name.capitalize()}: {text[:1].lower()}{text[1:]}"
+        console.print(text, markup=False, soft_wrap=True)
     details = metrics.get("scan_details") or {"notes": []}
-    notes = [note for level in levels for note in level["notes"]] + details["notes"]
+    notes = [note for level in levels.values() for note in level["notes"]] + details["notes"]
     for note in dict.fromkeys(notes):
         console.print(f"{note[:1].upper()}{note[1:]}.", markup=False, soft_wrap=True)
     shortcut = metrics.get("best_shortcut")
@@ -234,28 +235,33 @@ def print_comparison(
 ) -> None:
     """Print how two models differ on the same slices or scans."""
     title = f"Comparison on the same {level}"
-    table = Table(box=box.SIMPLE, title=title, title_justify="left")
+    table = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
+    table.min_width = len(title)
     table.add_column("metric", style="bold")
     for name in (first, second):
         table.add_column(escape(str(name)), justify="right", overflow="fold")
     for name in ("difference", "95 % interval", "p"):
         table.add_column(name, justify="right")
-    table.add_column("test")
+    methods: dict[str, list[str]] = {}
     for key in ("accuracy", "sensitivity", "specificity", "roc_auc"):
         metric = comparison[key]
         if metric is None:
             continue
         difference, p = metric["difference"], metric["p_value"]
+        label = key.replace("roc_auc", "ROC AUC")
         table.add_row(
-            key.replace("roc_auc", "ROC AUC"),
+            label,
             f"{metric['first']['estimate']:.3f}",
             f"{metric['second']['estimate']:.3f}",
             f"{difference['estimate']:+.3f}",
             f"{difference['low']:+.3f} to {difference['high']:+.3f}",
             "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
-            metric["method"],
         )
-    create_console().print(table)
+        methods.setdefault(metric["method"], []).append(label)
+    tests = [f"{method} ({', '.join(labels)})" for method, labels in methods.items()]
+    console = create_console()
+    console.print(table)
+    console.print(f"p: {'; '.join(tests)}.", markup=False, soft_wrap=True)
 
 
 def print_prediction(prediction: Prediction) -> None:

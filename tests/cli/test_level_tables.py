@@ -76,7 +76,8 @@ def test_notes_are_printed_once_and_each_level_says_what_it_was_evaluated_on(met
     print_metrics(metrics, "a model on data")
     out = capsys.readouterr().out
     assert out.startswith("a model on data")
-    assert out.count("Evaluated on") == 3 and "Confusion matrix" not in out
+    assert out.count(": evaluated on") == 3 and "Scans: evaluated on 30 slices" in out
+    assert "Confusion matrix" not in out
     assert out.count("The scans are of 15 patients only") == 1
     assert "it takes at least 10." in out
 

@@ -337,11 +337,13 @@ Run folder: runs/first
     "comparison": """
 Comparison on the same slices
 
-  metric        runs/first   phantomnet   difference      95 % interval         p   test
- ──────────────────────────────────────────────────────────────────────────────────────────────────
-  accuracy           0.900        0.800       -0.100   -0.200 to +0.010     0.125   McNemar, exact
-  sensitivity        0.850        0.950       +0.100   -0.010 to +0.200         -   bootstrap
-  ROC AUC            0.975        0.899       -0.076   -0.150 to -0.010   < 0.001   DeLong, paired
+ metric        runs/first   phantomnet   difference      95 % interval         p
+ ───────────────────────────────────────────────────────────────────────────────
+ accuracy           0.900        0.800       -0.100   -0.200 to +0.010     0.125
+ sensitivity        0.850        0.950       +0.100   -0.010 to +0.200         -
+ ROC AUC            0.975        0.899       -0.076   -0.150 to -0.010   < 0.001
+
+p: McNemar, exact (accuracy); bootstrap (sensitivity); DeLong, paired (ROC AUC).
 """,
     "prediction": """
 series: no hemorrhage
