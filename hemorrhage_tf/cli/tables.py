@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -106,7 +106,7 @@ def _describe_split(settings: dict[str, Any]) -> str:
 def print_metrics(metrics: dict[str, Any], title: str) -> None:
     """Print the metrics of each level with their intervals, and what limits them."""
     console = create_console()
-    levels = {"": metrics}
+    levels: Mapping[str, Mapping[str, Any]] = {"": metrics}
     if level_tables.has_levels(metrics):
         levels = level_tables.split_levels(metrics)
         console.print(title, markup=False, style="bold", soft_wrap=True)
@@ -142,7 +142,7 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
         )
 
 
-def _describe_evaluation(metrics: dict[str, Any]) -> str:
+def _describe_evaluation(metrics: Mapping[str, Any]) -> str:
     evaluated_on = metrics.get("evaluated_on", f"{metrics['n']} slices")
     mean = " Means over the repeats." if len(metrics["repeats"]["accuracy"]) > 1 else ""
     return (
@@ -221,7 +221,7 @@ def _confusion_table(counts: dict[str, float]) -> Table:
     return table
 
 
-def _describe_operating_point(metrics: dict[str, Any]) -> str:
+def _describe_operating_point(metrics: Mapping[str, Any]) -> str:
     point = metrics.get("operating_point")
     if not point or point["criterion"].startswith("threshold"):
         return ""

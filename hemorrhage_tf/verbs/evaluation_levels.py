@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -215,7 +214,7 @@ class ModelLevels:
         return tuple(predictions), of_scans
 
 
-def compare_levels(first: ModelLevels, second: ModelLevels) -> dict[str, Mapping[str, Any]]:
+def compare_levels(first: ModelLevels, second: ModelLevels) -> dict[str, dict[str, Any]]:
     """Compare two models at each level that both have; see `evaluation.comparison.compare`."""
     comparisons = {}
     others = second.levels
