@@ -179,8 +179,10 @@ class _Table:
         position = _parse_position(cells.get("position", ""))
         patient = cells.get("patient") or self.patient_of_scan.get(scan or "")
         is_image = is_display_image(path)
-        if is_image and not path.is_dir() and scan is None and scan_label is not None:
-            raise ValueError("has a scan_label, but the row names no scan")
+        if is_image and not path.is_dir() and scan is None:
+            for name, value in ((SCAN_LABEL, scan_label), ("position", position)):
+                if value is not None:
+                    raise ValueError(f"has a {name}, but the row names no scan")
         return Record(
             path=path,
             label=label,

@@ -12,8 +12,8 @@ from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.scan_index import name_scans, scan_members
 from hemorrhage_tf.datasets.slice_gaps import describe_gaps
 
-# Slices that are nearer than this, in mm, are at one position. Headers round to 0.001 mm or better,
-# and the thinnest slices of CT are 0.2 mm apart.
+# Slices closer than this, in mm, are at one position. Headers round to 0.001 mm or better, and the
+# thinnest slices of CT are 0.2 mm apart.
 SAME_POSITION = 0.01
 
 

@@ -14,7 +14,7 @@ from hemorrhage_tf.core.errors import DataError, Problem, SliceError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.series_choice import (
     LeftOutSeries,
-    SeriesFacts,
+    SeriesCollector,
     SeriesSummary,
     choose_series,
     describe_choice,
@@ -212,13 +212,13 @@ class _Group:
         series: What is equal for all slices of its DICOM series: Patient ID, Study and Series
             Instance UID; None for other formats and files without these.
         source: The folder or pattern that its first file was found in, or None.
-        facts: What tells it from the other series of its study.
+        collector: What tells it from the other series of its study.
         entries: Its slices.
     """
 
     series: tuple[str | None, str | None, str] | None
     source: str | None
-    facts: SeriesFacts
+    collector: SeriesCollector
     entries: list[_Entry] = field(default_factory=list)
 
 
@@ -258,7 +258,7 @@ def list_slices(
             key = scan_key(path, header)
             if key not in groups:
                 source = None if sources is None else sources.get(path)
-                groups[key] = _Group(_series_key(header), source, SeriesFacts(str(key[1])))
+                groups[key] = _Group(_series_key(header), source, SeriesCollector(str(key[1])))
             _add_file(groups[key], path, header)
 
     names = _name_scans(groups)
@@ -331,7 +331,7 @@ def _add_file(group: _Group, path: Path, header: Header) -> None:
         _Entry(ref, position, header.number)
         for ref, position in zip(slice_refs(path, header), header.positions, strict=True)
     ]
-    group.facts.add(header)
+    group.collector.add(header)
 
 
 def _choose(
@@ -357,11 +357,11 @@ def _summary(groups: Sequence[_Group]) -> SeriesSummary:
     assert first.series is not None
     patient, study, uid = first.series
     for other in others:
-        first.facts.update(other.facts)
+        first.collector.update(other.collector)
     # Series that were named themselves are used, and so are files without a study.
     is_free = study is None or None in {group.source for group in groups}
     key = None if is_free else (str(first.source), str(patient), str(study))
-    return first.facts.summary(key, uid)
+    return first.collector.summary(key, uid)
 
 
 def slice_refs(path: Path, header: Header) -> list[SliceRef]:
@@ -391,7 +391,7 @@ def _name_scans(groups: Mapping[ScanKey, _Group]) -> dict[ScanKey, str]:
     for folder, series in in_folder.items():
         if len(series) == 1:
             continue
-        tags = [groups[key].facts.tags.most_common(1) for key in series]
+        tags = [groups[key].collector.tags.most_common(1) for key in series]
         numbers = [counted[0][0].number if counted else None for counted in tags]
         are_names = None not in numbers and len(set(numbers)) == len(numbers)
         for count, (key, number) in enumerate(zip(series, numbers, strict=True), start=1):

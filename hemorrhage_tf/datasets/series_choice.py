@@ -1,7 +1,7 @@
-"""Choose the series of a study that shows the head as the models know it: plain, axial, soft.
+"""Choose the series of a study to predict: axial, of the head, plain, with a soft kernel.
 
-The rules apply one after the other. Each leaves out the series that break it, unless all do; so a
-series that is derived, or has contrast agent, is used where the study has no better one.
+The rules apply one after the other. Each leaves out the series that break it, unless all do: a
+derived series, or one with contrast agent, is used where the study has no better one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.datasets import series_words
 from hemorrhage_tf.imaging.header import Header, SeriesTags
 
-MIN_SLICES = 8  # a head has more, but for slices of more than 2 cm
+MIN_SLICES = 8  # a head has more, unless they are thicker than 2 cm
 THICKNESS = 5.0  # mm; the usual slice of a plain head CT, with the least noise
 _SIMILAR_THICKNESS = 0.5  # mm
-# Of its extent: a series with less in common with the chosen one shows another part of the head.
+# A series of which a smaller share overlaps with the chosen one shows another part of the head.
 _LEAST_OVERLAP = 0.25
 _LISTED = 20
 
@@ -65,7 +65,7 @@ class SeriesSummary:
         return len(known) > 1 and 2 * len(np.unique(known)) <= len(known)
 
 
-class SeriesFacts:
+class SeriesCollector:
     """Collects what the choice needs to know of a series while its headers are read.
 
     Args:
@@ -88,7 +88,7 @@ class SeriesFacts:
         self._thickness[header.thickness] += 1
         self._positions += header.positions
 
-    def update(self, other: SeriesFacts) -> None:
+    def update(self, other: SeriesCollector) -> None:
         """Add the files of another folder."""
         self.tags.update(other.tags)
         self._thickness.update(other._thickness)

@@ -9,7 +9,7 @@ import numpy as np
 
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.records import Record, Records
-from hemorrhage_tf.datasets.series_choice import RULES, SeriesFacts, choose_series
+from hemorrhage_tf.datasets.series_choice import RULES, SeriesCollector, choose_series
 from hemorrhage_tf.imaging.dicom.series_tags import description_words
 from hemorrhage_tf.imaging.header import Header
 
@@ -17,12 +17,12 @@ from hemorrhage_tf.imaging.header import Header
 class StudySeries:
     """Collects the series of each patient, and keeps the records of those that `predict` would use.
 
-    Readers labeled the whole study, but a bone kernel or an angiography of it is nothing that a
-    model should be asked about. The rules are those of `series_choice`.
+    Readers labeled the whole study, but models are made for plain series with a soft kernel, not
+    for bone kernels or angiographies. The rules are those of `series_choice`.
     """
 
     def __init__(self) -> None:
-        self._facts: dict[tuple[str, str], SeriesFacts] = {}
+        self._series: dict[tuple[str, str], SeriesCollector] = {}
 
     def add(self, record: Record, header: Header) -> None:
         """Add a file, whose folder is named after the series."""
@@ -32,14 +32,14 @@ class StudySeries:
         words = description_words(f"{header.series_tags.description} {folder}")
         tags = replace(header.series_tags, description=words)
         key = (str(record.patient), str(record.scan))
-        if key not in self._facts:
-            self._facts[key] = SeriesFacts(folder)
-        self._facts[key].add(replace(header, series_tags=tags))
+        if key not in self._series:
+            self._series[key] = SeriesCollector(folder)
+        self._series[key].add(replace(header, series_tags=tags))
 
     def keep_chosen(self, records: Records, progress: Progress) -> Records:
         """Return the records of the series that are used, and note how many are not."""
-        keys = list(self._facts)
-        choice = choose_series([self._facts[key].summary((key[0],), None) for key in keys])
+        keys = list(self._series)
+        choice = choose_series([self._series[key].summary((key[0],), None) for key in keys])
         if not choice.left_out:
             return records
         by_rule = {rule.reason for rule in RULES}
@@ -47,7 +47,7 @@ class StudySeries:
             one.reason if one.reason in by_rule else "of another thickness, or repeated"
             for one in choice.left_out
         )
-        listed = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        listed = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
         progress.note(
             f"Chose {len(choice.used)} of {len(keys)} series, one of each study. "
             f"Left out: {listed}."

@@ -155,7 +155,7 @@ class TestInvalidRows:
         manifest = read(
             "path,label,scan,position,scan_label\n"
             "a.png,0,s,high,\nb.png,0,s,nan,\nc.png,,s,1,\nd.png,,,,1\ne.png,0,s,2,maybe\n"
-            ",,s,,1\n,0,s,,\na.png,0,s,inf,\nb.png,1,s,1e3,1\n"
+            ",,s,,1\n,0,s,,\na.png,0,s,inf,\nb.png,1,s,1e3,1\nc.png,0,,5,\n"
         )
         assert names_of(manifest) == ["b.png"]
         assert [(problem.path, problem.reason) for problem in manifest.problems] == [
@@ -167,6 +167,7 @@ class TestInvalidRows:
             ("manifest.csv row 7", "has a scan_label, but no path of a slice"),
             ("manifest.csv row 8", "has no path"),
             ("a.png", "the position 'inf' is not a number of millimeters"),
+            ("c.png", "has a position, but the row names no scan"),
         ]
 
     def test_ids_too(self, tmp_path):

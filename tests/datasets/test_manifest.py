@@ -146,18 +146,16 @@ class TestPublicDataSets:
             add_dicom(f"CQ500-CT-{number}", name, BodyPartExamined="KNEE")
         manifest = read_manifest(tmp_path, progress=Progress())
         assert " ".join(capsys.readouterr().err.split()) == (
-            "Chose 2 of 6 series, one of each study. Left out: 2 with contrast agent, an "
-            "angiography or a perfusion study; 2 not of the head."
+            "Chose 2 of 6 series, one of each study. Left out: with contrast agent, an "
+            "angiography or a perfusion study (2); not of the head (2)."
         )
         assert manifest.input_warnings == ()
         assert (manifest.layout, manifest.level) == ("cq500", "scan")
         # Of each study one series is used: neither the angiography nor the one of bone.
         assert manifest.labels.tolist() == [1, 1, 0, 0]
         assert {record.path.parent.name for record in manifest.records} == {"CT Plain"}
-        assert [record.patient for record in manifest.records] == [
-            *["CQ500-CT-0"] * 2,
-            *["CQ500-CT-1"] * 2,
-        ]
+        patients = [record.patient for record in manifest.records]
+        assert patients == ["CQ500-CT-0"] * 2 + ["CQ500-CT-1"] * 2
         assert len({record.scan for record in manifest.records}) == 2
         assert manifest.problems == ()
         # The readers saw whole scans.
