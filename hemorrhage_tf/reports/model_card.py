@@ -219,17 +219,7 @@ def escape_markdown(value: Any) -> str:
 def _card_values(content: CardContent) -> dict[str, Any]:
     """Return the card as plain values for JSON."""
     recorded = {**_recorded(content), **content.answers}
-    checklists = [
-        {
-            "checklist": item.checklist,
-            "item": item.number,
-            "section": item.section,
-            "topic": item.topic,
-            "key": item.key,
-            "recorded": recorded.get(item.key),
-        }
-        for item in CHECKLIST_ITEMS
-    ]
+    checklists = _checklists(recorded)
     metrics = content.metrics
     levels = card_levels(metrics)
     shortcuts = (content.audit or {}).get("shortcuts", ())
@@ -282,6 +272,21 @@ def _card_values(content: CardContent) -> dict[str, Any]:
         "references": dict(REFERENCES),
         "open": OPEN,
     }
+
+
+def _checklists(recorded: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """Return every item of the checklists with its recorded answer."""
+    return [
+        {
+            "checklist": item.checklist,
+            "item": item.number,
+            "section": item.section,
+            "topic": item.topic,
+            "key": item.key,
+            "recorded": recorded.get(item.key),
+        }
+        for item in CHECKLIST_ITEMS
+    ]
 
 
 def _out_of_scope(metrics: Mapping[str, Any]) -> list[str]:

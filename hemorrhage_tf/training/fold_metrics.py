@@ -165,22 +165,15 @@ def scan_results_without_model(
         chosen out of fold in a cross-validation. None without such scans.
     """
     slices, settings = context.slices, context.settings
-    repeats = max(settings.repeats, 1) if settings.folds else 1
-    probabilities = np.full((repeats, len(slices)), np.nan)
-    folds = np.zeros((repeats, len(slices)), np.int64)
-    for result in results:
-        probabilities[result.fold.repeat - 1, result.fold.test] = result.probabilities
-        folds[result.fold.repeat - 1, result.fold.test] = result.fold.number
+    probabilities, folds = _by_slice(context, results)
     scans = slices.scans
-    indices = np.array(
-        [
-            number
-            for number, members in enumerate(scans.members)
-            if np.isfinite(probabilities[:, members]).all()
-            and (folds[:, members] == folds[:, members[:1]]).all()
-        ],
-        np.int64,
-    )
+    # Only where a manifest's own split divides a scan are its slices not tested together.
+    is_tested = [
+        np.isfinite(probabilities[:, members]).all()
+        and (folds[:, members] == folds[:, members[:1]]).all()
+        for members in scans.members
+    ]
+    indices = np.flatnonzero(is_tested)
     if not len(indices):
         return None
     labels, first = scans.labels[indices], [scans.members[scan][0] for scan in indices]
@@ -209,6 +202,16 @@ def scan_results_without_model(
     # It was not chosen on these scans.
     point = replace(point, n_positive=0, n_negative=0, sensitivity=None, specificity=None)
     return ScanResults(scans=LevelResult(indices=indices, probabilities=scores, point=point))
+
+
+def _by_slice(context: FitContext, results: Sequence[FoldResult]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of each slice `(repeats, n)`, NaN if untested, and its fold."""
+    n, repeats = len(context.slices), max(result.fold.repeat for result in results)
+    probabilities, folds = np.full((repeats, n), np.nan), np.zeros((repeats, n), np.int64)
+    for result in results:
+        probabilities[result.fold.repeat - 1, result.fold.test] = result.probabilities
+        folds[result.fold.repeat - 1, result.fold.test] = result.fold.number
+    return probabilities, folds
 
 
 class _Levels:
