@@ -18,6 +18,8 @@ HISTORY_FILE = "history.csv"
 PREDICTIONS_FILE = "predictions.csv"
 AUDIT_FILE = "audit.json"  # only of a run with an audit
 SCAN_MODEL_FILE = "scan_model.keras"  # only of a run with a scan model
+SCANS_FILE = "scans.csv"  # only of a run with a scan model
+ORIGIN_FILE = "trained_on.csv"  # only of a recalibrated model: what the original was trained on
 
 RUN_FILES = (MODEL_FILE, CONFIG_FILE, METRICS_FILE, SPLIT_FILE, HISTORY_FILE, PREDICTIONS_FILE)
 
@@ -28,9 +30,17 @@ def is_run_folder(path: Path) -> bool:
 
 
 def training_hashes(path: Path) -> set[str]:
-    """Read the content hashes of the slices that a run was trained on from its `split.csv`."""
+    """Read the content hashes of the slices that a run was trained on from its `split.csv`.
+
+    Those of a recalibrated model are the local slices and those that the original was trained on.
+    """
     with open(path / SPLIT_FILE, newline="", encoding="utf-8") as file:
-        return {row["content_hash"] for row in csv.DictReader(file) if row["part"] == "train"}
+        hashes = {row["content_hash"] for row in csv.DictReader(file) if row["part"] == "train"}
+    origin = path / ORIGIN_FILE
+    if origin.is_file():
+        with open(origin, newline="", encoding="utf-8") as file:
+            hashes |= {row["content_hash"] for row in csv.DictReader(file)}
+    return hashes
 
 
 def training_profile(path: Path) -> dict[str, Any] | None:

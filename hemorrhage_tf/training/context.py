@@ -27,6 +27,8 @@ class FitContext:
         cache_folder: The folder of the feature cache; unused with `feature_cache=False`.
         subtypes: int8 `(n, 5)`, see `datasets.subtypes.subtype_labels`, if the model has an output
             for each subtype; None for any hemorrhage alone. Defaults to None.
+        scan_model: Kind of the scan model to train, see `scan_folds.choose_scan_model`; None for
+            none. Defaults to None.
     """
 
     slices: SliceIndex
@@ -36,6 +38,7 @@ class FitContext:
     progress: Progress
     cache_folder: Path
     subtypes: np.ndarray | None = None
+    scan_model: str | None = None
 
     @property
     def targets(self) -> np.ndarray:

@@ -29,6 +29,7 @@ from hemorrhage_tf.training.fold_metrics import fold_metrics
 from hemorrhage_tf.training.folds import Fold, FoldResult
 from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.training.loop import Epoch, TrainingHooks
+from hemorrhage_tf.training.scan_folds import FittedScanModel, ScanTrainings
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.subtype_folds import (
     add_cross_fitted,
@@ -42,6 +43,7 @@ from hemorrhage_tf.training.trainer import Trainer, hold_out_validation
 INNER_FOLDS = 5  # of the training part of a single split, for calibration and operating point
 
 _NO_SLICES = np.array([], np.int64)
+_EVERYTHING = "all"  # the training on all slices after a cross-validation
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class FitResult:
         build_classifier: Returns the Keras model to save.
         subtype_rules: Calibration and threshold of each subtype, the calibration already part of
             the weights; empty without subtypes.
+        scan_model: The scan model; None without one.
     """
 
     folds: list[FoldResult]
@@ -73,6 +76,7 @@ class FitResult:
     weights_hash: str
     build_classifier: Callable[[], Any]
     subtype_rules: tuple[SubtypeRule, ...] = ()
+    scan_model: FittedScanModel | None = None
 
 
 def train_folds(
@@ -111,6 +115,8 @@ def train_folds(
     trainer.prepare(trained_on, np.concatenate([fold.test for fold in folds]))
 
     trainings = _Trainings(context, trainer, checkpoint, tensorboard)
+    if context.scan_model is not None:
+        trainings.scans = ScanTrainings(context, trainer.features, context.scan_model, checkpoint)
     trainings.run(folds)
     fit = trainings.cross_fit(folds)
     subtypes = None if context.subtypes is None else trainings.fit_subtypes(folds, fit)
@@ -143,12 +149,14 @@ def train_folds(
         results = [FoldResult(folds[0], probabilities, decisions, trainings.histories[0])]
         if subtypes is not None:
             results = [add_predicted(results[0], trainings.subtypes[0], rules)]
+    scan_model = trainings.finish_scans(folds)
     metrics = fold_metrics(
         context,
         results,
         operating_point=fit.point,
         calibration=fit.calibration,
         prevalence=prevalence,
+        scan_results=None if scan_model is None else scan_model.results(slices),
     )
     if subtypes is not None:
         metrics |= subtype_fold_metrics(context, results, rules)
@@ -163,6 +171,7 @@ def train_folds(
         weights_hash=feature_sources.weights_hash,
         build_classifier=trainer.build_classifier,
         subtype_rules=rules,
+        scan_model=scan_model,
     )
 
 
@@ -180,6 +189,7 @@ class _Trainings:
         subtypes: Uncalibrated probabilities of their subtypes, `(n, 5)` for each fold.
         histories: The history of each fold.
         final_history: The history of the training on all slices, or empty.
+        scans: Trains a scan model after each head; None for no scan models.
     """
 
     def __init__(
@@ -200,25 +210,26 @@ class _Trainings:
         self.probabilities: list[np.ndarray] = []
         self.subtypes: list[np.ndarray] = []
         self.histories: list[list[Epoch]] = []
+        self.scans: ScanTrainings | None = None
         self.final_history: list[Epoch] = []
 
     def run(self, folds: Sequence[Fold]) -> None:
         """Train inner folds, folds, and at last the model to save."""
         is_cross_validation = len(folds) > 1
         if not is_cross_validation:
-            self._inner_folds = _make_inner_folds(self._context, folds[0])
+            self._inner_folds = _make_inner_folds(self._context, folds[0], self.scans is not None)
         count = len(folds) + is_cross_validation + len(self._inner_folds)
         track = self._context.progress.track("Training", count * self._trainer.epochs)
         with translate_read_errors(), track as self._advance:
             for index, fold in enumerate(self._inner_folds):
                 probabilities, _ = self._train(
-                    f"inner-{fold.number}", f"calibration {fold.number}", fold, index
+                    _inner_name(fold), f"calibration {fold.number}", fold, index
                 )
                 self._inner_probabilities.append(probabilities)
                 self._inner_subtypes.append(self._trainer.subtypes)
             for index, fold in enumerate(folds):
                 probabilities, history = self._train(
-                    f"repeat-{fold.repeat}-fold-{fold.number}",
+                    _training_name(fold),
                     _fold_title(fold, folds),
                     fold,
                     index,
@@ -229,10 +240,31 @@ class _Trainings:
                 self.histories.append(history)
             if is_cross_validation:
                 everything = Fold(0, 0, np.arange(len(self._context.slices)), _NO_SLICES)
-                _, self.final_history = self._train("all", "all slices", everything, is_saved=True)
+                _, self.final_history = self._train(
+                    _EVERYTHING, "all slices", everything, is_saved=True
+                )
+
+    def finish_scans(self, folds: Sequence[Fold]) -> FittedScanModel | None:
+        """Calibrate the scan model, and gather its predictions."""
+        if self.scans is None:
+            return None
+        tested = {_training_name(fold): fold for fold in folds}
+        if len(folds) > 1:
+            return self.scans.finish(tested, tested, _EVERYTHING)
+        inner = {_inner_name(fold): fold for fold in self._inner_folds}
+        return self.scans.finish(tested, inner, *tested)
 
     def _train(
         self, name: str, title: str, fold: Fold, index: int = 0, is_saved: bool = False
+    ) -> tuple[np.ndarray, list[Epoch]]:
+        """Train one head and its scan model, or take the results of an earlier process."""
+        result = self._train_head(name, title, fold, index, is_saved)
+        if self.scans is not None:
+            self.scans.train(name, fold, self._trainer.head)
+        return result
+
+    def _train_head(
+        self, name: str, title: str, fold: Fold, index: int, is_saved: bool
     ) -> tuple[np.ndarray, list[Epoch]]:
         """Train one head, or take the result of an earlier process.
 
@@ -350,11 +382,13 @@ def _uncalibrated_prior(settings: FitSettings) -> float | None:
     return 0.5 if settings.class_weights == "balanced" else None
 
 
-def _make_inner_folds(context: FitContext, fold: Fold) -> list[Fold]:
+def _make_inner_folds(context: FitContext, fold: Fold, has_scan_model: bool) -> list[Fold]:
     """Split a training part into folds, if they are needed and quick to train."""
     slices, settings = context.slices, context.settings
-    kind, _ = parse_operating_point(settings.operating_point)
-    needs_predictions = kind not in WITHOUT_PREDICTIONS
+    kinds = [parse_operating_point(settings.operating_point)[0]]
+    if has_scan_model:
+        kinds.append(parse_operating_point(settings.scan_operating_point, "scans")[0])
+    needs_predictions = not all(kind in WITHOUT_PREDICTIONS for kind in kinds)
     is_needed = settings.calibration != "none" or needs_predictions
     if not is_needed or not settings.trains_quickly:
         return []
@@ -370,6 +404,14 @@ def _make_inner_folds(context: FitContext, fold: Fold) -> list[Fold]:
         Fold(1, number + 1, fold.train[train], fold.train[test])
         for number, (train, test) in enumerate(inner)
     ]
+
+
+def _training_name(fold: Fold) -> str:
+    return f"repeat-{fold.repeat}-fold-{fold.number}"
+
+
+def _inner_name(fold: Fold) -> str:
+    return f"inner-{fold.number}"
 
 
 def _fold_title(fold: Fold, folds: Sequence[Fold]) -> str:

@@ -19,12 +19,30 @@ from hemorrhage_tf.core.atomic_files import atomic_folder, describe_os_error
 from hemorrhage_tf.core.errors import OutputError
 from hemorrhage_tf.datasets.layouts.base import SUBTYPES
 from hemorrhage_tf.datasets.slice_index import SliceIndex
-from hemorrhage_tf.models.run_files import HISTORY_FILE, PREDICTIONS_FILE, SPLIT_FILE, is_run_folder
+from hemorrhage_tf.models.run_files import (
+    HISTORY_FILE,
+    PREDICTIONS_FILE,
+    SCANS_FILE,
+    SPLIT_FILE,
+    is_run_folder,
+)
 from hemorrhage_tf.training.folds import FoldResult
 from hemorrhage_tf.training.loop import Epoch
+from hemorrhage_tf.training.scan_folds import FittedScanModel
 
 SPLIT_COLUMNS = ("path", "frame", "content_hash", "label", "patient", "group", "part")
+SCAN_COLUMNS = ("scan", "order", "position")  # further columns of the split, of data with scans
 PREDICTION_COLUMNS = ("repeat", "fold", "path", "frame", "label", "probability", "hemorrhage")
+IN_SCAN_COLUMN = "probability_in_scan"  # further column of the predictions, with a scan model
+SCAN_PREDICTION_COLUMNS = (
+    "repeat",
+    "fold",
+    "scan",
+    "slices",
+    "label",
+    "probability",
+    "hemorrhage",
+)
 HISTORY_COLUMNS = (
     "repeat",
     "fold",
@@ -125,8 +143,9 @@ def write_tables(
     slices: SliceIndex,
     results: Sequence[FoldResult],
     final_history: Sequence[Epoch] = (),
+    scan_model: FittedScanModel | None = None,
 ) -> None:
-    """Write `split.csv`, `predictions.csv` and `history.csv`.
+    """Write `split.csv`, `predictions.csv`, `history.csv`, and with a scan model `scans.csv`.
 
     Args:
         folder: The folder to write to.
@@ -134,6 +153,7 @@ def write_tables(
         results: The result of each fold.
         final_history: History of the training on all slices after a cross-validation. Defaults to
             none.
+        scan_model: The scan model. Defaults to None, without one.
     """
     repeats = max(result.fold.repeat for result in results)
     repeat_columns: list[str] = []
@@ -142,12 +162,16 @@ def write_tables(
     write_csv(
         folder / SPLIT_FILE,
         _split_rows(slices, results, repeat_columns),
-        [*SPLIT_COLUMNS, *repeat_columns],
+        [*SPLIT_COLUMNS, *(SCAN_COLUMNS if len(slices.scans) else ()), *repeat_columns],
     )
     columns = list(PREDICTION_COLUMNS)
     if results[0].subtypes is not None:
         columns += probability_columns()
-    write_csv(folder / PREDICTIONS_FILE, _prediction_rows(slices, results), columns)
+    if scan_model is not None:
+        columns.append(IN_SCAN_COLUMN)
+        rows = _scan_rows(slices, results, scan_model)
+        write_csv(folder / SCANS_FILE, rows, SCAN_PREDICTION_COLUMNS)
+    write_csv(folder / PREDICTIONS_FILE, _prediction_rows(slices, results, scan_model), columns)
     write_csv(folder / HISTORY_FILE, _history_rows(results, final_history), HISTORY_COLUMNS)
 
 
@@ -164,6 +188,7 @@ def _split_rows(
     tested_in = np.zeros((len(slices), max(result.fold.repeat for result in results)), np.int32)
     for result in results:
         tested_in[result.fold.test, result.fold.repeat - 1] = result.fold.number
+    in_scans = _scan_cells(slices)
     keys = zip(slices.hashes, slices.iter_patients(), slices.groups, strict=True)
     for index, (content_hash, patient, group) in enumerate(keys):
         # After a cross-validation the saved model is trained on all slices.
@@ -175,14 +200,34 @@ def _split_rows(
             "patient": patient,
             "group": group,
             "part": "test" if is_test else "train",
+            **in_scans.get(index, {}),
         }
         if repeat_columns:
             row |= dict(zip(repeat_columns, tested_in[index], strict=True))
         yield row
 
 
-def _prediction_rows(slices: SliceIndex, results: Sequence[FoldResult]) -> Iterator[dict[str, Any]]:
+def _scan_cells(slices: SliceIndex) -> dict[int, dict[str, Any]]:
+    """Return the scan of each slice that has one, its order in it, and its position in mm."""
+    scans = slices.scans
+    return {
+        int(index): {
+            "scan": name,
+            "order": order,
+            "position": "" if np.isnan(scans.positions[index]) else f"{scans.positions[index]:.7g}",
+        }
+        for name, members in zip(scans.names, scans.members, strict=True)
+        for order, index in enumerate(members)
+    }
+
+
+def _prediction_rows(
+    slices: SliceIndex, results: Sequence[FoldResult], scan_model: FittedScanModel | None
+) -> Iterator[dict[str, Any]]:
     labels = slices.labels
+    in_scan = np.full((max(result.fold.repeat for result in results), len(slices)), np.nan)
+    if scan_model is not None:
+        in_scan[:, scan_model.slices_in_scans.indices] = scan_model.slices_in_scans.probabilities
     for result in results:
         predictions = zip(result.fold.test, result.probabilities, result.decisions, strict=True)
         for place, (index, probability, is_hemorrhage) in enumerate(predictions):
@@ -190,6 +235,9 @@ def _prediction_rows(slices: SliceIndex, results: Sequence[FoldResult]) -> Itera
             if result.subtypes is not None:
                 texts = (f"{value:.7g}" for value in result.subtypes[place])
                 subtypes = dict(zip(probability_columns(), texts, strict=True))
+            further = {}
+            if np.isfinite(in_scan[result.fold.repeat - 1, index]):
+                further[IN_SCAN_COLUMN] = f"{in_scan[result.fold.repeat - 1, index]:.7g}"
             yield {
                 "repeat": result.fold.repeat,
                 "fold": result.fold.number,
@@ -198,6 +246,28 @@ def _prediction_rows(slices: SliceIndex, results: Sequence[FoldResult]) -> Itera
                 "probability": f"{probability:.7g}",
                 "hemorrhage": int(is_hemorrhage),
                 **subtypes,
+                **further,
+            }
+
+
+def _scan_rows(
+    slices: SliceIndex, results: Sequence[FoldResult], scan_model: FittedScanModel
+) -> Iterator[dict[str, Any]]:
+    """Yield the out-of-fold prediction of each scan, fold after fold."""
+    scans, predicted = slices.scans, scan_model.scans
+    for result in results:
+        fold = result.fold
+        is_tested = np.isin([scans.members[scan][0] for scan in predicted.indices], fold.test)
+        for at in np.flatnonzero(is_tested):
+            scan = predicted.indices[at]
+            yield {
+                "repeat": fold.repeat,
+                "fold": fold.number,
+                "scan": scans.names[scan],
+                "slices": len(scans.members[scan]),
+                "label": scans.labels[scan],
+                "probability": f"{predicted.probabilities[fold.repeat - 1][at]:.7g}",
+                "hemorrhage": int(predicted.decided[fold.repeat - 1, at]),
             }
 
 

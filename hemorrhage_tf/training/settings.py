@@ -17,6 +17,7 @@ from hemorrhage_tf.models.backbone_options import (
     values_by_backbone,
 )
 from hemorrhage_tf.models.classifier import check_pooling
+from hemorrhage_tf.models.scan_model import SCAN_MODELS
 from hemorrhage_tf.pipeline.augmentation import DEFAULT_AUGMENTATIONS, parse_augmentations
 
 STRATEGIES = ("auto", "mirrored", "multiworker", "none")
@@ -103,6 +104,9 @@ class FitSettings:
             hemorrhage among the training slices, or on out-of-fold predictions "youden",
             "sensitivity=S", "specificity=S" or "threshold=T". Defaults to "balanced".
         scan_operating_point: str. The same for scans. Defaults to "balanced".
+        scan_model: str, one of "auto", "none", "pooling", "attention" or "gru". Kind of scan model
+            to train where the data has scans; "auto" trains one if there are enough scans.
+            Defaults to "auto".
         allow_leak: bool. Continue if a split column puts slices of one patient, or duplicates, on
             both sides. Defaults to False.
         seed: int. Random seed. Defaults to 0.
@@ -150,6 +154,7 @@ class FitSettings:
     calibration: str = "platt"
     operating_point: str = "balanced"
     scan_operating_point: str = "balanced"
+    scan_model: str = "auto"
     allow_leak: bool = False
     seed: int = 0
 
@@ -222,6 +227,7 @@ class FitSettings:
         _check_choice("--feature-dtype", self.feature_dtype, FEATURE_DTYPES)
         _check_choice("--solver", self.solver, SOLVERS)
         _check_choice("--calibration", self.calibration, CALIBRATIONS)
+        _check_choice("--scan-model", self.scan_model, ("auto", "none", *SCAN_MODELS))
         _check_range("--image-size", self.input_size, 8, 2048)
         _check_range("--views", self.views, 1, 1000)
         _check_range("--repeats", self.repeats, 1, 1000)
@@ -268,6 +274,12 @@ class FitSettings:
             )
         if self.solver == "lbfgs":
             self._check_lbfgs()
+        if self.scan_model in SCAN_MODELS and not self.trains_quickly:
+            raise OptionError(
+                f"--scan-model {self.scan_model}: a scan model is trained on cached features of a "
+                "frozen backbone. Received: --no-feature-cache or --fine-tune-epochs. Leave this "
+                "out, or pass --scan-model none."
+            )
         parse_operating_point(self.scan_operating_point, "scans")
         kind, _ = parse_operating_point(self.operating_point)
         if kind not in WITHOUT_PREDICTIONS and not self.folds and not self.trains_quickly:

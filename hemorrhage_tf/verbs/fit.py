@@ -9,8 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hemorrhage_tf.auditing import audit as auditor
 from hemorrhage_tf.auditing.audit_result import Audit, best_shortcut_metric, summarize_audit
 from hemorrhage_tf.core.errors import OptionError
@@ -45,10 +43,12 @@ from hemorrhage_tf.training.run_folder import (
     write_json,
     write_tables,
 )
+from hemorrhage_tf.training.scan_folds import choose_scan_model
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.strategy import resolve_strategy
 from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS, TensorBoardLog
 from hemorrhage_tf.verbs.arguments import check_data
+from hemorrhage_tf.verbs.data_config import data_config
 from hemorrhage_tf.verbs.fit_request import FitRequest, read_finished_run, restore_request
 from hemorrhage_tf.verbs.results import Run
 
@@ -217,8 +217,9 @@ class _Fit:
         index_progress = Progress(quiet=True) if request.uses_phantoms else progress
         slices = build_slice_index(manifest, index_progress, request.skip_invalid)
         model_input = _model_input(slices, settings)
-        _warn_of_scan_labels(slices, False, progress)
         folds = make_folds(slices, settings, progress)
+        scan_model = choose_scan_model(slices, settings, folds, progress)
+        _warn_of_scan_labels(slices, scan_model is not None, progress)
         subtypes = None
         if asks_for_subtypes(request.target):
             subtypes = subtype_labels(slices.manifest)
@@ -246,6 +247,7 @@ class _Fit:
                     progress=progress,
                     cache_folder=places.cache,
                     subtypes=subtypes,
+                    scan_model=scan_model,
                 )
                 result = train_folds(context, folds, checkpoint, tensorboard, request.prevalence)
                 run = self._finish(context, result, audit, checkpoint)
@@ -312,7 +314,7 @@ class _Fit:
         config = {
             "settings": context.settings.to_dict(),
             "head_solver": context.settings.head_solver,
-            "data": _data_config(context.slices),
+            "data": data_config(context.slices),
             "model": metadata.to_dict(),
             "training_feature_precision": result.precision,
             "training_profile": result.training_profile,
@@ -327,7 +329,11 @@ class _Fit:
         with self._progress.stage(f"Writing {places.out}"), writing as folder:
             result.build_classifier().save(folder / run_files.MODEL_FILE)
             write_metadata(folder / run_files.MODEL_FILE, metadata)
-            write_tables(folder, context.slices, result.folds, result.final_history)
+            if result.scan_model is not None:
+                result.scan_model.build().save(folder / run_files.SCAN_MODEL_FILE)
+            write_tables(
+                folder, context.slices, result.folds, result.final_history, result.scan_model
+            )
             if audit is not None:
                 audit = _without_patients(audit, context.slices.manifest)
                 write_json(folder / run_files.AUDIT_FILE, audit.to_dict())
@@ -396,14 +402,17 @@ def _warn_of_scan_labels(slices: SliceIndex, has_scan_model: bool, progress: Pro
     unknown = int((~slices.has_slice_label & (slices.labels == 1)).sum())
     if unknown and not has_scan_model:
         progress.warn(
-            f"the labels of {unknown} of {len(slices)} slices belong to whole scans. Without a scan "
-            "model, each of these slices is trained and tested with the label of its scan, "
+            f"the labels of {unknown} of {len(slices)} slices belong to whole scans. Without a "
+            "scan model, each of these slices is trained and tested with the label of its scan, "
             "although most slices of a scan with a hemorrhage show none."
         )
 
 
 def _metadata(context: FitContext, result: FitResult) -> ModelMetadata:
     settings, model_input = context.settings, context.model_input
+    scans, scan_model = result.metrics["scans"], result.scan_model
+    scan_point = {} if scans is None else scans["operating_point"]
+    slice_point = None if scan_model is None else scan_model.slices_in_scans.point
     return ModelMetadata(
         image_size=settings.input_size,
         window=model_input.window,
@@ -419,31 +428,13 @@ def _metadata(context: FitContext, result: FitResult) -> ModelMetadata:
         weights_hash=result.weights_hash,
         data_hash=context.slices.data_hash,
         versions=versions(),
+        scan_threshold=scan_point.get("threshold"),
+        scan_operating_point=scan_point.get("criterion"),
+        scan_model=None if scan_model is None else scan_model.kind,
+        slice_in_scan_threshold=None if slice_point is None else slice_point.threshold,
         subtypes=SUBTYPES if result.subtype_rules else (),
         subtype_thresholds=tuple(rule.threshold for rule in result.subtype_rules),
     )
-
-
-def _data_config(slices: SliceIndex) -> dict[str, Any]:
-    manifest = slices.manifest
-    records = manifest.records
-    return {
-        "root": None if manifest.root_is_named else str(manifest.root.resolve()),
-        "layout": manifest.layout,
-        "level": manifest.level,
-        "hash": slices.data_hash,
-        "slices": len(slices),
-        "in_hounsfield_units": int(slices.is_hounsfield.sum()),
-        "hemorrhage": int(slices.labels.sum()),
-        "groups": len(np.unique(slices.groups)),
-        "patients": len({patient for patient in records.patients if patient}),
-        "scans": len(slices.scans),
-        "scans_with_hemorrhage": int(slices.scans.labels.sum()),
-        "slices_with_scan_labels_only": int((~slices.has_slice_label).sum()),
-        "exact_duplicate_pairs": len(slices.exact_pairs),
-        "near_duplicate_pairs": len(slices.near_pairs),
-        "skipped": len(slices.skipped),
-    }
 
 
 def _without_patients(audit: Audit, manifest: Manifest) -> Audit:
