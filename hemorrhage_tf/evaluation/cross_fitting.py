@@ -7,7 +7,7 @@ saved model gets a calibration and an operating point fitted on all folds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class CrossFit:
         probabilities: For each repeat float64 `(n,)`; each fold calibrated on the others.
         decisions: For each repeat bool `(n,)`; each fold at the threshold of the others.
         note: Why a requested calibration could not be fitted, to all or in a fold; or None.
+        of_folds: For each repeat, by number of a fold, the calibration and the threshold from the
+            other folds. Defaults to none.
     """
 
     calibration: LogitCalibration
@@ -56,6 +58,31 @@ class CrossFit:
     probabilities: list[np.ndarray]
     decisions: list[np.ndarray]
     note: str | None = None
+    of_folds: list[dict[int, tuple[LogitCalibration, float]]] = field(default_factory=list)
+
+    def predict(
+        self, repeats: Sequence[np.ndarray], folds: Sequence[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Calibrate and decide others of the same folds, such as slices without a label.
+
+        Args:
+            repeats: For each repeat uncalibrated probabilities, `(k,)` in [0, 1].
+            folds: For each repeat the fold of each, `(k,)`.
+
+        Returns:
+            For each repeat the probabilities, float64 `(k,)`, and the decisions, bool `(k,)`.
+        """
+        adjusted, decisions = [], []
+        for probabilities, fold, of_fold in zip(repeats, folds, self.of_folds, strict=True):
+            calibrated = np.array(probabilities, np.float64)
+            predicted = np.zeros(len(calibrated), bool)
+            for number, (calibration, threshold) in of_fold.items():
+                test = fold == number
+                calibrated[test] = calibration.apply(calibrated[test])
+                predicted[test] = calibrated[test] >= threshold
+            adjusted.append(calibrated)
+            decisions.append(predicted)
+        return adjusted, decisions
 
 
 def cross_fit(
@@ -80,27 +107,26 @@ def cross_fit(
         OptionError: An invalid criterion.
     """
     fitting = _Fitting(predictions, criterion, calibration, uncalibrated_prior)
-    adjusted, decisions, notes = [], [], []
+    of_folds: list[dict[int, tuple[LogitCalibration, float]]] = []
+    notes: list[str] = []
     for probabilities, fold in zip(predictions.repeats, predictions.folds, strict=True):
-        calibrated = np.array(probabilities, np.float64)
-        predicted = np.zeros(len(calibrated), bool)
+        of_fold = {}
         for number in np.unique(fold):
-            test = fold == number
             try:
-                of_others, point, note = fitting.fit([np.asarray(probabilities)], ~test)
+                of_others, point, note = fitting.fit([np.asarray(probabilities)], fold != number)
             except DataError as error:
                 raise DataError(f"in one of the folds: {error}") from None
             notes.extend([] if note is None else [f"in one of the folds {note}"])
-            calibrated[test] = of_others.apply(calibrated[test])
-            predicted[test] = calibrated[test] >= point.threshold
-        adjusted.append(calibrated)
-        decisions.append(predicted)
+            of_fold[int(number)] = of_others, point.threshold
+        of_folds.append(of_fold)
     everything = np.ones(len(predictions.labels), bool)
     of_all, point, note = fitting.fit(
         [np.asarray(one) for one in predictions.repeats], everything, predictions.groups
     )
     notes = notes if note is None else [note]
-    return CrossFit(of_all, point, adjusted, decisions, notes[0] if notes else None)
+    fit = CrossFit(of_all, point, [], [], notes[0] if notes else None, of_folds)
+    probabilities_of_folds, decisions = fit.predict(predictions.repeats, predictions.folds)
+    return replace(fit, probabilities=probabilities_of_folds, decisions=decisions)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ class ModelMetadata:
             none.
         subtype_thresholds: For each subtype the probability from which on a slice counts as showing
             it. Defaults to none.
+        recalibrated_on: Hash of the slices and labels that calibration and thresholds were fitted
+            on after the training; None if they were not. Defaults to None.
         labels: The names of 0 and 1. Defaults to "normal" and "hemorrhage".
         input_range: Lowest and highest value of the input. Defaults to 0 and 255.
         format_version: Increased when the meaning of these fields changes.
@@ -88,6 +90,7 @@ class ModelMetadata:
     offset: float = 0.0
     subtypes: tuple[str, ...] = ()
     subtype_thresholds: tuple[float, ...] = ()
+    recalibrated_on: str | None = None
     labels: tuple[str, str] = LABELS
     input_range: tuple[float, float] = (0.0, 255.0)
     format_version: int = FORMAT_VERSION

@@ -50,6 +50,9 @@ def model_rows(metadata: ModelMetadata) -> list[tuple[str, str]]:
         )
     if metadata.scan_threshold is not None:
         rows.append(("scan threshold", _describe_scan_threshold(metadata)))
+    recalibrated = []
+    if metadata.recalibrated_on is not None:
+        recalibrated.append(("recalibrated on", metadata.recalibrated_on))
     return [
         *rows,
         (
@@ -59,6 +62,7 @@ def model_rows(metadata: ModelMetadata) -> list[tuple[str, str]]:
         ),
         ("backbone weights", metadata.weights_hash),
         ("training data", metadata.data_hash),
+        *recalibrated,
     ]
 
 
