@@ -19,6 +19,7 @@ _HOMES = {
     "Model": "hemorrhage_tf.inference.model",
     "Phantom": "hemorrhage_tf.synthesis.draw",
     "Prediction": "hemorrhage_tf.inference.predictions",
+    "Recalibration": "hemorrhage_tf.verbs.results",
     "Record": "hemorrhage_tf.datasets.records",
     "Run": "hemorrhage_tf.verbs.results",
     "ScanPrediction": "hemorrhage_tf.inference.predictions",
@@ -42,6 +43,7 @@ _HOMES = {
     "predict": "hemorrhage_tf.verbs.predict",
     "read_manifest": "hemorrhage_tf.datasets.manifest",
     "read_slice": "hemorrhage_tf.imaging.readers",
+    "recalibrate": "hemorrhage_tf.verbs.recalibrate",
 }
 
 __all__ = ["__version__", *_HOMES]

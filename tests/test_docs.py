@@ -96,7 +96,7 @@ class TestHelp:
         assert places == sorted(places)
 
     def test_verbs_have_the_options_of_their_commands(self):
-        for name in ("fit", "evaluate", "predict", "benchmark", "audit", "phantoms"):
+        for name in ("fit", "evaluate", "predict", "benchmark", "audit", "phantoms", "recalibrate"):
             options = options_of(name).keys() - {"as_json", "as_csv", "strict"}
             parameters = set(inspect.signature(getattr(htf, name)).parameters)
             parameters |= set(FitSettings.__dataclass_fields__) if name == "fit" else set()

@@ -17,6 +17,7 @@ from hemorrhage_tf.cli.fit import fit
 from hemorrhage_tf.cli.options import OrderedGroup
 from hemorrhage_tf.cli.phantoms import phantoms
 from hemorrhage_tf.cli.predict import predict
+from hemorrhage_tf.cli.recalibrate import recalibrate
 from hemorrhage_tf.core.errors import HemorrhageError
 from hemorrhage_tf.core.signals import STOPPED, exit_now, handle_signals
 from hemorrhage_tf.version import __version__
@@ -69,5 +70,5 @@ def main() -> None:
     """
 
 
-for command in (fit, evaluate, predict, export, audit, phantoms, cache, benchmark):
+for command in (fit, evaluate, predict, recalibrate, export, audit, phantoms, cache, benchmark):
     main.add_command(command)

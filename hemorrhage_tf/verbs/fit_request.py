@@ -156,10 +156,19 @@ def restore_request(run: Path, given: FitRequest, out: str | Path | None) -> Fit
 
 
 def read_finished_run(run: Path) -> Run | None:
-    """Return a run that is already complete, and remove what is left of its checkpoint."""
+    """Return a run that is already complete, and remove what is left of its checkpoint.
+
+    Raises:
+        OptionError: The run folder is a recalibrated model, which no fit wrote.
+    """
     if not run_files.is_run_folder(run):
         return None
     config = json.loads((run / run_files.CONFIG_FILE).read_text(encoding="utf-8"))
+    if "settings" not in config:
+        raise OptionError(
+            f"--resume {run}: a recalibrated model, not a fit. Pass the run folder of a fit, or "
+            "run hemorrhage-tf recalibrate again."
+        )
     header = read_checkpoint_header(run)
     if header is not None:
         if header.id != config.get("id"):

@@ -1,4 +1,4 @@
-"""The results of `fit` and `evaluate`."""
+"""The results of `fit`, `evaluate` and `recalibrate`."""
 
 from __future__ import annotations
 
@@ -109,6 +109,47 @@ class Evaluation:
     def summary(self) -> str:
         """The main metrics in one line, with their intervals; those of scans follow."""
         return _summary(self.metrics)
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """A model recalibrated on local data.
+
+    Attributes:
+        path: The run folder, or the `.tflite` file.
+        before: Metrics of the model as it was, at its own thresholds: the levels are those of
+            `Evaluation.metrics`.
+        after: The same after the recalibration, out of fold.
+        config: Content of `config.json`; under `recalibration` what was fitted at each level, and
+            which levels keep what the model had.
+        needed_for_half: By level, how many patients would make the intervals half as wide, see
+            `evaluation.recalibration.needed_for_half`.
+        warnings: What limits the result.
+
+    Example:
+        >>> import hemorrhage_tf as htf
+        >>> result = htf.recalibrate("head_ct", model="runs/first", out="runs/here", quiet=True)
+        >>> sorted(result.config["recalibration"]["fitted"]["slices"])
+        ['criterion', 'offset', 'temperature', 'threshold']
+        >>> result.needed_for_half["slices"]["sensitivity"]
+        {'received': 12, 'needed': 48}
+    """
+
+    path: Path
+    before: dict[str, Any]
+    after: dict[str, Any]
+    config: dict[str, Any]
+    needed_for_half: dict[str, dict[str, Any]]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The main metrics after the recalibration in one line, with their intervals."""
+        return _summary(self.after)
+
+    def model(self) -> Model:
+        """Load the recalibrated model."""
+        return load(self.path)
 
 
 def _summary(metrics: dict[str, Any]) -> str:
