@@ -194,13 +194,13 @@ class _OneSubtype:
                 return fit_calibration(labels, probabilities, kind, weights), None
         else:
             reason = (
-                f"{with_it} slices with it and {without} without, predicted by folds that were "
-                f"trained on it, are too few to calibrate on (at least {LEAST_OF_EACH} of each)"
+                f"the folds that were trained on it predicted {with_it} slices with it and "
+                f"{without} without; a calibration needs at least {LEAST_OF_EACH} of each"
             )
         if share is None or not self.fitting.is_balanced:
             return LogitCalibration(), f"not calibrated: {reason}"
         shift = float(np.log(share / (1 - share)))
-        return LogitCalibration(1.0, shift), f"shifted to its share of the slices only: {reason}"
+        return LogitCalibration(1.0, shift), f"only shifted to its share of the slices: {reason}"
 
     def _choose(
         self, labels: np.ndarray, capped: np.ndarray, share: float, is_calibrated: bool

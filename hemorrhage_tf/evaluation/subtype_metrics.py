@@ -119,7 +119,7 @@ def _of_subtype(
     values: dict[str, Any] = {"n": len(labels), "n_positive": positives}
     names = ("roc_auc", "pr_auc", "sensitivity", "specificity")
     if not len(labels):
-        return {**values, **dict.fromkeys(names), "notes": ["no slice has this column"]}
+        return {**values, **dict.fromkeys(names), "notes": ["it is not known of any slice"]}
     resamples = _resamples(predictions, known, bootstrap)
     scores = np.stack([repeat[known, 1 + column] for repeat in predictions.repeats])
     share = np.mean([decided[known, column] for decided in predictions.decisions], axis=0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from hemorrhage_tf.evaluation.calibration import log_odds
 
-# Of a batch, and of its class activation maps.
+# The axes to flip, of a batch or of its class activation maps.
 AXES: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
 
 

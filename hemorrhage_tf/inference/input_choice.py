@@ -80,7 +80,7 @@ def check_file_names(
 
 
 def input_through(metadata: ModelMetadata, window: str | Sequence[str] | None) -> ModelInput:
-    """Return the input of a model, with a window for Hounsfield units in any case.
+    """Return the input of a model; Hounsfield units always get a window.
 
     Raises:
         OptionError: The window is unknown, or the model was trained with another one.

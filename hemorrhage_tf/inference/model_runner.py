@@ -1,4 +1,4 @@
-"""What every form of a trained model does with model input; predicting files is in `model`."""
+"""The base class of every form of a model: it predicts model input. `model` predicts files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The results of a prediction while its slices are streamed, and what they amount to."""
+"""Collects the results of slices while they are streamed, and turns them into predictions."""
 
 from __future__ import annotations
 

@@ -31,10 +31,8 @@ def overview(content: ReportContent) -> dict[str, Any] | None:
     """
     if not content.levels:
         return None
-    levels: list[tuple[str, Mapping[str, Any]]] = [
-        (LEVEL_NAMES[SLICES], content.metrics),
-        *((LEVEL_NAMES[level.name], level.metrics) for level in content.levels),
-    ]
+    levels = [(LEVEL_NAMES[SLICES], content.metrics)]
+    levels += [(LEVEL_NAMES[level.name], level.metrics) for level in content.levels]
     return {
         "names": [name for name, _ in levels],
         "counts": [f"{of['n']}, {of['n_positive']} with hemorrhage" for _, of in levels],
@@ -56,20 +54,15 @@ def details_section(details: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if details is None:
         return None
     alarms = details["false_alarms"]
+    rows = [("Normal scans flagged", True, alarms["scans_flagged"])]
+    for level, mean in alarms["flagged_slices"].items():
+        rows.append((f"Flagged slices per normal scan, {LEVEL_NAMES[level]}", False, mean))
+    for row in details["at_sensitivity"]:
+        title = f"Specificity at a sensitivity of {row['sensitivity']:.0%}"
+        rows.append((title, True, row["specificity"]))
     return {
         "n_normal_scans": alarms["n_normal_scans"],
-        "rows": [
-            ("Normal scans flagged", True, alarms["scans_flagged"]),
-            *(
-                (f"Flagged slices per normal scan, {LEVEL_NAMES[level]}", False, mean)
-                for level, mean in alarms["flagged_slices"].items()
-            ),
-            *(
-                (f"Specificity at a sensitivity of {row['sensitivity']:.0%}", True, metric)
-                for row in details["at_sensitivity"]
-                for metric in [row["specificity"]]
-            ),
-        ],
+        "rows": rows,
         "sizes": [{"name": describe_size(row), **row} for row in details["by_size"]],
         "subtypes": _subtype_rows(details["by_subtype"]),
         "subtype_levels": [LEVEL_NAMES[level] for level in details["by_subtype"]],

@@ -72,7 +72,8 @@ def test_few_slices_shift_the_logits_to_their_share_and_say_so():
     assert rule.calibration.temperature == 1
     assert rule.calibration.offset == pytest.approx(logit(share))
     assert rule.threshold == pytest.approx(share)
-    assert rule.notes[0].startswith(f"shifted to its share of the slices only: {positives} slices")
+    assert rule.notes[0].startswith("only shifted to its share of the slices: the folds")
+    assert f"predicted {positives} slices with it" in rule.notes[0]
 
 
 def test_criteria_that_need_predictions_fall_back_to_the_share():
@@ -97,7 +98,8 @@ def test_a_subtype_that_does_not_occur_is_left_as_it_is():
     predictions.repeats[0][:, 1] = 0.001  # constant, as it cannot be trained
     fit = PLATT.cross_fit(predictions)
     assert fit.rules[1].calibration.is_identity
-    assert fit.rules[1].notes[0].startswith("not calibrated: 0 slices with it")
+    assert fit.rules[1].notes[0].startswith("not calibrated: the folds")
+    assert "predicted 0 slices with it" in fit.rules[1].notes[0]
     np.testing.assert_allclose(fit.probabilities[0][:, 1], 0.001)
 
 

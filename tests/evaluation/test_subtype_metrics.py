@@ -87,7 +87,7 @@ class TestSubtypeMetrics:
         assert loss["low"] < loss["estimate"] < loss["high"]
 
     @pytest.mark.parametrize(
-        "value, note", [(0, "no slice shows it"), (1, "every slice"), (-1, "no slice has this")]
+        "value, note", [(0, "no slice shows it"), (1, "every slice"), (-1, "it is not known")]
     )
     def test_a_subtype_of_one_class_has_a_note_instead_of_areas(self, value, note):
         labels = make().labels.copy()
