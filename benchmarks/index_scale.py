@@ -1,9 +1,10 @@
 """Measure listing, indexing, splitting and writing tables for sets of two sizes, side by side.
 
-Run with `python benchmarks/index_scale.py [--sizes 10000,100000] [--phantoms 400]`. The slices are
-variations of phantoms of 48 to 64 pixels a side: rotated, scaled, bent, mirrored and noisy, so that
-they are as similar as heads are and hardly any is a duplicate. Each size is measured in a process
-of its own. Seconds are wall time and processor time, the latter with all worker processes.
+Run with `python benchmarks/index_scale.py [--sizes 10000,100000] [--phantoms 400]
+[--slices-per-patient 20]`. The slices are variations of phantoms of 48 to 64 pixels a side:
+rotated, scaled, bent, mirrored and noisy, so that they are as similar as heads are and hardly any
+is a duplicate. Each size is measured in a process of its own. Seconds are wall time and processor
+time, the latter with all worker processes.
 """
 
 from __future__ import annotations
@@ -70,6 +71,16 @@ def write(folder: str, bases: np.ndarray, chunk: range) -> None:
         Image.fromarray(pixels).save(path, compress_level=1)
 
 
+def write_manifest(folder: Path, size: int, bases: int, slices_each: int) -> None:
+    """Write a manifest in which some slices each are of one patient."""
+    with open(folder / "manifest.csv", "w") as file:
+        file.write("path,label,patient\n")
+        for index in range(size):
+            label = index % bases % 2
+            path = f"{CLASSES[label]}/{index:06d}.png"
+            file.write(f"{path},{label},P{index // slices_each}\n")
+
+
 def measure(folder: Path) -> dict[str, float]:
     """Measure every stage in this process."""
     from hemorrhage_tf.core.progress import Progress
@@ -116,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="10000,100000")
     parser.add_argument("--phantoms", type=int, default=400)
+    parser.add_argument("--slices-per-patient", type=int, default=0, help="0: no patients known")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -132,6 +144,8 @@ def main() -> None:
             chunks = [range(at, min(at + CHUNK, size)) for at in range(0, size, CHUNK)]
             count = len(chunks)
             list(executor.map(write, [str(root)] * count, [bases] * count, chunks))
+            if options.slices_per_patient:
+                write_manifest(root, size, len(bases), options.slices_per_patient)
             done = subprocess.run(
                 [sys.executable, __file__, "--measure", str(root)],
                 stdout=subprocess.PIPE,

@@ -41,7 +41,7 @@ _CHANCE = 0.1
 
 _QUERIES = 256  # slices whose nearest slice of another patient is searched
 _BLUR = 1.0  # standard deviation in pixels of a thumbnail
-_BLOCK = 4096  # slices read together
+_BLOCK = 512  # slices read together: little memory beside the search of near-duplicates
 _COARSE_STEP = 0.05  # between the crops that the nearest slices are aligned by first
 _FINEST_STEP = CROP_STEP / 4
 
@@ -106,8 +106,8 @@ def fine_correlations(
         float64 `(k,)`: the larger one of both kinds of thumbnails.
     """
     values = np.empty(len(first))
-    for begin in range(0, len(first), _BLOCK // 4):
-        part = slice(begin, begin + _BLOCK // 4)
+    for begin in range(0, len(first), _BLOCK // 2):
+        part = slice(begin, begin + _BLOCK // 2)
         needed, places = np.unique(np.concatenate([first[part], second[part]]), return_inverse=True)
         fine = fine_structure(gray.take(needed).astype(np.float32))
         one, other = np.split(places.reshape(-1), 2)
@@ -175,9 +175,9 @@ def same_image_limit(
         return None
     drawn = np.random.default_rng(0).choice(known, min(_QUERIES, len(known)), replace=False)
     queries = np.sort(drawn)
-    nearest, similar = _nearest_of_others(gray, rows, patients, queries)
-    ones, others = (contents.take(rows[each]).astype(np.float32) for each in (queries, nearest))
     with threadpool_limits(1, "blas"):  # The matrix products are many and small.
+        nearest, similar = _nearest_of_others(gray, rows, patients, queries)
+        ones, others = (contents.take(rows[each]).astype(np.float32) for each in (queries, nearest))
         aligned = [
             max(_aligned_correlation(one, other), _aligned_correlation(other, one))
             for one, other in zip(ones, others, strict=True)
@@ -235,12 +235,13 @@ def _nearest_of_others(
     gray: FileArray, rows: np.ndarray, patients: np.ndarray, queries: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the slice of another patient nearest to each query, and the correlation."""
+    of_queries = patients[queries][:, np.newaxis]
     asked = fine_structure(gray.take(rows[queries]).astype(np.float32))
     nearest, highest = np.zeros(len(queries), np.int64), np.full(len(queries), -1.0)
     for places, block in _known_blocks(gray, rows, patients):
         fine = fine_structure(block)
         similar = np.max([asked[:, kind] @ fine[:, kind].T for kind in range(2)], axis=0)
-        similar[patients[queries][:, np.newaxis] == patients[places]] = -2
+        similar[of_queries == patients[places]] = -2
         value, at = similar.max(axis=1), similar.argmax(axis=1)
         better = value > highest
         nearest[better], highest[better] = places[at[better]], value[better]
@@ -251,6 +252,6 @@ def _known_blocks(
     gray: FileArray, rows: np.ndarray, patients: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     known = np.flatnonzero(patients >= 0)
-    for begin in range(0, len(known), _BLOCK // 2):
-        places = known[begin : begin + _BLOCK // 2]
+    for begin in range(0, len(known), _BLOCK):
+        places = known[begin : begin + _BLOCK]
         yield places, gray.take(rows[places]).astype(np.float32)
