@@ -268,7 +268,7 @@ class Predictor:
         probability = np.float32(outputs["probability"].reshape(-1)[0])
         return SliceResult(
             probability=float(probability),
-            is_hemorrhage=self._reaches(probability, "threshold"),
+            is_hemorrhage=self.reaches(probability, "threshold"),
             cam=outputs["cam"][0] if self.has_cam else None,
             features=outputs["features"][0] if self.has_scan_model else None,
         )
@@ -282,7 +282,7 @@ class Predictor:
         if not self.has_scan_model:
             alone = np.sort(np.array([one.probability for one in slices], np.float32))
             score = alone[-TOP_SLICES:].mean()
-            return ScanResult(float(score), self._reaches(score, "scan_threshold"), None)
+            return ScanResult(float(score), self.reaches(score, "scan_threshold"), None)
         features = np.stack([one.features for one in slices])
         # Relative positions; images do not state their distance in mm.
         geometry = np.zeros((len(slices), 3), np.float32)
@@ -291,11 +291,17 @@ class Predictor:
         probability = np.float32(outputs["probability"][0, 0])
         return ScanResult(
             probability=float(probability),
-            is_hemorrhage=self._reaches(probability, "scan_threshold"),
+            is_hemorrhage=self.reaches(probability, "scan_threshold"),
             slice_probabilities=[float(one) for one in outputs["slice_probability"][0]],
         )
 
-    def _reaches(self, probability: np.float32, threshold: str) -> bool:
+    def reaches(self, probability: np.float32, threshold: str) -> bool:
+        """Return whether a probability reaches a threshold of the metadata, or the one for slices.
+
+        Args:
+            probability: float32, in [0, 1].
+            threshold: "threshold", "scan_threshold" or "slice_in_scan_threshold".
+        """
         value = self.metadata.get(threshold)
         if value is None:
             value = self.metadata["threshold"]
@@ -435,6 +441,9 @@ def _predict_all(predictor: Predictor, options: argparse.Namespace) -> tuple[dic
         images, scan = [argument], None
         if Path(argument).is_dir():
             images, scan = _images_of(Path(argument)), argument
+            if not images:
+                _print_error(f"{argument}: the folder contains no PNG or JPEG image")
+                failed = True
         rows, slices = [], []
         for image in images:
             try:
@@ -472,8 +481,6 @@ def _images_of(folder: Path) -> list[str]:
         return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
     paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-    if not paths:
-        raise PredictionError(f"{folder}: the folder contains no PNG or JPEG image")
     return [str(path) for path in sorted(paths, key=by_number)]
 
 
@@ -485,11 +492,10 @@ def _add_scan(
     final = [row["probability"] for row in rows]
     if scan.slice_probabilities is not None:
         final = scan.slice_probabilities
-        threshold = predictor.metadata.get("slice_in_scan_threshold")
-        threshold = predictor.metadata["threshold"] if threshold is None else threshold
         for row, probability in zip(rows, final, strict=True):
+            is_hemorrhage = predictor.reaches(np.float32(probability), "slice_in_scan_threshold")
             row["probability_in_scan"] = round(probability, 6)
-            row["hemorrhage"] = int(np.float32(probability) >= np.float32(threshold))
+            row["hemorrhage"] = int(is_hemorrhage)
     for row in rows:
         row["scan"] = name
     highest = np.argsort(-np.array(final), kind="stable")[:TOP_SLICES]

@@ -69,7 +69,7 @@ class TestPatients:
         assert len(index.near_pairs) == 0
         assert len(index.alike_pairs) == 28
         assert (index.alike_pairs["correlation"] < index.same_image_limit).all()
-        # Without patients they are near-duplicates, as before.
+        # Without patients they are near-duplicates.
         unknown = build(tmp_path / "b", heads, labels, [None] * 8)
         assert len(unknown.near_pairs) == 28 and len(unknown.alike_pairs) == 0
         assert unknown.groups.tolist() == [0] * 8

@@ -397,10 +397,13 @@ class TestPrediction:
         alone = sorted(row["probability"] for row in result["slices"])
         assert result["scans"][0]["probability"] == pytest.approx(np.mean(alone[-3:]), abs=1e-5)
 
-    def test_reports_a_folder_without_images(self, run, models, tmp_path):
-        code, _, stderr = run(models["float32"], tmp_path)
+    def test_reports_a_folder_without_images_and_predicts_the_rest(
+        self, run, models, images, tmp_path
+    ):
+        code, stdout, stderr = run(models["float32"], tmp_path, images[0])
         assert code == 1
         assert stderr == f"Error: {tmp_path}: the folder contains no PNG or JPEG image\n"
+        assert [line.split("\t")[0] for line in stdout.splitlines()] == [str(images[0])]
 
     def test_script_imports_neither_the_library_nor_tensorflow(self, models, images):
         code = (

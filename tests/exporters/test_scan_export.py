@@ -128,7 +128,7 @@ def test_a_saved_model_pads_scans_of_several_lengths(scan_run, tmp_path):
         )
 
 
-def test_a_model_without_a_scan_model_exports_as_before(exports_once):
+def test_a_model_without_a_scan_model_has_one_signature(exports_once):
     from ai_edge_litert.interpreter import Interpreter
 
     signatures = Interpreter(str(exports_once / "a.tflite")).get_signature_list()
