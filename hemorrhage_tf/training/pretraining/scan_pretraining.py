@@ -55,12 +55,12 @@ class ScanPretrainingSettings:
         seed: Random seed of the phantoms and of the training.
     """
 
-    count: int = 300
-    threshold_count: int = 200
+    count: int = 600
+    threshold_count: int = 300
     test_count: int = 400
     kind: str = "auto"
     folds: int = 5
-    scan_specificity: float = 0.98
+    scan_specificity: float = 0.975
     slice_specificity: float = 0.995
     seed: int = 0
 
