@@ -302,7 +302,7 @@ def _describe_tensors(tree: Any) -> dict[int, Any]:
         if not set(names) <= set(known):
             raise ModelError(
                 f"{kind} {', '.join(name or 'without a name' for name in names)}: the model's "
-                f"signature must name them {' and '.join(known)}. Pass a model that hemorrhage-tf "
+                f"signature must name them {', '.join(known)}. Pass a model that hemorrhage-tf "
                 "converted."
             )
         return [known[name] for name in names]

@@ -123,11 +123,13 @@ def subtype_fold_metrics(
         probabilities[*place, 1:] = result.subtypes
         decisions[place] = result.subtype_decisions
     tested = np.unique(np.concatenate([result.fold.test for result in results]))
+    targets = context.targets.copy()
+    targets[~slices.has_slice_label & (slices.labels == 1)] = -1  # known of the scan only
     patients = slices.patient_groups
     values = subtype_metrics(
         SubtypePredictions(
             names=SUBTYPES,
-            labels=context.targets[tested],
+            labels=targets[tested],
             repeats=list(probabilities[:, tested]),
             decisions=list(decisions[:, tested]),
             groups=None if patients is None else patients[tested],

@@ -33,8 +33,13 @@ def evaluated_subtypes(slices: SliceIndex, target: str | None) -> np.ndarray | N
     if not asks_for_subtypes(target) and not (is_any and has_columns):
         return None
     labels = subtype_labels(slices.manifest)
-    labels[~slices.has_slice_label] = -1  # those of the scan
+    labels[_is_unknown(slices)] = -1
     return labels
+
+
+def _is_unknown(slices: SliceIndex) -> np.ndarray:
+    """Return which slices may have no hemorrhage although their scan has one, bool `(n,)`."""
+    return ~slices.has_slice_label & (slices.labels == 1)
 
 
 def metrics_of_subtypes(
@@ -54,7 +59,7 @@ def metrics_of_subtypes(
     """
     if labels is None or probabilities.subtypes is None:
         return {}
-    any_hemorrhage = np.where(slices.has_slice_label, slices.labels, -1)
+    any_hemorrhage = np.where(_is_unknown(slices), -1, slices.labels)
     thresholds = np.array(model.metadata.subtype_thresholds)
     values = subtype_metrics(
         SubtypePredictions(

@@ -284,7 +284,8 @@ class TestAddMetadata:
             add(content)
 
     def test_rejects_other_outputs(self, tmp_path):
-        with pytest.raises(ModelError, match="outputs logit: .*must name them probability and cam"):
+        named = "must name them probability, subtypes, features, cam"
+        with pytest.raises(ModelError, match=f"outputs logit: .*{named}"):
             add(convert(tmp_path, "logit"))
 
     def test_rejects_other_inputs(self, tmp_path):
