@@ -53,8 +53,10 @@ class KerasModel(Model):
             if features:
                 outputs["features"] = classifier.get_layer("standardization").output
             model = keras.Model(classifier.input, outputs)
+            images_of_any_number = tf.TensorSpec(classifier.input.shape, tf.float32)
             self._forwards[features, cam] = tf.function(
-                lambda images: model(images, training=False), reduce_retracing=True
+                lambda images: model(images, training=False),
+                input_signature=[images_of_any_number],
             )
         return self._forwards[features, cam]
 
@@ -80,7 +82,7 @@ class KerasModel(Model):
 
         if features and not self.has_scan_model:
             raise self._no_scan_model()
-        outputs = self._forward(features, cam)(tf.constant(images))
+        outputs = self._forward(features, cam)(tf.constant(images, tf.float32))
         values = {name: output.numpy() for name, output in outputs.items()}
         return {**values, "probability": values["probability"][:, 0]}
 
