@@ -41,10 +41,10 @@ from hemorrhage_tf.cli.options import examples
 def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
     """Compute the metrics of a model on labeled DATA, each with its interval.
 
-    DATA is any data that fit accepts. Slices are evaluated alone; where the data has scans, scans
-    are evaluated, too, and slices in their scans if the model has a scan model. Without one the
-    probability of a scan is the mean of its three highest. Where labels belong to whole scans only,
-    only scans are counted.
+    DATA is any data that fit accepts. The metrics are those of slices alone and, where the data has
+    scans, of scans. A model with a scan model also has those of slices in their scans; without one,
+    the probability of a scan is the mean of its three highest slices. Where labels belong to whole
+    scans only, only scans are counted.
     """
     import hemorrhage_tf as htf
     from hemorrhage_tf.cli.tables import print_comparison, print_metrics

@@ -47,9 +47,9 @@ def evaluate(
 ) -> Evaluation:
     """Compute a model's metrics on labeled slices and scans, each with its interval.
 
-    Slices are evaluated alone; where the data has scans, scans are evaluated, too; and where the
-    model has a scan model, so are slices in their scans. Without a scan model the probability of a
-    scan is the mean of its three highest. Intervals are over patients where patients are known.
+    The metrics are those of slices alone and, where the data has scans, of scans. A model with a
+    scan model also has those of slices in their scans; without one, the probability of a scan is
+    the mean of its three highest slices. Intervals are over patients where patients are known.
     Warns where slices were trained on, and where they look different from the training slices.
 
     Args:
