@@ -147,16 +147,15 @@ def _describe_evaluation(metrics: Mapping[str, Any]) -> str:
     mean = " Means over the repeats." if len(metrics["repeats"]["accuracy"]) > 1 else ""
     return (
         f"Evaluated on {evaluated_on}, at a threshold of {metrics['threshold']:.4g}"
-        f"{_describe_operating_point(metrics)}.{mean} {_INTERVALS[metrics['intervals_of']]}"
+        f"{_describe_operating_point(metrics)}.{mean} {_describe_intervals(metrics)}"
     )
 
 
-_INDEPENDENT = "Intervals: Wilson for proportions, DeLong on the logit scale for ROC AUC."
-_INTERVALS = {
-    "slices": _INDEPENDENT,
-    "scans": _INDEPENDENT,
-    "patients": "Intervals: bootstrap over patients.",
-}
+def _describe_intervals(metrics: Mapping[str, Any]) -> str:
+    if metrics["intervals_of"] == "patients":
+        return f"Intervals: bootstrap over {metrics['n_groups']} patients."
+    return "Intervals: Wilson for proportions, DeLong on the logit scale for ROC AUC."
+
 
 _PROPORTIONS = {
     "accuracy": "accuracy",

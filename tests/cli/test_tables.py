@@ -66,6 +66,7 @@ MORE = METRICS | {
     "threshold": 0.31234,
     "operating_point": {"criterion": "sensitivity=0.95"},
     "intervals_of": "patients",
+    "n_groups": 13,
     "notes": ["the probabilities separate the classes"],
     "leaks": ["a", "b"],
 }
@@ -291,7 +292,7 @@ Confusion matrix
   hemorrhage                     17                  3
   normal                          1                 19
 
-Evaluated on 40 slices, at a threshold of 0.3123 (sensitivity=0.95, chosen out of fold). Means over the repeats. Intervals: bootstrap over patients.
+Evaluated on 40 slices, at a threshold of 0.3123 (sensitivity=0.95, chosen out of fold). Means over the repeats. Intervals: bootstrap over 13 patients.
 The probabilities separate the classes.
 Slices that share a patient or an exact duplicate with the other side of the split: 2 (--allow-leak). These metrics are optimistic.
 """,
