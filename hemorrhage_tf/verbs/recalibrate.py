@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress, verb_progress
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
 from hemorrhage_tf.evaluation.recalibration import RecalibrationSettings, needed_for_half
-from hemorrhage_tf.evaluation.scan_metrics import SCANS
 from hemorrhage_tf.inference.keras_model import KerasModel, load_classifier
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
@@ -108,6 +108,11 @@ def recalibrate(
             operating_point, scan_operating_point, folds, repeats, seed
         )
         data = check_data(data)
+        if isinstance(model, Model) and model.uses_tta:
+            raise OptionError(
+                "model: with test-time augmentation, which a saved model does not have. Pass the "
+                "model without it."
+            )
         source, path = check_source(Path(model_name(model))), Path(out)
         check_target(path, source, overwrite)
         manifest = read_manifest(data, positive, target, progress=progress)
@@ -189,10 +194,7 @@ class _Recalibrator:
 
     def _warnings(self, levels: RecalibratedLevels, model: Model, seen: int) -> list[str]:
         slices, progress = self._slices, self._progress
-        warnings = describe_kept(levels.kept)
-        if SCANS in levels.kept and not model.has_scan_model:
-            moved = f"{levels.thresholds[SCANS]:.3g}"
-            warnings[-1] += f"; the threshold follows the calibration of slices to {moved}"
+        warnings = describe_kept(levels)
         if seen:
             warnings.append(
                 f"{seen} of the {len(slices)} slices were trained on: their probabilities are more "
@@ -206,6 +208,8 @@ class _Recalibrator:
                 "Subtypes are not recalibrated: each keeps its threshold, and stays capped at the "
                 "probability of any hemorrhage."
             )
+        if levels.before.units.level == "scan":
+            progress.note("Labels belong to whole scans: the calibration of slices stays as it is.")
         if any(record.split for record in slices.manifest.records):
             progress.note("The split column is not used: every slice takes part.")
         return warnings

@@ -84,17 +84,21 @@ class RecalibratedLevels:
         levels = self.before.levels
         after = {name: each.after for name, each in self.fitted.items()}
         if SCANS in levels and SCANS not in self.fitted:
-            kept = replace(levels[SCANS], threshold=self.thresholds[SCANS])
-            scores = self._scan_scores()
-            after[SCANS] = kept if scores is None else replace(kept, repeats=scores)
+            after[SCANS] = replace(levels[SCANS], threshold=self.thresholds[SCANS])
+            if not self.before.model.has_scan_model:
+                after[SCANS] = replace(after[SCANS], repeats=[self.scan_scores()])
         return {name: after.get(name, one) for name, one in levels.items()}
 
-    def _scan_scores(self) -> list[np.ndarray] | None:
-        """Return for each repeat the scores of scans after the calibration of their slices."""
-        if self.before.model.has_scan_model or SLICES not in self.fitted:
-            return None
-        probabilities, _ = self.slices(SLICES)
-        return scan_scores(self.before, probabilities)
+    def scan_scores(self) -> np.ndarray:
+        """Score scans by the mean of their three highest probabilities after the calibration.
+
+        The calibration is that of the saved model. One for each fold would put the scores of the
+        folds on different scales, which the saved model does not do; and as it leaves the order of
+        the slices as it is, it tells little of a scan's own label.
+        """
+        calibrated = self.calibration(SLICES).apply(self.before.probabilities.slices)
+        members = self.before.units.scans.members
+        return np.array([mean_of_highest(calibrated[each]) for each in members])
 
     def slices(self, level: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Predict all slices out of fold, whether their label is known or not.
@@ -218,7 +222,7 @@ def recalibrate_levels(before: ModelLevels, settings: RecalibrationSettings) -> 
         criterion = settings.operating_point if name != SCANS else settings.scan_operating_point
         if name == SCANS and not before.model.has_scan_model:
             criterion = "youden" if criterion == "balanced" else criterion
-            scores = result._scan_scores() or [before.probabilities.scans] * len(folds)
+            scores = [result.scan_scores()] * len(folds)
         try:
             result.fitted[name] = recalibrate_level(
                 one, list(folds[:, indices[name]]), criterion, scores
@@ -230,18 +234,27 @@ def recalibrate_levels(before: ModelLevels, settings: RecalibrationSettings) -> 
     return result
 
 
-def scan_scores(levels: ModelLevels, repeats: list[np.ndarray]) -> list[np.ndarray]:
-    """Score scans by the mean of their three highest probabilities, for each repeat."""
-    members = levels.units.scans.members
-    return [np.array([mean_of_highest(one[each]) for each in members]) for one in repeats]
-
-
-def describe_kept(kept: dict[str, str]) -> list[str]:
-    """Describe the levels that keep what the model has."""
-    return [
-        f"{LEVEL_NAMES[name]} keep their calibration and threshold: {reason}"
-        for name, reason in kept.items()
-    ]
+def describe_kept(levels: RecalibratedLevels) -> list[str]:
+    """Describe the levels that keep what the model has, and why."""
+    model = levels.before.model
+    reasons = dict(levels.kept)
+    if SCANS not in levels.before.levels:
+        absent = "the data has no scans"
+        if model.has_scan_model:
+            reasons[SLICES_IN_SCANS] = reasons[SCANS] = absent
+        elif model.metadata.scan_threshold is not None:
+            reasons[SCANS] = absent
+    texts = {
+        name: f"{LEVEL_NAMES[name]} keep their calibration and threshold: {reason}"
+        for name, reason in reasons.items()
+    }
+    if SCANS in texts and not model.has_scan_model:
+        moved = f"{levels.thresholds[SCANS]:.3g}"
+        texts[SCANS] = (
+            f"the threshold for scans follows the calibration of slices to {moved}: "
+            f"{reasons[SCANS]}"
+        )
+    return list(texts.values())
 
 
 def _refusal(slices: SliceIndex, reason: str) -> str:

@@ -220,9 +220,16 @@ class TestScansWithoutScanModel:
         assert (fitted["temperature"], fitted["offset"]) == (1, 0)
         assert fitted["criterion"] == "sensitivity=0.9"
         evaluation = htf.evaluate(local, model=recalibrated, quiet=True)
-        assert {one.is_hemorrhage for one in evaluation.scans} <= {True, False}
-        for one in evaluation.scans:
-            assert one.is_hemorrhage == (one.probability >= fitted["threshold"])
+        scores = [one.probability for one in evaluation.scans]
+        decisions = [one.is_hemorrhage for one in evaluation.scans]
+        assert decisions == [score >= fitted["threshold"] for score in scores]
+        # The highest threshold that reaches 0.9 of the eight scans with hemorrhage misses none.
+        positive = np.array(scores)[evaluation.scan_labels == 1]
+        assert (positive >= fitted["threshold"]).all()
+        after = read_json(recalibrated / "metrics.json")["scans"]
+        assert after["roc_auc"]["estimate"] == pytest.approx(
+            evaluation.scan_metrics["roc_auc"]["estimate"]
+        )
 
     def test_too_few_scans_of_a_class_keep_a_threshold_that_follows_the_slices(
         self, fit_once, local, tmp_path, capsys
@@ -240,11 +247,24 @@ class TestScansWithoutScanModel:
         result = htf.recalibrate(
             tmp_path / "few.csv", model=original, out=tmp_path / "out", repeats=1
         )
-        assert "Scans keep their calibration and threshold: it takes at least 8" in words_of(capsys)
+        expected_warning = "The threshold for scans follows the calibration of slices to"
+        assert expected_warning in words_of(capsys)
+        assert "it takes at least 8 patients whose scans show hemorrhage" in result.warnings[0]
         one = result.config["recalibration"]["fitted"]["slices"]
         expected = expit(logit(0.6) / one["temperature"] + one["offset"])
         assert result.model().scan_threshold == pytest.approx(expected)
         assert result.after["scans"]["threshold"] == pytest.approx(expected)
+
+    def test_data_without_scans_moves_the_threshold_of_scans_too(
+        self, fit_once, dicom_once, tmp_path
+    ):
+        original = copy_with(fit_once(), tmp_path / "model", scan_threshold=0.6)
+        result = htf.recalibrate(dicom_once, model=original, out=tmp_path / "out", **QUICK)
+        one = result.config["recalibration"]["fitted"]["slices"]
+        expected = expit(logit(0.6) / one["temperature"] + one["offset"])
+        assert result.model().scan_threshold == pytest.approx(expected)
+        assert result.warnings[0].endswith("the data has no scans")
+        assert result.after["scans"] is None
 
 
 def words_of(capsys):
@@ -347,6 +367,11 @@ class TestBadInput:
         with pytest.raises(OutputError, match="a.tflite: exists. Name another file, or replace"):
             htf.recalibrate(local, model=fit_once(), out=tmp_path / "a.tflite", quiet=True)
         assert (tmp_path / "a.tflite").read_text() == "mine"
+
+    def test_test_time_augmentation_is_refused(self, fit_once, local, tmp_path):
+        model = htf.load(fit_once()).with_tta()
+        with pytest.raises(OptionError, match="Pass the model without it"):
+            htf.recalibrate(local, model=model, out=tmp_path / "out", quiet=True)
 
     def test_the_model_itself_is_not_replaced(self, fit_once, local):
         with pytest.raises(OptionError, match="this is the model itself"):
