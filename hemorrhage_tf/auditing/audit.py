@@ -29,6 +29,7 @@ from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
 from hemorrhage_tf.datasets.near_duplicates import PAIR
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.same_image import number_patients
+from hemorrhage_tf.datasets.scan_checks import check_scans
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.datasets.slice_reading import read_slices
 
@@ -73,6 +74,7 @@ def audit_manifest(manifest: Manifest, progress: Progress, seed: int = 0) -> Aud
     for index, problem in sorted(readings.problems.items()):
         problems.append(replace(problem, path=manifest.name_at(index)))
     readable = replace(manifest, records=records.take(readings.good), problems=())
+    problems += check_scans(readable, is_written=True).problems
     patients = readable.records.patients
     with progress.stage("Comparing slices"):
         found = find_duplicate_pairs(readings, number_patients(patients))

@@ -32,18 +32,20 @@ class ScanProblems:
     gaps: list[Problem] = field(default_factory=list)
 
 
-def check_scans(manifest: Manifest) -> ScanProblems:
+def check_scans(manifest: Manifest, is_written: bool = False) -> ScanProblems:
     """Find scans that contradict themselves.
 
     Args:
         manifest: The labeled slices that can be read.
+        is_written: Whether the problems are written to a file, so that paths that name a patient
+            must not be in them. Defaults to False.
 
     Returns:
         The problems: slices of two patients under one scan name, contradicting labels, slices
         without a position among slices that have one, and two slices at one position.
     """
     found = ScanProblems()
-    checker = _ScanChecker(manifest, found)
+    checker = _ScanChecker(manifest, found, is_written)
     members, positions = scan_members(manifest.records)
     names = name_scans(manifest, members)
     for name, indices in zip(names, members, strict=True):
@@ -57,9 +59,10 @@ def check_scans(manifest: Manifest) -> ScanProblems:
 
 
 class _ScanChecker:
-    def __init__(self, manifest: Manifest, found: ScanProblems) -> None:
+    def __init__(self, manifest: Manifest, found: ScanProblems, is_written: bool) -> None:
         records = manifest.records
         self._manifest, self._found = manifest, found
+        self._name_at = manifest.name_at if is_written else manifest.findable_name_at
         self._patients = records.patients
         self._labels = records.labels
         self._has_slice_label = records.has_slice_label
@@ -120,7 +123,7 @@ class _ScanChecker:
         for index in indices[1:].tolist():
             position, previous = self._positions[index], usable[-1]
             if position - self._positions[previous] < SAME_POSITION:
-                other = self._manifest.findable_name_at(previous)
+                other = self._name_at(previous)
                 self._reject(index, f"is at the same position as {other}: {position:.6g} mm")
             else:
                 usable.append(index)
@@ -137,8 +140,8 @@ class _ScanChecker:
             self._found.gaps.append(Problem(name, gaps))
 
     def _reject(self, index: int, reason: str) -> None:
-        self._found.problems.append(Problem(self._manifest.findable_name_at(index), reason))
+        self._found.problems.append(Problem(self._name_at(index), reason))
         self._found.unusable.add(index)
 
     def _names(self, indices: Sequence[int]) -> str:
-        return ", ".join(self._manifest.findable_name_at(index) for index in indices)
+        return ", ".join(self._name_at(index) for index in indices)

@@ -132,6 +132,23 @@ class TestShortcuts:
 
 
 class TestUnusableSets:
+    def test_scans_that_contradict_themselves_are_problems(self, tmp_path):
+        path = write_set(
+            tmp_path,
+            [head(i) for i in range(6)],
+            [1, 0, 0, 0, 0, 1],
+            patient=["anna", "anna", "anna", "bert", "carla", "carla"],
+            scan=["s1", "s1", "s2", "s2", "s3", "s3"],
+            position=[0, 5, 0, 5, 2, 2],
+            scan_label=[0, 0, "", "", "", ""],
+        )
+        audit = audited(path)
+        assert [(each.path, each.reason) for each in audit.problems] == [
+            ("s1", "is labeled 0 as a scan, but these of its slices are labeled 1: 000.png"),
+            ("s2", "holds slices of 2 patients (002.png, 003.png): give each scan its own name"),
+            ("005.png", "is at the same position as 004.png: 2 mm"),
+        ]
+
     def test_unreadable_files_and_rows_are_problems(self, tmp_path):
         path = write_set(tmp_path, [head(i) for i in range(6)], [0, 1] * 3)
         (tmp_path / "001.png").write_text("no image")

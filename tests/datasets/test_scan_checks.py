@@ -167,6 +167,15 @@ class TestInTheSliceIndex:
         ]
         assert "skip_invalid=True" in lines[5] and "P3" not in str(caught.value)
 
+    def test_paths_that_name_a_patient_are_for_messages_only(self):
+        shown = {"scan": "s", "position": 1.0, "display_path": "hidden.dcm"}
+        records = [Record(ROOT / "anna" / f"{at}.dcm", 0, **shown) for at in range(2)]
+        manifest = Manifest(records, ROOT, "csv")
+        [message] = check_scans(manifest).problems
+        assert message.path == str(ROOT / "anna" / "1.dcm")
+        [written] = check_scans(manifest, is_written=True).problems
+        assert (written.path, "anna" in written.reason) == ("hidden.dcm", False)
+
     def test_skip_invalid_leaves_out_what_is_listed(self, manifest):
         index = build_slice_index(manifest, QUIET, skip_invalid=True)
         assert index.names == ["0.png", "8.png"]
