@@ -207,7 +207,7 @@ def describe_alike(pairs: int, limit: float | None) -> list[str]:
     count, verb = ("1 pair", "looks") if pairs == 1 else (f"{pairs} pairs", "look")
     return [
         f"{count} of different patients {verb} alike; kept apart. Across patients only the same "
-        f"image counts, from a correlation of the fine structure of {limit:.3f} in this set."
+        f"image counts: in this set a correlation of the fine structure of {limit:.3f} or more."
     ]
 
 
