@@ -32,6 +32,8 @@ _IDS = ("sopinstanceuid", "id", "imageid", "image", "filename", "fname", "file")
 _SERIES = ("seriesinstanceuid", "studyinstanceuid")  # here a study has one series
 _POSITION, _ORIENTATION = "imagepositionpatient", "imageorientationpatient"
 
+_SEPARATORS = re.compile(r"[\s,;\\\[\]()'\"]+")  # of the numbers of a vector
+
 
 @dataclass(frozen=True, slots=True)
 class SliceMetadata:
@@ -84,6 +86,10 @@ def read_rsna_metadata(
         if metadata.tags.setdefault(identifier, tags) != tags:
             kind = "rows that contradict an earlier one"
             reason = f"has other tags for {identifier} than an earlier row"
+            problems.add(kind, path.name, f"{path.name} row {line}", reason)
+        if tags.place.position is None and (text := columns.position_text(cells)):
+            kind = "rows with an Image Position that is not three numbers"
+            reason = f"the Image Position {text!r} is not three numbers"
             problems.add(kind, path.name, f"{path.name} row {line}", reason)
     return metadata
 
@@ -140,6 +146,11 @@ class _Columns:
         )
         return SliceMetadata(sys.intern(patient) if patient else None, place)
 
+    def position_text(self, cells: Sequence[str]) -> str:
+        """Return what a row states as the position; empty if it is blank."""
+        text = ", ".join(cells[column] for column in self.position)
+        return text if _SEPARATORS.sub("", text) else ""
+
     def _position(self, cells: Sequence[str]) -> float | None:
         corner = _numbers([cells[column] for column in self.position])
         if len(corner) != 3:
@@ -165,7 +176,7 @@ def _vector_columns(header: Sequence[str], name: str, length: int) -> tuple[int,
 
 def _numbers(cells: Sequence[str]) -> list[float]:
     """Return all numbers in some cells, such as "['-125.0', '12', '80.5']"; none if one is not."""
-    texts = [text for cell in cells for text in re.split(r"[\s,;\\\[\]()'\"]+", cell) if text]
+    texts = [text for cell in cells for text in _SEPARATORS.split(cell) if text]
     try:
         values = [float(text) for text in texts]
     except ValueError:

@@ -111,6 +111,21 @@ def test_reports_images_without_a_row_and_rows_that_contradict(rsna):
     }
 
 
+def test_reports_positions_that_are_not_three_numbers(rsna):
+    write(
+        rsna / "stage_2_train_metadata.csv",
+        "ID,PatientID,SeriesInstanceUID,ImagePositionPatient\n"
+        "ID_0a,p,s,high\nID_1b,p,s,\"[1, 2]\"\nID_2c,p,s,['']\n",
+    )
+    layout = read_layout(rsna, "rsna 2019")
+    assert [row.place.position for row in layout.rows] == [None] * 3
+    table = "stage_2_train_metadata.csv"
+    assert reasons(layout.problems) == {
+        f"{table} row 2": "the Image Position 'high' is not three numbers",
+        f"{table} row 3": "the Image Position '[1, 2]' is not three numbers",
+    }
+
+
 @pytest.mark.parametrize("header", ["ID,PatientID", "PatientID,SeriesInstanceUID", ""])
 def test_rejects_a_table_without_ids_or_series(rsna, header):
     write(rsna / "stage_2_train_metadata.csv", f"{header}\n")
