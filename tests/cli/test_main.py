@@ -71,6 +71,7 @@ def test_lists_commands_in_the_order_of_use(run):
         "fit",
         "evaluate",
         "predict",
+        "recalibrate",
         "export",
         "audit",
         "phantoms",

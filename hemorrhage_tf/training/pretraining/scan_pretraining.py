@@ -95,14 +95,13 @@ def pretrain_scan_model(
     with store.progress.stage(f"Training the scan model ({kind})"):
         logits = compared[kind].logits
         scan_model, calibrations = fit_scan_model(training, head, kind, logits, settings.seed)
-        out_of_fold = [
-            calibration.apply(expit(each))
-            for calibration, each in zip(calibrations, (logits.scans, logits.slices), strict=True)
-        ]
+        for_scans, for_slices = calibrations
+        out_of_fold = for_scans.apply(expit(logits.scans)), for_slices.apply(expit(logits.slices))
+        held_out_scans, held_out_slices = scan_probabilities(scan_model, held_out)
         scan_threshold, slice_threshold = _choose_thresholds(
             settings,
-            (training, *out_of_fold),
-            (held_out, *scan_probabilities(scan_model, held_out)),
+            (training, out_of_fold[0], out_of_fold[1]),
+            (held_out, held_out_scans, held_out_slices),
         )
         of_scans, of_slices = scan_probabilities(scan_model, test)
         alone = expit(test.features @ head[0] + head[1])[:, 0].astype(np.float64)

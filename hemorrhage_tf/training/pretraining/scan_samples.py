@@ -194,5 +194,5 @@ def _draw_pair(seed: int, head: int) -> dict[str, np.ndarray]:
     }
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write(path: Path, arrays: dict[str, Any]) -> None:
     write_atomically(path, lambda file: np.savez(file, **arrays))
