@@ -106,8 +106,8 @@ def train_folds(
         HemorrhageError: A backbone is not available, a slice cannot be read, the data do not
             suffice for the operating point, or workers differ.
     """
-    slices, settings = context.slices, context.settings
-    tensorboard.write_settings(settings.to_dict())
+    slices = context.slices
+    tensorboard.write_settings(context.settings.to_dict())
     feature_sources = build_feature_sources(context)
     trainer = Trainer(context, feature_sources)
     is_cross_validation = len(folds) > 1
@@ -124,31 +124,8 @@ def train_folds(
     calibrations = [fit.calibration, *(rule.calibration for rule in rules)]
     if not all(calibration.is_identity for calibration in calibrations):
         trainer.apply_calibrations(calibrations)
-    why_not = fit.note
-    if settings.calibration != "none" and not settings.trains_quickly:
-        why_not = "only a head on cached features, without fine-tuning, is calibrated"
-    if why_not:
-        context.progress.note(f"Probabilities are not calibrated: {why_not}.")
-    if fit.point.note:
-        context.progress.warn(f"--operating-point {settings.operating_point}: {fit.point.note}.")
-    if is_cross_validation:
-        results = [
-            FoldResult(
-                fold=fold,
-                probabilities=fit.probabilities[fold.repeat - 1][fold.test],
-                decisions=fit.decisions[fold.repeat - 1][fold.test],
-                history=history,
-            )
-            for fold, history in zip(folds, trainings.histories, strict=True)
-        ]
-        if subtypes is not None:
-            results = add_cross_fitted(results, subtypes)
-    else:
-        probabilities = fit.calibration.apply(trainings.probabilities[0])
-        decisions = probabilities >= fit.point.threshold
-        results = [FoldResult(folds[0], probabilities, decisions, trainings.histories[0])]
-        if subtypes is not None:
-            results = [add_predicted(results[0], trainings.subtypes[0], rules)]
+    _report(context, fit)
+    results = trainings.results(folds, fit, subtypes)
     scan_model = trainings.finish_scans(folds)
     metrics = fold_metrics(
         context,
@@ -166,13 +143,25 @@ def train_folds(
         operating_point=fit.point,
         calibration=fit.calibration,
         metrics=metrics,
-        training_profile=_training_profile(slices, trained_on, trainer, settings),
+        training_profile=_training_profile(slices, trained_on, trainer, context.settings),
         precision=feature_sources.precision,
         weights_hash=feature_sources.weights_hash,
         build_classifier=trainer.build_classifier,
         subtype_rules=rules,
         scan_model=scan_model,
     )
+
+
+def _report(context: FitContext, fit: CrossFit) -> None:
+    """Say why probabilities are not calibrated, and what the operating point cannot show."""
+    settings = context.settings
+    why_not = fit.note
+    if settings.calibration != "none" and not settings.trains_quickly:
+        why_not = "only a head on cached features, without fine-tuning, is calibrated"
+    if why_not:
+        context.progress.note(f"Probabilities are not calibrated: {why_not}.")
+    if fit.point.note:
+        context.progress.warn(f"--operating-point {settings.operating_point}: {fit.point.note}.")
 
 
 class _Trainings:
@@ -243,6 +232,28 @@ class _Trainings:
                 _, self.final_history = self._train(
                     _EVERYTHING, "all slices", everything, is_saved=True
                 )
+
+    def results(
+        self, folds: Sequence[Fold], fit: CrossFit, subtypes: SubtypeFit | None
+    ) -> list[FoldResult]:
+        """Return the result of each fold, calibrated and decided by `cross_fit`."""
+        if len(folds) == 1:
+            probabilities = fit.calibration.apply(self.probabilities[0])
+            decisions = probabilities >= fit.point.threshold
+            result = FoldResult(folds[0], probabilities, decisions, self.histories[0])
+            if subtypes is not None:
+                result = add_predicted(result, self.subtypes[0], subtypes.rules)
+            return [result]
+        results = [
+            FoldResult(
+                fold=fold,
+                probabilities=fit.probabilities[fold.repeat - 1][fold.test],
+                decisions=fit.decisions[fold.repeat - 1][fold.test],
+                history=history,
+            )
+            for fold, history in zip(folds, self.histories, strict=True)
+        ]
+        return results if subtypes is None else add_cross_fitted(results, subtypes)
 
     def finish_scans(self, folds: Sequence[Fold]) -> FittedScanModel | None:
         """Calibrate the scan model, and gather its predictions."""
