@@ -78,12 +78,8 @@ def _level_table(metrics: Mapping[str, Any], name: str) -> Table:
         if metric is None:
             table.add_row(label, "-", f"no such {unit}", "0")
         else:
-            table.add_row(label, *_percent_cells(metric), f"{metric['n']:.4g}")
-    at_prevalence = metrics.get("at_prevalence") or {}
-    for key in ("ppv", "npv"):
-        if at_prevalence.get(key) is not None:
-            label = f"{key.upper()} at a prevalence of {at_prevalence['prevalence']:g}"
-            table.add_row(label, *_percent_cells(at_prevalence[key]), "")
+            table.add_row(label, *percent_cells(metric), f"{metric['n']:.4g}")
+    add_predictive_values(table, metrics)
     if metrics["roc_auc"] is None:
         table.add_row("ROC AUC", "-", "needs both classes", str(metrics["n"]))
     calibration = metrics["calibration"]
@@ -110,7 +106,7 @@ def _alarm_table(details: Mapping[str, Any]) -> Table:
         rows.append((label, row["specificity"], True))
     for label, metric, is_share in rows:
         if metric is not None:
-            table.add_row(label, *(_percent_cells if is_share else _decimal_cells)(metric))
+            table.add_row(label, *(percent_cells if is_share else _decimal_cells)(metric))
     return table
 
 
@@ -146,7 +142,17 @@ def _short_cell(metric: Mapping[str, Any] | None, with_n: bool = True) -> str:
     return f"{estimate:.0f}% ({low:.0f} to {high:.0f}{n})"
 
 
-def _percent_cells(metric: Mapping[str, Any]) -> tuple[str, str]:
+def add_predictive_values(table: Table, metrics: Mapping[str, Any]) -> None:
+    """Add PPV and NPV at the prevalence that was asked for, if any, to a table of metrics."""
+    at_prevalence = metrics.get("at_prevalence") or {}
+    for key in ("ppv", "npv"):
+        if at_prevalence.get(key) is not None:
+            label = f"{key.upper()} at a prevalence of {at_prevalence['prevalence']:g}"
+            table.add_row(label, *percent_cells(at_prevalence[key]), "")
+
+
+def percent_cells(metric: Mapping[str, Any]) -> tuple[str, str]:
+    """Return estimate and interval in percent, as two cells."""
     return f"{metric['estimate']:.1%}", f"{metric['low']:.1%} to {metric['high']:.1%}"
 
 

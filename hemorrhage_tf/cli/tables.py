@@ -176,12 +176,8 @@ def _metrics_table(metrics: dict[str, Any], title: str) -> Table:
         if metric is None:
             table.add_row(label, "-", "no such slices", "0")
         else:
-            table.add_row(label, *_percent_cells(metric), f"{metric['n']:.4g}")
-    at_prevalence = metrics.get("at_prevalence") or {}
-    for key in ("ppv", "npv"):
-        if at_prevalence.get(key) is not None:
-            label = f"{key.upper()} at a prevalence of {at_prevalence['prevalence']:g}"
-            table.add_row(label, *_percent_cells(at_prevalence[key]), "")
+            table.add_row(label, *level_tables.percent_cells(metric), f"{metric['n']:.4g}")
+    level_tables.add_predictive_values(table, metrics)
     calibration = metrics["calibration"]
     if metrics["roc_auc"] is None:
         table.add_row("ROC AUC", "-", "needs both classes", str(metrics["n"]))
@@ -200,10 +196,6 @@ def _metrics_table(metrics: dict[str, Any], title: str) -> Table:
         label = f"ROC AUC of {shortcut['name']} alone"
         table.add_row(label, *_decimal_cells(area), str(area["n"]), style="yellow")
     return table
-
-
-def _percent_cells(metric: dict[str, Any]) -> tuple[str, str]:
-    return f"{metric['estimate']:.1%}", f"{metric['low']:.1%} to {metric['high']:.1%}"
 
 
 def _decimal_cells(metric: dict[str, Any]) -> tuple[str, str]:

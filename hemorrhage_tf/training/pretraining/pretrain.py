@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,12 @@ from hemorrhage_tf.training.pretraining.metrics import (
     scan_scores,
     slice_metrics,
     threshold_for,
+)
+from hemorrhage_tf.training.pretraining.options import (
+    count_option,
+    seed_option,
+    work_option,
+    workers_option,
 )
 from hemorrhage_tf.training.pretraining.samples import SampleStore
 from hemorrhage_tf.training.pretraining.settings import PretrainingSettings
@@ -207,28 +211,8 @@ def _check_backend(train_only: bool) -> None:
         )
 
 
-def _count_option(name: str, help: str, least: int = 1) -> Callable[[Any], Any]:
-    """Return an option for a count, with the default of the settings."""
-    default = getattr(PretrainingSettings, name.replace("-", "_"))
-    return click.option(
-        f"--{name}",
-        metavar="N",
-        type=click.IntRange(least),
-        default=default,
-        show_default=True,
-        help=help,
-    )
-
-
 @click.command()
-@click.option(
-    "--work",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("pretraining"),
-    show_default=True,
-    help="Store samples here (5 GB).",
-)
+@work_option("Store samples here (5 GB).")
 @click.option(
     "--out",
     metavar="DIR",
@@ -237,14 +221,14 @@ def _count_option(name: str, help: str, least: int = 1) -> Callable[[Any], Any]:
     show_default=True,
     help="Write the model here.",
 )
-@_count_option("count", "Train on N phantoms.")
-@_count_option("epochs", "Make N passes over the phantoms.")
-@_count_option("hard-from", "Repeat hard phantoms from pass N.", least=0)
-@_count_option("head-count", "Solve the head on N phantoms.")
-@_count_option("test-count", "Compute metrics on N phantoms.")
-@_count_option("scan-count", "Use N scans for their threshold.")
-@_count_option("test-scan-count", "Compute scan metrics on N scans.")
-@_count_option("batch-size", "Train on N phantoms in each step.")
+@count_option(PretrainingSettings, "count", "Train on N phantoms.")
+@count_option(PretrainingSettings, "epochs", "Make N passes over the phantoms.")
+@count_option(PretrainingSettings, "hard-from", "Repeat hard phantoms from pass N.", least=0)
+@count_option(PretrainingSettings, "head-count", "Solve the head on N phantoms.")
+@count_option(PretrainingSettings, "test-count", "Compute metrics on N phantoms.")
+@count_option(PretrainingSettings, "scan-count", "Use N scans for their threshold.")
+@count_option(PretrainingSettings, "test-scan-count", "Compute scan metrics on N scans.")
+@count_option(PretrainingSettings, "batch-size", "Train on N phantoms in each step.")
 @click.option(
     "--learning-rate",
     metavar="X",
@@ -258,17 +242,8 @@ def _count_option(name: str, help: str, least: int = 1) -> Callable[[Any], Any]:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Start from these weights instead of random ones.",
 )
-@click.option(
-    "--seed", metavar="N", type=int, default=0, show_default=True, help="Set the random seed."
-)
-@click.option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(1),
-    default=os.cpu_count() or 1,
-    show_default="one per CPU",
-    help="Draw in N processes.",
-)
+@seed_option
+@workers_option
 @click.option("--train-only", is_flag=True, help="Stop after the training; rerun for the rest.")
 def main(
     work: Path, out: Path, workers: int, start: Path | None, train_only: bool, **settings: Any

@@ -13,7 +13,6 @@ command that trained the scan model of the package.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +28,12 @@ from hemorrhage_tf.models.embedded_model import EmbeddedModel
 from hemorrhage_tf.models.scan_model import SCAN_MODELS
 from hemorrhage_tf.synthesis.draw import GENERATOR_VERSION
 from hemorrhage_tf.training.pretraining.metrics import threshold_for
+from hemorrhage_tf.training.pretraining.options import (
+    count_option,
+    seed_option,
+    work_option,
+    workers_option,
+)
 from hemorrhage_tf.training.pretraining.samples import to_rgb_float
 from hemorrhage_tf.training.pretraining.scan_samples import ScanFeatures, ScanFeatureStore
 
@@ -223,37 +228,19 @@ def feature_computer(model: EmbeddedModel) -> Callable[[np.ndarray], np.ndarray]
     return compute
 
 
-def _count_option(name: str, help: str, least: int = 2) -> Callable[[Any], Any]:
-    """Return an option for a count, with the default of the settings."""
-    default = getattr(ScanPretrainingSettings, name.replace("-", "_"))
-    return click.option(
-        f"--{name}",
-        metavar="N",
-        type=click.IntRange(least),
-        default=default,
-        show_default=True,
-        help=help,
-    )
-
-
 @click.command()
-@click.option(
-    "--work",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("pretraining"),
-    show_default=True,
-    help="Store features here (50 MB).",
-)
+@work_option("Store features here (50 MB).")
 @click.option(
     "--out",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder with the embedded model's files [default: the package's].",
 )
-@_count_option("count", "Train on N scans.")
-@_count_option("threshold-count", "Choose the thresholds on N more scans.")
-@_count_option("test-count", "Compute metrics on N scans.")
+@count_option(ScanPretrainingSettings, "count", "Train on N scans.", least=2)
+@count_option(
+    ScanPretrainingSettings, "threshold-count", "Choose the thresholds on N more scans.", least=2
+)
+@count_option(ScanPretrainingSettings, "test-count", "Compute metrics on N scans.", least=2)
 @click.option(
     "--kind",
     type=click.Choice(("auto", *SCAN_MODELS)),
@@ -261,17 +248,8 @@ def _count_option(name: str, help: str, least: int = 2) -> Callable[[Any], Any]:
     show_default=True,
     help="Kind of the scan model; auto compares all.",
 )
-@click.option(
-    "--seed", metavar="N", type=int, default=0, show_default=True, help="Set the random seed."
-)
-@click.option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(1),
-    default=os.cpu_count() or 1,
-    show_default="one per CPU",
-    help="Draw in N processes.",
-)
+@seed_option
+@workers_option
 def main(work: Path, out: Path | None, workers: int, **settings: Any) -> None:
     """Train the scan model of PhantomNet on phantom scans alone, or resume an interrupted run."""
     from hemorrhage_tf.models.embedded_model import read_embedded
