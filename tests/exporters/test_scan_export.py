@@ -34,8 +34,12 @@ def expected_outputs(model, features, geometry):
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        ("pooling", ExportSettings()),
-        ("attention", ExportSettings(quantize="float16", batch="dynamic")),
+        pytest.param("pooling", ExportSettings(), marks=pytest.mark.slow),
+        pytest.param(
+            "attention",
+            ExportSettings(quantize="float16", batch="dynamic"),
+            marks=pytest.mark.slow,
+        ),
         ("gru", ExportSettings(quantize="int8", cam=True)),
     ],
 )
@@ -71,7 +75,7 @@ def test_every_kind_is_converted_by_the_tests_above():
     assert set(SCAN_MODELS) == {"pooling", "attention", "gru"}
 
 
-@pytest.mark.parametrize("target", ["a.tflite", "saved"])
+@pytest.mark.parametrize("target", ["a.tflite", pytest.param("saved", marks=pytest.mark.slow)])
 def test_an_export_predicts_scans_like_the_run(scan_run, write_series, head, tmp_path, target):
     export = htf.export(scan_run, tmp_path / target, quiet=True)
     assert export.verifications.keys() >= {
@@ -103,6 +107,7 @@ def test_an_export_whose_scan_model_differs_is_rejected(scan_run, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_saved_model_pads_scans_of_several_lengths(scan_run, tmp_path):
     import tensorflow as tf
 

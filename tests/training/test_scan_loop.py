@@ -52,7 +52,9 @@ def few_steps(monkeypatch):
     monkeypatch.setattr(scan_loop, "STEPS", 40)
 
 
-@pytest.mark.parametrize("kind", SCAN_MODELS)
+@pytest.mark.parametrize(
+    "kind", ["pooling", "attention", pytest.param("gru", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("is_weak", [False, True])
 def test_a_trained_model_is_better_than_the_highest_slice_alone(loops, kind, is_weak):
     loops[kind].train(draw_scans(60, seed=0, is_weak=is_weak))
@@ -61,6 +63,7 @@ def test_a_trained_model_is_better_than_the_highest_slice_alone(loops, kind, is_
     assert roc_auc_score(NEW.scan_labels, scans) > HIGHEST + 0.03
 
 
+@pytest.mark.slow
 def test_a_training_does_not_depend_on_those_before_it(loops):
     loop, samples = loops["attention"], draw_scans(20, seed=2)
     first = loop.train(samples)

@@ -69,7 +69,7 @@ def test_scans_and_slices_are_told_apart_after_a_training_on_labels_of_scans():
     assert roc_auc_score(context.slices.scans.labels[TEST], training.scan_probabilities) > 0.9
 
 
-@pytest.mark.parametrize("kind", ["pooling", "attention"])
+@pytest.mark.parametrize("kind", ["pooling", pytest.param("attention", marks=pytest.mark.slow)])
 def test_the_built_model_repeats_the_predictions_of_the_training(kind):
     context, features, trainer, training, head = train(kind)
     model = trainer.build(training)
@@ -121,6 +121,7 @@ class Worker(SingleProcess):
         return np.array(array) + self._sent.pop(0)
 
 
+@pytest.mark.slow
 def test_a_second_worker_gets_the_weights_of_the_chief(monkeypatch):
     sent: list[np.ndarray] = []
     *_, alone, _ = train("attention")

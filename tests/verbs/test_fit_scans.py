@@ -111,6 +111,7 @@ def test_the_run_folder_loads_with_its_scan_model(run):
     assert output.slice_probabilities.shape == (5,)
 
 
+@pytest.mark.slow
 def test_slices_alone_are_the_same_without_a_scan_model(run, fit_once, scan_set):
     other = fit_once(data=scan_set / "slices.csv", **{**SETTINGS, "scan_model": "none"})
     assert not (other / SCAN_MODEL_FILE).exists() and not (other / SCANS_FILE).exists()
@@ -123,6 +124,7 @@ def test_slices_alone_are_the_same_without_a_scan_model(run, fit_once, scan_set)
     assert after["slices_in_scans"] is None and after["scans"] is not None
 
 
+@pytest.mark.slow
 def test_a_stopped_fit_is_resumed_to_the_same_bytes(run, scan_set, tmp_path, monkeypatch):
     train, trained = ScanTrainer.train, []
 
@@ -150,6 +152,7 @@ def read_weights(run: Path) -> list[np.ndarray]:
     return keras.saving.load_model(run / SCAN_MODEL_FILE).get_weights()
 
 
+@pytest.mark.slow
 def test_scans_without_labels_of_their_slices(fit_once, scan_set):
     run = fit_once(data=scan_set / "scans.csv", **SETTINGS)
     metrics = read_json(run / "metrics.json")
@@ -158,6 +161,7 @@ def test_scans_without_labels_of_their_slices(fit_once, scan_set):
     assert len(read_rows(run / SCANS_FILE)) == SCANS
 
 
+@pytest.mark.slow
 def test_a_single_split_is_calibrated_on_its_training_part(fit_once, scan_set):
     run = fit_once(data=scan_set / "slices.csv", **{**SETTINGS, "folds": 0, "test_fraction": 0.25})
     metrics = read_json(run / "metrics.json")

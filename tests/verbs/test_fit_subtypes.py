@@ -108,6 +108,7 @@ class TestRun:
         assert "## Subtypes" in card and "| intraventricular | 0 of 22 | not available |" in card
         assert "Type, location, size" not in card
 
+    @pytest.mark.slow
     def test_a_stopped_fit_resumes_to_the_same_tables(
         self, run, subtypes_once, quick, stop_after, tmp_path
     ):
@@ -149,6 +150,7 @@ class TestUse:
                 assert values[one.likeliest_subtype] == max(values.values())
                 assert one.to_row()["probability_subdural"] == values["subdural"]
 
+    @pytest.mark.slow
     def test_exports_repeat_the_subtypes(self, run, kaggle_once, tmp_path):
         export = htf.export(run, tmp_path / "model.tflite", quiet=True)
         for name in SUBTYPES:

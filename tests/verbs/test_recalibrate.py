@@ -136,6 +136,7 @@ class TestProbabilities:
         assert model.slice_in_scan_threshold == fitted["slices_in_scans"]["threshold"]
         assert model.scan_threshold == fitted["scans"]["threshold"]
 
+    @pytest.mark.slow
     def test_calibrations_add_up(self, recalibrated, fit_once, local, tmp_path):
         first = read_metadata(fit_once() / "model.keras")
         again = htf.recalibrate(local, model=recalibrated, out=tmp_path / "twice", **QUICK)
@@ -197,6 +198,7 @@ class TestRunFolder:
         of_origin = htf.evaluate(kaggle_once, model=recalibrated, quiet=True)
         assert of_origin.seen_in_training == len(before)
 
+    @pytest.mark.slow
     def test_same_seed_same_bytes(self, recalibrated, fit_once, local, tmp_path):
         again = htf.recalibrate(
             local,
@@ -283,6 +285,7 @@ def copy_with(run, path, **changes):
     return path
 
 
+@pytest.mark.slow
 class TestScanLabelsOnly:
     def test_scans_alone_are_recalibrated(self, scan_run, once, head, write_nifti, tmp_path):
         def create(folder):
