@@ -62,7 +62,7 @@ class TestInABrowser:
             "document.querySelector('#measured').textContent = JSON.stringify({"
             "inner: page.documentElement.clientWidth, scroll: page.documentElement.scrollWidth,"
             "images: images.length, shown: images.filter(each => each.naturalWidth > 0).length,"
-            "styled: getComputedStyle(page.querySelector('.tiles')).display}); };</script>"
+            "styled: getComputedStyle(page.querySelector('.levels')).borderCollapse}); };</script>"
         )
         out, log = browse(
             tmp_path, "--allow-file-access-from-files", "--dump-dom", frame.as_uri(), width=1400
@@ -71,7 +71,7 @@ class TestInABrowser:
         assert measured["inner"] == width
         assert measured["scroll"] <= width
         assert measured["shown"] == measured["images"] == 90
-        assert measured["styled"] == "grid"
+        assert measured["styled"] == "collapse"
         assert "CONSOLE" not in log
 
     def test_a_file_name_runs_no_script(self, tmp_path):
