@@ -60,28 +60,9 @@ class KerasModel(Model):
             )
         return self._forwards[features, cam]
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Predict model input; see `Model.run`."""
-        return self.run_outputs(images)["probability"]
-
-    def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict model input with class activation maps; see `Model.run_with_cam`."""
-        outputs = self.run_outputs(images, cam=True)
-        return outputs["probability"], outputs["cam"]
-
-    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict model input with the features; see `Model.run_with_features`."""
-        outputs = self.run_outputs(images, features=True)
-        return outputs["probability"], outputs["features"]
-
-    def run_outputs(
-        self, images: np.ndarray, *, features: bool = False, cam: bool = False
-    ) -> dict[str, np.ndarray]:
-        """Predict model input with all that is needed; see `Model.run_outputs`."""
+    def _compute(self, images: np.ndarray, features: bool, cam: bool) -> dict[str, np.ndarray]:
         import tensorflow as tf
 
-        if features and not self.has_scan_model:
-            raise self._no_scan_model()
         outputs = self._forward(features, cam)(tf.constant(images, tf.float32))
         values = {name: output.numpy() for name, output in outputs.items()}
         return {**values, "probability": values["probability"][:, 0]}
@@ -93,10 +74,7 @@ class KerasModel(Model):
         model = load_scan_model(self.path)
         return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
 
-    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
-        """Predict a scan; see `Model.run_scan`."""
-        if not self.has_scan_model:
-            return super().run_scan(features, geometry)
+    def _compute_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
         import tensorflow as tf
 
         inputs = {
@@ -114,14 +92,9 @@ class KerasModel(Model):
         self, slices: Sequence[SliceRef | Path], model_input: ModelInput | None = None
     ) -> np.ndarray | None:
         """Return the standardized features of slices; see `Model.standardized`."""
-        import keras
-        import tensorflow as tf
-
-        classifier = self._classifier
-        to_features = keras.Model(classifier.input, classifier.get_layer("standardization").output)
-        forward = tf.function(lambda images: to_features(images, training=False))
         batches = input_batches(slices, model_input or self.metadata.model_input, BATCH_SIZE)
-        return np.concatenate([forward(tf.constant(images)).numpy() for images in batches])
+        outputs = (self._compute(images, features=True, cam=False) for images in batches)
+        return np.concatenate([one["features"] for one in outputs])
 
 
 def load_scan_model(path: Path) -> Any:

@@ -245,8 +245,8 @@ class Model(ModelRunner):
                 skip_invalid=skip_invalid,
                 progress=progress,
             )
-        if cam is not None and not self.has_cam:
-            self.run_with_cam(np.empty((0, 0, 0, 3), np.float32))  # raises the error
+        if cam is not None:
+            self.require_cam()
         progress = progress or Progress(quiet=True)
         model_input = input_through(self.metadata, window)
         listing = list_images(images, series, progress)
@@ -319,28 +319,8 @@ class FlipAveragedModel(Model):
         """Return this model: the flips of the flips are the same four images."""
         return self
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Predict each image and its flips, and average the logits; see `Model.run`."""
-        return self.run_outputs(images)["probability"]
-
-    def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Average logits and maps; the mean of a map stays the mean of the logits."""
-        outputs = self.run_outputs(images, cam=True)
-        return outputs["probability"], outputs["cam"]
-
-    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Average logits; the features are those of the four images, one after the other.
-
-        Returns:
-            float32 `(n,)`, P(hemorrhage); and float32 `(n, 4 * width)`.
-        """
-        outputs = self.run_outputs(images, features=True)
-        return outputs["probability"], outputs["features"]
-
-    def run_outputs(
-        self, images: np.ndarray, *, features: bool = False, cam: bool = False
-    ) -> dict[str, np.ndarray]:
-        """Average logits and maps over the four images; see `Model.run_outputs`."""
+    def _compute(self, images: np.ndarray, features: bool, cam: bool) -> dict[str, np.ndarray]:
+        """Average logits and maps over the four images; the mean of a map stays the logit."""
         results = [
             self._model.run_outputs(flip(images, axes), features=features, cam=cam) for axes in AXES
         ]
@@ -356,8 +336,8 @@ class FlipAveragedModel(Model):
             outputs["cam"] = np.mean(maps, axis=0)
         return outputs
 
-    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
-        """Predict the scan flipped in each way, and average the logits; see `Model.run_scan`."""
+    def _compute_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
+        """Predict the scan flipped in each way, and average the logits."""
         parts = np.split(features, len(AXES), axis=1)
         outputs = [self._model.run_scan(np.ascontiguousarray(one), geometry) for one in parts]
         probability = mean_probability([np.array([one.probability]) for one in outputs])

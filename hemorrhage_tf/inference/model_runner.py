@@ -29,7 +29,6 @@ class ModelRunner(ABC):
         self.path = path
         self.metadata = metadata
 
-    @abstractmethod
     def run(self, images: np.ndarray) -> np.ndarray:
         """Predict model input.
 
@@ -39,6 +38,7 @@ class ModelRunner(ABC):
         Returns:
             float32 `(n,)`, P(hemorrhage) in [0, 1].
         """
+        return self.run_outputs(images)["probability"]
 
     def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict model input, with class activation maps.
@@ -53,10 +53,8 @@ class ModelRunner(ABC):
         Raises:
             ModelError: The model provides no class activation map.
         """
-        raise ModelError(
-            f"{self.path}: this model provides no class activation map. Export it with --cam, or "
-            "pass the run folder."
-        )
+        outputs = self.run_outputs(images, cam=True)
+        return outputs["probability"], outputs["cam"]
 
     def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict model input, with the features for the scan model.
@@ -65,28 +63,14 @@ class ModelRunner(ABC):
             images: float32 `(n, size, size, 3)`, RGB, in [0, 255].
 
         Returns:
-            float32 `(n,)`, P(hemorrhage); and float32 `(n, width)`, the standardized features.
+            float32 `(n,)`, P(hemorrhage); and float32 `(n, width)`, the standardized features, with
+            test-time augmentation those of the four images side by side.
 
         Raises:
             ModelError: The model has no scan model.
         """
-        raise self._no_scan_model()
-
-    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
-        """Predict a scan, and each of its slices given the whole scan.
-
-        Args:
-            features: float32 `(n, width)`, from `run_with_features`, of the slices of one scan from
-                the neck to the vertex.
-            geometry: float32 `(n, 3)`, see `models.scan_model.scan_geometry`.
-
-        Returns:
-            The probability of the scan, and of each slice.
-
-        Raises:
-            ModelError: The model has no scan model.
-        """
-        raise self._no_scan_model()
+        outputs = self.run_outputs(images, features=True)
+        return outputs["probability"], outputs["features"]
 
     def run_outputs(
         self, images: np.ndarray, *, features: bool = False, cam: bool = False
@@ -105,24 +89,58 @@ class ModelRunner(ABC):
         Raises:
             ModelError: The model does not provide what is needed.
         """
-        outputs: dict[str, np.ndarray] = {}
         if features:
-            outputs["probability"], outputs["features"] = self.run_with_features(images)
+            self.require_scan_model()
         if cam:
-            outputs["probability"], outputs["cam"] = self.run_with_cam(images)
-        return outputs or {"probability": self.run(images)}
+            self.require_cam()
+        return self._compute(images, features, cam)
+
+    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
+        """Predict a scan, and each of its slices given the whole scan.
+
+        Args:
+            features: float32 `(n, width)`, from `run_with_features`, of the slices of one scan from
+                the neck to the vertex.
+            geometry: float32 `(n, 3)`, see `models.scan_model.scan_geometry`.
+
+        Returns:
+            The probability of the scan, and of each slice.
+
+        Raises:
+            ModelError: The model has no scan model.
+        """
+        self.require_scan_model()
+        return self._compute_scan(features, geometry)
+
+    @abstractmethod
+    def _compute(self, images: np.ndarray, features: bool, cam: bool) -> dict[str, np.ndarray]:
+        """Return the outputs of `run_outputs`, and any others that cost nothing."""
+
+    def _compute_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
+        """Return the output of `run_scan`; forms with `has_scan_model` define it."""
+        raise NotImplementedError
+
+    def require_cam(self) -> None:
+        """Raise a ModelError unless the model provides class activation maps."""
+        if not self.has_cam:
+            raise ModelError(
+                f"{self.path}: this model provides no class activation map. Export it with --cam, "
+                "or pass the run folder."
+            )
+
+    def require_scan_model(self) -> None:
+        """Raise a ModelError unless the model has a scan model."""
+        if not self.has_scan_model:
+            raise ModelError(
+                f"{self.path}: this model has no scan model. Fit one on data with scans, and pass "
+                "its run folder or an export of it."
+            )
 
     def name_subtypes(self, outputs: dict[str, np.ndarray]) -> list[dict[str, float] | None]:
         """Return the probabilities of subtypes by name for each image; None without subtypes."""
         if "subtypes" not in outputs:
             return [None] * len(outputs["probability"])
         return [dict(zip(self.subtypes, row, strict=True)) for row in outputs["subtypes"].tolist()]
-
-    def _no_scan_model(self) -> ModelError:
-        return ModelError(
-            f"{self.path}: this model has no scan model. Fit one on data with scans, and pass its "
-            "run folder or an export of it."
-        )
 
     @property
     def threshold(self) -> float:

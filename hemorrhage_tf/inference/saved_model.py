@@ -45,33 +45,14 @@ class SavedModel(Model):
             ) from None
         self.has_scan_model = self._serve_scan is not None
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Predict model input; see `Model.run`."""
-        return self.run_with_cam(images)[0]
+    def _compute(self, images: np.ndarray, features: bool, cam: bool) -> dict[str, np.ndarray]:
+        import tensorflow as tf
 
-    def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict model input with class activation maps; see `Model.run_with_cam`."""
-        outputs = self._outputs(images)
-        return outputs["probability"].numpy()[:, 0], outputs["cam"].numpy()
+        outputs = self._serve(image=tf.constant(cast_images(images, self._dtype)))
+        values = {name: output.numpy() for name, output in outputs.items()}
+        return {**values, "probability": values["probability"][:, 0]}
 
-    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict model input with the features; see `Model.run_with_features`."""
-        if not self.has_scan_model:
-            return super().run_with_features(images)
-        outputs = self._outputs(images)
-        return outputs["probability"].numpy()[:, 0], outputs["features"].numpy()
-
-    def run_outputs(
-        self, images: np.ndarray, *, features: bool = False, cam: bool = False
-    ) -> dict[str, np.ndarray]:
-        """Predict model input with all outputs; see `Model.run_outputs`."""
-        outputs = {name: output.numpy() for name, output in self._outputs(images).items()}
-        return {**outputs, "probability": outputs["probability"][:, 0]}
-
-    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
-        """Predict a scan; see `Model.run_scan`."""
-        if not self.has_scan_model:
-            return super().run_scan(features, geometry)
+    def _compute_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
         import tensorflow as tf
 
         outputs = self._serve_scan(
@@ -83,8 +64,3 @@ class SavedModel(Model):
             probability=float(outputs["probability"].numpy()[0, 0]),
             slice_probabilities=outputs["slice_probability"].numpy()[0],
         )
-
-    def _outputs(self, images: np.ndarray) -> dict[str, Any]:
-        import tensorflow as tf
-
-        return self._serve(image=tf.constant(cast_images(images, self._dtype)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -50,49 +49,16 @@ class TFLiteModel(Model):
         self._dtype = np.dtype(details["dtype"]).name
         self.has_cam = "cam" in self._runner.get_output_details()
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Predict model input; see `Model.run`."""
-        outputs = self._outputs(images)
-        return np.concatenate([one["probability"][:, 0] for one in outputs])
-
-    def run_with_cam(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict model input with class activation maps; see `Model.run_with_cam`."""
-        if not self.has_cam:
-            return super().run_with_cam(images)
-        outputs = self._outputs(images)
-        probabilities = np.concatenate([one["probability"][:, 0] for one in outputs])
-        return probabilities, np.concatenate([one["cam"] for one in outputs])
-
-    def run_with_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict model input with the features; see `Model.run_with_features`."""
-        if not self.has_scan_model:
-            return super().run_with_features(images)
-        outputs = self._outputs(images)
-        probabilities = np.concatenate([one["probability"][:, 0] for one in outputs])
-        return probabilities, np.concatenate([one["features"] for one in outputs])
-
-    def run_outputs(
-        self, images: np.ndarray, *, features: bool = False, cam: bool = False
-    ) -> dict[str, np.ndarray]:
-        """Predict model input with all outputs; see `Model.run_outputs`."""
-        if features and not self.has_scan_model or cam and not self.has_cam:
-            return super().run_outputs(images, features=features, cam=cam)  # raises the error
-        parts = self._outputs(images)
+    def _compute(self, images: np.ndarray, features: bool, cam: bool) -> dict[str, np.ndarray]:
+        images = cast_images(images, self._dtype)
+        batches = [images] if self._takes_batches else np.split(images, len(images))
+        parts = [self._runner(image=batch) for batch in batches]
         outputs = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
         return {**outputs, "probability": outputs["probability"][:, 0]}
 
-    def run_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
-        """Predict a scan; see `Model.run_scan`."""
-        if not self.has_scan_model:
-            return super().run_scan(features, geometry)
-        inputs = {"features": features[np.newaxis], "geometry": geometry[np.newaxis]}
-        outputs = self._scan_runner(**inputs)
+    def _compute_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
+        outputs = self._scan_runner(features=features[np.newaxis], geometry=geometry[np.newaxis])
         return ScanOutput(
             probability=float(outputs["probability"][0, 0]),
             slice_probabilities=outputs["slice_probability"][0],
         )
-
-    def _outputs(self, images: np.ndarray) -> list[dict[str, Any]]:
-        images = cast_images(images, self._dtype)
-        batches = [images] if self._takes_batches else np.split(images, len(images))
-        return [self._runner(image=batch) for batch in batches]

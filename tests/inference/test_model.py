@@ -35,12 +35,9 @@ class PositionModel(Model):
         metadata = ModelMetadata(4, 0.5, "tiny", None, "avg", "", "", {}, crop_head=False)
         super().__init__(Path("model"), replace(metadata, **changes))
 
-    def run(self, images):
-        return self.run_with_cam(images)[0]
-
-    def run_with_cam(self, images):
+    def _compute(self, images, features, cam):
         maps = images[..., 0] * self.weights - 0.3
-        return special.expit(maps.mean(axis=(1, 2))), maps
+        return {"probability": special.expit(maps.mean(axis=(1, 2))), "cam": maps}
 
 
 class ConstantModel(Model):
@@ -50,8 +47,8 @@ class ConstantModel(Model):
         super().__init__(Path("constant"), PositionModel().metadata)
         self._values = iter(values)
 
-    def run(self, images):
-        return np.array([next(self._values)], np.float32)
+    def _compute(self, images, features, cam):
+        return {"probability": np.array([next(self._values)], np.float32)}
 
 
 class ScanModel(PositionModel):
@@ -63,12 +60,13 @@ class ScanModel(PositionModel):
         super().__init__(scan_model="pooling", **changes)
         self.lengths = []
 
-    def run_with_features(self, images):
-        logits = self.run_with_cam(images)[1].mean(axis=(1, 2))
-        features = np.stack([logits, images.mean(axis=(1, 2, 3))], axis=1).astype(np.float32)
-        return special.expit(logits), features
+    def _compute(self, images, features, cam):
+        outputs = super()._compute(images, features, cam)
+        logits = outputs["cam"].mean(axis=(1, 2))
+        of_slices = np.stack([logits, images.mean(axis=(1, 2, 3))], axis=1).astype(np.float32)
+        return {**outputs, "features": of_slices}
 
-    def run_scan(self, features, geometry):
+    def _compute_scan(self, features, geometry):
         assert features.shape == (len(geometry), 2)
         assert geometry.shape == (len(geometry), 3) and geometry.dtype == np.float32
         self.lengths.append(len(features))
@@ -434,7 +432,7 @@ class TestWindow:
 
     def test_rejects_it_before_predicting(self, series, image, monkeypatch):
         class Untouched(PositionModel):
-            def run(self, images):
+            def _compute(self, images, features, cam):
                 raise AssertionError("a slice was predicted")
 
         model = Untouched()

@@ -30,8 +30,8 @@ class BrightnessModel(Model):
         }
         super().__init__(Path("brightness"), ModelMetadata(**required | THRESHOLDS | changes))
 
-    def run(self, images):
-        return (images.mean(axis=(1, 2, 3)) / 255).astype(np.float32)
+    def _compute(self, images, features, cam):
+        return {"probability": (images.mean(axis=(1, 2, 3)) / 255).astype(np.float32)}
 
 
 class ScanModel(BrightnessModel):
@@ -39,11 +39,11 @@ class ScanModel(BrightnessModel):
 
     has_scan_model = True
 
-    def run_with_features(self, images):
-        probabilities = self.run(images)
-        return probabilities, probabilities[:, None]
+    def _compute(self, images, features, cam):
+        outputs = super()._compute(images, features, cam)
+        return {**outputs, "features": outputs["probability"][:, None]}
 
-    def run_scan(self, features, geometry):
+    def _compute_scan(self, features, geometry):
         in_scan = smooth(features[:, 0])
         return ScanOutput(float(in_scan.max()), in_scan)
 
