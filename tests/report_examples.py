@@ -141,6 +141,18 @@ def draw_levels(repeats: int = 1):
     return levels, scan_details(scan_set, Bootstrap(100)).to_dict()
 
 
+def draw_level_metrics(prevalence: float | None = None) -> dict:
+    """Return metrics of all levels, as `metrics.json` holds them."""
+    labels, repeats = draw_predictions()
+    levels, details = draw_levels()
+    return {
+        **binary_metrics(labels, list(repeats), 0.5, prevalence=prevalence),
+        "level": "slice",
+        **{level.name: level.metrics for level in levels},
+        "scan_details": details,
+    }
+
+
 def full_content() -> ReportContent:
     """Return a report with every field."""
     levels, details = draw_levels()

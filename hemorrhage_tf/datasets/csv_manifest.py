@@ -152,6 +152,17 @@ class _Table:
     def root(self) -> Path:
         return self.path.parent
 
+    def manifest(self, layout: str, records: Records, problems: Sequence[Problem]) -> Manifest:
+        """Return the manifest of the usable rows."""
+        return Manifest(
+            records=records,
+            root=self.root,
+            layout=layout,
+            problems=tuple(problems),
+            columns=self.further,
+            level="slice" if records.has_slice_label.all() else "scan",
+        )
+
     def complete_rows(self, problems: list[Problem]) -> Iterator[dict[str, str]]:
         """Yield the rows by column name, and report those with missing cells or too many."""
         key = "path" if "path" in self.header else "id"
@@ -228,14 +239,7 @@ def _read_path_rows(table: _Table) -> Manifest:
             for index in np.flatnonzero(is_blank).tolist()
         ]
         records = records.take(np.flatnonzero(~is_blank))
-    return Manifest(
-        records=records,
-        root=table.root,
-        layout="csv",
-        problems=tuple(problems),
-        columns=table.further,
-        level="slice" if records.has_slice_label.all() else "scan",
-    )
+    return table.manifest("csv", records, problems)
 
 
 def _records_of_path(table: _Table, cells: Mapping[str, str]) -> list[Record]:
@@ -332,14 +336,7 @@ def _read_id_rows(table: _Table) -> Manifest:
         for image in images
         if _identifier(image.name) not in named
     ]
-    return Manifest(
-        records=records,
-        root=table.root,
-        layout="kaggle",
-        problems=tuple(problems),
-        columns=table.further,
-        level="slice" if records.has_slice_label.all() else "scan",
-    )
+    return table.manifest("kaggle", records, problems)
 
 
 def _identifier(name: str) -> str:

@@ -22,8 +22,8 @@ from hemorrhage_tf.inference.input_types import cast_images
 from hemorrhage_tf.models.scan_model import SCAN_SIGNATURE
 
 SIGNATURE = "serving_default"
-# The converter sorts signatures by name, and the first one is what a program without signatures
-# runs. So the scan model is converted under a name that comes later.
+# The converter sorts signatures by name, and an interpreter that is used without signatures runs
+# the first one. So the scan model is converted under a name that comes after that of slices.
 _SCAN_NAME = "serving_scan"
 
 # Only the backbone is quantized. Pooling, standardization and the dense unit stay in float32: they

@@ -10,12 +10,21 @@ from hemorrhage_tf.models.metadata import ModelMetadata
 from hemorrhage_tf.models.scan_score import TOP_SLICES
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
-NOT_TESTED = (
-    "Scanners, hospitals, windows and patients other than those of these slices.",
-    "Whole examinations as they are read in practice, with neighboring slices, prior studies and "
-    "the clinical history.",
+_SCANNERS = "Scanners, hospitals, windows and patients other than those of these slices."
+_FURTHER = (
     "The type, age and size of a hemorrhage. Small hemorrhages may be missed.",
     "Use by people: how a radiologist would act on the probability.",
+)
+NOT_TESTED = (
+    _SCANNERS,
+    "Whole examinations as they are read in practice, with neighboring slices, prior studies and "
+    "the clinical history.",
+    *_FURTHER,
+)
+NOT_TESTED_WITH_SCANS = (
+    _SCANNERS,
+    "Whole examinations as they are read in practice, with prior studies and the clinical history.",
+    *_FURTHER,
 )
 
 TRAINED_ON_PHANTOMS = (
@@ -26,11 +35,7 @@ TRAINED_ON_PHANTOMS = (
 
 def not_tested(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what the metrics do not show; scans were tested where there are metrics of them."""
-    if metrics.get("scans") is None:
-        return NOT_TESTED
-    return tuple(
-        text.replace("with neighboring slices, prior", "with prior") for text in NOT_TESTED
-    )
+    return NOT_TESTED if metrics.get("scans") is None else NOT_TESTED_WITH_SCANS
 
 
 def model_rows(metadata: ModelMetadata) -> list[tuple[str, str]]:

@@ -60,7 +60,10 @@ INTENDED_USE = (
     "Research on detecting intracranial hemorrhage in single axial head CT slices: comparing "
     "methods, teaching, reproducing a published recipe."
 )
-INTENDED_USE_SCANS = INTENDED_USE.replace("slices", "slices and scans")
+INTENDED_USE_SCANS = (
+    "Research on detecting intracranial hemorrhage in axial head CT slices and scans: comparing "
+    "methods, teaching, reproducing a published recipe."
+)
 TYPE_OUT_OF_SCOPE = (
     "Type, location, size and age of a hemorrhage. The model only predicts whether there is one."
 )

@@ -3,24 +3,16 @@ from __future__ import annotations
 import io
 
 import pytest
-from report_examples import draw_levels, draw_predictions
+from report_examples import draw_level_metrics
 from rich.console import Console
 
 from hemorrhage_tf.cli.level_tables import detail_tables, has_levels, level_tables
 from hemorrhage_tf.cli.tables import print_metrics
-from hemorrhage_tf.evaluation.metrics import binary_metrics
 
 
 @pytest.fixture(scope="module")
 def metrics():
-    labels, repeats = draw_predictions()
-    levels, details = draw_levels()
-    return {
-        **binary_metrics(labels, list(repeats), 0.5, prevalence=0.1),
-        "level": "slice",
-        **{level.name: level.metrics for level in levels},
-        "scan_details": details,
-    }
+    return draw_level_metrics(prevalence=0.1)
 
 
 def show(tables) -> list[str]:

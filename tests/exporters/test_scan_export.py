@@ -66,7 +66,7 @@ def test_a_tflite_file_runs_scans_of_any_length(
     if settings.quantize == "none":
         np.testing.assert_allclose(outputs["features"], to_features(IMAGES[:1]), atol=1e-4)
     assert outputs["features"].shape == (1, width)
-    # A program that knows no signatures runs the first one.
+    # An interpreter that is used without signatures predicts slices.
     details = Interpreter(model_content=model).get_input_details()
     assert [tuple(each["shape"]) for each in details] == [(1, 32, 32, 3)]
 

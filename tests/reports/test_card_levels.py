@@ -1,23 +1,15 @@
 from __future__ import annotations
 
 import pytest
-from report_examples import draw_levels, draw_predictions
+from report_examples import draw_level_metrics
 
-from hemorrhage_tf.evaluation.metrics import binary_metrics
 from hemorrhage_tf.reports.card_levels import card_levels, describe_counts
 from hemorrhage_tf.reports.model_card import CardContent, model_card
 
 
 @pytest.fixture(scope="module")
 def metrics():
-    labels, repeats = draw_predictions()
-    levels, details = draw_levels()
-    return {
-        **binary_metrics(labels, list(repeats), 0.5),
-        "level": "slice",
-        **{level.name: level.metrics for level in levels},
-        "scan_details": details,
-    }
+    return draw_level_metrics()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ the shards that are complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ class SampleStore:
             name: Name of the set in progress reports. Defaults to "phantoms".
         """
         folder = self.folder / f"samples-v{GENERATOR_VERSION}-s{seed}"
-        shards = _Shards(folder, seed, SHARD_SIZE, _write_shard)
+        shards = _Shards(folder, seed, SHARD_SIZE, _write_sample_shard)
         samples = Samples(**self._load(shards, count, name))
         assert samples.maps.shape[-1] == len(EVIDENCE)
         return samples
@@ -128,12 +128,7 @@ class SampleStore:
         if missing:
             with self.progress.track(f"Drawing {name}", len(missing) * shards.size) as advance:
                 self._draw(shards, missing, advance)
-        parts: dict[str, list[np.ndarray]] = {}
-        for number in numbers:
-            with np.load(shards.path(number), allow_pickle=False) as arrays:
-                for key in arrays.files:
-                    parts.setdefault(key, []).append(arrays[key])
-        return {key: np.concatenate(arrays) for key, arrays in parts.items()}
+        return join_shards([shards.path(number) for number in numbers])
 
     def _draw(self, shards: _Shards, numbers: list[int], advance: Callable[[int], object]) -> None:
         if self.workers == 1:
@@ -169,6 +164,21 @@ class _Shards:
     def draw(self, number: int) -> None:
         indices = range(number * self.size, (number + 1) * self.size)
         self.write(self.path(number), self.seed, indices)
+
+
+def join_shards(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Read the files of a set, and return each array of all of them."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for path in paths:
+        with np.load(path, allow_pickle=False) as arrays:
+            for key in arrays.files:
+                parts.setdefault(key, []).append(arrays[key])
+    return {key: np.concatenate(arrays) for key, arrays in parts.items()}
+
+
+def write_shard(path: Path, arrays: dict[str, Any]) -> None:
+    """Write one file of a set atomically."""
+    write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
 def draw_sample(seed: int, index: int) -> dict[str, Any]:
@@ -223,18 +233,17 @@ def _coarse(layer: np.ndarray) -> np.ndarray:
     return np.rint((share / COVERED).clip(0, 255)).astype(np.uint8)
 
 
-def _write_shard(path: Path, seed: int, indices: range) -> None:
+def _write_sample_shard(path: Path, seed: int, indices: range) -> None:
     rows = [draw_sample(seed, index) for index in indices]
-    arrays: dict[str, Any] = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    write_atomically(path, lambda file: np.savez(file, **arrays))
+    write_shard(path, {name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
 
 def _write_scan_shard(path: Path, seed: int, indices: range) -> None:
     scans = {index: draw_phantom_scan(seed, index, size=DRAWN_SIZE) for index in indices}
     slices = [(index, phantom) for index, scan in scans.items() for phantom in scan]
-    arrays: dict[str, Any] = {
+    arrays = {
         "images": np.stack([gray_model_input(phantom.hounsfield) for _, phantom in slices]),
         "labels": np.array([phantom.label for _, phantom in slices], np.uint8),
         "scans": np.array([index for index, _ in slices], np.int64),
     }
-    write_atomically(path, lambda file: np.savez(file, **arrays))
+    write_shard(path, arrays)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.atomic_files import write_atomically
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.head_crop import crop_to, find_head
 from hemorrhage_tf.synthesis.display_image import draw_display_image
@@ -27,6 +26,8 @@ from hemorrhage_tf.training.pretraining.samples import (
     DISPLAY_HEIGHTS,
     DRAWN_SIZE,
     gray_model_input,
+    join_shards,
+    write_shard,
 )
 
 SHARD_SIZE = 10  # scans in a file, of half as many heads
@@ -113,14 +114,9 @@ class ScanFeatureStore:
                 for number, arrays in zip(missing, drawn, strict=True):
                     rows = arrays.pop("rows")
                     arrays["features"] = self.compute(arrays.pop("images"))[rows]
-                    _write(paths[number], arrays)
+                    write_shard(paths[number], arrays)
                     advance(SHARD_SIZE)
-        parts: dict[str, list[np.ndarray]] = {}
-        for path in paths:
-            with np.load(path, allow_pickle=False) as arrays:
-                for key in arrays.files:
-                    parts.setdefault(key, []).append(arrays[key])
-        return ScanFeatures(**{key: np.concatenate(arrays) for key, arrays in parts.items()})
+        return ScanFeatures(**join_shards(paths))
 
     def _draw(self, seed: int, ranges: list[range]) -> Iterator[dict[str, np.ndarray]]:
         """Draw the heads of each range, a few ranges ahead of their use."""
@@ -192,7 +188,3 @@ def _draw_pair(seed: int, head: int) -> dict[str, np.ndarray]:
         "scans": np.repeat([2 * head, 2 * head + 1], count),
         "display": np.full(2 * count, display),
     }
-
-
-def _write(path: Path, arrays: dict[str, Any]) -> None:
-    write_atomically(path, lambda file: np.savez(file, **arrays))
