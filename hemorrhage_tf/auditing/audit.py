@@ -85,7 +85,10 @@ def audit_manifest(manifest: Manifest, progress: Progress, seed: int = 0) -> Aud
         if pair.relation != EXACT_DUPLICATE
     ]
     groups = merge_with_patients(
-        np.array(exact, int).reshape(-1, 2), np.array(near, PAIR), patients
+        np.array(exact, int).reshape(-1, 2),
+        np.array(near, PAIR),
+        patients,
+        readable.records.scans,
     )
     pairs = [pair for pair in found.pairs if groups[pair.first] == groups[pair.second]]
     apart = groups[found.alike[:, 0]] != groups[found.alike[:, 1]]

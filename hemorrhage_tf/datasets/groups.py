@@ -46,29 +46,35 @@ def merge_groups(
 
 
 def merge_with_patients(
-    exact: np.ndarray, near: np.ndarray, patients: Sequence[str | None]
+    exact: np.ndarray,
+    near: np.ndarray,
+    patients: Sequence[str | None],
+    scans: Sequence[str | None] = (),
 ) -> np.ndarray:
     """Group slices of which patients may be known.
 
-    The slices of a patient and exact duplicates are together in any case. Near-duplicates join
-    two slices that both have a patient, or none. Slices without one also join the patient that one
-    of them resembles most, but no second one, since slices of one level of two heads look alike.
+    The slices of a patient, those of a scan and exact duplicates are together in any case.
+    Near-duplicates join two slices that both have a patient, or none. Slices without one also join
+    the patient that one of them resembles most, but no second one, since slices of one level of two
+    heads look alike.
 
     Args:
         exact: int `(k, 2)`: pairs of exact duplicates.
         near: Structured array with the fields `first`, `second` and `correlation`, see
             `near_duplicates.PAIR`.
         patients: The patient of each slice, None if unknown.
+        scans: The scan of each slice, None outside of scans. Defaults to none.
 
     Returns:
         int64 `(n,)`: group numbers from 0, in the order of first appearance.
     """
     count = len(patients)
+    shared = [patients, scans] if len(scans) else [patients]
     named = np.array([bool(patient) for patient in patients], bool)
     pairs = np.stack([near["first"], near["second"]], axis=1)
     half_named = named[pairs[:, 0]] != named[pairs[:, 1]]
     certain = np.concatenate([exact, pairs[~half_named]])
-    groups = merge_groups(count, certain, shared=[patients])
+    groups = merge_groups(count, certain, shared=shared)
     if not half_named.any():
         return groups
     has_patient = np.zeros(count, bool)
@@ -78,4 +84,4 @@ def merge_with_patients(
     order = np.lexsort((links[:, 1], links[:, 0], -correlations))
     order = order[~has_patient[groups[unnamed[order]]]]
     _, best = np.unique(groups[unnamed[order]], return_index=True)
-    return merge_groups(count, np.concatenate([certain, links[order[best]]]), shared=[patients])
+    return merge_groups(count, np.concatenate([certain, links[order[best]]]), shared=shared)

@@ -283,7 +283,7 @@ def _index(
         )
     pairs = duplicates.pairs
     near = pairs[same[pairs["first"]] != same[pairs["second"]]]
-    groups = merge_with_patients(exact, near, patients)
+    groups = merge_with_patients(exact, near, patients, manifest.records.scans)
     together = groups[near["first"]] == groups[near["second"]]
     alike = np.concatenate([duplicates.alike, near[~together]])
     alike = alike[groups[alike["first"]] != groups[alike["second"]]]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.datasets.groups import merge_groups
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.datasets.subtype_columns import subtype_columns
 from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
@@ -203,7 +202,7 @@ def recalibrate_levels(before: ModelLevels, settings: RecalibrationSettings) -> 
     """
     units, levels = before.units, before.levels
     slices, first = units.slices, [members[0] for members in units.scans.members]
-    groups = _whole_groups(slices)
+    groups = slices.groups
     in_scans = units.labeled[units.scans.scan_of_slice[units.labeled] >= 0]
     indices = {SLICES: units.labeled, SLICES_IN_SCANS: in_scans, SCANS: np.array(first, np.int64)}
     kept = {}
@@ -262,10 +261,3 @@ def _refusal(slices: SliceIndex, reason: str) -> str:
         f"{slices.manifest.root}: too few to recalibrate on. {reason}. Add labeled patients, or "
         "use the model as it is."
     )
-
-
-def _whole_groups(slices: SliceIndex) -> np.ndarray:
-    """Return the groups of the slices, in which every scan is whole."""
-    scans = slices.scans.scan_of_slice if len(slices.scans) else np.full(len(slices), -1)
-    keys = [None if scan < 0 else scan for scan in scans.tolist()]
-    return merge_groups(len(slices), [], shared=[slices.groups.tolist(), keys])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,15 @@ def test_hashes_slices_in_order(tmp_path):
     assert index.groups.tolist() == [0, 1, 2, 3, 4, 5]
     assert len(index.exact_pairs) == len(index.near_pairs) == len(index.skipped) == 0
     assert len(index.statistics) == len(index.head_shares) == len(index.warnings) == 6
+
+
+def test_slices_of_a_scan_stay_together_also_without_a_patient(tmp_path):
+    manifest = make_manifest(tmp_path, [noise(number) for number in range(5)], [0, 1, 0, 1, 0])
+    scans = ["a", None, "a", "b", "b"]
+    records = [replace(each, scan=scan) for each, scan in zip(manifest.records, scans, strict=True)]
+    index = build_slice_index(replace(manifest, records=records), QUIET)
+    assert index.groups.tolist() == [0, 1, 0, 2, 2]
+    assert index.patient_groups is None
 
 
 class TestInvalidFiles:
