@@ -71,6 +71,11 @@ def folds(
     return parts
 
 
+def repeat_seed(seed: int, repeat: int) -> int:
+    """Return the random seed of one repeat of a cross-validation, counted from 0."""
+    return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
+
+
 def _assign_folds(labels: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Assign groups to folds one by one, the most unequal first, each where it balances most.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, OptionError
-from hemorrhage_tf.datasets.splits import folds
+from hemorrhage_tf.datasets.splits import folds, repeat_seed
 from hemorrhage_tf.evaluation.cross_fitting import CrossFit, OutOfFold, cross_fit
 from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
 from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
@@ -94,7 +94,7 @@ def fold_numbers(
     """
     numbers = np.zeros((settings.repeats, len(labels)), np.int64)
     for repeat, row in enumerate(numbers):
-        seed = int(np.random.SeedSequence([settings.seed, repeat]).generate_state(1)[0])
+        seed = repeat_seed(settings.seed, repeat)
         for number, (_, test) in enumerate(folds(labels, groups, settings.folds, seed), start=1):
             row[test] = number
     return numbers

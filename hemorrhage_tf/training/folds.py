@@ -88,13 +88,9 @@ def make_folds(slices: SliceIndex, settings: FitSettings, progress: Progress) ->
         Fold(repeat + 1, number + 1, train, test)
         for repeat in range(settings.repeats)
         for number, (train, test) in enumerate(
-            splits.folds(labels, groups, settings.folds, _repeat_seed(settings.seed, repeat))
+            splits.folds(labels, groups, settings.folds, splits.repeat_seed(settings.seed, repeat))
         )
     ]
-
-
-def _repeat_seed(seed: int, repeat: int) -> int:
-    return int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0])
 
 
 def _fold_of_column(

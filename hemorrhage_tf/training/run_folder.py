@@ -28,7 +28,7 @@ from hemorrhage_tf.models.run_files import (
 )
 from hemorrhage_tf.training.folds import FoldResult
 from hemorrhage_tf.training.loop import Epoch
-from hemorrhage_tf.training.scan_folds import FittedScanModel
+from hemorrhage_tf.training.scan_folds import ScanTables
 
 SPLIT_COLUMNS = ("path", "frame", "content_hash", "label", "patient", "group", "part")
 SCAN_COLUMNS = ("scan", "order", "position")  # further columns of the split, of data with scans
@@ -143,7 +143,7 @@ def write_tables(
     slices: SliceIndex,
     results: Sequence[FoldResult],
     final_history: Sequence[Epoch] = (),
-    scan_model: FittedScanModel | None = None,
+    scan_tables: ScanTables | None = None,
 ) -> None:
     """Write `split.csv`, `predictions.csv`, `history.csv`, and with a scan model `scans.csv`.
 
@@ -153,7 +153,7 @@ def write_tables(
         results: The result of each fold.
         final_history: History of the training on all slices after a cross-validation. Defaults to
             none.
-        scan_model: The scan model. Defaults to None, without one.
+        scan_tables: The predictions of the scan model. Defaults to None, without one.
     """
     repeats = max(result.fold.repeat for result in results)
     repeat_columns: list[str] = []
@@ -167,11 +167,11 @@ def write_tables(
     columns = list(PREDICTION_COLUMNS)
     if results[0].subtypes is not None:
         columns += probability_columns()
-    if scan_model is not None:
+    if scan_tables is not None:
         columns.append(IN_SCAN_COLUMN)
-        rows = _scan_rows(slices, results, scan_model)
+        rows = _scan_rows(slices, results, scan_tables)
         write_csv(folder / SCANS_FILE, rows, SCAN_PREDICTION_COLUMNS)
-    write_csv(folder / PREDICTIONS_FILE, _prediction_rows(slices, results, scan_model), columns)
+    write_csv(folder / PREDICTIONS_FILE, _prediction_rows(slices, results, scan_tables), columns)
     write_csv(folder / HISTORY_FILE, _history_rows(results, final_history), HISTORY_COLUMNS)
 
 
@@ -222,12 +222,12 @@ def _scan_cells(slices: SliceIndex) -> dict[int, dict[str, Any]]:
 
 
 def _prediction_rows(
-    slices: SliceIndex, results: Sequence[FoldResult], scan_model: FittedScanModel | None
+    slices: SliceIndex, results: Sequence[FoldResult], scan_tables: ScanTables | None
 ) -> Iterator[dict[str, Any]]:
     labels = slices.labels
     in_scan = np.full((max(result.fold.repeat for result in results), len(slices)), np.nan)
-    if scan_model is not None:
-        in_scan[:, scan_model.slices_in_scans.indices] = scan_model.slices_in_scans.probabilities
+    if scan_tables is not None:
+        in_scan[:, scan_tables.slices] = scan_tables.in_scans
     for result in results:
         predictions = zip(result.fold.test, result.probabilities, result.decisions, strict=True)
         for place, (index, probability, is_hemorrhage) in enumerate(predictions):
@@ -251,23 +251,23 @@ def _prediction_rows(
 
 
 def _scan_rows(
-    slices: SliceIndex, results: Sequence[FoldResult], scan_model: FittedScanModel
+    slices: SliceIndex, results: Sequence[FoldResult], tables: ScanTables
 ) -> Iterator[dict[str, Any]]:
     """Yield the out-of-fold prediction of each scan, fold after fold."""
-    scans, predicted = slices.scans, scan_model.scans
+    scans = slices.scans
+    first = np.array([scans.members[scan][0] for scan in tables.scans], np.int64)
     for result in results:
         fold = result.fold
-        is_tested = np.isin([scans.members[scan][0] for scan in predicted.indices], fold.test)
-        for at in np.flatnonzero(is_tested):
-            scan = predicted.indices[at]
+        for at in np.flatnonzero(np.isin(first, fold.test)):
+            scan = tables.scans[at]
             yield {
                 "repeat": fold.repeat,
                 "fold": fold.number,
                 "scan": scans.names[scan],
                 "slices": len(scans.members[scan]),
                 "label": scans.labels[scan],
-                "probability": f"{predicted.probabilities[fold.repeat - 1][at]:.7g}",
-                "hemorrhage": int(predicted.decided[fold.repeat - 1, at]),
+                "probability": f"{tables.probabilities[fold.repeat - 1, at]:.7g}",
+                "hemorrhage": int(tables.decisions[fold.repeat - 1, at]),
             }
 
 

@@ -39,6 +39,25 @@ _FEWEST_NAMED = 4
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class ScanTables:
+    """The out-of-fold predictions of a scan model, as the tables of a run show them.
+
+    Attributes:
+        scans: int64 `(k,)`: the predicted scans in `slices.scans`.
+        probabilities: float64 `(repeats, k)`, of the scans.
+        decisions: bool `(repeats, k)`, whether a scan is predicted hemorrhage.
+        slices: int64 `(n,)`: the slices predicted in their scans.
+        in_scans: float64 `(repeats, n)`, their probabilities.
+    """
+
+    scans: np.ndarray
+    probabilities: np.ndarray
+    decisions: np.ndarray
+    slices: np.ndarray
+    in_scans: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FittedScanModel:
     """The scan model of a fit, before it is written.
 
@@ -53,6 +72,17 @@ class FittedScanModel:
     scans: LevelResult
     slices_in_scans: LevelResult
     build: Callable[[], Any]
+
+    @property
+    def tables(self) -> ScanTables:
+        """All predictions, those of slices without a known label included."""
+        return ScanTables(
+            scans=self.scans.indices,
+            probabilities=np.stack(self.scans.probabilities),
+            decisions=self.scans.decided,
+            slices=self.slices_in_scans.indices,
+            in_scans=np.stack(self.slices_in_scans.probabilities),
+        )
 
     def results(self, slices: SliceIndex) -> ScanResults:
         """Return the predictions that the metrics are computed from.

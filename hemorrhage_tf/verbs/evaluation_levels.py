@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class ModelLevels:
     model: Model
     probabilities: ScanProbabilities
 
-    @property
+    @cached_property
     def levels(self) -> dict[str, LabeledPredictions]:
         """The labeled predictions of each level that applies, by its name."""
         units, model, probabilities = self.units, self.model, self.probabilities
@@ -134,7 +135,7 @@ class ModelLevels:
             groups=None if patients is None else patients[indices],
         )
 
-    @property
+    @cached_property
     def decisions(self) -> dict[str, np.ndarray]:
         """The decisions on slices, bool `(n,)`, alone and, with a scan model, in their scans."""
         model, probabilities = self.model, self.probabilities

@@ -329,11 +329,11 @@ class _Fit:
         with self._progress.stage(f"Writing {places.out}"), writing as folder:
             result.build_classifier().save(folder / run_files.MODEL_FILE)
             write_metadata(folder / run_files.MODEL_FILE, metadata)
+            scan_tables = None
             if result.scan_model is not None:
                 result.scan_model.build().save(folder / run_files.SCAN_MODEL_FILE)
-            write_tables(
-                folder, context.slices, result.folds, result.final_history, result.scan_model
-            )
+                scan_tables = result.scan_model.tables
+            write_tables(folder, context.slices, result.folds, result.final_history, scan_tables)
             if audit is not None:
                 audit = _without_patients(audit, context.slices.manifest)
                 write_json(folder / run_files.AUDIT_FILE, audit.to_dict())

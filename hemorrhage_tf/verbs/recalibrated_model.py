@@ -25,10 +25,9 @@ from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
 from hemorrhage_tf.models.recalibration import recalibrate_classifier, recalibrate_scan_model
 from hemorrhage_tf.reports.model_card import JSON_FILE, MARKDOWN_FILE
 from hemorrhage_tf.reports.recalibration_card import write_recalibration_card
-from hemorrhage_tf.training.fold_metrics import LevelResult
 from hemorrhage_tf.training.folds import Fold, FoldResult
 from hemorrhage_tf.training.run_folder import check_output, write_csv, write_json, write_tables
-from hemorrhage_tf.training.scan_folds import FittedScanModel
+from hemorrhage_tf.training.scan_folds import ScanTables
 from hemorrhage_tf.verbs.data_config import data_config
 from hemorrhage_tf.verbs.recalibrated_levels import RecalibratedLevels
 
@@ -108,7 +107,7 @@ class RecalibratedModel:
                 slices=(inside.temperature, inside.offset),
             )
             scan_model.save(folder / run_files.SCAN_MODEL_FILE)
-        write_tables(folder, slices, fold_results(levels), (), scan_results(levels))
+        write_tables(folder, slices, fold_results(levels), scan_tables=scan_tables(levels))
         rows: Iterable[dict[str, str]] = ({"content_hash": key} for key in sorted(self.trained_on))
         write_csv(folder / run_files.ORIGIN_FILE, rows, ("content_hash",))
         write_json(folder / run_files.METRICS_FILE, self.metrics)
@@ -207,29 +206,21 @@ def fold_results(levels: RecalibratedLevels) -> list[FoldResult]:
     return results
 
 
-def scan_results(levels: RecalibratedLevels) -> FittedScanModel | None:
+def scan_tables(levels: RecalibratedLevels) -> ScanTables | None:
     """Return the predictions of a scan model, for the tables of a run; None without one."""
-    model, slices = levels.before.model, levels.before.units.slices
-    if not model.has_scan_model or not len(slices.scans):
+    slices = levels.before.units.slices
+    if not levels.before.model.has_scan_model or not len(slices.scans):
         return None
-    after, count = levels.levels[SCANS], len(slices.scans)  # single slices follow the scans
-    probabilities, decided = levels.slices(SLICES_IN_SCANS)
+    _, scores, decided = levels.levels[SCANS].check()
+    count = len(slices.scans)  # single slices follow the scans
+    probabilities, _ = levels.slices(SLICES_IN_SCANS)
     inside = np.flatnonzero(slices.scans.scan_of_slice >= 0)
-    times = len(levels.folds) if len(after.repeats) == 1 else 1
-    point = next(iter(levels.fitted.values())).fit.point  # which the tables do not show
-    return FittedScanModel(
-        kind=str(model.metadata.scan_model),
-        scans=LevelResult(
-            indices=np.arange(count),
-            probabilities=[one[:count] for one in after.repeats] * times,
-            decisions=[one[:count] for one in after.check()[2]] * times,
-            point=point,
-        ),
-        slices_in_scans=LevelResult(
-            indices=inside,
-            probabilities=[one[inside] for one in probabilities],
-            decisions=[one[inside] for one in decided],
-            point=point,
-        ),
-        build=lambda: None,
+    # Scans that keep their calibration have the same predictions in each repeat.
+    shape = len(levels.folds), count
+    return ScanTables(
+        scans=np.arange(count),
+        probabilities=np.broadcast_to(scores[:, :count], shape),
+        decisions=np.broadcast_to(decided[:, :count], shape),
+        slices=inside,
+        in_scans=np.stack(probabilities)[:, inside],
     )
