@@ -39,6 +39,13 @@ def draw_brain(head: PhantomHead) -> None:
     _draw_fluid_and_plexus(head)
 
 
+def leave_empty(head: PhantomHead) -> None:
+    """Set the maps of a head that shows no brain."""
+    head.sulci = np.ones_like(head.inside)
+    head.fluid = np.zeros_like(head.inside)
+    head.ventricles = np.zeros_like(head.inside)
+
+
 def _draw_cortex(head: PhantomHead) -> None:
     """Draw white and gray matter; set the map of sulci and the fluid in them."""
     canvas, rng = head.canvas, head.rng

@@ -25,11 +25,13 @@ from hemorrhage_tf.synthesis.mimics import draw_mimics
 from hemorrhage_tf.synthesis.scanner import draw_holder, scan_head
 
 # Raise it with every change after which the same seed draws other phantoms.
-GENERATOR_VERSION = 6
+GENERATOR_VERSION = 7
 
 SMALLEST_SIZE, LARGEST_SIZE = 64, 512  # pixels
 DEFAULT_SIZE = 512
 HEAD_HEIGHT = 150.0  # mm from level 0 to level 1
+NECK_SHARE = 0.15  # of the slices without a hemorrhage, below the skull base
+LOWEST_LEVEL = -1.0  # the upper edge of the shoulders
 
 # How often hemorrhages are planned again if one of them is not visible.
 _TRIES = 8
@@ -51,10 +53,12 @@ class Phantom:
         label: 1 with a hemorrhage, 0 without.
         subtypes: Subtypes of the hemorrhages.
         mimics: Names of the mimics and artifacts.
-        level: 0 at the skull base to 1 at the vertex.
+        level: 0 at the skull base to 1 at the vertex; -1 at the upper edge of the shoulders.
         pixel: Side of a pixel, in mm.
         thickness: Slice thickness, in mm.
-        position: Height of the slice above the skull base, in mm.
+        position: Height of the slice above the skull base, in mm; negative below it.
+        brain_area: Area inside the dura of the skull, in mm2; 0 in slices of the face and neck
+            without intracranial content.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -75,6 +79,7 @@ class Phantom:
     pixel: float
     thickness: float
     position: float
+    brain_area: float
 
     def mask(self, subtype: str | None = None) -> np.ndarray:
         """Return where there is blood: bool `(size, size)`.
@@ -96,7 +101,8 @@ def draw_phantom(
     """Draw one synthetic head-CT slice.
 
     The same seed and index give the same head, scanner and mimics for both labels, and the same
-    anatomy at any size. Only the blood and its mass effect differ.
+    anatomy at any size. Only the blood and its mass effect differ. Some slices without a hemorrhage
+    lie below the skull base; with label 1 the same head is cut at a level with brain.
 
     Args:
         seed: Random seed of the set, 0 or more.
@@ -127,6 +133,8 @@ def draw_phantom(
     rng = streams(LEVEL)
     # The skull base takes more to learn, so it is drawn more often.
     level = rng.uniform(0.02, 1.0) if rng.random() < 0.85 else rng.uniform(0.02, 0.4)
+    if rng.random() < NECK_SHARE and not label:
+        level = -float(rng.triangular(0.0, 0.1, -LOWEST_LEVEL))
     if subtype is not None:
         level = level_for(subtype, rng)
     request = SliceRequest(streams, level, label, size, subtype)
@@ -224,7 +232,7 @@ def place_head(
     if rng.random() < 0.04:
         scale *= float(rng.uniform(0.8, 0.92))  # a child
     atrophy = float(rng.beta(1.1, 1.4))
-    tilt = float(rng.normal(0, 0.035))
+    tilt = float(rng.normal(0, 0.035 if rng.random() < 0.6 else 0.08))
     roll = float(rng.normal(0, 0.015 if rng.random() < 0.75 else 0.045))
     field = float(rng.uniform(205, 265)) if rng.random() < 0.9 else float(rng.uniform(265, 330))
     free = max(field / 2 - 104 * scale, 2.0)
@@ -242,22 +250,24 @@ def place_head(
     if level > 0.72:
         oblique = min(thickness * (level - 0.72) * 2.2, 3.5)
         canvas.blur = float(np.hypot(canvas.blur, oblique))
+    impact = float(rng.uniform(0, 2 * np.pi))
     plans: list[Plan] = []
     if request.plan is not None:
         plans = [request.plan]
     elif request.label:
-        plans = plan_hemorrhages(level, hemorrhage_rng, request.subtype)
+        plans = plan_hemorrhages(level, hemorrhage_rng, request.subtype, impact)
     shift = sum(plan.shift for plan in plans) * scale
     if shift:
         _move_midline(canvas, shift)
     head = PhantomHead(
         canvas,
         rng,
-        front=float(np.clip(level + tilt, 0, 1)),
-        back=float(np.clip(level - tilt, 0, 1)),
+        front=min(level + tilt, 1.0),
+        back=min(level - tilt, 1.0),
         scale=scale,
         atrophy=atrophy,
         roll=roll,
+        impact=impact,
     )
     return head, plans, thickness
 
@@ -293,6 +303,7 @@ def scan_contents(
         head.canvas.pixel,
         contents.thickness,
         request.level * HEAD_HEIGHT,
+        head.brain_area,
     )
 
 

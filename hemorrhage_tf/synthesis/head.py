@@ -15,6 +15,10 @@ DIPLOE, CORTICAL_BONE, SINUS_AIR = 600.0, 1500.0, -960.0
 
 SIDES = (-1, 1)  # left and right of the image
 
+# Levels below which there is no posterior and no middle fossa.
+FORAMEN_MAGNUM, MIDDLE_FOSSA_FLOOR = -0.03, 0.07
+_HALF_BASE = 60.0  # mm from the center to where the levels of the front and back are meant
+
 
 @dataclass
 class PhantomHead:
@@ -23,8 +27,9 @@ class PhantomHead:
     Attributes:
         canvas: The canvas it is drawn on.
         rng: Random generator of the anatomy.
-        front: Level of the front half, 0 at the skull base to 1 at the vertex. In a tilted slice
-            it differs from that of the back half.
+        front: Level of the front half, 0 at the skull base to 1 at the vertex, and negative below
+            the base: -1 at the upper edge of the shoulders. In a tilted slice it differs from
+            that of the back half.
         back: Level of the back half.
         scale: Size of the head, 1 for the average.
         atrophy: 0 in a young brain to 1 in a very old one.
@@ -32,7 +37,9 @@ class PhantomHead:
             lower on the left, in units of the level.
         cosine: float32 `(size, size)`, x over the distance from the center.
         sine: float32 `(size, size)`, y over the distance from the center.
-        depth: float32 `(size, size)`, mm inside the outer table of the skull; negative outside.
+        skin: float32 `(size, size)`, mm inside the skin; negative outside.
+        depth: float32 `(size, size)`, mm inside the outer table of the skull, or inside the fat
+            under the skin where there is no skull; negative outside.
         inside: float32 `(size, size)`, mm inside the dura; negative outside.
         sulci: float32 `(size, size)`, distance from the middle of a sulcus, without unit.
         fluid: float32 `(size, size)`, share of each pixel that is CSF outside the ventricles.
@@ -41,6 +48,9 @@ class PhantomHead:
         half_length: From the center to the front of the skull, in mm.
         plexus: x and y of the choroid plexus on each side, in mm.
         pineal: x and y of the pineal gland, in mm; None outside the slice.
+        metal: x and y of each dental filling and crown, in mm.
+        impact: Direction of a blow to the head, in radians; see `direction_cosine`. Swelling,
+            fractures and the hemorrhages of a trauma gather around it.
     """
 
     canvas: Canvas
@@ -52,6 +62,7 @@ class PhantomHead:
     roll: float
     cosine: np.ndarray = field(init=False)
     sine: np.ndarray = field(init=False)
+    skin: np.ndarray = field(init=False)
     depth: np.ndarray = field(init=False)
     inside: np.ndarray = field(init=False)
     sulci: np.ndarray = field(init=False)
@@ -61,6 +72,8 @@ class PhantomHead:
     half_length: float = field(init=False)
     plexus: list[tuple[float, float]] = field(default_factory=list)
     pineal: tuple[float, float] | None = None
+    metal: list[tuple[float, float]] = field(default_factory=list)
+    impact: float = 0.0
 
     @property
     def level(self) -> float:
@@ -71,6 +84,26 @@ class PhantomHead:
     def brain(self) -> np.ndarray:
         """Share of each pixel that is inside the dura: float32 `(size, size)`."""
         return step(self.inside, self.canvas.blur)
+
+    @property
+    def brain_area(self) -> float:
+        """Area inside the dura of the skull, in mm2; 0 in slices of the neck."""
+        return float(self.brain.sum()) * self.canvas.pixel**2
+
+    @property
+    def has_brain(self) -> bool:
+        """Whether the slice reaches into the cavity of the skull."""
+        return self.back > FORAMEN_MAGNUM or self.front + abs(self.roll) > MIDDLE_FOSSA_FLOOR
+
+    def level_at(self, x: float, y: float) -> float:
+        """Return the level of the slice at a point, which depends on its tilt and roll.
+
+        Args:
+            x: To the right of the image, in mm.
+            y: To the back, in mm.
+        """
+        tilt = (self.front - self.back) / 2
+        return self.level + (self.roll * x - tilt * y) / (_HALF_BASE * self.scale)
 
     def clip_to_brain(self, shape: Shape) -> Shape:
         """Return the part of a shape that lies inside the dura."""

@@ -9,41 +9,24 @@ from hemorrhage_tf.synthesis.head import (
     CORTICAL_BONE,
     DIPLOE,
     FAT,
+    FORAMEN_MAGNUM,
+    MIDDLE_FOSSA_FLOOR,
     MUSCLE,
     SIDES,
     PhantomHead,
     interpolate,
-    visibility,
 )
+from hemorrhage_tf.synthesis.outline import set_outline
 
 
 def draw_skull(head: PhantomHead) -> None:
     """Draw scalp and skull; fill in the head's outline, `depth` and `inside`."""
-    _set_outline(head)
+    set_outline(head)
     thickness = _skull_thickness(head)
     _set_cavity(head, thickness)
-    scalp = _scalp_thickness(head)
-    _draw_soft_tissue(head, scalp)
-    _draw_bone(head, thickness)
-
-
-def _set_outline(head: PhantomHead) -> None:
-    canvas, rng, level = head.canvas, head.rng, head.level
-    if level > 0.4:
-        share = max(1 - ((level - 0.4) / 0.625) ** 2, 0.06) ** 0.5
-    else:
-        share = 1 - 0.12 * (0.4 - level)
-    half_width = head.half_width = (72 + rng.normal(0, 2.5)) * head.scale * share
-    half_length = head.half_length = (89 + rng.normal(0, 3)) * head.scale * share
-    distance = np.sqrt(canvas.x * canvas.x + canvas.y * canvas.y) + np.float32(1e-3)
-    cosine, sine = canvas.x / distance, canvas.y / distance
-    a, b = cosine * np.float32(1 / half_width), sine * np.float32(1 / half_length)
-    radius = 1 / np.sqrt(a * a + b * b)
-    egg, square, skew = rng.normal(0.05, 0.02), rng.normal(0, 0.012), rng.normal(0, 0.01)
-    doubled = 2 * cosine * sine
-    radius *= 1 + egg * sine * (1 - sine * sine) * 2.2 + square * doubled * doubled + skew * doubled
-    head.cosine, head.sine = cosine, sine
-    head.depth = radius - distance
+    _draw_soft_tissue(head)
+    if head.has_brain:
+        _draw_bone(head, thickness)
 
 
 def _skull_thickness(head: PhantomHead) -> np.ndarray:
@@ -77,11 +60,16 @@ def _set_cavity(head: PhantomHead, thickness: np.ndarray) -> None:
         away = np.sqrt(across * across + down * down)
         return (1 - away) * np.float32(min(rx, ry))
 
-    posterior = interpolate(head.back, (0, 0.08, 0.18, 0.3), (0.34, 0.62, 0.95, 1.12))
-    inside = fossa(rng.normal(0, 1.5), 37 + rng.normal(0, 2), 56 * posterior, 44 * posterior)
+    inside = np.full_like(whole, -np.float32(k * 40))
+    middle_x, middle_y = rng.normal(0, 1.5), 37 + rng.normal(0, 2)
+    if head.back > FORAMEN_MAGNUM:
+        posterior = interpolate(
+            head.back, (FORAMEN_MAGNUM, 0, 0.08, 0.18, 0.3), (0.3, 0.34, 0.62, 0.95, 1.12)
+        )
+        inside = fossa(middle_x, middle_y, 56 * posterior, 44 * posterior)
     for side in SIDES:
         at = head.front + side * head.roll
-        if at > 0.07:
+        if at > MIDDLE_FOSSA_FLOOR:
             lobe = interpolate(at, (0.07, 0.2, 0.3), (0.25, 1.0, 1.25))
             middle = fossa(side * 42, -12 + rng.normal(0, 2), 25 * lobe, 29 * lobe)
             inside = np.maximum(inside, middle)
@@ -93,25 +81,9 @@ def _set_cavity(head: PhantomHead, thickness: np.ndarray) -> None:
     head.inside = np.minimum(inside, whole)
 
 
-def _scalp_thickness(head: PhantomHead) -> np.ndarray:
-    """Return the thickness of the scalp in each pixel's direction, in mm."""
-    canvas, rng = head.canvas, head.rng
-    base = min(head.front, head.back)
-    s, c = head.sine, head.cosine
-    scalp = rng.uniform(3.0, 7.5) * (0.8 + 0.2 * canvas.texture(26.0, s.shape, rng) * 0.4)
-    temporal = rng.uniform(3, 9) * visibility(head.level, -1, 0.5, 0.3)
-    sides = c * c
-    scalp = scalp + np.float32(temporal) * (sides * sides)
-    if base < 0.22:
-        behind = np.clip(s, 0, 1)
-        scalp = scalp + np.float32((0.24 - base) * rng.uniform(40, 110)) * behind * behind
-    return scalp
-
-
-def _draw_soft_tissue(head: PhantomHead, scalp: np.ndarray) -> None:
-    canvas, rng = head.canvas, head.rng
-    skin = head.depth + scalp
-    if min(head.front, head.back) < 0.2 and rng.random() < 0.6:
+def _draw_soft_tissue(head: PhantomHead) -> None:
+    canvas, rng, skin = head.canvas, head.rng, head.skin
+    if -0.2 < head.back < 0.2 and rng.random() < 0.6:
         for side in SIDES:
             ear = canvas.ellipse(
                 (side * (head.half_width + rng.uniform(4, 9)), rng.uniform(8, 22)),

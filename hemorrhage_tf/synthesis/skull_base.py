@@ -67,7 +67,7 @@ def _draw_petrous_bones(head: PhantomHead) -> None:
 def _draw_mastoids(head: PhantomHead) -> None:
     canvas, rng, k = head.canvas, head.rng, head.scale
     for side in SIDES:
-        if visible := visibility(head.back + side * head.roll, -1, 0.2, 0.05):
+        if visible := visibility(head.back + side * head.roll, -0.12, 0.2, 0.05):
             mastoid = canvas.ellipse(
                 (side * rng.normal(59, 2) * k, rng.normal(27, 3) * k),
                 (rng.uniform(8, 13), rng.uniform(10, 17)),
@@ -110,7 +110,7 @@ def _draw_clivus_and_sphenoid_wings(head: PhantomHead) -> None:
 
 def _draw_nose_and_ethmoid(head: PhantomHead) -> None:
     canvas, rng, k = head.canvas, head.rng, head.scale
-    if visible := visibility(head.front, -1, 0.26, 0.05):
+    if visible := visibility(head.front, -0.1, 0.26, 0.05):
         nose = canvas.ellipse(
             (0, -(head.half_length + rng.uniform(0, 5))),
             (rng.uniform(8, 13), rng.uniform(8, 16)),
@@ -195,7 +195,7 @@ def _draw_orbital_roofs(head: PhantomHead) -> None:
 
 def _draw_maxillary_sinuses(head: PhantomHead) -> None:
     canvas, rng, k = head.canvas, head.rng, head.scale
-    if visible := visibility(head.front, -1, 0.095, 0.03):
+    if visible := visibility(head.front, -0.1, 0.095, 0.03):
         for side in SIDES:
             sinus = canvas.ellipse(
                 (side * rng.normal(30, 2) * k, rng.normal(-58, 3) * k),
