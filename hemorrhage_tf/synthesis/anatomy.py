@@ -6,12 +6,26 @@ right of the image and y to the back. Every one of them varies from head to head
 
 from __future__ import annotations
 
-from hemorrhage_tf.synthesis.brain import draw_brain, leave_empty
+import numpy as np
+
+from hemorrhage_tf.synthesis.brain import draw_brain
 from hemorrhage_tf.synthesis.dura import draw_dura_and_vessels
+from hemorrhage_tf.synthesis.face import draw_face
 from hemorrhage_tf.synthesis.head import PhantomHead
+from hemorrhage_tf.synthesis.jaw import draw_jaw
 from hemorrhage_tf.synthesis.neck import draw_neck
 from hemorrhage_tf.synthesis.skull import draw_skull
 from hemorrhage_tf.synthesis.skull_base import draw_skull_base
+
+_PARTS = (
+    draw_skull,
+    draw_brain,
+    draw_dura_and_vessels,
+    draw_skull_base,
+    draw_neck,
+    draw_face,
+    draw_jaw,
+)
 
 
 def draw_head(head: PhantomHead) -> None:
@@ -21,11 +35,7 @@ def draw_head(head: PhantomHead) -> None:
         head: The head, with its canvas, levels and proportions; the maps derived from them are
             filled in.
     """
-    draw_skull(head)
-    if head.has_brain:
-        draw_brain(head)
-        draw_dura_and_vessels(head)
-    else:
-        leave_empty(head)
-    draw_skull_base(head)
-    draw_neck(head)
+    # Each part has a generator of its own: which parts a slice shows must not change the others.
+    for draw, seed in zip(_PARTS, head.rng.integers(2**31, size=len(_PARTS)), strict=True):
+        head.rng = np.random.default_rng(seed)
+        draw(head)

@@ -19,7 +19,13 @@ from hemorrhage_tf.synthesis.head import (
 
 
 def draw_brain(head: PhantomHead) -> None:
-    """Draw the brain into a skull; fill in sulci, fluid, ventricles, plexus and pineal gland."""
+    """Draw the brain into a skull; fill in sulci, fluid, ventricles, plexus and pineal gland.
+
+    Nothing is drawn in slices that show no brain.
+    """
+    if not head.has_brain:
+        _leave_empty(head)
+        return
     _draw_cortex(head)
     width = float(np.exp(head.rng.normal(-0.15, 0.22))) * (0.72 + 0.85 * head.atrophy)
     if head.rng.random() < 0.06:
@@ -39,7 +45,7 @@ def draw_brain(head: PhantomHead) -> None:
     _draw_fluid_and_plexus(head)
 
 
-def leave_empty(head: PhantomHead) -> None:
+def _leave_empty(head: PhantomHead) -> None:
     """Set the maps of a head that shows no brain."""
     head.sulci = np.ones_like(head.inside)
     head.fluid = np.zeros_like(head.inside)

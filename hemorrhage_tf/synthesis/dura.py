@@ -9,7 +9,9 @@ from hemorrhage_tf.synthesis.head import SIDES, PhantomHead, interpolate, visibi
 
 
 def draw_dura_and_vessels(head: PhantomHead) -> None:
-    """Draw falx, tentorium, sinuses and arteries into a brain."""
+    """Draw falx, tentorium, sinuses and arteries into a brain; nothing where there is none."""
+    if not head.has_brain:
+        return
     dura = head.rng.uniform(40, 58)
     _draw_falx(head, dura)
     blood = head.rng.uniform(42, 62)

@@ -46,6 +46,8 @@ class PhantomHead:
         ventricles: float32 `(size, size)`, share of each pixel that is ventricle.
         half_width: From the center to the side of the skull, in mm.
         half_length: From the center to the front of the skull, in mm.
+        fat: 0 in a lean neck to 1 in a fat one.
+        jaw_drop: How far the mouth is open, in units of the level.
         plexus: x and y of the choroid plexus on each side, in mm.
         pineal: x and y of the pineal gland, in mm; None outside the slice.
         metal: x and y of each dental filling and crown, in mm.
@@ -70,6 +72,8 @@ class PhantomHead:
     ventricles: np.ndarray = field(init=False)
     half_width: float = field(init=False)
     half_length: float = field(init=False)
+    fat: float = 0.5
+    jaw_drop: float = 0.0
     plexus: list[tuple[float, float]] = field(default_factory=list)
     pineal: tuple[float, float] | None = None
     metal: list[tuple[float, float]] = field(default_factory=list)
@@ -94,6 +98,10 @@ class PhantomHead:
     def has_brain(self) -> bool:
         """Whether the slice reaches into the cavity of the skull."""
         return self.back > FORAMEN_MAGNUM or self.front + abs(self.roll) > MIDDLE_FOSSA_FLOOR
+
+    def own_stream(self) -> np.random.Generator:
+        """Return a random generator for one part, whose draws change no other part."""
+        return np.random.default_rng(self.rng.integers(2**31))
 
     def level_at(self, x: float, y: float) -> float:
         """Return the level of the slice at a point, which depends on its tilt and roll.

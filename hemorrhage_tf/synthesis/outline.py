@@ -23,11 +23,20 @@ _NECK_FRONT = -40.0  # y of the throat
 
 def set_outline(head: PhantomHead) -> None:
     """Set `cosine`, `sine`, `half_width`, `half_length`, `depth` and `skin` of a head."""
+    _set_habitus(head)
     _set_skull(head)
     scalp = _scalp_thickness(head)
     head.skin = head.depth + scalp
     if min(head.front, head.back) < _FACE_TOP:
         _add_face_and_neck(head)
+
+
+def _set_habitus(head: PhantomHead) -> None:
+    """Choose how fat the head is, and how far its mouth is open."""
+    rng = head.own_stream()
+    head.fat = float(rng.beta(1.2, 1.5))
+    closed, opened = abs(rng.normal(0, 0.015)), rng.uniform(0.04, 0.13)
+    head.jaw_drop = float(closed if rng.random() < 0.82 else opened)
 
 
 def _set_skull(head: PhantomHead) -> None:
@@ -69,8 +78,11 @@ def _scalp_thickness(head: PhantomHead) -> np.ndarray:
 def _add_face_and_neck(head: PhantomHead) -> None:
     """Widen `skin` by the face in front and the neck behind."""
     rng, k = head.rng, head.scale
-    face, neck, chin = rng.normal(1, 0.045), rng.normal(1, 0.07), rng.normal(0, 3)
+    face = rng.normal(0.97, 0.035) + 0.09 * head.fat
+    neck, chin = rng.normal(0.92, 0.05) + 0.2 * head.fat, rng.normal(0, 2.5)
     front, back = head.front, head.back
+    if front < -0.2:  # an open mouth lowers the chin
+        front = min(front + head.jaw_drop, -0.2)
     if front > -0.7:
         foremost = interpolate(front, _FACE_LEVELS, _FACE_FRONTS) * k + chin
         width = interpolate(front, _FACE_LEVELS, _FACE_WIDTHS) * k * face

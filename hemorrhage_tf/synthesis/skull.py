@@ -15,8 +15,12 @@ from hemorrhage_tf.synthesis.head import (
     SIDES,
     PhantomHead,
     interpolate,
+    visibility,
 )
 from hemorrhage_tf.synthesis.outline import set_outline
+
+# Level of the vault's lower edge from the forehead to the back of the head, at y in mm.
+_VAULT_Y, _VAULT_FLOOR = (-60.0, -44.0, -30.0, 0.0, 20.0), (0.25, 0.2, 0.1, 0.06, -0.01)
 
 
 def draw_skull(head: PhantomHead) -> None:
@@ -94,10 +98,24 @@ def _draw_soft_tissue(head: PhantomHead) -> None:
             )
             canvas.paint(ear, 20)
     soft = FAT + (MUSCLE - FAT) * step(rng.normal(0, 2) + 3 - skin, 3.0)
+    # Below the skull the muscles are drawn one by one, in the loose tissue between them.
+    above = visibility(min(head.front, head.back), 0.0, 2.0, 0.2)
     sides = head.cosine * head.cosine
-    muscle = step(canvas.texture(12.0, sides.shape, rng) + sides * 1.5 - 0.4, 1.0)
+    bias = np.float32(1.5 * above) * sides - np.float32(0.4 + (1 - above) * (2 * head.fat - 0.6))
+    muscle = step(canvas.texture(12.0, sides.shape, rng) + bias, 1.0)
+    if above < 1:
+        muscle *= step(skin - np.float32(4 + 9 * head.fat * (1 - above)), 4.0)
     soft = np.maximum(soft, (MUSCLE - FAT) * muscle + FAT)
     canvas.paint(canvas.everywhere(step(skin, canvas.blur)), soft)
+
+
+def _vault_share(head: PhantomHead) -> np.ndarray:
+    """Return where the vault's ring is closed: not over the face, nor below the fossae."""
+    y = head.canvas.y
+    tilt, k = (head.front - head.back) / 2, head.scale
+    level = head.level + (head.roll * head.canvas.x - tilt * y) * np.float32(1 / (60 * k))
+    lowest = np.interp(y, np.array(_VAULT_Y) * k, _VAULT_FLOOR).astype(np.float32)
+    return step(level - lowest, 0.05)
 
 
 def _draw_bone(head: PhantomHead, thickness: np.ndarray) -> None:
@@ -110,14 +128,17 @@ def _draw_bone(head: PhantomHead, thickness: np.ndarray) -> None:
     cortical = CORTICAL_BONE * rng.uniform(0.75, 1.15)
     bone = cortical + (DIPLOE * rng.uniform(0.6, 1.3) - CORTICAL_BONE) * spongy
     ring = step(edge, canvas.blur)
-    if head.front < 0.25:  # the face has no vault
-        open_face = step(canvas.y + np.float32(46 * head.scale), 8.0)
-        ring = ring * (1 - (1 - open_face) * np.float32(np.clip((0.27 - head.front) / 0.05, 0, 1)))
+    if base < 0.31:
+        ring = ring * _vault_share(head)
     if base < 0.31:
         within = step(head.depth, canvas.blur)
         tissue = FAT + (MUSCLE - FAT) * step(canvas.texture(12.0, shape, rng) + 0.5, 0.5)
-        canvas.paint(canvas.everywhere(within * step(-head.inside, 1.0)), tissue)
+        around = step(canvas.y + np.float32(20 * head.scale), 20.0)
+        canvas.paint(canvas.everywhere(within * step(-head.inside, 1.0) * around), tissue)
         wall = rng.uniform(2.5, 6.0) * (1 + 0.5 * canvas.texture(12.0, shape, rng))
+        # The occipital bone lies nearly in the slice around the foramen magnum.
+        flat = interpolate(head.back, (FORAMEN_MAGNUM, 0.0, 0.08, 0.16), (8.0, 13.0, 8.0, 0.0))
+        wall = wall + np.float32(flat * rng.uniform(0.6, 1.2)) * step(canvas.y - 24, 30.0)
         walls = np.minimum(-head.inside, wall + head.inside) + np.float32(0.3)
         trabecular = CORTICAL_BONE * 0.8 + 320 * canvas.texture(5.0, shape, rng)
         canvas.paint(canvas.everywhere(step(walls, canvas.blur) * within), trabecular)

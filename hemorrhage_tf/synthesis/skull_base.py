@@ -22,11 +22,10 @@ def draw_skull_base(head: PhantomHead) -> None:
     _draw_petrous_bones(head)
     _draw_mastoids(head)
     _draw_clivus_and_sphenoid_wings(head)
-    _draw_nose_and_ethmoid(head)
+    _draw_ethmoid(head)
     _draw_sphenoid_sinus(head)
     _draw_orbits(head)
     _draw_orbital_roofs(head)
-    _draw_maxillary_sinuses(head)
     _draw_sella(head)
     _draw_frontal_crest(head)
     _draw_occipital_crest(head)
@@ -108,17 +107,9 @@ def _draw_clivus_and_sphenoid_wings(head: PhantomHead) -> None:
             canvas.paint(wing, 1200, visible)
 
 
-def _draw_nose_and_ethmoid(head: PhantomHead) -> None:
+def _draw_ethmoid(head: PhantomHead) -> None:
     canvas, rng, k = head.canvas, head.rng, head.scale
-    if visible := visibility(head.front, -0.1, 0.26, 0.05):
-        nose = canvas.ellipse(
-            (0, -(head.half_length + rng.uniform(0, 5))),
-            (rng.uniform(8, 13), rng.uniform(8, 16)),
-            0,
-            Roughness(0.1, rng),
-            inner=False,
-        )
-        canvas.paint(nose, 40, visible)
+    if visible := visibility(head.front, 0.08, 0.26, 0.05):
         ethmoid = canvas.ellipse(
             (0, rng.normal(-62, 3) * k),
             (rng.uniform(9, 14), rng.uniform(17, 25)),
@@ -191,22 +182,6 @@ def _draw_orbital_roofs(head: PhantomHead) -> None:
                 rng,
             )
             canvas.paint(roof, density * rng.uniform(0.6, 1), visible * rng.uniform(0.5, 1))
-
-
-def _draw_maxillary_sinuses(head: PhantomHead) -> None:
-    canvas, rng, k = head.canvas, head.rng, head.scale
-    if visible := visibility(head.front, -0.1, 0.095, 0.03):
-        for side in SIDES:
-            sinus = canvas.ellipse(
-                (side * rng.normal(30, 2) * k, rng.normal(-58, 3) * k),
-                (rng.uniform(11, 16), rng.uniform(12, 18)),
-                0,
-                Roughness(0.12, rng),
-                inner=False,
-            )
-            wall = canvas.ellipse((side * 30 * k, -58 * k), (18, 20), inner=False)
-            canvas.paint(wall, 700, 0.5 * visible)
-            canvas.paint(sinus, rng.choice((SINUS_AIR, SINUS_AIR, 20.0)), visible)
 
 
 def _draw_sella(head: PhantomHead) -> None:
