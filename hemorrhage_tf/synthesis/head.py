@@ -47,6 +47,7 @@ class PhantomHead:
         half_width: From the center to the side of the skull, in mm.
         half_length: From the center to the front of the skull, in mm.
         fat: 0 in a lean neck to 1 in a fat one.
+        ridges: How uneven the floor of the skull is, 1 for the average.
         jaw_drop: How far the mouth is open, in units of the level.
         plexus: x and y of the choroid plexus on each side, in mm.
         pineal: x and y of the pineal gland, in mm; None outside the slice.
@@ -73,6 +74,7 @@ class PhantomHead:
     half_width: float = field(init=False)
     half_length: float = field(init=False)
     fat: float = 0.5
+    ridges: float = 1.0
     jaw_drop: float = 0.0
     plexus: list[tuple[float, float]] = field(default_factory=list)
     pineal: tuple[float, float] | None = None
@@ -201,7 +203,7 @@ def visibility(level: float, low: float, high: float, edge: float = 0.03) -> flo
     Returns:
         0 outside the structure to 1 inside.
     """
-    return float(np.clip(min(level - low, high - level) / edge + 0.5, 0, 1))
+    return min(max(min(level - low, high - level) / edge + 0.5, 0.0), 1.0)
 
 
 def interpolate(level: float, levels: tuple[float, ...], values: tuple[float, ...]) -> float:

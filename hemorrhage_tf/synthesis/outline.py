@@ -35,6 +35,7 @@ def _set_habitus(head: PhantomHead) -> None:
     """Choose how fat the head is, and how far its mouth is open."""
     rng = head.own_stream()
     head.fat = float(rng.beta(1.2, 1.5))
+    head.ridges = float(rng.uniform(0.3, 1.7))
     closed, opened = abs(rng.normal(0, 0.015)), rng.uniform(0.04, 0.13)
     head.jaw_drop = float(closed if rng.random() < 0.82 else opened)
 

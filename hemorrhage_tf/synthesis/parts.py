@@ -123,6 +123,6 @@ def paint_bands(
 
 
 def _within_skin(head: PhantomHead, shape: Shape) -> Shape:
-    """Return the part of a shape that lies under the skin."""
-    under = step(head.skin[shape.window] - np.float32(2.0), head.canvas.blur)
-    return Shape(shape.window, shape.alpha * under)
+    """Return the part of a shape that lies under the skin, and outside the dura."""
+    free = np.minimum(head.skin[shape.window] - 2, -1.5 - head.inside[shape.window])
+    return Shape(shape.window, shape.alpha * step(free, head.canvas.blur))

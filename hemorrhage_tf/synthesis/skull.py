@@ -22,6 +22,8 @@ from hemorrhage_tf.synthesis.outline import set_outline
 # Level of the vault's lower edge from the forehead to the back of the head, at y in mm.
 _VAULT_Y, _VAULT_FLOOR = (-60.0, -44.0, -30.0, 0.0, 20.0), (0.25, 0.2, 0.1, 0.06, -0.01)
 
+_Fossa = tuple[float, float, float, float]  # x and y of the center, and both radii, in mm
+
 
 def draw_skull(head: PhantomHead) -> None:
     """Draw scalp and skull; fill in the head's outline, `depth` and `inside`."""
@@ -65,24 +67,49 @@ def _set_cavity(head: PhantomHead, thickness: np.ndarray) -> None:
         return (1 - away) * np.float32(min(rx, ry))
 
     inside = np.full_like(whole, -np.float32(k * 40))
-    middle_x, middle_y = rng.normal(0, 1.5), 37 + rng.normal(0, 2)
-    if head.back > FORAMEN_MAGNUM:
-        posterior = interpolate(
-            head.back, (FORAMEN_MAGNUM, 0, 0.08, 0.18, 0.3), (0.3, 0.34, 0.62, 0.95, 1.12)
-        )
-        inside = fossa(middle_x, middle_y, 56 * posterior, 44 * posterior)
-    for side in SIDES:
-        at = head.front + side * head.roll
-        if at > MIDDLE_FOSSA_FLOOR:
-            lobe = interpolate(at, (0.07, 0.2, 0.3), (0.25, 1.0, 1.25))
-            middle = fossa(side * 42, -12 + rng.normal(0, 2), 25 * lobe, 29 * lobe)
-            inside = np.maximum(inside, middle)
-    if head.front > 0.17:
-        inside = np.maximum(inside, fossa(0, 2, 22, 26))
-    if head.front > 0.21:
-        anterior = interpolate(head.front, (0.21, 0.31), (0.3, 1.25))
-        inside = np.maximum(inside, fossa(0, -44, 52 * anterior, 38 * anterior))
+    for shape in (*_posterior_fossa(head), *_upper_fossae(head)):
+        inside = np.maximum(inside, fossa(*shape))
+    if head.front > 0.19:  # the ridges of the orbital roofs
+        ridged = step(-y - np.float32(34 * k), 10.0) * np.float32(3.5 * head.ridges)
+        inside = inside + ridged * canvas.texture(12.0, y.shape, rng)
     head.inside = np.minimum(inside, whole)
+
+
+def _posterior_fossa(head: PhantomHead) -> list[_Fossa]:
+    """Return the foramen magnum, and the hollows of the cerebellum that widen it above."""
+    rng, back = head.own_stream(), head.back
+    x, y = rng.normal(0, 1.5), 36 + rng.normal(0, 2)
+    wide, lobes = 15 * rng.normal(1, 0.08), rng.normal(1, 0.06, 2)
+    shapes: list[_Fossa] = []
+    if back > FORAMEN_MAGNUM:
+        size = interpolate(back, (FORAMEN_MAGNUM, 0.03, 0.12, 0.2, 0.3), (1, 1.15, 2.2, 3.2, 4.0))
+        length = interpolate(back, (FORAMEN_MAGNUM, 0.03, 0.12, 0.2, 0.3), (16, 19, 32, 42, 49))
+        shapes.append((x, y + 0.1 * (length - 16), wide * size, length))
+    for side, lobe in zip(SIDES, lobes, strict=True):
+        at = back + side * head.roll
+        if at > 0.0:
+            size = interpolate(at, (0.0, 0.03, 0.1, 0.2), (0.3, 0.75, 1.05, 1.25)) * lobe
+            shapes.append((x + side * 28, 43.0, 26 * size, 22 * size))
+    return shapes
+
+
+def _upper_fossae(head: PhantomHead) -> list[_Fossa]:
+    """Return the middle fossae, the room between them, and the anterior fossa."""
+    rng, front = head.own_stream(), head.front
+    shapes: list[_Fossa] = []
+    for side in SIDES:
+        at = front + side * head.roll
+        deep = rng.normal(0, 2)
+        if at > MIDDLE_FOSSA_FLOOR:
+            lobe = interpolate(at, (MIDDLE_FOSSA_FLOOR, 0.2, 0.3), (0.25, 1.0, 1.25))
+            shapes.append((side * 42, -12 + deep, 25 * lobe, 29 * lobe))
+    if front > 0.17:
+        shapes.append((0.0, 2.0, 22.0, 26.0))
+    if front > 0.19:  # first the straight gyrus between the orbits, then all over their roofs
+        wide = interpolate(front, (0.19, 0.24, 0.33), (7, 20, 66))
+        length = interpolate(front, (0.19, 0.24, 0.33), (14, 30, 47))
+        shapes.append((rng.normal(0, 1), -44.0, wide, length))
+    return shapes
 
 
 def _draw_soft_tissue(head: PhantomHead) -> None:
@@ -134,11 +161,18 @@ def _draw_bone(head: PhantomHead, thickness: np.ndarray) -> None:
         within = step(head.depth, canvas.blur)
         tissue = FAT + (MUSCLE - FAT) * step(canvas.texture(12.0, shape, rng) + 0.5, 0.5)
         around = step(canvas.y + np.float32(20 * head.scale), 20.0)
-        canvas.paint(canvas.everywhere(within * step(-head.inside, 1.0) * around), tissue)
+        solid = step(-head.inside, 1.0) * within
+        canvas.paint(canvas.everywhere(solid * around), tissue)
+        if head.front > 0.19:  # the orbital roofs
+            share = visibility(head.front, 0.21, 2.0, 0.03) * rng.uniform(0.7, 1)
+            roofs = step(-canvas.y - np.float32(32 * head.scale), 6.0) * solid
+            canvas.paint(canvas.everywhere(roofs), 1000, share)
         wall = rng.uniform(2.5, 6.0) * (1 + 0.5 * canvas.texture(12.0, shape, rng))
         # The occipital bone lies nearly in the slice around the foramen magnum.
         flat = interpolate(head.back, (FORAMEN_MAGNUM, 0.0, 0.08, 0.16), (8.0, 13.0, 8.0, 0.0))
         wall = wall + np.float32(flat * rng.uniform(0.6, 1.2)) * step(canvas.y - 24, 30.0)
+        flat = interpolate(head.front, (0.06, 0.1, 0.17), (9.0, 7.0, 0.0))
+        wall = wall + np.float32(flat * rng.uniform(0.6, 1.2)) * step(-4 - canvas.y, 30.0)
         walls = np.minimum(-head.inside, wall + head.inside) + np.float32(0.3)
         trabecular = CORTICAL_BONE * 0.8 + 320 * canvas.texture(5.0, shape, rng)
         canvas.paint(canvas.everywhere(step(walls, canvas.blur) * within), trabecular)

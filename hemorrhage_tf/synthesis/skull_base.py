@@ -10,6 +10,7 @@ from hemorrhage_tf.synthesis.head import (
     SIDES,
     SINUS_AIR,
     PhantomHead,
+    interpolate,
     partial_volume_density,
     visibility,
 )
@@ -19,6 +20,7 @@ def draw_skull_base(head: PhantomHead) -> None:
     """Draw the bones and air cells of the base into a head; nothing in slices above it."""
     if min(head.front, head.back) > 0.42:
         return
+    _draw_middle_of_the_base(head)
     _draw_petrous_bones(head)
     _draw_mastoids(head)
     _draw_clivus_and_sphenoid_wings(head)
@@ -38,15 +40,36 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return value
 
 
+def _draw_middle_of_the_base(head: PhantomHead) -> None:
+    """Draw the bone between face and posterior fossa, with its holes and air cells."""
+    canvas, rng, k = head.canvas, head.own_stream(), head.scale
+    hard, aeration, wide = rng.uniform(600, 1100), rng.uniform(-0.4, 0.5), rng.uniform(20, 30)
+    deep = rng.normal(0, 2)
+    for side in SIDES:
+        level = head.level_at(side * 30 * k, -4 * k)
+        if not (share := visibility(level, 0.035, 0.15, 0.05)):
+            continue
+        outer = interpolate(level, (0.02, 0.1), (46, 60))
+        points = [(0.0, -13 + deep), (side * 28, -7 + deep), (side * outer, 8 + deep)]
+        mass = canvas.line([(x * k, y * k) for x, y in points], (wide * k, wide * 0.85 * k))
+        alpha = mass.alpha * step(-1 - head.inside[mass.window], 1.5)
+        texture = canvas.texture(5.0, alpha.shape, rng)
+        holes = step(texture - np.float32(1.5 - aeration), 0.4)
+        content = np.where(canvas.texture(12.0, alpha.shape, rng) > 0, SINUS_AIR * 0.8, 55)
+        value = hard + 250 * texture
+        canvas.paint(Shape(mass.window, alpha), value + (content - value) * holes, share)
+
+
 def _draw_petrous_bones(head: PhantomHead) -> None:
     canvas, rng, k = head.canvas, head.rng, head.scale
     for side in SIDES:
         if visible := visibility(head.back + side * head.roll, 0.06, 0.27, 0.06):
             outer = rng.uniform(12, 20) * visible
+            apex = interpolate(head.back, (0.12, 0.2, 0.27), (13, 18, 34))  # its ridge rises
             points = [
                 (side * 62 * k, rng.normal(20, 3) * k),
                 (side * 36 * k, rng.normal(10, 2) * k),
-                (side * 13 * k, rng.normal(-2, 2) * k),
+                (side * apex * k, rng.normal(-2, 2) * k),
             ]
             petrous = canvas.line(points, (outer, 6.0 * visible), inner=False)
             bone = 1300 + 250 * canvas.texture(5.0, petrous.alpha.shape, rng)
@@ -138,32 +161,58 @@ def _draw_sphenoid_sinus(head: PhantomHead) -> None:
 
 
 def _draw_orbits(head: PhantomHead) -> None:
-    canvas, rng, k = head.canvas, head.rng, head.scale
-    if visible := visibility(head.front, 0.085, 0.275, 0.04):
-        for side in SIDES:
-            level = float(np.clip(head.front + side * head.roll, 0.09, 0.27))
-            size = float(np.sin(np.clip((level - 0.06) / 0.22, 0, 1) * np.pi)) ** 0.5
-            x, y = side * rng.normal(32, 1.5) * k, rng.normal(-65, 2) * k
-            wall = canvas.ellipse((x, y), (20 * k * size + 2, 23 * k * size + 2), inner=False)
-            canvas.paint(wall, 900, 0.8 * visible)
-            orbit = canvas.ellipse(
-                (x, y - 1), (18 * k * size, 21 * k * size), 0, Roughness(0.06, rng), inner=False
-            )
-            canvas.paint(orbit, FAT, visible)
-            for offset in (-11, 11):  # the medial and lateral rectus muscles
-                points = [(x + offset * size, y - 10 * size), (x - side * 10, y + 20 * size)]
-                muscle = canvas.line(points, 3.0, inner=False)
-                canvas.paint(muscle, 42, visible * size)
-            if 0.12 < level < 0.245:
-                nerve = canvas.line([(x, y - 2), (x - side * 13, y + 21)], 3.8, inner=False)
-                canvas.paint(nerve, 38, visible)
-                globe = canvas.ellipse((x, y - 10 * k), (11.5 * k, 11.5 * k), inner=False)
-                canvas.paint(globe, 48, visible)
-                vitreous = canvas.ellipse((x, y - 10 * k), (10.3 * k, 10.3 * k), inner=False)
-                canvas.paint(vitreous, 12, visible)
-                if rng.random() < 0.6:
-                    lens = canvas.ellipse((x, y - 18 * k), (4.2, 1.8), inner=False)
-                    canvas.paint(lens, 70, visible)
+    """Draw the orbits: cones of fat between thin walls, with the globes in their openings."""
+    canvas, k = head.canvas, head.scale
+    for side in SIDES:
+        rng = head.own_stream()
+        level = head.front + side * head.roll
+        if not (visible := visibility(level, 0.085, 0.265, 0.03)):
+            continue
+        height = np.clip((level - 0.07) / 0.21, 0, 1)
+        size = float(np.sin(height * np.pi)) ** 0.5
+        x, y = side * (32 + rng.normal(0, 1.2)) * k, (-70 + rng.normal(0, 2)) * k
+        apex = (side * 15 * k, -32 * k)
+        wide = rng.normal(37, 2) * k * size
+        start = (x + side * 1.5 * k, y + 6 * k)
+        wall = canvas.line([start, apex], (wide + rng.uniform(3, 7), 13 * size), inner=False)
+        canvas.paint(wall, rng.uniform(700, 1200), visible)
+        for point, widths in ((start, (wide, 7 * size)), ((x, y - 6 * k), (wide * 0.9, wide))):
+            end = apex if point is start else start
+            canvas.paint(canvas.line([point, end], widths, inner=False), FAT, visible)
+        _draw_eye(head, rng, (x, y), side * size)
+
+
+def _draw_eye(
+    head: PhantomHead, rng: np.random.Generator, place: tuple[float, float], turned: float
+) -> None:
+    """Draw the contents of an orbit.
+
+    Args:
+        head: The head.
+        rng: Random generator of the eye.
+        place: x and y of the globe, in mm.
+        turned: How large the section of the orbit is, 1 in its middle; negative on the left.
+    """
+    canvas, k, (x, y) = head.canvas, head.scale, place
+    size, side = abs(turned), float(np.sign(turned))
+    for offset in (-11, 11):  # the medial and lateral rectus muscles
+        points = [(x + offset * size, y + 2), (x - side * 13 * k, y + 30 * k)]
+        muscle = canvas.line(points, rng.uniform(2.5, 4.5), inner=False)
+        canvas.paint(muscle, 42, size)
+    radius, ahead, dense = rng.normal(11.8, 0.5) * k, rng.normal(0, 1.5), rng.uniform(45, 110)
+    has_lens = rng.random() < 0.85
+    globe = radius * float(np.sqrt(np.clip(2.2 * size - 1.2, 0, 1)))
+    if globe < 3:
+        return
+    y += ahead
+    nerve = canvas.line([(x, y + 8), (x - side * 14 * k, y + 34 * k)], 4.0, inner=False)
+    canvas.paint(nerve, 38, size**4)
+    for grown, value in ((3.0, 25.0), (0.0, 55.0), (-1.5, 12.0)):  # lids, sclera, vitreous
+        part = canvas.ellipse((x, y), (globe + grown, globe + grown), inner=False)
+        canvas.paint(part, value)
+    if has_lens and globe > 0.8 * radius:
+        lens = canvas.ellipse((x, y - radius * 0.65), (4.4 * k, 2.0 * k), inner=False)
+        canvas.paint(lens, dense)
 
 
 def _draw_orbital_roofs(head: PhantomHead) -> None:
@@ -172,7 +221,7 @@ def _draw_orbital_roofs(head: PhantomHead) -> None:
     if visible := visibility(head.front, 0.225, 0.315, 0.04):
         x, y = rng.normal(30, 4) * k, rng.normal(-58, 5) * k
         density = partial_volume_density(rng)
-        width, length = rng.uniform(6, 18), rng.uniform(6, 16)
+        width, length = rng.uniform(8, 22), rng.uniform(8, 20)
         for side in SIDES:  # one side shows more than the other, since no head lies quite straight
             size = rng.uniform(0.7, 1.15) * max(1 - side * head.roll * 8, 0.1)
             roof = head.partial_volume_bone(
