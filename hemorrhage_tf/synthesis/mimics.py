@@ -11,6 +11,12 @@ import numpy as np
 
 from hemorrhage_tf.synthesis.canvas import Roughness, Shape, step
 from hemorrhage_tf.synthesis.head import CSF, SIDES, PhantomHead, partial_volume_density
+from hemorrhage_tf.synthesis.trauma import (
+    draw_air,
+    draw_fracture,
+    draw_scalp_swelling,
+    draw_surgery,
+)
 
 # HU that partial-volume bone must add to brain to make it as bright as blood.
 _BRIGHT_BONE = 27.0
@@ -206,7 +212,7 @@ def _hygroma(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool
             )
             alpha = step(thick - head.inside, 1.5) * head.brain * step(side * canvas.x - 2, 3)
             alpha = alpha * step(thick - 0.8, 0.8)
-            canvas.paint(canvas.everywhere(alpha), rng.uniform(5, 15))
+            canvas.paint(canvas.everywhere(alpha), rng.uniform(4, 12))
     return True
 
 
@@ -323,57 +329,6 @@ def _bright_part(bone: Shape, density: float) -> Shape:
     return Shape(bone.window, (bone.alpha > share).astype(np.float32))
 
 
-def _surgery(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
-    """Draw a craniotomy, a burr hole, a shunt or a clip."""
-    canvas = head.canvas
-    kind = rng.random()
-    if kind < 0.4 and head.level > 0.25:  # a shunt or drain, along or across the slice
-        place = head.random_place(rng, 12, 60)
-        if place is None:
-            return False
-        x, y = place
-        if rng.random() < 0.5:
-            shape = canvas.ellipse((x, y), (1.4, 1.4))
-        else:
-            shape = canvas.line([(x, y), (x + rng.normal(0, 14), y + rng.normal(0, 14))], 2.2)
-        canvas.paint(shape, rng.uniform(150, 600))
-        masks.append(shape)
-    else:  # a gap in the skull, or a thin flap
-        angle, half = rng.uniform(0, 2 * np.pi), rng.uniform(0.06, 0.7)
-        away = head.angle_from(angle)
-        depth = np.minimum(head.depth + 2, -head.inside)
-        gap = step(depth, 1.0)
-        if half < 0.25:
-            gap *= step((half - away) * head.half_width, 1.0)
-            canvas.paint(canvas.everywhere(gap), rng.uniform(10, 45))
-        else:
-            edge = step(1.5 - np.abs(away - half) * head.half_width, 1.0)
-            canvas.paint(canvas.everywhere(gap * edge), rng.uniform(10, 60))
-    return True
-
-
-def _scalp_swelling(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
-    """Draw a hematoma of the scalp, outside the skull."""
-    canvas = head.canvas
-    angle, half = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.8)
-    away = head.angle_from(angle) / half
-    thick = rng.uniform(5, 16) * np.clip(1 - away**2, 0, 1)
-    alpha = step(np.minimum(-head.depth - 0.5, thick + head.depth), 1.0) * step(thick - 1, 1)
-    canvas.paint(canvas.everywhere(alpha), rng.uniform(35, 72))
-    return True
-
-
-def _air(head: PhantomHead, rng: np.random.Generator, masks: _Masks) -> bool:
-    """Draw air inside the skull."""
-    for _ in range(int(rng.integers(1, 5))):
-        place = head.random_place(rng, 0.5, 8)
-        if place is None:
-            return False
-        shape = head.canvas.ellipse(place, rng.uniform(0.8, 4, 2), 0, Roughness(0.2, rng))
-        head.canvas.paint(shape, rng.uniform(-900, -200))
-    return True
-
-
 # Probability of each, and how it is drawn. The names are written into manifests.
 _MIMICS: dict[str, tuple[float, Callable[[PhantomHead, np.random.Generator, _Masks], bool]]] = {
     "calcified choroid plexus": (0.5, _calcified_plexus),
@@ -390,9 +345,10 @@ _MIMICS: dict[str, tuple[float, Callable[[PhantomHead, np.random.Generator, _Mas
     "calcified arteries": (0.35, _calcified_arteries),
     "dense sinus": (0.25, _dense_sinuses),
     "grazed bone": (0.45, _partial_volume_bone),
-    "surgery": (0.05, _surgery),
-    "scalp swelling": (0.12, _scalp_swelling),
-    "air": (0.03, _air),
+    "surgery": (0.07, draw_surgery),
+    "scalp swelling": (0.28, draw_scalp_swelling),
+    "air": (0.06, draw_air),
+    "fracture": (0.15, draw_fracture),
 }
 MIMICS = tuple(_MIMICS)
 
