@@ -65,7 +65,8 @@ def _draw_cortex(head: PhantomHead) -> None:
     gray = step(0.62 - head.sulci, 0.35) * shallow
     np.maximum(gray, step(4.5 - head.inside, 2.0), out=gray)
     contrast = rng.uniform(0.6, 1.15)
-    offset = rng.normal(0, 1.5)
+    # A child's white matter holds more water.
+    offset = rng.normal(0, 1.5) - 4 * head.youth
     white = WHITE_MATTER + offset
     gray_value = WHITE_MATTER + offset + (GRAY_MATTER - WHITE_MATTER) * contrast
     tissue = white + np.float32(gray_value - white) * gray

@@ -40,8 +40,12 @@ def _draw_sagittal_sinus(head: PhantomHead, density: float) -> None:
     canvas, rng = head.canvas, head.rng
     if head.level <= 0.3:
         return
-    for end, size in ((0.985, rng.uniform(3, 6.5)), (-0.985, rng.uniform(1, 3.5))):
-        center = (0, end * (head.half_length - 6.5))
+    middle = (np.abs(canvas.x) < canvas.pixel) & (head.inside > 0)
+    if not middle.any():
+        return
+    ends = float(canvas.y[middle].max()), float(canvas.y[middle].min())
+    for end, size in zip(ends, (rng.uniform(3, 6.5), rng.uniform(1, 3.5)), strict=True):
+        center = (0, end - np.sign(end) * 0.5 * size)
         sinus = canvas.ellipse(center, (size, size * 0.8), 0, Roughness(0.15, rng), inner=False)
         canvas.paint(head.clip_to_brain(sinus), density)
 

@@ -31,7 +31,11 @@ def draw_face(head: PhantomHead) -> None:
 
 def _draw_nose(head: PhantomHead, rng: np.random.Generator) -> None:
     """Draw the outer nose, which is highest above the upper lip."""
-    far, wide, bent = rng.uniform(12, 26), rng.uniform(15, 20), rng.normal(0, 2)
+    far, wide, bent = (
+        rng.uniform(12, 26) * (1 - 0.5 * head.youth),
+        rng.uniform(15, 20),
+        rng.normal(0, 2),
+    )
     levels = (-0.1, -0.07, -0.03, 0.06, 0.14, 0.2)
     reach = interpolate(head.front, levels, (0, 0.5, 1.0, 0.8, 0.45, 0.1)) * far
     broad = interpolate(head.front, levels, (1.0, 1.6, 1.8, 1.2, 0.8, 0.6)) * wide
@@ -68,7 +72,8 @@ def _draw_bones(head: PhantomHead, rng: np.random.Generator) -> None:
 def _draw_maxillary_sinuses(head: PhantomHead, rng: np.random.Generator) -> None:
     """Draw the maxillary sinuses: air in thin walls, or some fluid or swollen mucosa."""
     canvas, k = head.canvas, head.scale
-    wall, size, both = rng.uniform(1.0, 2.0), rng.uniform(0.8, 1.15), rng.random(4)
+    wall, size, both = rng.uniform(1.0, 2.0), rng.uniform(0.8, 1.15), rng.random(2)
+    size *= 1 - 0.6 * head.youth  # it grows with the face
     x, y, turn = rng.normal(28, 1.2), rng.normal(-60, 2), rng.normal(0.45, 0.1)
     for index, side in enumerate(SIDES):
         outline = int(rng.integers(2**31))

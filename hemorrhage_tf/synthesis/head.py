@@ -46,6 +46,7 @@ class PhantomHead:
         ventricles: float32 `(size, size)`, share of each pixel that is ventricle.
         half_width: From the center to the side of the skull, in mm.
         half_length: From the center to the front of the skull, in mm.
+        youth: 0 in an adult to 1 in a newborn.
         fat: 0 in a lean neck to 1 in a fat one.
         ridges: How uneven the floor of the skull is, 1 for the average.
         jaw_drop: How far the mouth is open, in units of the level.
@@ -73,6 +74,7 @@ class PhantomHead:
     ventricles: np.ndarray = field(init=False)
     half_width: float = field(init=False)
     half_length: float = field(init=False)
+    youth: float = 0.0
     fat: float = 0.5
     ridges: float = 1.0
     jaw_drop: float = 0.0

@@ -39,7 +39,8 @@ class _Arch:
     def point(self, along: float) -> Point:
         """Return x and y of a point on the right: 0 is in front, 1 behind."""
         angle = along * np.pi / 2
-        return self.half_width * float(np.sin(angle)), self.front + self.length * float(
+        # Narrower in front than an ellipse.
+        return self.half_width * float(np.sin(angle)) ** 1.2, self.front + self.length * float(
             1 - np.cos(angle)
         )
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from hemorrhage_tf.synthesis.canvas import step
 from hemorrhage_tf.synthesis.head import MUSCLE, SINUS_AIR, PhantomHead, interpolate
 from hemorrhage_tf.synthesis.parts import Band, Oval, paint_bands, paint_oval, paint_ovals
 from hemorrhage_tf.synthesis.vertebrae import draw_spine
@@ -26,6 +29,11 @@ def draw_neck(head: PhantomHead) -> None:
     _draw_larynx(head, airway)
 
 
+def _fat_layer(head: PhantomHead) -> float:
+    """Return the thickness of the fat under the skin, in mm."""
+    return 3.0 + 9.0 * head.fat
+
+
 def _draw_muscles(head: PhantomHead, rng: np.random.Generator, muscle: float) -> None:
     """Draw the muscles behind and beside the spine."""
     level = head.level_at(0.0, 45.0)
@@ -43,8 +51,10 @@ def _draw_muscles(head: PhantomHead, rng: np.random.Generator, muscle: float) ->
         Oval((30, 16), (7, 8), muscle, (-1.2, -0.4), 0.4),  # scalenes
         Oval((9, 5), (6, 4.5), muscle, (-1.2, 0.04), 0.1),  # longus colli
     )
+    full = 1.24 - 0.2 * head.fat
     uneven = tuple(
-        Oval(o.center, o.radii, o.value, o.levels, o.angle, 0.2, o.edge, fatty) for o in ovals
+        replace(o, radii=(o.radii[0] * full, o.radii[1] * full), rough=0.1, uneven=fatty)
+        for o in ovals
     )
     paint_ovals(head, rng, uneven)
     at = head.level_at(45.0, 10.0)
@@ -52,10 +62,20 @@ def _draw_muscles(head: PhantomHead, rng: np.random.Generator, muscle: float) ->
     y = interpolate(at, (-0.95, -0.7, -0.4, -0.05), (-30, -12, 12, 32))
     turn = interpolate(at, (-0.95, -0.7, -0.4, -0.05), (1.2, 0.8, 0.35, 0.1))
     paint_ovals(head, rng, [Oval((x, y), (6, 16), muscle, (-1.0, -0.02), turn, uneven=fatty / 2)])
-    reach = interpolate(level, (-0.95, -0.7, -0.4, -0.2), (80, 50, 38, 20))
-    fall = interpolate(level, (-0.95, -0.7, -0.4, -0.2), (34, 26, 18, 6))
-    trapezius = [(2, back + 4), (reach * 0.6, back + 1 - fall * 0.4), (reach, back - fall)]
-    paint_bands(head, rng, [Band(trapezius, (6, 4), muscle, (-1.2, -0.1), 0.08)])
+    if level < -0.1:
+        _draw_trapezius(head, rng, muscle)
+
+
+def _draw_trapezius(head: PhantomHead, rng: np.random.Generator, muscle: float) -> None:
+    """Draw the trapezius, a sheet under the fat of the back."""
+    canvas, k = head.canvas, head.scale
+    thick = rng.uniform(2.5, 5) * k
+    level = head.level_at(0.0, 60.0 * k)
+    wide = interpolate(level, (-0.95, -0.7, -0.4, -0.15), (90, 52, 36, 16)) * k
+    sheet = head.skin - np.float32(_fat_layer(head) + 1 + thick / 2)
+    alpha = step(np.float32(thick / 2) - np.abs(sheet), canvas.blur)
+    alpha *= step(canvas.y - np.float32(34 * k), 12.0) * step(wide - np.abs(canvas.x), 8.0)
+    canvas.paint(canvas.everywhere(alpha), muscle)
 
 
 def _draw_front_muscles(head: PhantomHead, rng: np.random.Generator, muscle: float) -> None:
@@ -97,6 +117,10 @@ def _draw_airway(head: PhantomHead, rng: np.random.Generator, muscle: float) -> 
     tube = rng.random() < 0.12
     if closed:
         long *= 0.3
+    if level < -0.42:  # the wall of larynx and trachea
+        wall = interpolate(level, (-0.8, -0.72, -0.5, -0.42), (2.5, 8.0, 9.0, 5.0))
+        soft = Oval((0, y + 1), (wide + wall, long + 0.6 * wall), muscle, (-1.3, 0.0), rough=0.05)
+        paint_oval(head, rng, soft)
     paint_oval(head, rng, Oval((0, y), (wide, long), SINUS_AIR, (-1.3, 0.035), rough=0.15))
     ring = Oval((0, y), (5.4, 5.4), 250, (-1.3, -0.02), rough=0.0)
     inside = Oval((0, y), (3.9, 3.9), SINUS_AIR, (-1.3, -0.02), rough=0.0)

@@ -38,7 +38,7 @@ def draw_skull(head: PhantomHead) -> None:
 def _skull_thickness(head: PhantomHead) -> np.ndarray:
     """Return the thickness of the skull in each pixel's direction, in mm."""
     rng = head.rng
-    thick = rng.uniform(4.5, 8.5) * (0.75 + 0.25 * head.scale)
+    thick = rng.uniform(4.5, 8.5) * (0.75 + 0.25 * head.scale) * (1 - 0.72 * head.youth)
     front, back, bumpy = rng.uniform(0, 0.3), rng.uniform(0, 0.45), rng.uniform(0.04, 0.12)
     side = rng.uniform(-0.15, 0.1)
     s, c = head.sine, head.cosine
@@ -46,7 +46,7 @@ def _skull_thickness(head: PhantomHead) -> np.ndarray:
     behind *= behind
     thickness = 1 + front * (before * before) + back * (behind * behind) + side * (c * c)
     thickness += np.float32(bumpy) * head.canvas.texture(26.0, s.shape, rng)
-    return np.clip(thickness * thick, 2.0, None)
+    return np.clip(thickness * thick, 2.0 - head.youth, None)
 
 
 def _set_cavity(head: PhantomHead, thickness: np.ndarray) -> None:
@@ -124,7 +124,7 @@ def _draw_soft_tissue(head: PhantomHead) -> None:
                 inner=False,
             )
             canvas.paint(ear, 20)
-    soft = FAT + (MUSCLE - FAT) * step(rng.normal(0, 2) + 3 - skin, 3.0)
+    soft = FAT + (MUSCLE - 12 - FAT) * step(rng.uniform(1.5, 3.5) - skin, 1.5)
     # Below the skull the muscles are drawn one by one, in the loose tissue between them.
     above = visibility(min(head.front, head.back), 0.0, 2.0, 0.2)
     sides = head.cosine * head.cosine
@@ -152,7 +152,7 @@ def _draw_bone(head: PhantomHead, thickness: np.ndarray) -> None:
     table = rng.uniform(1.0, 2.2)
     edge = np.minimum(head.depth, thickness - head.depth)
     spongy = step(edge - table, 1.5) * np.float32(rng.uniform(0.3, 1.0))
-    cortical = CORTICAL_BONE * rng.uniform(0.75, 1.15)
+    cortical = CORTICAL_BONE * rng.uniform(0.75, 1.15) * (1 - 0.45 * head.youth)
     bone = cortical + (DIPLOE * rng.uniform(0.6, 1.3) - CORTICAL_BONE) * spongy
     ring = step(edge, canvas.blur)
     if base < 0.31:
@@ -176,4 +176,32 @@ def _draw_bone(head: PhantomHead, thickness: np.ndarray) -> None:
         walls = np.minimum(-head.inside, wall + head.inside) + np.float32(0.3)
         trabecular = CORTICAL_BONE * 0.8 + 320 * canvas.texture(5.0, shape, rng)
         canvas.paint(canvas.everywhere(step(walls, canvas.blur) * within), trabecular)
+    sutures = head.own_stream()
+    if head.youth > 0.15:
+        opened = ring * _open_sutures(head, sutures)
+        canvas.paint(canvas.everywhere(opened), sutures.uniform(18, 40))
+        ring = ring - opened
     canvas.paint(canvas.everywhere(ring), bone)
+
+
+def _open_sutures(head: PhantomHead, rng: np.random.Generator) -> np.ndarray:
+    """Return where the skull of a child is open: at the sutures, and wide at the fontanelles."""
+    canvas, level, youth = head.canvas, head.level, head.youth
+    gap = rng.uniform(0.8, 2.2) * (0.4 + youth)
+    soft = rng.uniform(6, 16) * max(youth - 0.35, 0.0) / 0.65
+    # The coronal suture runs forward to the anterior fontanelle, the lambdoid one backward.
+    coronal = interpolate(level, (0.3, 0.9), (0.55, 1.15))
+    lambdoid = interpolate(level, (0.3, 0.8), (0.6, 1.35))
+    front = gap + soft * visibility(level, 0.78, 1.1, 0.12)
+    back = gap + 0.4 * soft * visibility(level, 0.66, 0.82, 0.06)
+    bent = np.float32(1.5) * canvas.texture(5.0, canvas.x.shape, rng)
+    opened = np.zeros_like(canvas.x)
+    for side in SIDES:
+        for angle, half in ((-coronal, gap), (lambdoid, gap)):
+            away = head.angle_from(angle if side > 0 else np.pi - angle)
+            across = away * np.float32(head.half_width) + bent
+            np.maximum(opened, step(half - np.abs(across), canvas.blur), out=opened)
+    for sign, half in ((-1, front), (1, back)):
+        middle = step(half - np.abs(canvas.x + bent), canvas.blur)
+        np.maximum(opened, middle * (sign * canvas.y > 0), out=opened)
+    return opened * np.float32(min(1.0, 3 * youth))

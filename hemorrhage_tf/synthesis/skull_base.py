@@ -98,7 +98,7 @@ def _draw_mastoids(head: PhantomHead) -> None:
                 inner=False,
             )
             mastoid = Shape(mastoid.window, mastoid.alpha * np.float32(visible))
-            _draw_air_cells(canvas, mastoid, rng.uniform(0.2, 0.75), rng)
+            _draw_air_cells(canvas, mastoid, rng.uniform(0.2, 0.75) - 0.5 * head.youth, rng)
 
 
 def _draw_air_cells(
@@ -283,7 +283,7 @@ def _draw_occipital_crest(head: PhantomHead) -> None:
 
 def _draw_frontal_sinuses(head: PhantomHead) -> None:
     canvas, rng = head.canvas, head.rng
-    if (visible := visibility(head.front, 0.2, 0.4)) and rng.random() < 0.7:
+    if (visible := visibility(head.front, 0.2, 0.4)) and rng.random() < 0.7 - 2 * head.youth:
         for side in SIDES:
             sinus = canvas.ellipse(
                 (side * rng.uniform(4, 14), -(head.half_length - rng.uniform(3.5, 6))),
