@@ -7,9 +7,8 @@ import numpy as np
 from hemorrhage_tf.synthesis.blood_density import blood_density
 from hemorrhage_tf.synthesis.canvas import Roughness, Shape, step
 from hemorrhage_tf.synthesis.head import PhantomHead
-from hemorrhage_tf.synthesis.hemorrhage_plans import Plan
+from hemorrhage_tf.synthesis.hemorrhage_plans import Plan, hematoma_radius
 
-_RADII = 2.2, 30.0  # mm, of the smallest and of a massive hematoma
 _SMALLEST_ROOM = 40.0  # mm2 of ventricle
 # How many random places are compared to find one in a planned direction.
 _PLACES = 6
@@ -81,7 +80,7 @@ def _contusions(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> list
     first = _place(head, plan, rng, (1.5, 13))
     if first is None:
         return None
-    size = 0.5 + plan.extent
+    size = (0.5 + plan.extent) * plan.share
     foci = [(first, float(rng.uniform(2.5, 8)) * size)]
     for _ in range(count - 1):
         offset = rng.normal(0, 11 * size, 2)
@@ -102,7 +101,7 @@ def _hematoma(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> list[_
         if anywhere is None:
             return None
         first = (plan.side * abs(anywhere[0]), anywhere[1])
-    radius = _RADII[0] * (_RADII[1] / _RADII[0]) ** plan.extent
+    radius = hematoma_radius(plan) * plan.share
     foci = [(first, min(radius, 0.5 * head.half_width))]
     if rng.random() < 0.2:  # a second one, or a lobe of the first
         offset = rng.normal(0, radius, 2)
@@ -125,12 +124,12 @@ def draw_intraventricular(
     if kind < 0.2:  # a cast of all ventricles, or of one side
         region = np.ones_like(room)
     elif kind < 0.7:  # blood that settled at the back, often only a few mm in the occipital horns
-        deep = y.max() - np.float32(1.5 + 7 * plan.extent + rng.uniform(0, 2))
+        deep = y.max() - np.float32(1.5 + 7 * plan.extent * plan.share + rng.uniform(0, 2))
         cut = deep if kind < 0.5 else np.quantile(y, 1 - rng.uniform(0.12, 0.55))
         region = step(canvas.y - np.float32(cut), rng.uniform(0.5, 3))
     else:  # a clot somewhere
         chosen = int(rng.random() * len(x))
-        radius = 3 + 18 * plan.extent
+        radius = (3 + 18 * plan.extent) * plan.share
         clot = canvas.ellipse(
             (float(x[chosen]), float(y[chosen])),
             (radius, radius * rng.uniform(0.6, 1)),
@@ -178,7 +177,7 @@ def _subarachnoid_extent(
     head: PhantomHead, plan: Plan, rng: np.random.Generator
 ) -> tuple[tuple[float, float], tuple[float, float]] | None:
     """Choose center and radii of the ellipse with blood in its sulci and cisterns, in mm."""
-    k, extent = head.scale, plan.extent
+    k, extent = head.scale, plan.extent * plan.share
     local = 7 + 26 * extent, 8 + 34 * extent
     if plan.place is not None:
         return plan.place, local

@@ -16,6 +16,7 @@ from hemorrhage_tf.synthesis.draw import (
     GENERATOR_VERSION,
     HEAD_HEIGHT,
     LEVEL,
+    LOWEST_LEVEL,
     MIMICS,
     NOISE,
     SCAN,
@@ -28,26 +29,34 @@ from hemorrhage_tf.synthesis.draw import (
     place_head,
     scan_contents,
 )
-from hemorrhage_tf.synthesis.hemorrhage import FOSSA_TOP, SUBTYPES, Plan, level_for
+from hemorrhage_tf.synthesis.hemorrhage import (
+    FOSSA_TOP,
+    SUBTYPES,
+    Plan,
+    draw_plan,
+    level_for,
+    reach_of,
+)
 
 THINNEST, THICKEST = 0.6, 10.0  # mm
-SMALLEST_COVERAGE = 40.0  # mm, from the first to the last slice
+# From the first to the last slice, in mm: at most from the shoulders to the vertex.
+SMALLEST_COVERAGE, LARGEST_COVERAGE = 40.0, (1 - LOWEST_LEVEL) * HEAD_HEIGHT
+
+# Level of the first slice of most scans, and the share of those that begin below.
+_USUAL_START, _NECK_SHARE = (-0.35, 0.05), 1 / 3
+_LOWEST_END = 0.35  # least level of a scan's last slice: it shows brain
+_LOWEST_HEMORRHAGE = -0.03  # level, where the posterior fossa ends
 
 # How often the hemorrhage is planned again if it is not visible, for each subtype in turn.
 _TRIES = 10
 _ROUNDS = 6
 
-# A mimic, and the hemorrhage, of a scan extend over some of its slices.
+# A mimic of a scan extends over some of its slices.
 _MIMIC_EXTENT = 20.0  # mm
-_HEMORRHAGE_REACH = 8.0, 35.0  # mm up and down from its center
 # Distance of the slices in which a plan is tried first.
 _PROBE_DISTANCE = 2.5  # mm
 
-# Noise at a thickness other than this one: its variance is inversely proportional to the thickness
-# at the same dose. Smoother kernels for thinner slices make up for a part of it.
-_REFERENCE_THICKNESS = 5.0  # mm
-_NOISE_EXPONENTS = 0.25, 0.45  # of the standard deviation; 0.5 without smoothing
-_FIELD = 10  # stream of random numbers, apart from those of `draw`
+_THINNEST_BY_CHANCE = 2.5  # mm; scans of thinner slices take long to draw
 
 
 def draw_phantom_scan(
@@ -59,8 +68,10 @@ def draw_phantom_scan(
     thickness: float | None = None,
     count: int | None = None,
 ) -> tuple[Phantom, ...]:
-    """Draw all slices of one head, one slice thickness apart, from the skull base to the vertex.
+    """Draw all slices of one head, one slice thickness apart, from the neck or base to the vertex.
 
+    Most scans begin 50 mm below the skull base to 8 mm above it, and a third of them in the neck,
+    down to the upper edge of the shoulders. Slices of the face and neck have no `brain_area`.
     Proportions of the head, scanner and holder are the same in all slices. A mimic extends over
     some consecutive slices, and so does the only hemorrhage, which is largest in its middle. Their
     extents in mm do not depend on the thickness.
@@ -73,11 +84,11 @@ def draw_phantom_scan(
         size: Side of a slice in pixels, 64 to 512. Defaults to 512.
         thickness: Slice thickness, 0.6 to 10 mm, with the noise that belongs to it; None for a
             random one of 2.5 mm or more. Defaults to None.
-        count: Number of slices. They cover 40 mm of the head or more and begin at a random height;
-            None for all slices of the head. Defaults to None.
+        count: Number of slices. They cover 40 to 300 mm and begin at a random height, and at least
+            the upper ones show brain; None for all slices up to the vertex. Defaults to None.
 
     Returns:
-        The phantoms, 14 to 60 by default. The label of each is 1 if that slice has blood.
+        The phantoms, 14 to 120 by default. The label of each is 1 if that slice has blood.
 
     Raises:
         OptionError: An argument is not accepted.
@@ -124,7 +135,6 @@ class _ScanRequest:
         stream: Returns the random generator of a key.
         size: Side of a slice in pixels.
         thickness: Slice thickness, in mm.
-        noise: Factor of the standard deviation of the noise.
         levels: Level of each slice.
         center_range: Lowest and highest level of the hemorrhage's center.
         subtypes: Subtypes of the hemorrhage in the order in which they are tried.
@@ -133,7 +143,6 @@ class _ScanRequest:
     stream: Callable[..., np.random.Generator]
     size: int
     thickness: float
-    noise: float
     levels: np.ndarray
     center_range: tuple[float, float]
     subtypes: np.ndarray
@@ -147,23 +156,24 @@ class _ScanRequest:
         def stream(*key: int) -> np.random.Generator:
             return np.random.default_rng([GENERATOR_VERSION, seed, index, SCAN, *key])
 
-        noise = 1.0
         if thickness is None:
             request = SliceRequest(stream, 0.5, 0, SMALLEST_SIZE)
-            thickness = place_head(request, stream(BLOOD))[2]
-        else:
-            exponent = stream(_FIELD).uniform(*_NOISE_EXPONENTS)
-            noise = float((_REFERENCE_THICKNESS / thickness) ** exponent)
+            thickness = max(place_head(request, stream(BLOOD))[2], _THINNEST_BY_CHANCE)
         _check_field(thickness, count)
         rng = stream(LEVEL)
-        first, center_range = rng.uniform(0.0, 0.1), (0.0, 1.0)
+        in_neck = rng.random() < _NECK_SHARE
+        first = (
+            rng.uniform(LOWEST_LEVEL, _USUAL_START[0]) if in_neck else rng.uniform(*_USUAL_START)
+        )
         levels = np.arange(first, 1.0, thickness / HEAD_HEIGHT)
         subtypes = rng.permutation(SUBTYPES)
         if count is not None:
             covered = (count - 1) * thickness / HEAD_HEIGHT
-            levels = rng.uniform(0, 1 - covered) + np.arange(count) * thickness / HEAD_HEIGHT
-            center_range = float(levels[0]), float(levels[-1])
-        return cls(stream, size, thickness, noise, levels, center_range, subtypes)
+            highest = 1 - covered
+            lowest = max(min(first, highest), _LOWEST_END - covered, LOWEST_LEVEL)
+            levels = rng.uniform(lowest, highest) + np.arange(count) * thickness / HEAD_HEIGHT
+        center_range = max(float(levels[0]), 0.0), float(levels[-1])
+        return cls(stream, size, thickness, levels, center_range, subtypes)
 
     def draw_normal_slice(self, number: int) -> Phantom:
         """Draw one slice without a hemorrhage."""
@@ -186,7 +196,6 @@ class _ScanRequest:
             self.size,
             plan=plan,
             thickness=self.thickness,
-            noise=self.noise,
         )
         contents = draw_contents(request)
         return None if contents is None else scan_contents(request, contents, self.stream(STREAKS))
@@ -227,18 +236,19 @@ def _plan_hemorrhage(scan: _ScanRequest, attempt: int) -> _ScanHemorrhage:
     # Some heads have no room for some subtypes: slit ventricles, for one.
     subtype = str(scan.subtypes[attempt // _TRIES % len(SUBTYPES)])
     middle = level_for(subtype, rng, scan.center_range)
-    reach = rng.uniform(*_HEMORRHAGE_REACH) / HEAD_HEIGHT
-    side, extent = int(rng.choice((-1, 1))), float(rng.uniform(0.15, 1))
     head = place_head(SliceRequest(scan.stream, middle, 0, SMALLEST_SIZE), rng)[0]
+    plan = draw_plan(subtype, middle, rng, head.impact)
+    reach = max(reach_of(plan, rng), 0.6 * scan.thickness) / HEAD_HEIGHT
     draw_head(head)
     shallowest, deepest = (0.5, 10.0) if subtype == "subarachnoid" else (5.0, 70.0)
     place = head.random_place(rng, shallowest, deepest)
+    plan = replace(plan, place=place)
     if subtype == "intraparenchymal" and place is not None:
-        side = 1 if place[0] > 0 else -1  # it pushes the midline to the other side
-    within = np.abs(scan.levels - middle) <= reach
+        # It pushes the midline to the other side.
+        plan = replace(plan, side=1 if place[0] > 0 else -1)
+    within = (np.abs(scan.levels - middle) <= reach) & (scan.levels > _LOWEST_HEMORRHAGE)
     if subtype == "epidural":  # it does not cross the tentorium
         within &= (scan.levels < FOSSA_TOP) == (middle < FOSSA_TOP)
-    plan = Plan(subtype, side, extent, place)
     return _ScanHemorrhage(plan, middle, reach, np.flatnonzero(within))
 
 
@@ -251,7 +261,7 @@ def _draw_visible_slices(scan: _ScanRequest, hemorrhage: _ScanHemorrhage) -> dic
         for number in numbers:
             away = (scan.levels[number] - hemorrhage.middle) / hemorrhage.reach
             share = float(np.sqrt(1 - away**2))  # its cross sections are those of a ball
-            plan = replace(hemorrhage.plan, extent=hemorrhage.plan.extent * share)
+            plan = replace(hemorrhage.plan, share=share)
             phantom = scan.draw_slice(int(number), plan)
             if phantom is not None:
                 visible[int(number)] = phantom
@@ -269,10 +279,11 @@ def _check_field(thickness: float, count: int | None) -> None:
     if count is None:
         return
     covered = (count - 1) * thickness
-    if not SMALLEST_COVERAGE <= covered <= HEAD_HEIGHT:
+    if not SMALLEST_COVERAGE <= covered <= LARGEST_COVERAGE:
         fewest = math.ceil(SMALLEST_COVERAGE / thickness) + 1
-        most = math.floor(HEAD_HEIGHT / thickness) + 1
+        most = math.floor(LARGEST_COVERAGE / thickness) + 1
         raise OptionError(
             f"count {count}: slices of {thickness:g} mm would cover {covered:g} mm, but "
-            f"{SMALLEST_COVERAGE:g} to {HEAD_HEIGHT:g} mm are accepted. Pass {fewest} to {most}."
+            f"{SMALLEST_COVERAGE:g} to {LARGEST_COVERAGE:g} mm are accepted. "
+            f"Pass {fewest} to {most}."
         )

@@ -8,7 +8,7 @@ from hemorrhage_tf.synthesis.along_skull import angle_within, distance_of_skull,
 from hemorrhage_tf.synthesis.blood_density import blood_density
 from hemorrhage_tf.synthesis.canvas import Shape, step
 from hemorrhage_tf.synthesis.head import PhantomHead, interpolate
-from hemorrhage_tf.synthesis.hemorrhage_plans import FOSSA_TOP, Plan
+from hemorrhage_tf.synthesis.hemorrhage_plans import FALX_BOTTOM, FOSSA_TOP, TENTORIUM, Plan
 
 # Thickness of the thinnest and of a massive collection, in mm.
 _SUBDURAL_THICKNESS = 3.6, 20.0
@@ -19,14 +19,15 @@ _MEMBRANE = 1.6  # mm
 
 def draw_subdural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray:
     """Draw a subdural hemorrhage; return its mask."""
-    kind = rng.random()
     core = None
-    if head.level > 0.42 and kind < 0.16:
-        shape = _along_falx(head, plan, rng)
-    elif 0.24 < head.back < 0.36 and kind < 0.4:
-        shape = _along_tentorium(head, plan, rng)
-    else:
+    if plan.surface == "convexity":
         shape, core = _along_convexity(head, plan, rng)
+    elif plan.surface == "falx" and head.level > FALX_BOTTOM:
+        shape = _along_falx(head, plan, rng)
+    elif plan.surface == "tentorium" and TENTORIUM[0] < head.back < TENTORIUM[1]:
+        shape = _along_tentorium(head, plan, rng)
+    else:  # in another slice of the scan
+        return np.zeros(head.inside.shape, bool)
     return _paint(head, shape, blood_density(head, plan, shape, rng, core))
 
 
@@ -36,8 +37,9 @@ def draw_epidural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np
     middle = _middle(plan, rng)
     thin, thickest = _EPIDURAL_THICKNESS
     thick = thin * (thickest / thin) ** plan.extent * np.exp(rng.normal(0, 0.12))
-    thick = float(min(thick, head.half_width * 0.55))
-    chord = np.clip(thick * rng.uniform(1.0, 2.0) + rng.uniform(6, 22), 9.0, 58.0)
+    thick = float(min(thick, head.half_width * 0.55)) * plan.share
+    chord = thick * rng.uniform(1.0, 2.0) + rng.uniform(6, 22) * plan.share
+    chord = np.clip(chord, 9.0, 58.0)
     half = float(chord / distance_of_skull(head, np.array(middle)))
     window = window_along(head, middle, half, thick)
     away = angle_within(head, middle, window) / np.float32(half)
@@ -72,7 +74,7 @@ def _along_falx(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> Shap
     canvas = head.canvas
     window = canvas.window(0.0, 0.0, head.half_length)
     y = canvas.y[window]
-    thick = 3.2 + 7 * plan.extent  # thicker than a dense falx
+    thick = (3.2 + 7 * plan.extent) * plan.share  # thicker than a dense falx
     middle, half = rng.uniform(-0.8, 0.8), rng.uniform(0.2, 0.6)
     along = np.clip(1 - np.abs(y / np.float32(head.half_length) - middle) / half, 0, 1)
     if head.level < 0.6:
@@ -92,7 +94,8 @@ def _along_tentorium(head: PhantomHead, plan: Plan, rng: np.random.Generator) ->
         (plan.side * (spread * 0.55 + 2), 40 * k),
         (plan.side * (spread + 3), rng.uniform(5, 22) * k),
     ]
-    return head.clip_to_brain(canvas.line(points, (3.8 + 5.5 * plan.extent, 3 + 3 * plan.extent)))
+    widths = (3.8 + 5.5 * plan.extent) * plan.share, (3 + 3 * plan.extent) * plan.share
+    return head.clip_to_brain(canvas.line(points, widths))
 
 
 def _along_convexity(
@@ -101,10 +104,10 @@ def _along_convexity(
     """Return a crescent, and what lies inside its membrane."""
     canvas = head.canvas
     middle = _middle(plan, rng)
-    half = float(rng.uniform(0.3, 1.5))
+    half = float(rng.uniform(0.3, 1.5)) * (0.4 + 0.6 * plan.share)
     thin, thickest = _SUBDURAL_THICKNESS
     thick = thin * (thickest / thin) ** plan.extent * np.exp(rng.normal(0, 0.12))
-    thick = float(min(thick, 0.4 * head.half_width))
+    thick = float(min(thick, 0.4 * head.half_width)) * plan.share
     window = window_along(head, middle, half, thick)
     away = angle_within(head, middle, window) / np.float32(half)
     profile = np.float32(thick) * np.clip(1 - away * away, 0, 1) ** rng.uniform(0.3, 0.75)

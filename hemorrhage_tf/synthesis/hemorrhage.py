@@ -27,6 +27,7 @@ from hemorrhage_tf.synthesis.hemorrhage_plans import (
     draw_plan,
     level_for,
     plan_hemorrhages,
+    reach_of,
 )
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "draw_plan",
     "level_for",
     "plan_hemorrhages",
+    "reach_of",
 ]
 
 _BRAIN_WINDOW = 0.0, 80.0  # HU

@@ -12,8 +12,11 @@ import numpy as np
 SUBTYPES = ("intraparenchymal", "intraventricular", "subarachnoid", "subdural", "epidural")
 
 FOSSA_TOP = 0.25  # below this level the tentorium separates the posterior fossa
+FALX_BOTTOM = 0.42  # level
+TENTORIUM = 0.24, 0.36  # lowest and highest level
 MIXED = 0.25  # share of hemorrhages with two subtypes
 
+_RADII = 2.2, 30.0  # mm, of the smallest and of a massive hematoma in the brain
 _NEAR_IMPACT = 0.6  # share of traumatic hemorrhages that lie where the head was hit, or opposite
 
 
@@ -118,10 +121,14 @@ class Plan:
         place: x and y of its center, in mm, if it lies in brain or sulci; None to choose one.
         angle: Direction of its center from the middle of the head, in radians, if it lies along
             the skull or near it; None to choose one on its side.
+        surface: Where a subdural hemorrhage lies: along the "convexity", "falx" or "tentorium".
+            Defaults to "convexity".
         age: One of `AGES`. Defaults to "acute".
         density: Its densest part, in HU. Defaults to 64.
         liquid: Its liquid part, in HU. Defaults to 32.
         settled: Share of a layered hemorrhage that lies above its cells. Defaults to 0.5.
+        share: Size in this slice as a share of that in the middle of a scan's hemorrhage. Defaults
+            to 1.
     """
 
     subtype: str
@@ -129,16 +136,18 @@ class Plan:
     extent: float
     place: tuple[float, float] | None = None
     angle: float | None = None
+    surface: str = "convexity"
     age: str = "acute"
     density: float = 64.0
     liquid: float = 32.0
     settled: float = 0.5
+    share: float = 1.0
 
     @property
     def shift(self) -> float:
         """How far the midline moves away from it, in mm."""
         most = {"intraparenchymal": 12.0, "subdural": 16.0, "epidural": 14.0}.get(self.subtype, 0)
-        return -self.side * most * max(0.0, self.extent - 0.3) / 0.7
+        return -self.side * most * self.share * max(0.0, self.extent - 0.3) / 0.7
 
 
 def plan_hemorrhages(
@@ -196,11 +205,33 @@ def draw_plan(
         side=1 if np.cos(angle) > 0 else -1,
         extent=extent,
         angle=angle,
+        surface=_draw_surface(level, rng),
         age=age,
         density=density,
         liquid=liquid,
         settled=float(rng.uniform(0.3, 0.75)),
     )
+
+
+def _draw_surface(level: float, rng: np.random.Generator) -> str:
+    """Draw where a subdural hemorrhage lies."""
+    kind = rng.random()
+    if level > FALX_BOTTOM and kind < 0.16:
+        return "falx"
+    low, high = TENTORIUM
+    return "tentorium" if low < level < high and kind < 0.3 else "convexity"
+
+
+def reach_of(plan: Plan, rng: np.random.Generator) -> float:
+    """Draw how far a hemorrhage reaches up and down from its center, in mm."""
+    if plan.subtype == "intraparenchymal":
+        return hematoma_radius(plan) * float(rng.uniform(0.9, 1.8)) + 2.0
+    return float(rng.uniform(8, 16) + rng.uniform(2, 22) * plan.extent)
+
+
+def hematoma_radius(plan: Plan) -> float:
+    """Return the largest radius of a hematoma in the brain, in mm."""
+    return _RADII[0] * (_RADII[1] / _RADII[0]) ** plan.extent
 
 
 def _draw_angle(
