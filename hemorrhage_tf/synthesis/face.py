@@ -44,7 +44,7 @@ def _draw_nose(head: PhantomHead, rng: np.random.Generator) -> None:
     root = -86.0 + 0.15 * far
     tip = root - 5 - reach
     points = [(0.0, root), (bent, tip + 3)]
-    paint_band(head, rng, Band(points, (broad, 7), 25, outside=True))
+    paint_band(head, rng, Band(points, (broad, 10), 25, outside=True))
     if head.front < 0.03:  # the nostrils
         for side in SIDES:
             inner = side * (0.12 * broad + 2.5)
@@ -87,7 +87,7 @@ def _draw_maxillary_sinuses(head: PhantomHead, rng: np.random.Generator) -> None
             rough = Roughness(0.08, np.random.default_rng(outline))
             sinus = canvas.ellipse((side * x * k, y * k), radii, side * turn, rough, inner=False)
             if extra:
-                canvas.paint(sinus, value, min(1.0, 1.5 * share))
+                canvas.paint(sinus, value, share)
                 continue
             content: float | np.ndarray = value
             if both[index] < 0.12:  # filled
@@ -95,7 +95,7 @@ def _draw_maxillary_sinuses(head: PhantomHead, rng: np.random.Generator) -> None
             elif both[index] < 0.25:  # fluid behind
                 down = canvas.y[sinus.window] > np.float32((y - 14 + 26 * grade) * k)
                 content = np.where(down, np.float32(18), np.float32(value))
-            canvas.paint(sinus, content, min(1.0, 1.5 * share))
+            canvas.paint(sinus, content, min(1.0, 2.5 * share))
             if 0.25 < both[index] < 0.5:  # swollen mucosa
                 inner = 9.5 * grown - 4 * swelling, 15 * grown - 4 * swelling
                 canvas.paint(sinus, 30.0)

@@ -46,7 +46,7 @@ class _Arch:
 
     def points(self, end: float = 1.0) -> list[Point]:
         """Return points from the left to the right."""
-        right = [self.point(along) for along in np.linspace(0, end, 6)]
+        right = [self.point(along) for along in np.linspace(0, end, 5)]
         return [(-x, y) for x, y in right[:0:-1]] + right
 
 

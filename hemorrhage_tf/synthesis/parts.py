@@ -66,25 +66,24 @@ class Band:
 def paint_oval(head: PhantomHead, rng: np.random.Generator, oval: Oval, side: int = 1) -> bool:
     """Paint an oval with small deviations of place and size; return whether it is in the slice."""
     k, canvas = head.scale, head.canvas
-    moved_x, moved_y = rng.normal(0, 0.9, 2)
-    wide, long = np.exp(rng.normal(0, 0.08, 2))
-    turn, outline = rng.normal(0, 0.06), int(rng.integers(2**31))
-    x, y = side * (oval.center[0] * k) + moved_x, oval.center[1] * k + moved_y
+    moved_x, moved_y, wide, long, turn = rng.standard_normal(5).tolist()
+    x, y = side * (oval.center[0] * k) + 0.9 * moved_x, oval.center[1] * k + 0.9 * moved_y
     share = visibility(head.level_at(x, y), *oval.levels, oval.edge)
     if not share:
+        rng.random(2 * bool(oval.rough) + 2 * bool(oval.uneven))  # those of outline and texture
         return False
     size = k * (0.4 + 0.6 * share)
     shape = canvas.ellipse(
         (x, y),
-        (oval.radii[0] * wide * size, oval.radii[1] * long * size),
-        side * (oval.angle + turn),
-        Roughness(oval.rough, np.random.default_rng(outline)) if oval.rough else None,
+        (oval.radii[0] * (1 + 0.08 * wide) * size, oval.radii[1] * (1 + 0.08 * long) * size),
+        side * (oval.angle + 0.06 * turn),
+        Roughness(oval.rough, rng) if oval.rough else None,
         inner=False,
     )
     shape = _within_skin(head, shape)
     value: float | np.ndarray = oval.value
     if oval.uneven:
-        texture = canvas.texture(5.0, shape.alpha.shape, np.random.default_rng(outline))
+        texture = canvas.texture(5.0, shape.alpha.shape, rng)
         value = np.float32(oval.value) + np.float32(oval.uneven) * texture
     canvas.paint(shape, value, min(1.0, 1.6 * share))
     return True
@@ -102,11 +101,12 @@ def paint_ovals(
 def paint_band(head: PhantomHead, rng: np.random.Generator, band: Band, side: int = 1) -> None:
     """Paint a line with small deviations."""
     k = head.scale
-    moved_x, moved_y, wide = rng.normal(0, 0.8), rng.normal(0, 0.8), np.exp(rng.normal(0, 0.1))
-    points = [(side * x * k + moved_x, y * k + moved_y) for x, y in band.points]
+    moved_x, moved_y, wide = rng.standard_normal(3).tolist()
+    points = [(side * x * k + 0.8 * moved_x, y * k + 0.8 * moved_y) for x, y in band.points]
     middle = points[len(points) // 2]
     share = visibility(head.level_at(*middle), *band.levels, band.edge)
     if share:
+        wide = 1 + 0.1 * max(wide, -2.0)
         widths = band.widths[0] * wide * k, band.widths[1] * wide * k
         shape = head.canvas.line(points, widths, inner=False)
         shape = shape if band.outside else _within_skin(head, shape)
@@ -124,5 +124,7 @@ def paint_bands(
 
 def _within_skin(head: PhantomHead, shape: Shape) -> Shape:
     """Return the part of a shape that lies under the skin, and outside the dura."""
-    free = np.minimum(head.skin[shape.window] - 2, -1.5 - head.inside[shape.window])
+    free = head.skin[shape.window] - np.float32(2)
+    if head.has_brain:
+        np.minimum(free, np.float32(-1.5) - head.inside[shape.window], out=free)
     return Shape(shape.window, shape.alpha * step(free, head.canvas.blur))
