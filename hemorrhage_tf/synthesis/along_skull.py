@@ -1,4 +1,4 @@
-"""Places along the skull, in directions from the middle of the head."""
+"""Places along the skull and near it, in directions from the middle of the head."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 
 from hemorrhage_tf.synthesis.head import PhantomHead
 
+# How many random places are compared to find one in a direction.
+_PLACES = 6
 _MARGIN = 14.0  # mm that the skull may lie farther out than an ellipse
 
 
@@ -39,6 +41,33 @@ def window_along(
     center = float(x.min() + x.max()) / 2, float(y.min() + y.max()) / 2
     radius = max(float(np.ptp(x)), float(np.ptp(y))) / 2
     return head.canvas.window(*center, radius + reach + _MARGIN)
+
+
+def place_toward(
+    head: PhantomHead, angle: float, depths: tuple[float, float], rng: np.random.Generator
+) -> tuple[float, float] | None:
+    """Choose a random point in the brain, rather in a direction than elsewhere.
+
+    Args:
+        head: The head.
+        angle: The direction, in radians.
+        depths: Least and largest distance inside the dura, in mm.
+        rng: Random generator of the choice.
+
+    Returns:
+        x and y, in mm; None if no pixel has such a depth.
+    """
+    every = max(1, head.canvas.size // 112)
+    inside = head.inside[::every, ::every]
+    rows, columns = np.nonzero((inside > depths[0]) & (inside < depths[1]))
+    chosen = (rng.random(_PLACES) * len(rows)).astype(int)
+    if not len(rows):
+        return None
+    at = rows[chosen] * every, columns[chosen] * every
+    toward = head.cosine[at] * np.cos(angle) + head.sine[at] * np.sin(angle)
+    best = int(np.argmax(toward))
+    point = at[0][best], at[1][best]
+    return float(head.canvas.inner_x[point]), float(head.canvas.y[point])
 
 
 def angle_within(head: PhantomHead, angle: float, window: tuple[slice, slice]) -> np.ndarray:

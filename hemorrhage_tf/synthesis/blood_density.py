@@ -1,12 +1,27 @@
-"""Hounsfield units of blood by its age."""
+"""Blood in a slice: where it was drawn, and its Hounsfield units by its age."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from hemorrhage_tf.synthesis.canvas import Shape, step
 from hemorrhage_tf.synthesis.head import PhantomHead
 from hemorrhage_tf.synthesis.hemorrhage_plans import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Bleeding:
+    """A hemorrhage that was drawn.
+
+    Attributes:
+        window: Rows and columns that contain all that it changed.
+        mask: bool, of the window's shape: where there is blood.
+    """
+
+    window: tuple[slice, slice]
+    mask: np.ndarray
 
 
 def blood_density(

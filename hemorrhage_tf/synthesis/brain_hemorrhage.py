@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from hemorrhage_tf.synthesis.blood_density import blood_density
+from hemorrhage_tf.synthesis.along_skull import place_toward
+from hemorrhage_tf.synthesis.blood_density import Bleeding, blood_density
 from hemorrhage_tf.synthesis.canvas import Roughness, Shape, step
 from hemorrhage_tf.synthesis.head import PhantomHead
 from hemorrhage_tf.synthesis.hemorrhage_plans import Plan, hematoma_radius
 
 _SMALLEST_ROOM = 40.0  # mm2 of ventricle
-# How many random places are compared to find one in a planned direction.
-_PLACES = 6
 
 _Focus = tuple[tuple[float, float], float]  # x and y of the center, and the radius, in mm
 
 
 def draw_intraparenchymal(
     head: PhantomHead, plan: Plan, rng: np.random.Generator
-) -> np.ndarray | None:
-    """Draw a hematoma or contusions; return the mask, None without room."""
+) -> Bleeding | None:
+    """Draw a hematoma or contusions; return None without room."""
     contused = plan.extent < 0.6 and rng.random() < 0.35
     foci = (_contusions if contused else _hematoma)(head, plan, rng)
     if foci is None:
@@ -31,6 +30,7 @@ def draw_intraparenchymal(
         edema += rng.uniform(2, 6)
     amount, swollen = rng.uniform(0.08, 0.32), 22 + 5 * rng.random()
     shapes: list[Shape] = []
+    windows: list[tuple[slice, slice]] = []
     for center, radius in foci:
         slim, angle = rng.uniform(0.55, 1), rng.uniform(0, np.pi)
         outline = rng.integers(2**31)  # edema and blood share it
@@ -44,6 +44,7 @@ def draw_intraparenchymal(
         edematous.alpha[...] *= room[edematous.window] * (1 - head.fluid[edematous.window])
         part = canvas.hounsfield[edematous.window]
         canvas.paint(edematous, np.minimum(part, swollen), 0.85)
+        windows.append(edematous.window)
         blood = canvas.ellipse(
             center,
             (radius, radius * slim),
@@ -56,7 +57,17 @@ def draw_intraparenchymal(
     for blood in shapes:
         canvas.paint(blood, blood_density(head, plan, blood, rng))
         mask[blood.window] |= blood.alpha > 0.5
-    return mask
+    window = _around(windows)
+    return Bleeding(window, mask[window])
+
+
+def _around(windows: list[tuple[slice, slice]]) -> tuple[slice, slice]:
+    """Return the smallest window that contains all of some."""
+    rows, columns = (
+        slice(min(part.start for part in parts), max(part.stop for part in parts))
+        for parts in zip(*windows, strict=True)
+    )
+    return rows, columns
 
 
 def _place(
@@ -65,13 +76,8 @@ def _place(
     """Choose a place between two depths inside the dura, in mm, in the planned direction."""
     if plan.place is not None:
         return plan.place
-    places = [head.random_place(rng, *depths) for _ in range(_PLACES)]
-    found = [place for place in places if place is not None]
-    if not found:
-        return None
-    angle = rng.uniform(0, 2 * np.pi) if plan.angle is None else plan.angle
-    x, y = np.cos(angle), np.sin(angle)
-    return max(found, key=lambda at: (at[0] * x + at[1] * y) / (np.hypot(*at) + 1))
+    angle = float(rng.uniform(0, 2 * np.pi)) if plan.angle is None else plan.angle
+    return place_toward(head, angle, depths, rng)
 
 
 def _contusions(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> list[_Focus] | None:
@@ -112,21 +118,22 @@ def _hematoma(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> list[_
 
 def draw_intraventricular(
     head: PhantomHead, plan: Plan, rng: np.random.Generator
-) -> np.ndarray | None:
-    """Draw blood in the ventricles; return the mask, None without ventricles."""
+) -> Bleeding | None:
+    """Draw blood in the ventricles; return None without ventricles."""
     canvas = head.canvas
-    room = head.ventricles
-    rows, columns = np.nonzero(room > 0.5)
+    rows, columns = np.nonzero(head.ventricles > 0.5)
     if len(rows) * canvas.pixel**2 < _SMALLEST_ROOM:
         return None
     x, y = canvas.inner_x[rows, columns], canvas.y[rows, columns]
+    window = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+    room = head.ventricles[window]
     kind, one_side = rng.random(), rng.random() < 0.45
     if kind < 0.2:  # a cast of all ventricles, or of one side
         region = np.ones_like(room)
     elif kind < 0.7:  # blood that settled at the back, often only a few mm in the occipital horns
         deep = y.max() - np.float32(1.5 + 7 * plan.extent * plan.share + rng.uniform(0, 2))
         cut = deep if kind < 0.5 else np.quantile(y, 1 - rng.uniform(0.12, 0.55))
-        region = step(canvas.y - np.float32(cut), rng.uniform(0.5, 3))
+        region = step(canvas.y[window] - np.float32(cut), rng.uniform(0.5, 3))
     else:  # a clot somewhere
         chosen = int(rng.random() * len(x))
         radius = (3 + 18 * plan.extent) * plan.share
@@ -136,19 +143,20 @@ def draw_intraventricular(
             rng.uniform(0, 3),
             Roughness(0.2, rng),
         )
-        region = np.zeros_like(room)
-        region[clot.window] = clot.alpha
+        everywhere = np.zeros_like(head.ventricles)
+        everywhere[clot.window] = clot.alpha
+        region = everywhere[window]
     if one_side and kind < 0.7:
-        region = region * step(plan.side * canvas.inner_x + rng.uniform(-2, 5), 2.0)
+        region = region * step(plan.side * canvas.inner_x[window] + rng.uniform(-2, 5), 2.0)
     # A clot widens the ventricle a little.
     alpha = np.clip(room * rng.uniform(1.0, 1.6), 0, 1) * region
-    shape = canvas.everywhere(alpha)
+    shape = Shape(window, alpha)
     canvas.paint(shape, blood_density(head, plan, shape, rng))
-    return alpha > 0.5
+    return Bleeding(window, alpha > 0.5)
 
 
-def draw_subarachnoid(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray | None:
-    """Draw blood in sulci and cisterns; return the mask, None without a place for it."""
+def draw_subarachnoid(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> Bleeding | None:
+    """Draw blood in sulci and cisterns; return None without a place for it."""
     canvas = head.canvas
     # Blood also makes sulci visible that are hardly open.
     reach, ridge, rim = rng.uniform(9, 20), rng.uniform(0.14, 0.34), rng.uniform(0.3, 2.2)
@@ -167,10 +175,8 @@ def draw_subarachnoid(head: PhantomHead, plan: Plan, rng: np.random.Generator) -
     shape = Shape(window, spaces * region.alpha * np.float32(rng.uniform(0.55, 1.0)))
     before = canvas.hounsfield[window].copy()
     canvas.paint(shape, blood_density(head, plan, shape, rng))
-    mask = np.zeros(head.inside.shape, bool)
     # Where blood is too diluted it does not change the image.
-    mask[window] = (shape.alpha > 0.35) & (canvas.hounsfield[window] - before > 6)
-    return mask
+    return Bleeding(window, (shape.alpha > 0.35) & (canvas.hounsfield[window] - before > 6))
 
 
 def _subarachnoid_extent(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hemorrhage_tf.synthesis.along_skull import angle_within, distance_of_skull, window_along
-from hemorrhage_tf.synthesis.blood_density import blood_density
+from hemorrhage_tf.synthesis.blood_density import Bleeding, blood_density
 from hemorrhage_tf.synthesis.canvas import Shape, step
 from hemorrhage_tf.synthesis.head import PhantomHead, interpolate
 from hemorrhage_tf.synthesis.hemorrhage_plans import FALX_BOTTOM, FOSSA_TOP, TENTORIUM, Plan
@@ -17,8 +17,8 @@ _THICKEST_SKULL = 14.0  # mm
 _MEMBRANE = 1.6  # mm
 
 
-def draw_subdural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray:
-    """Draw a subdural hemorrhage; return its mask."""
+def draw_subdural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> Bleeding | None:
+    """Draw a subdural hemorrhage; return None where its surface is not in the slice."""
     core = None
     if plan.surface == "convexity":
         shape, core = _along_convexity(head, plan, rng)
@@ -27,12 +27,12 @@ def draw_subdural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np
     elif plan.surface == "tentorium" and TENTORIUM[0] < head.back < TENTORIUM[1]:
         shape = _along_tentorium(head, plan, rng)
     else:  # in another slice of the scan
-        return np.zeros(head.inside.shape, bool)
+        return None
     return _paint(head, shape, blood_density(head, plan, shape, rng, core))
 
 
-def draw_epidural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np.ndarray:
-    """Draw an epidural hemorrhage, a lens beside the skull; return its mask."""
+def draw_epidural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> Bleeding:
+    """Draw an epidural hemorrhage, a lens beside the skull."""
     canvas = head.canvas
     middle = _middle(plan, rng)
     thin, thickest = _EPIDURAL_THICKNESS
@@ -56,12 +56,9 @@ def draw_epidural(head: PhantomHead, plan: Plan, rng: np.random.Generator) -> np
     return _paint(head, shape, blood_density(head, plan, shape, rng, core))
 
 
-def _paint(head: PhantomHead, shape: Shape, value: np.ndarray) -> np.ndarray:
-    """Paint blood and return its mask: bool `(size, size)`."""
+def _paint(head: PhantomHead, shape: Shape, value: np.ndarray) -> Bleeding:
     head.canvas.paint(shape, value)
-    mask = np.zeros(head.inside.shape, bool)
-    mask[shape.window] = shape.alpha > 0.5
-    return mask
+    return Bleeding(shape.window, shape.alpha > 0.5)
 
 
 def _middle(plan: Plan, rng: np.random.Generator) -> float:

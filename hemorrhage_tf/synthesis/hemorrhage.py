@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hemorrhage_tf.synthesis.blood_density import Bleeding
 from hemorrhage_tf.synthesis.brain_hemorrhage import (
     draw_intraparenchymal,
     draw_intraventricular,
@@ -46,6 +47,7 @@ __all__ = [
     "reach_of",
 ]
 
+_AIR = -150.0  # HU, the highest of air that fills a part of a pixel
 _BRAIN_WINDOW = 0.0, 80.0  # HU
 BRAIN = 33.0  # HU
 _AT_BONE = "subdural", "epidural"
@@ -117,34 +119,38 @@ def draw_hemorrhages(
         # The slices of a scan share a place, and must all draw the same shape.
         tries = _TRIES if plan.place is None else 1
         drawn = (_draw_if_visible(head, plan, rng, limits) for _ in range(tries))
-        mask = next((mask for mask in drawn if mask is not None), None)
-        if mask is None:
+        bleeding = next((bleeding for bleeding in drawn if bleeding is not None), None)
+        if bleeding is None:
             complete = False
         else:
-            bits |= mask.astype(np.uint8) << SUBTYPES.index(plan.subtype)
+            part = bits[bleeding.window]
+            part |= bleeding.mask.astype(np.uint8) << SUBTYPES.index(plan.subtype)
     return bits, complete
 
 
 def _draw_if_visible(
     head: PhantomHead, plan: Plan, rng: np.random.Generator, limits: VisibilityLimits
-) -> np.ndarray | None:
-    """Draw a hemorrhage and return its mask; leave no trace of one that is not visible."""
+) -> Bleeding | None:
+    """Draw a hemorrhage; leave no trace of one that is not visible."""
     canvas = head.canvas
-    before = canvas.hounsfield.copy()
-    mask = _DRAW[plan.subtype](head, plan, rng)
-    if mask is not None and mask.any():
+    original = canvas.hounsfield.copy()
+    bleeding = _DRAW[plan.subtype](head, plan, rng)
+    if bleeding is None:
+        return None
+    window, mask = bleeding.window, bleeding.mask
+    before, after = original[window], canvas.hounsfield[window]
+    if mask.any():
         kept = np.clip((before - np.float32(90)) / np.float32(60), 0, 1)
-        kept[before < -150] = 1
-        canvas.hounsfield += kept * (before - canvas.hounsfield)
+        kept[before < _AIR] = 1
+        after += kept * (before - after)
         mask &= kept < 0.5
         seen = mask
         if plan.subtype in _AT_BONE:
-            seen = mask & (head.inside > limits.away_from_bone)
-        after = canvas.hounsfield[seen]
-        if _is_visible(plan.subtype, before[seen], after, canvas.pixel, limits):
-            return mask
+            seen = mask & (head.inside[window] > limits.away_from_bone)
+        if _is_visible(plan.subtype, before[seen], after[seen], canvas.pixel, limits):
+            return bleeding
     # A trace that is not visible must not stay in a slice with the other label.
-    canvas.hounsfield[...] = before
+    after[...] = before
     return None
 
 
@@ -189,7 +195,7 @@ def _least_area(subtype: str, limits: VisibilityLimits) -> float:
     return limits.thin_area if subtype == "subarachnoid" else limits.area
 
 
-_DRAW: dict[str, Callable[[PhantomHead, Plan, np.random.Generator], np.ndarray | None]] = {
+_DRAW: dict[str, Callable[[PhantomHead, Plan, np.random.Generator], Bleeding | None]] = {
     "intraparenchymal": draw_intraparenchymal,
     "intraventricular": draw_intraventricular,
     "subarachnoid": draw_subarachnoid,

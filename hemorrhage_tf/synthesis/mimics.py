@@ -366,12 +366,10 @@ def draw_mimics(head: PhantomHead, rng: np.random.Generator) -> tuple[tuple[str,
     masks: _Masks = []
     drawn = []
     bright = np.zeros(head.inside.shape, bool)
-    # Each has its own generator, so that omitting one changes no other.
-    for (name, (share, draw)), seed in zip(
-        _MIMICS.items(), rng.integers(2**31, size=len(_MIMICS)), strict=True
-    ):
-        own = np.random.default_rng(seed)
-        if own.random() < share and draw(head, own, masks):
+    chances, seeds = rng.random(len(_MIMICS)), rng.integers(2**31, size=len(_MIMICS))
+    for (name, (share, draw)), chance, seed in zip(_MIMICS.items(), chances, seeds, strict=True):
+        # Each has its own generator, so that omitting one changes no other.
+        if chance < share and draw(head, np.random.default_rng(seed), masks):
             drawn.append(name)
     for shape in masks:
         bright[shape.window] |= shape.alpha > 0.5

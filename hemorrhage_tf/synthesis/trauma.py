@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hemorrhage_tf.synthesis.along_skull import angle_within, mm_along, window_along
+from hemorrhage_tf.synthesis.along_skull import angle_within, mm_along, place_toward, window_along
 from hemorrhage_tf.synthesis.canvas import Roughness, Shape, step
 from hemorrhage_tf.synthesis.head import (
     CORTICAL_BONE,
@@ -188,13 +188,10 @@ def draw_air(head: PhantomHead, rng: np.random.Generator, masks: list[Shape]) ->
         size = rng.uniform(0.15, 0.6), rng.uniform(1.5, 8)
         _draw_layer(head, middle if rng.random() < 0.5 else -np.pi / 2, size, SINUS_AIR)
         return True
-    count, x, y = int(rng.integers(1, 6)), np.cos(middle), np.sin(middle)
-    for _ in range(count):
-        places = [head.random_place(rng, 0.5, 8) for _ in range(4)]
-        found = [place for place in places if place is not None]
-        if not found:
+    for _ in range(int(rng.integers(1, 6))):
+        place = place_toward(head, middle, (0.5, 8.0), rng)
+        if place is None:
             return False
-        place = max(found, key=lambda at: at[0] * x + at[1] * y)
         shape = head.canvas.ellipse(place, rng.uniform(0.6, 4, 2), 0, Roughness(0.2, rng))
         head.canvas.paint(shape, rng.uniform(-900, -200))
     return True
