@@ -97,7 +97,7 @@ def _draw_vessels(head: PhantomHead, rng: np.random.Generator) -> None:
         Oval((37, -4), (2.0, 2.0), blood, (-0.4, 0.02), rough=0.05),
     )
     paint_ovals(head, rng, ovals)
-    for place in ((26, 2), (36, -2), (40, 10), (33, 20)):  # lymph nodes
+    for place in ((37, -1), (38, 14)):  # lymph nodes
         paint_ovals(head, rng, [Oval(place, (2.5, 3.5), blood, (-0.6, -0.05))])
     if dense:
         paint_ovals(head, rng, [Oval((28, -2), (1.5, 2.2), dense, (-0.5, -0.4))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ _LOWER_EDGES = (-0.13, -0.27, -0.37, -0.47, -0.57, -0.68, -0.80, -0.94, -1.1)
 _DISC = 0.2  # share of a vertebra's height that the disc below takes
 _CANAL_LEVELS, _CANAL_Y = (-1.0, -0.7, -0.4, -0.1, 0.0), (35.0, 29.0, 27.0, 32.0, 36.0)
 _DISC_HU = 85.0
+_SHELL = 1.6  # mm, thickness of the dense surface of a bone
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,13 @@ def _bone(
 ) -> None:
     """Paint an oval bone with a dense surface."""
     seed = int(rng.integers(2**31))
+    outer = replace(oval, value=spine.cortical)
+    paint_ovals(head, np.random.default_rng(seed), [outer], sides)
     x, y = oval.radii
-    inner = Oval(
-        oval.center, (max(x - 1.6, 1), max(y - 1.6, 1)), spine.spongy, oval.levels, oval.angle
-    )
-    for part, value in ((oval, spine.cortical), (inner, spine.spongy)):
-        whole = Oval(part.center, part.radii, value, part.levels, part.angle, uneven=0.15 * value)
-        paint_ovals(head, np.random.default_rng(seed), [whole], sides)
+    if min(x, y) > _SHELL + 2.5:
+        # Both take the same random numbers, so that the inside follows the outline.
+        inner = replace(oval, radii=(x - _SHELL, y - _SHELL), value=spine.spongy)
+        paint_ovals(head, np.random.default_rng(seed), [inner], sides)
 
 
 def _draw_atlas(head: PhantomHead, spine: _Spine, rng: np.random.Generator) -> None:
