@@ -7,7 +7,7 @@ are chosen in `hemorrhage_plans`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,9 +50,10 @@ __all__ = [
 _AIR = -150.0  # HU, the highest of air that fills a part of a pixel
 _BRAIN_WINDOW = 0.0, 80.0  # HU
 BRAIN = 33.0  # HU
+_USUAL_NOISE = 4.0  # HU, the most for which the limits hold as they are
 _AT_BONE = "subdural", "epidural"
-# How often a hemorrhage is drawn again, with another shape, before the head is.
-_TRIES = 4
+# How often a hemorrhage is drawn again, a little clearer each time, before the head is.
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,16 @@ class VisibilityLimits:
     dark_area: float = 150.0
     isodense_area: float = 500.0
 
+    def at_noise(self, noise: float) -> VisibilityLimits:
+        """Return the limits in noise of a standard deviation in HU, which hides small contrasts."""
+        factor = max(1.0, noise / _USUAL_NOISE)
+        return replace(
+            self,
+            contrast_detail=self.contrast_detail * factor,
+            dark_area=self.dark_area * factor,
+            isodense_area=self.isodense_area * factor,
+        )
+
 
 LIMITS = VisibilityLimits()
 
@@ -116,10 +127,12 @@ def draw_hemorrhages(
     bits = np.zeros(head.inside.shape, np.uint8)
     complete = True
     for plan in plans:
+        bleeding = _draw_if_visible(head, plan, rng, limits)
         # The slices of a scan share a place, and must all draw the same shape.
-        tries = _TRIES if plan.place is None else 1
-        drawn = (_draw_if_visible(head, plan, rng, limits) for _ in range(tries))
-        bleeding = next((bleeding for bleeding in drawn if bleeding is not None), None)
+        tries = _TRIES if plan.place is None else 0
+        while bleeding is None and tries:
+            plan, tries = plan.clearer(), tries - 1
+            bleeding = _draw_if_visible(head, plan, rng, limits)
         if bleeding is None:
             complete = False
         else:

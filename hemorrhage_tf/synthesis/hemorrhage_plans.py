@@ -5,7 +5,7 @@ All slices of a scan share a plan, so everything that must be the same in them b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -148,6 +148,15 @@ class Plan:
         """How far the midline moves away from it, in mm."""
         most = {"intraparenchymal": 12.0, "subdural": 16.0, "epidural": 14.0}.get(self.subtype, 0)
         return -self.side * most * self.share * max(0.0, self.extent - 0.3) / 0.7
+
+    def clearer(self) -> Plan:
+        """Return a hemorrhage like it that is a little larger and denser."""
+        return replace(
+            self,
+            extent=min(self.extent + 0.07, 1.0),
+            age="acute" if self.age in ("isodense", "pale") else self.age,
+            density=min(max(self.density, 46.0) + 5.0, 75.0),
+        )
 
 
 def plan_hemorrhages(
