@@ -8,10 +8,10 @@ from hemorrhage_tf.synthesis.head import PhantomHead
 
 
 def drawn_head(seed: int = 0, level: float = 0.5, size: int = 128, **changes) -> PhantomHead:
-    """Draw a head at a level."""
+    """Draw a head at a level; `front` and `back` tilt it."""
     rng = np.random.default_rng(seed)
     canvas = Canvas(size, 230.0, (0.0, 0.0), 0.0, rng)
-    proportions = {"scale": 1.0, "atrophy": 0.3, "roll": 0.0} | changes
-    head = PhantomHead(canvas, rng, front=level, back=level, **proportions)
+    proportions = {"front": level, "back": level, "scale": 1.0, "atrophy": 0.3, "roll": 0.0}
+    head = PhantomHead(canvas, rng, **proportions | changes)
     draw_head(head)
     return head

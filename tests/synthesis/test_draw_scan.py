@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -11,14 +13,30 @@ def scans():
 
 
 class TestDrawPhantomScan:
-    def test_slices_run_from_the_base_to_the_vertex(self, scans):
+    def test_slices_run_from_neck_or_base_to_the_vertex(self, scans):
         for scan in scans:
             levels = np.array([each.level for each in scan])
-            # Near both ends a tilted slice is cut off at level 0 or 1.
-            apart = np.diff(levels[(levels > 0.15) & (levels < 0.85)])
+            # Near the vertex a tilted slice is cut off at level 1.
+            apart = np.diff(levels[levels < 0.8])
             np.testing.assert_allclose(apart, scan[0].thickness / 150, atol=1e-6)
-            assert levels[0] <= 0.15 and levels[-1] > 0.9
-            assert 13 < len(scan) <= 60
+            assert -1 <= levels[0] <= 0.06 and levels[-1] > 0.85
+            assert 13 < len(scan) <= 120
+        assert min(scan[0].level for scan in scans) < -0.35  # a third of them begin in the neck
+
+    def test_only_slices_of_face_and_neck_have_no_brain(self, scans):
+        for scan in scans:
+            empty = [each.level for each in scan if not each.brain_area]
+            assert max(empty, default=-1.0) < 0.1
+            assert all(each.brain_area == 0 for each in scan if each.level < -0.35)
+            largest = max(each.brain_area for each in scan)
+            assert 6_000 < largest < 22_000  # mm2, of an infant to a large adult
+
+    def test_outlines_change_smoothly_from_slice_to_slice(self, scans):
+        for scan in scans:
+            bodies = [each.hounsfield > -300 for each in scan]
+            shared = [(a & b).sum() / (a | b).sum() for a, b in itertools.pairwise(bodies)]
+            low = [each.level < 0.8 for each in scan[1:]]
+            assert np.quantile(np.array(shared)[low], 0.1) > 0.75
 
     def test_every_second_scan_has_one_hemorrhage_in_consecutive_slices(self, scans):
         jumps = []
@@ -84,7 +102,7 @@ class TestFieldOfView:
             assert {phantom.thickness for phantom in scan} == {thickness}
             positions = np.array([phantom.position for phantom in scan])
             np.testing.assert_allclose(np.diff(positions), thickness)
-            assert 0 <= positions[0] and positions[-1] <= 150
+            assert -150 <= positions[0] and positions[-1] <= 150
             labels = [phantom.label for phantom in scan]
             assert any(labels) == bool(index)
 
@@ -93,7 +111,7 @@ class TestFieldOfView:
             draw_phantom_scan(3, index, 0, size=64, thickness=10.0, count=6)[0].position
             for index in range(8)
         ]
-        assert min(first) < 35 and max(first) > 65
+        assert min(first) < 20 and max(first) > 50
 
     def test_a_hemorrhage_has_the_same_extent_at_any_thickness(self):
         for index in (1, 3):
@@ -128,9 +146,9 @@ class TestFieldOfView:
             ({"thickness": 11.0}, "thickness 11: out of range"),
             (
                 {"thickness": 5.0, "count": 4},
-                "count 4: slices of 5 mm would cover 15 mm.* Pass 9 to 31.",
+                "count 4: slices of 5 mm would cover 15 mm.* Pass 9 to 61.",
             ),
-            ({"thickness": 5.0, "count": 32}, "would cover 155 mm"),
+            ({"thickness": 5.0, "count": 62}, "would cover 305 mm"),
         ],
     )
     def test_rejects_what_does_not_fit_into_the_head(self, options, message):
