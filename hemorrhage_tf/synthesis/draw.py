@@ -15,14 +15,17 @@ from hemorrhage_tf.synthesis.anatomy import draw_head
 from hemorrhage_tf.synthesis.canvas import Canvas
 from hemorrhage_tf.synthesis.head import PhantomHead
 from hemorrhage_tf.synthesis.hemorrhage import (
+    LIMITS,
     SUBTYPES,
     Plan,
+    VisibilityLimits,
     draw_hemorrhages,
     level_for,
     plan_hemorrhages,
 )
+from hemorrhage_tf.synthesis.holder import draw_holder
 from hemorrhage_tf.synthesis.mimics import draw_mimics
-from hemorrhage_tf.synthesis.scanner import draw_holder, scan_head
+from hemorrhage_tf.synthesis.scanner import noise_of, scan_head
 
 # Raise it with every change after which the same seed draws other phantoms.
 GENERATOR_VERSION = 7
@@ -30,6 +33,7 @@ GENERATOR_VERSION = 7
 SMALLEST_SIZE, LARGEST_SIZE = 64, 512  # pixels
 DEFAULT_SIZE = 512
 HEAD_HEIGHT = 150.0  # mm from level 0 to level 1
+CHILDREN = 0.1  # share of the heads
 NECK_SHARE = 0.15  # of the slices without a hemorrhage, below the skull base
 LOWEST_LEVEL = -1.0  # the upper edge of the shoulders
 
@@ -158,7 +162,6 @@ class SliceRequest:
         subtype: Subtype that is required; None for any.
         plan: The only hemorrhage; None to plan some.
         thickness: Slice thickness, in mm; None for a random one.
-        noise: Factor of the standard deviation of the noise.
     """
 
     streams: Streams
@@ -168,7 +171,6 @@ class SliceRequest:
     subtype: str | None = None
     plan: Plan | None = None
     thickness: float | None = None
-    noise: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,18 +187,24 @@ class Contents:
 def draw_contents(request: SliceRequest) -> Contents | None:
     """Draw a head; return None if no plan led to a hemorrhage that is visible at its level."""
     rng = request.streams(BLOOD)
-    for attempt in range(1 if request.plan else _TRIES):
+    for _ in range(1 if request.plan else _TRIES):
         head, plans, thickness = place_head(request, rng)
         draw_head(head)
         mimics, bright = draw_mimics(head, request.streams(MIMICS))
         if not request.label:
             return Contents(head, mimics, bright, np.zeros(bright.shape, np.uint8), thickness)
-        blood, complete = draw_hemorrhages(head, plans, rng)
+        limits = _limits(request, thickness)
+        blood, _ = draw_hemorrhages(head, plans, rng, limits)
         required = request.subtype is None or blood_of(blood, request.subtype).any()
-        # After a few attempts one visible hemorrhage of two planned ones is enough.
-        if required and (complete or (attempt > 2 and blood.any())):
+        # One visible hemorrhage of two planned ones is enough.
+        if required and blood.any():
             return Contents(head, mimics, bright, blood, thickness)
     return None
+
+
+def _limits(request: SliceRequest, thickness: float) -> VisibilityLimits:
+    """Return what a hemorrhage needs to be visible in the noise of the slice."""
+    return LIMITS.at_noise(noise_of(request.streams(SCANNER), thickness))
 
 
 def _draw_visible_hemorrhage(request: SliceRequest) -> Contents:
@@ -212,7 +220,8 @@ def _draw_visible_hemorrhage(request: SliceRequest) -> Contents:
         draw_head(head)
         mimics, bright = draw_mimics(head, request.streams(MIMICS))
         plan = Plan(request.subtype or "intraparenchymal", int(rng.choice((-1, 1))), 0.8)
-        blood, complete = draw_hemorrhages(head, [plan], rng)
+        limits = _limits(request, thickness)
+        blood, complete = draw_hemorrhages(head, [plan], rng, limits)
         if complete:
             return Contents(head, mimics, bright, blood, thickness)
     # One attempt in four succeeds.
@@ -229,9 +238,10 @@ def place_head(
     """
     rng, level = request.streams(HEAD), request.level
     scale = float(np.clip(rng.normal(1.0, 0.055), 0.86, 1.14))
-    if rng.random() < 0.04:
-        scale *= float(rng.uniform(0.8, 0.92))  # a child
-    atrophy = float(rng.beta(1.1, 1.4))
+    young, youth = rng.random() < CHILDREN, float(rng.beta(0.8, 1.6))
+    youth = youth if young else 0.0
+    scale *= 1 - 0.32 * youth
+    atrophy = float(rng.beta(1.1, 1.4)) * (1 - 0.9 * float(young))
     tilt = float(rng.normal(0, 0.035 if rng.random() < 0.6 else 0.08))
     roll = float(rng.normal(0, 0.015 if rng.random() < 0.75 else 0.045))
     field = float(rng.uniform(205, 265)) if rng.random() < 0.9 else float(rng.uniform(265, 330))
@@ -242,6 +252,9 @@ def place_head(
     )
     rotation = float(rng.normal(0, 0.09)) if rng.random() < 0.85 else float(rng.normal(0, 0.3))
     thickness = float(rng.choice((2.5, 3.0, 4.0, 5.0, 5.0, 5.0, 7.0, 10.0)))
+    thin = float(rng.choice((0.6, 0.625, 0.75, 1.0, 1.0, 1.25, 1.5, 2.0)))
+    if rng.random() < 0.22:
+        thickness = thin
     if request.thickness is not None:
         thickness = request.thickness
     canvas = Canvas(request.size, field, center, rotation, rng)
@@ -285,7 +298,7 @@ def scan_contents(
     head, blood = contents.head, contents.blood
     streams = request.streams
     draw_holder(head, streams(HOLDER))
-    artifacts = scan_head(head, streams(SCANNER), streams(NOISE), streak_rng, request.noise)
+    artifacts = scan_head(head, streams(SCANNER), streams(NOISE), streak_rng, contents.thickness)
     turn = streams(TURN)
     hounsfield = np.rint(head.canvas.hounsfield)
     bright = contents.bright & (blood == 0)
