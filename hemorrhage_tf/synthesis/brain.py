@@ -61,9 +61,12 @@ def _draw_cortex(head: PhantomHead) -> None:
     second = canvas.texture(12.0, folds.shape, rng)
     head.sulci = np.abs(folds + np.float32(0.4) * second)
     reach = 14 + 12 * head.atrophy + (8 if head.level > 0.6 else 0)
-    shallow = step(reach - head.inside, 10.0)
-    gray = step(0.62 - head.sulci, 0.35) * shallow
-    np.maximum(gray, step(4.5 - head.inside, 2.0), out=gray)
+    # Mostly gray matter along the skull and the falx, with thinner gray around deeper sulci.
+    depth = np.minimum(head.inside, _distance_from_midline(head))
+    deepest = rng.uniform(20, 32) * head.scale
+    most = rng.uniform(1.0, 1.7) if not posterior_fossa else 2.5
+    gray = step(np.float32(most) - depth * np.float32(most / deepest) - head.sulci, 0.6)
+    np.maximum(gray, step(4.5 - depth, 2.0), out=gray)
     contrast = rng.uniform(0.6, 1.15)
     # A child's white matter holds more water.
     offset = rng.normal(0, 1.5) - 4 * head.youth
@@ -82,9 +85,21 @@ def _draw_cortex(head: PhantomHead) -> None:
     rim_fluid = step(rim - head.inside, canvas.blur) * np.clip(rim / canvas.pixel, 0, 1)
     # The width of a sulcus is in the unit of the folds, of which one is about 5 mm.
     opened = step(np.float32(0.06 + 0.17 * width) - head.sulci, 0.16)
-    opened *= step(reach * 0.9 - head.inside, 8.0) * np.float32(min(1.0, 0.35 + 0.5 * width))
+    opened *= step(reach * 0.9 - head.inside, 8.0) * np.float32(min(1.0, 0.05 + 0.62 * width))
     head.fluid = np.maximum(rim_fluid, opened) * head.brain
     head.ventricles = np.zeros_like(head.fluid)
+
+
+def _distance_from_midline(head: PhantomHead) -> np.ndarray:
+    """Return the distance from the falx, in mm; far where there is none between the halves."""
+    canvas = head.canvas
+    away = np.abs(canvas.inner_x)
+    if head.level < 0.24:
+        return away + 99
+    if head.level < 0.58:
+        between = step(0.36 * head.half_length - np.abs(canvas.y), 12.0)
+        away = away + 40 * between
+    return away
 
 
 @dataclass(frozen=True)
@@ -266,12 +281,14 @@ class _DeepBrain:
                 width = (0.8 + 2.6 * opening) * head.rng.uniform(0.6, 1.3)
                 points = [
                     (side * jitter(66), jitter(-22, 3)),
-                    (side * jitter(48), jitter(-16, 2)),
-                    (side * jitter(41), jitter(-6, 2)),
-                    (side * jitter(42), jitter(12, 2)),
+                    (side * jitter(56), jitter(-20, 2)),
+                    (side * jitter(48), jitter(-15, 2)),
+                    (side * jitter(42), jitter(-7, 2)),
+                    (side * jitter(41), jitter(4, 2)),
+                    (side * jitter(43), jitter(14, 2)),
                 ]
                 fissure = head.canvas.line(points, (width * 1.3, width * 0.7))
-                self._add_cistern(fissure, visible)
+                self._add_cistern(fissure, visible * min(1.0, 0.25 + 0.7 * opening))
 
     def draw_posterior_fossa(self, opening: float) -> None:
         """Draw the pons and the cisterns around it, see `draw_basal_cisterns`."""
@@ -310,10 +327,11 @@ class _DeepBrain:
         width = head.rng.uniform(0.5, 1.5) * opening
         front, back = (-0.97, -0.3) if head.level < 0.6 else (-0.97, 0.97)
         fissure = canvas.line([(0.0, front * length), (0.0, back * length)], 1.0 + 1.6 * width)
-        self._add_cistern(fissure, 0.8)
+        share = float(np.clip(0.75 * (opening - 0.35), 0.05, 0.8))
+        self._add_cistern(fissure, share)
         if head.level < 0.6:
             behind = canvas.line([(0.0, 0.35 * length), (0.0, 0.95 * length)], 1.0 + width)
-            self._add_cistern(behind, 0.6)
+            self._add_cistern(behind, 0.75 * share)
 
 
 def _draw_fluid_and_plexus(head: PhantomHead) -> None:

@@ -12,7 +12,7 @@ def draw_dura_and_vessels(head: PhantomHead) -> None:
     """Draw falx, tentorium, sinuses and arteries into a brain; nothing where there is none."""
     if not head.has_brain:
         return
-    dura = head.rng.uniform(40, 58)
+    dura = head.rng.uniform(37, 54)
     _draw_falx(head, dura)
     blood = head.rng.uniform(42, 62)
     _draw_sagittal_sinus(head, blood)
@@ -26,13 +26,13 @@ def _draw_falx(head: PhantomHead, density: float) -> None:
     canvas, rng, length = head.canvas, head.rng, head.half_length
     if head.level <= 0.4:
         return
-    width = rng.uniform(0.7, 2.2)
+    width, share = rng.uniform(0.6, 2.0), rng.uniform(0.6, 1)
     front, back = (-0.98, -0.36) if head.level < 0.6 else (-0.98, 0.98)
     points = [(0.0, end * (length - 6)) for end in (front, back)]
-    canvas.paint(head.clip_to_brain(canvas.line(points, (width, width * 1.3))), density)
+    canvas.paint(head.clip_to_brain(canvas.line(points, (width, width * 1.3))), density, share)
     if head.level < 0.6:
         points = [(0.0, 0.4 * length), (0.0, length - 8)]
-        canvas.paint(head.clip_to_brain(canvas.line(points, (width, width * 1.8))), density)
+        canvas.paint(head.clip_to_brain(canvas.line(points, (width, width * 1.8))), density, share)
 
 
 def _draw_sagittal_sinus(head: PhantomHead, density: float) -> None:
@@ -73,10 +73,17 @@ def _draw_tentorium(head: PhantomHead, density: float) -> None:
         spread = interpolate(head.back, (0.21, 0.37), (52, 26)) * k
         reach = rng.uniform(2, 16) * k
         for side in SIDES:
-            points = [(0.0, 60 * k), (side * spread * 0.55, 40 * k), (side * spread, reach)]
-            tentorium = canvas.line(points, (rng.uniform(1.5, 3.5), rng.uniform(0.8, 2.0)))
+            bow = rng.uniform(0, 6) * k
+            points = [
+                (0.0, 60 * k),
+                (side * (spread * 0.28 + bow * 0.6), 51 * k),
+                (side * (spread * 0.55 + bow), 40 * k),
+                (side * (spread * 0.8 + bow * 0.8), 0.5 * (40 * k + reach)),
+                (side * spread, reach),
+            ]
+            tentorium = canvas.line(points, (rng.uniform(1.2, 3.2), rng.uniform(0.6, 1.8)))
             value = density + rng.uniform(-4, 6)
-            canvas.paint(head.clip_to_brain(tentorium), value, visible)
+            canvas.paint(head.clip_to_brain(tentorium), value, visible * rng.uniform(0.4, 1))
 
 
 def _draw_transverse_sinuses(head: PhantomHead, density: float) -> None:

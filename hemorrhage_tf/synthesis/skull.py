@@ -128,9 +128,18 @@ def _draw_soft_tissue(head: PhantomHead) -> None:
     # Below the skull the muscles are drawn one by one, in the loose tissue between them.
     above = visibility(min(head.front, head.back), 0.0, 2.0, 0.2)
     sides = head.cosine * head.cosine
-    bias = np.float32(1.5 * above) * sides - np.float32(0.4 + (1 - above) * (2 * head.fat - 0.6))
-    muscle = step(canvas.texture(12.0, sides.shape, rng) + bias, 1.0)
+    texture = canvas.texture(12.0, sides.shape, rng)
+    muscle = np.zeros_like(skin)
+    if above:  # the temporal muscles, lower down also those of the nape
+        high = 4 * max(head.level - 0.4, 0.0) + rng.uniform(0, 0.6)
+        muscle = 4 * (sides - np.float32(0.62)) - np.float32(high)
+        nape = rng.uniform(2, 6) * max(0.25 - head.back, 0.0) / 0.25
+        muscle = np.maximum(muscle, np.float32(nape) * head.sine - 1)
+        muscle = step(muscle + np.float32(0.25) * texture, 0.8)
+        muscle *= np.float32(above) * step(-head.depth - 0.5, 1.0) * step(skin - 2.5, 1.5)
     if above < 1:
+        loose = np.float32(0.6 - 2 * head.fat - 1.0) + texture
+        muscle = np.maximum(muscle, np.float32(1 - above) * step(loose, 1.0))
         muscle *= step(skin - np.float32(4 + 9 * head.fat * (1 - above)), 4.0)
     soft = np.maximum(soft, (MUSCLE - FAT) * muscle + FAT)
     canvas.paint(canvas.everywhere(step(skin, canvas.blur)), soft)

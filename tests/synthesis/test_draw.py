@@ -62,19 +62,23 @@ class TestDrawPhantom:
             assert with_blood.label == 1 and with_blood.mask().any() and with_blood.subtypes
 
     def test_only_the_blood_differs_between_labels(self, pairs):
+        shares = []
         for without, with_blood in pairs:
-            if without.position < 0:  # below the skull base, where no hemorrhage is drawn
-                assert with_blood.position > 0
-                continue
-            assert without.level == with_blood.level
+            if without.level != with_blood.level:
+                continue  # the slice moved to a level with room for blood
             assert (without.pixel, without.thickness) == (with_blood.pixel, with_blood.thickness)
-            # Air, couch and noise around the head are the same; motion and kernel spread a trace.
+            # Air, couch and noise around the head are the same; motion and kernel spread a trace,
+            # and rays through blood have a trace more of noise.
             head = ndimage.binary_dilation(without.hounsfield > -300, iterations=3)
             head |= with_blood.hounsfield > -300
-            same = without.hounsfield[~head] == with_blood.hounsfield[~head]
-            assert same.mean() > 0.99
+            change = np.abs(without.hounsfield - with_blood.hounsfield)[~head]
+            shares.append(np.mean(change <= 2))
+        assert len(shares) > 0.7 * len(pairs)
+        assert np.mean(shares) > 0.98
 
     def test_mimics_are_as_common_with_blood_as_without(self, pairs):
+        # A slice of the neck has no hemorrhage: the other label shows another level.
+        pairs = [pair for pair in pairs if pair[0].level == pair[1].level]
         drawn = [name for pair in pairs for name in pair[0].mimics]
         with_blood = [name for pair in pairs for name in pair[1].mimics]
         assert len(drawn) > 2 * len(pairs)
@@ -93,6 +97,13 @@ class TestDrawPhantom:
             )
         assert np.mean(brighter) > 0.9  # the others are as dense as brain, or old
 
+    def test_some_slices_without_hemorrhage_lie_below_the_skull_base(self, pairs):
+        low = [without.position < 0 for without, _ in pairs]
+        assert 0.05 < np.mean(low) < 0.3
+        empty = [without.brain_area == 0 for without, _ in pairs]
+        assert any(empty) and np.mean(empty) < 0.25
+        assert all(phantom.brain_area > 0 for _, phantom in pairs)
+
     def test_tissues_have_their_hounsfield_units(self, pairs):
         brains = []
         for without, _ in pairs:
@@ -106,9 +117,9 @@ class TestDrawPhantom:
         assert 20 < min(brains) and max(brains) < 50
         assert 27 < np.median(brains) < 38
 
-    def test_levels_run_from_the_skull_base_to_the_vertex(self, pairs):
+    def test_levels_run_from_the_neck_to_the_vertex(self, pairs):
         levels = [pair[0].level for pair in pairs]
-        assert min(levels) < 0.15 and max(levels) > 0.85
+        assert -1.1 < min(levels) < -0.2 and max(levels) > 0.85
 
     def test_anatomy_is_the_same_at_any_size(self):
         ratios = []
@@ -198,7 +209,7 @@ class TestSubtypes:
             rows, columns = np.nonzero(phantom.mask("intraventricular"))
             head = np.nonzero(phantom.hounsfield > 300)
             away = np.hypot(rows.mean() - head[0].mean(), columns.mean() - head[1].mean())
-            assert away * phantom.pixel < 65
+            assert away * phantom.pixel < 80  # a little blood lies in the occipital horns
 
     def test_some_hemorrhages_have_two_subtypes(self):
         drawn = [draw_phantom(11, index, 1, size=64).subtypes for index in range(120)]
