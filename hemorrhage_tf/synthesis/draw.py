@@ -244,25 +244,7 @@ def place_head(
     atrophy = float(rng.beta(1.1, 1.4)) * (1 - 0.9 * float(young))
     tilt = float(rng.normal(0, 0.035 if rng.random() < 0.6 else 0.08))
     roll = float(rng.normal(0, 0.015 if rng.random() < 0.75 else 0.045))
-    field = float(rng.uniform(205, 265)) if rng.random() < 0.9 else float(rng.uniform(265, 330))
-    free = max(field / 2 - 104 * scale, 2.0)
-    center = (
-        float(np.clip(rng.normal(0, 5), -free, free)),
-        float(np.clip(rng.normal(-3, 6), -free, free)),
-    )
-    rotation = float(rng.normal(0, 0.09)) if rng.random() < 0.85 else float(rng.normal(0, 0.3))
-    thickness = float(rng.choice((2.5, 3.0, 4.0, 5.0, 5.0, 5.0, 7.0, 10.0)))
-    thin = float(rng.choice((0.6, 0.625, 0.75, 1.0, 1.0, 1.25, 1.5, 2.0)))
-    if rng.random() < 0.22:
-        thickness = thin
-    if request.thickness is not None:
-        thickness = request.thickness
-    canvas = Canvas(request.size, field, center, rotation, rng)
-    # A thick slice blurs oblique surfaces, most of all the skull near the vertex.
-    canvas.blur = float(np.hypot(canvas.blur, 0.12 * thickness))
-    if level > 0.72:
-        oblique = min(thickness * (level - 0.72) * 2.2, 3.5)
-        canvas.blur = float(np.hypot(canvas.blur, oblique))
+    canvas, thickness = _place_canvas(request, rng, scale)
     impact = float(rng.uniform(0, 2 * np.pi))
     plans: list[Plan] = []
     if request.plan is not None:
@@ -283,6 +265,38 @@ def place_head(
         impact=impact,
     )
     return head, plans, thickness
+
+
+def _place_canvas(
+    request: SliceRequest, rng: np.random.Generator, scale: float
+) -> tuple[Canvas, float]:
+    """Choose the field of view, where the head lies in it, and the slice thickness in mm."""
+    level, kind = request.level, rng.random()
+    field = float(rng.uniform(200, 255))
+    if kind < 0.2:  # a large field, or one that cuts the head
+        field = float(rng.uniform(255, 330) if kind < 0.11 else rng.uniform(165, 200))
+    free = max(field / 2 - 104 * scale, 2.0)
+    spread = 5.0
+    if rng.random() < 0.2:  # far from the center, and in half of them beyond the border
+        spread, free = 16.0, free + float(rng.uniform(0, 22)) * float(rng.integers(0, 2))
+    center = (
+        float(np.clip(rng.normal(0, spread), -free, free)),
+        float(np.clip(rng.normal(-3, 1.2 * spread), -free, free)),
+    )
+    rotation = float(rng.normal(0, 0.08)) if rng.random() < 0.8 else float(rng.uniform(-0.55, 0.55))
+    thickness = float(rng.choice((2.5, 3.0, 4.0, 5.0, 5.0, 5.0, 7.0, 10.0)))
+    thin = float(rng.choice((0.6, 0.625, 0.75, 1.0, 1.0, 1.25, 1.5, 2.0)))
+    if rng.random() < 0.22:
+        thickness = thin
+    if request.thickness is not None:
+        thickness = request.thickness
+    canvas = Canvas(request.size, field, center, rotation, rng)
+    # A thick slice blurs oblique surfaces, most of all the skull near the vertex.
+    canvas.blur = float(np.hypot(canvas.blur, 0.12 * thickness))
+    if level > 0.72:
+        oblique = min(thickness * (level - 0.72) * 2.2, 3.5)
+        canvas.blur = float(np.hypot(canvas.blur, oblique))
+    return canvas, thickness
 
 
 def _move_midline(canvas: Canvas, shift: float) -> None:
