@@ -8,8 +8,7 @@ from hemorrhage_tf.synthesis.hemorrhage import (
     Plan,
     VisibilityLimits,
     draw_hemorrhages,
-    level_for,
-    plan_hemorrhages,
+    draw_plan,
 )
 
 
@@ -41,7 +40,7 @@ def test_small_hemorrhages_are_dense_enough_to_be_visible(heads):
     assert len(products) > 6
     assert min(products) >= 140
     without = contrast_details(heads, VisibilityLimits(contrast_detail=0.0))
-    assert len(without) > len(products) and min(without) < 140
+    assert min(without) < 140
 
 
 def test_an_invisible_hemorrhage_leaves_no_trace(heads):
@@ -57,21 +56,30 @@ def test_an_invisible_hemorrhage_leaves_no_trace(heads):
     np.testing.assert_array_equal(head.canvas.hounsfield, before)
 
 
-def test_plans_occur_at_their_level():
-    rng = np.random.default_rng(0)
-    low = {plan.subtype for _ in range(60) for plan in plan_hemorrhages(0.02, rng)}
-    assert low == {"intraparenchymal"}
-    middle = {plan.subtype for _ in range(60) for plan in plan_hemorrhages(0.5, rng)}
-    assert middle == set(SUBTYPES)
+def test_noise_hides_small_hemorrhages():
+    noisy = LIMITS.at_noise(12.0)
+    assert LIMITS.at_noise(2.0) == LIMITS
+    assert noisy.contrast_detail == 3 * LIMITS.contrast_detail and noisy.area == LIMITS.area
 
 
-@pytest.mark.parametrize("name", SUBTYPES)
-def test_a_required_subtype_is_planned_first(name):
-    rng = np.random.default_rng(0)
-    for _ in range(10):
-        assert plan_hemorrhages(level_for(name, rng), rng, name)[0].subtype == name
+@pytest.mark.parametrize("subtype", SUBTYPES)
+def test_nearly_every_plan_gives_a_visible_hemorrhage(heads, subtype):
+    complete = []
+    for seed, (head, before) in enumerate(heads[:20]):
+        head.canvas.hounsfield[...] = before
+        rng = np.random.default_rng(seed)
+        plan = draw_plan(subtype, head.level, rng, head.impact)
+        blood, drawn = draw_hemorrhages(head, [plan], rng)
+        assert drawn == blood.any() and not (head.canvas.hounsfield[blood > 0] > 150).any()
+        complete.append(drawn)
+    assert np.mean(complete) > 0.8
 
 
-def test_a_large_hemorrhage_moves_the_midline_away():
-    assert Plan("subdural", 1, 1.0).shift < 0 < Plan("subdural", -1, 1.0).shift
-    assert Plan("subdural", 1, 0.2).shift == Plan("subarachnoid", 1, 1.0).shift == 0
+def test_blood_along_bone_must_reach_away_from_it(heads):
+    head, before = heads[0]
+    head.canvas.hounsfield[...] = before
+    plan = Plan("epidural", 1, 0.1, place=(0.0, 0.0), angle=0.1)
+    far = VisibilityLimits(away_from_bone=30.0)
+    assert draw_hemorrhages(head, [plan], np.random.default_rng(0))[1]
+    head.canvas.hounsfield[...] = before
+    assert not draw_hemorrhages(head, [plan], np.random.default_rng(0), far)[1]
