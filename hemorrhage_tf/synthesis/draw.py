@@ -138,7 +138,9 @@ def draw_phantom(
     # The skull base takes more to learn, so it is drawn more often.
     level = rng.uniform(0.02, 1.0) if rng.random() < 0.85 else rng.uniform(0.02, 0.4)
     if rng.random() < NECK_SHARE and not label:
-        level = -float(rng.triangular(0.0, 0.1, -LOWEST_LEVEL))
+        # Scans show more of the face than of the neck below the chin.
+        face = rng.random() < 0.7
+        level = -float(rng.triangular(0, 0.08, 0.45) if face else rng.uniform(0.3, -LOWEST_LEVEL))
     if subtype is not None:
         level = level_for(subtype, rng)
     request = SliceRequest(streams, level, label, size, subtype)
