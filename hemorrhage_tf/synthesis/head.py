@@ -101,7 +101,9 @@ class PhantomHead:
     @property
     def has_brain(self) -> bool:
         """Whether the slice reaches into the cavity of the skull."""
-        return self.back > FORAMEN_MAGNUM or self.front + abs(self.roll) > MIDDLE_FOSSA_FLOOR
+        rolled = abs(self.roll)
+        behind = self.back > FORAMEN_MAGNUM or self.back + rolled > 0
+        return behind or self.front + rolled > MIDDLE_FOSSA_FLOOR
 
     def own_stream(self) -> np.random.Generator:
         """Return a random generator for one part, whose draws change no other part."""

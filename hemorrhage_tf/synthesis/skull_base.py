@@ -272,12 +272,15 @@ def _draw_occipital_crest(head: PhantomHead) -> None:
     """Draw the internal occipital crest and protuberance."""
     canvas, rng = head.canvas, head.rng
     if (visible := visibility(head.back, 0.1, 0.36, 0.05)) and rng.random() < 0.7:
-        behind = head.half_length - rng.uniform(3, 6)
+        middle = (np.abs(canvas.x) < canvas.pixel) & (head.depth > 0)
+        behind = float(canvas.y[middle].max(initial=0.0)) - rng.uniform(3, 6)
         crest = canvas.line(
             [(rng.normal(0, 1.5), behind), (rng.normal(0, 2), behind - rng.uniform(5, 14))],
             (rng.uniform(6, 16), rng.uniform(1, 4)),
             inner=False,
         )
+        bulge = step(head.depth[crest.window] + np.float32(rng.uniform(0, 3)), canvas.blur)
+        crest = Shape(crest.window, crest.alpha * bulge)
         canvas.paint(crest, _log_uniform(rng, 250, 1400), visible)
 
 
