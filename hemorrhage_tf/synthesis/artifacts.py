@@ -22,7 +22,7 @@ _SOFT = 90.0  # HU up to which it is brain or blood
 _DENSEST_BONE = 2.2  # the same, in units of 1000 HU
 # Error of a projection per squared length of bone of 1000 HU, in 1 / mm.
 _HARDENING = 0.0003, 0.0018
-_STREAK_HARDENING = 0.0002, 0.0018
+_STREAK_HARDENING = 0.0002, 0.0013
 # An object of metal lies in the slices this far up and down from its own, in units of the level.
 _METAL_REACH = 0.03, 0.2
 

@@ -1,7 +1,7 @@
 """Display images: a phantom as the 8-bit image that a PNG or JPEG file holds.
 
-It is windowed, cropped, scaled, annotated with letters, tinted and compressed, with the same
-probabilities for both labels.
+It is windowed, cropped or surrounded, scaled, shown on a screen, annotated with letters, tinted and
+compressed once or twice, with the same probabilities for both labels.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import string
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from hemorrhage_tf.imaging.windows import Window
 from hemorrhage_tf.synthesis.draw import Phantom
@@ -51,17 +51,26 @@ def draw_display_image(
     window, part = _choose_window(rng), _choose_crop(phantom, rng)
     if phantom.label and not phantom.blood[part].any():
         part = (slice(None), slice(None))  # the hemorrhage must be in the image
-    gray = window.apply(phantom.hounsfield[part])
+    surround = _choose_surround(rng)
+    gray, blood, bright = (
+        surround.add(layer, value)
+        for layer, value in (
+            (window.apply(phantom.hounsfield[part]), surround.gray),
+            (phantom.blood[part], 0),
+            (phantom.bright[part], 0),
+        )
+    )
     if height is None:
         height = np.exp(rng.uniform(np.log(SMALLEST_HEIGHT), np.log(LARGEST_HEIGHT)))
     width = height * gray.shape[1] / gray.shape[0] * np.exp(rng.normal(0, 0.04))
     shape = round(width), round(height)
     resampling = rng.choice((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC))
     image = _to_image(gray).resize(shape, Image.Resampling(int(resampling)))
-    blood = Image.fromarray(phantom.blood[part]).resize(shape, Image.Resampling.NEAREST)
-    bright = Image.fromarray(phantom.bright[part]).resize(shape, Image.Resampling.NEAREST)
-    pixels = _degrade(image, rng)
-    return DisplayImage(pixels, np.asarray(blood), np.asarray(bright))
+    masks = (
+        np.asarray(Image.fromarray(mask).resize(shape, Image.Resampling.NEAREST))
+        for mask in (blood, bright)
+    )
+    return DisplayImage(_degrade(image, rng), *masks)
 
 
 def _to_image(levels: np.ndarray) -> Image.Image:
@@ -70,33 +79,98 @@ def _to_image(levels: np.ndarray) -> Image.Image:
 
 def _degrade(image: Image.Image, rng: np.random.Generator) -> np.ndarray:
     """Return the pixels after the effects of screens, annotations and compression: uint8."""
-    levels: np.ndarray = np.asarray(image).astype(np.float32)
-    if rng.random() < 0.3:  # a screen's gamma and brightness
-        levels = 255 * (levels / 255) ** np.float32(np.exp(rng.normal(0, 0.15)))
-    if rng.random() < 0.2:  # black that is not quite black, white that is not quite white
-        levels = rng.uniform(0, 25) + levels * np.float32(rng.uniform(0.8, 0.98))
-    image = _to_image(levels.clip(0, 255))
+    image = _show_on_screen(image, rng)
     if rng.random() < 0.3:
         _annotate(image, rng)
+    if rng.random() < 0.06:
+        _draw_frame(image, rng)
     if rng.random() < 0.08:
         tint = 1 + rng.uniform(-0.12, 0.06, 3)
         colors = np.asarray(image)[..., np.newaxis] * tint
         image = _to_image(colors.clip(0, 255))
-    if rng.random() < 0.6:
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=int(rng.integers(40, 96)))
-        image = Image.open(buffer)
+    kind, shape = rng.random(), image.size
+    if kind < 0.7:
+        image = _compress(image, rng)
+    if kind < 0.2:  # a slide or a page, from which the image was copied at another size
+        scale = np.exp(rng.uniform(np.log(0.55), np.log(1.6)))
+        other = max(64, round(shape[0] * scale)), max(64, round(shape[1] * scale))
+        image = image.resize(other, Image.Resampling.BILINEAR)
+        image = _compress(image, rng).resize(shape, Image.Resampling.BILINEAR)
     return np.asarray(image)
+
+
+def _compress(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=int(rng.integers(40, 96)))
+    return Image.open(buffer)
+
+
+def _show_on_screen(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Return the image with a screen's gamma and brightness, and sometimes a photograph of it."""
+    levels: np.ndarray = np.asarray(image).astype(np.float32)
+    if rng.random() < 0.35:
+        levels = 255 * (levels / 255) ** np.float32(np.exp(rng.normal(0, 0.2)))
+    if rng.random() < 0.2:  # black that is not quite black, white that is not quite white
+        levels = rng.uniform(0, 25) + levels * np.float32(rng.uniform(0.8, 0.98))
+    if rng.random() < 0.05:  # a photograph: darker to one side, and not quite sharp
+        across, down = (
+            rng.normal(0, 0.08) * np.linspace(-1, 1, count, dtype=np.float32)
+            for count in (levels.shape[1], levels.shape[0])
+        )
+        levels = levels * (1 + np.float32(across) + np.float32(down)[:, np.newaxis])
+        radius = rng.uniform(0.2, 1) * image.height / 400
+        return _to_image(levels.clip(0, 255)).filter(ImageFilter.GaussianBlur(radius))
+    return _to_image(levels.clip(0, 255))
+
+
+def _draw_frame(image: Image.Image, rng: np.random.Generator) -> None:
+    """Draw a frame, as around an image in a viewer."""
+    inset, gray = int(rng.uniform(0, 0.02) * image.height), int(rng.uniform(60, 256))
+    edges = (inset, inset, image.width - 1 - inset, image.height - 1 - inset)
+    ImageDraw.Draw(image).rectangle(edges, outline=gray, width=1 + image.height // 300)
 
 
 def _choose_window(rng: np.random.Generator) -> Window:
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.3:
         return Window(40.0, 80.0)
-    if kind < 0.92:
+    if kind < 0.52:
+        return Window(40.0, 120.0)
+    if kind < 0.88:
         # In a narrower window most blood is as white as bone.
-        return Window(float(rng.uniform(36, 48)), float(rng.uniform(74, 110)))
-    return Window(float(rng.uniform(35, 60)), float(rng.uniform(110, 170)))
+        return Window(float(rng.uniform(32, 48)), float(rng.uniform(70, 120)))
+    return Window(float(rng.uniform(30, 60)), float(rng.uniform(100, 200)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Surround:
+    """What a viewer shows around a slice.
+
+    Attributes:
+        shares: Height above and below, width at the left and the right, as shares of the side.
+        gray: Its gray level.
+    """
+
+    shares: tuple[float, float, float, float]
+    gray: float
+
+    def add(self, layer: np.ndarray, value: float) -> np.ndarray:
+        """Return an image or a mask with the surround filled with a value."""
+        top, bottom, left, right = (int(share * max(layer.shape)) for share in self.shares)
+        return np.pad(layer, ((top, bottom), (left, right)), constant_values=value)
+
+
+def _choose_surround(rng: np.random.Generator) -> _Surround:
+    """Choose none for most slices, else bars at two sides or at all."""
+    kind, gray = rng.random(), float(rng.uniform(0, 30)) * float(rng.random() < 0.3)
+    first, second, third, fourth = rng.uniform(0, 0.25, 4).tolist()
+    if kind < 0.08:
+        return _Surround((0.0, 0.0, first, first), gray)
+    if kind < 0.11:
+        return _Surround((first, first, 0.0, 0.0), gray)
+    if kind < 0.16:
+        return _Surround((first, second, third, fourth), gray)
+    return _Surround((0.0, 0.0, 0.0, 0.0), gray)
 
 
 def _choose_crop(phantom: Phantom, rng: np.random.Generator) -> tuple[slice, slice]:

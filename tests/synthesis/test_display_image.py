@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -64,3 +66,36 @@ def test_border_size_and_ratio_do_not_predict_the_label(pairs):
     for values in (border, size, ratio):
         # With 80 images chance is 0.5 with a standard deviation of 0.065.
         assert 0.3 < roc_auc_score(labels, values) < 0.7
+
+
+@pytest.fixture(scope="module")
+def ramps():
+    """Return 200 display images of a slice whose HU rise from left to right, -60 to 190."""
+    ramp = np.tile(np.linspace(-60, 190, 125, dtype=np.float32), (125, 1))
+    empty = np.zeros(ramp.shape, np.uint8)
+    slice_ = replace(
+        draw_phantom(0, 0, size=125), hounsfield=ramp, blood=empty, bright=empty > 0, label=0
+    )
+    images = [draw_display_image(slice_, np.random.default_rng(seed), 128) for seed in range(120)]
+    return [image.pixels if image.pixels.ndim == 2 else image.pixels[..., 0] for image in images]
+
+
+def test_windows_are_70_to_200_hu_wide(ramps):
+    rows = [np.median(pixels, axis=0) for pixels in ramps]
+    # Gray levels within the window; screens and compression change the darkest and the brightest.
+    widths = [250 * np.mean((row > row.min() + 8) & (row < row.max() - 8)) for row in rows]
+    narrow, wide = np.percentile(widths, (10, 90))
+    assert 55 < narrow < 85 < 105 < wide < 160
+    assert max(widths) > 140
+
+
+def test_some_slices_have_a_dark_surround(ramps):
+    dark = [bool((pixels.max(axis=0) < 60).sum() > 60) for pixels in ramps]
+    assert np.mean(dark) < 0.5
+    bars = [bool((pixels[[2, -3]].astype(int).max() < 60).any()) for pixels in ramps]
+    assert 0.02 < np.mean(bars) < 0.2
+
+
+def test_gray_levels_depend_on_the_screen(ramps):
+    middles = [np.median(pixels[:, 40:60]) for pixels in ramps]
+    assert np.std(middles) > 10
