@@ -127,22 +127,31 @@ def _draw_soft_tissue(head: PhantomHead) -> None:
     soft = FAT + (MUSCLE - 12 - FAT) * step(rng.uniform(1.5, 3.5) - skin, 1.5)
     # Below the skull the muscles are drawn one by one, in the loose tissue between them.
     above = visibility(min(head.front, head.back), 0.0, 2.0, 0.2)
-    sides = head.cosine * head.cosine
-    texture = canvas.texture(12.0, sides.shape, rng)
-    muscle = np.zeros_like(skin)
-    if above:  # the temporal muscles, lower down also those of the nape
-        high = 4 * max(head.level - 0.4, 0.0) + rng.uniform(0, 0.6)
-        muscle = 4 * (sides - np.float32(0.62)) - np.float32(high)
-        nape = rng.uniform(2, 6) * max(0.25 - head.back, 0.0) / 0.25
-        muscle = np.maximum(muscle, np.float32(nape) * head.sine - 1)
-        muscle = step(muscle + np.float32(0.25) * texture, 0.8)
-        muscle *= np.float32(above) * step(-head.depth - 0.5, 1.0) * step(skin - 2.5, 1.5)
+    texture = canvas.texture(12.0, skin.shape, rng)
+    muscle = _muscles_of_the_skull(head, rng, texture, above)
     if above < 1:
-        loose = np.float32(0.6 - 2 * head.fat - 1.0) + texture
-        muscle = np.maximum(muscle, np.float32(1 - above) * step(loose, 1.0))
-        muscle *= step(skin - np.float32(4 + 9 * head.fat * (1 - above)), 4.0)
+        loose = step(np.float32(-0.4 - 2 * head.fat) + texture, 1.0) * np.float32(1 - above)
+        loose *= step(skin - np.float32(4 + 9 * head.fat * (1 - above)), 4.0)
+        muscle = np.maximum(muscle, loose)
     soft = np.maximum(soft, (MUSCLE - FAT) * muscle + FAT)
     canvas.paint(canvas.everywhere(step(skin, canvas.blur)), soft)
+
+
+def _muscles_of_the_skull(
+    head: PhantomHead, rng: np.random.Generator, texture: np.ndarray, above: float
+) -> np.ndarray:
+    """Return the share of temporal and nape muscles outside the skull: float32 `(size, size)`."""
+    high, strong = 4 * max(head.level - 0.4, 0.0) + rng.uniform(0, 0.6), rng.uniform(3, 8)
+    temporal = 4 * (head.cosine * head.cosine - np.float32(0.62)) - np.float32(high)
+    muscle = step(temporal + np.float32(0.25) * texture, 0.8) * np.float32(above)
+    if low := visibility(head.back, FORAMEN_MAGNUM, 0.22, 0.08):
+        nape = step(np.float32(strong) * head.sine + np.float32(0.25) * texture - 1.2, 0.8)
+        # Fat lies between both sides, and between the layers.
+        layers = np.abs(texture) - np.float32(0.1 + 0.25 * head.fat)
+        nape *= step(np.minimum(np.abs(head.canvas.x) - 1.5, 4 * layers), 1.5)
+        muscle = np.maximum(muscle, nape * np.float32(min(1.0, 2 * low)))
+    muscle *= step(-head.depth - 0.5, 1.0) * step(head.skin - 2.5, 1.5)
+    return muscle
 
 
 def _vault_share(head: PhantomHead) -> np.ndarray:
