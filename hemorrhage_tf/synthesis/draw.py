@@ -13,7 +13,7 @@ import numpy as np
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.synthesis.anatomy import draw_head
 from hemorrhage_tf.synthesis.canvas import Canvas
-from hemorrhage_tf.synthesis.head import PhantomHead
+from hemorrhage_tf.synthesis.head import PhantomHead, interpolate
 from hemorrhage_tf.synthesis.hemorrhage import (
     LIMITS,
     SUBTYPES,
@@ -36,6 +36,9 @@ HEAD_HEIGHT = 150.0  # mm from level 0 to level 1
 CHILDREN = 0.1  # share of the heads
 NECK_SHARE = 0.15  # of the slices without a hemorrhage, below the skull base
 LOWEST_LEVEL = -1.0  # the upper edge of the shoulders
+
+# HU that streaks of the skull base add to and take from brain, at the base and above it.
+_STREAKS_AT_BASE = 8.0, 0.0
 
 # How often hemorrhages are planned again if one of them is not visible.
 _TRIES = 8
@@ -195,7 +198,7 @@ def draw_contents(request: SliceRequest) -> Contents | None:
         mimics, bright = draw_mimics(head, request.streams(MIMICS))
         if not request.label:
             return Contents(head, mimics, bright, np.zeros(bright.shape, np.uint8), thickness)
-        limits = _limits(request, thickness)
+        limits = _limits(request, head, thickness)
         blood, _ = draw_hemorrhages(head, plans, rng, limits)
         required = request.subtype is None or blood_of(blood, request.subtype).any()
         # One visible hemorrhage of two planned ones is enough.
@@ -204,9 +207,10 @@ def draw_contents(request: SliceRequest) -> Contents | None:
     return None
 
 
-def _limits(request: SliceRequest, thickness: float) -> VisibilityLimits:
-    """Return what a hemorrhage needs to be visible in the noise of the slice."""
-    return LIMITS.at_noise(noise_of(request.streams(SCANNER), thickness))
+def _limits(request: SliceRequest, head: PhantomHead, thickness: float) -> VisibilityLimits:
+    """Return what a hemorrhage needs to be visible in the noise and the streaks of the slice."""
+    streaks = interpolate(head.level, (0.15, 0.3), _STREAKS_AT_BASE)
+    return LIMITS.at_noise(max(noise_of(request.streams(SCANNER), thickness), streaks))
 
 
 def _draw_visible_hemorrhage(request: SliceRequest) -> Contents:
@@ -222,7 +226,7 @@ def _draw_visible_hemorrhage(request: SliceRequest) -> Contents:
         draw_head(head)
         mimics, bright = draw_mimics(head, request.streams(MIMICS))
         plan = Plan(request.subtype or "intraparenchymal", int(rng.choice((-1, 1))), 0.8)
-        limits = _limits(request, thickness)
+        limits = _limits(request, head, thickness)
         blood, complete = draw_hemorrhages(head, [plan], rng, limits)
         if complete:
             return Contents(head, mimics, bright, blood, thickness)

@@ -88,7 +88,7 @@ class VisibilityLimits:
     contrast_at_bone: float = 12.0
     contrast_detail: float = 140.0
     dark_area: float = 150.0
-    isodense_area: float = 500.0
+    isodense_area: float = 700.0
 
     def at_noise(self, noise: float) -> VisibilityLimits:
         """Return the limits in noise of a standard deviation in HU, which hides small contrasts."""
