@@ -16,7 +16,7 @@ from hemorrhage_tf.synthesis.projections import Projector, projector, resample
 METAL = 2500.0  # HU
 
 # Rows and angles of the grids: beam hardening is smooth, edges that moved are not.
-_COARSE, _FINE = (64, 32), (112, 90)
+_COARSE, _FINE = (64, 28), (96, 80)
 _BONE = 120.0  # HU above which tissue hardens the beam as bone does
 _SOFT = 90.0  # HU up to which it is brain or blood
 _DENSEST_BONE = 2.2  # the same, in units of 1000 HU
@@ -78,7 +78,8 @@ def add_beam_hardening(
         error -= lengths * lengths * strength.astype(np.float32)
     change = np.float32(1000) * grid.reconstruct(error)
     # A scanner is calibrated so that brain within the skull has its Hounsfield units.
-    within = step(resample(head.inside, grid.side), 6.0)
+    nearest = ((np.arange(grid.side) + 0.5) * canvas.size / grid.side).astype(int)
+    within = step(head.inside[np.ix_(nearest, nearest)], 6.0)
     brain = (within > 0.9) & (image > 0) & (image < _SOFT)
     if brain.any():
         change -= np.float32(rng.uniform(0.8, 1.0)) * change[brain].mean() * within

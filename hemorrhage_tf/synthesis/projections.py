@@ -120,5 +120,5 @@ def resample(image: np.ndarray, side: int) -> np.ndarray:
     """Return a square float32 image at another size: averaged if smaller, else interpolated."""
     if side == len(image):
         return image
-    method = Image.Resampling.BOX if side < len(image) else Image.Resampling.BICUBIC
+    method = Image.Resampling.BOX if side < len(image) else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(image).resize((side, side), method))

@@ -10,10 +10,8 @@ from scipy import fft
 
 from hemorrhage_tf.synthesis.canvas import Canvas
 from hemorrhage_tf.synthesis.head import PhantomHead, interpolate
-from hemorrhage_tf.synthesis.projections import projector, resample
 
-_SIDE = 64  # rows and columns of the map of the attenuation
-_SPREAD = 0.3  # of the rays around each direction, in radians
+_SPREAD = 14.0  # mm over which rays of nearby angles mix
 _STEPS = 1000.0  # frequencies per cycle and pixel for which gains are computed
 _WATER = 0.0195  # attenuation at the mean energy of a head scan, in 1 / mm
 _TYPICAL_ATTENUATION = 3.6  # through an average head
@@ -138,7 +136,7 @@ def draw_noise(head: PhantomHead, kernel: Kernel, rng: np.random.Generator) -> n
         (waves.along_rows, waves.along_columns), _ray_noise(head, kernel), strict=True
     ):
         part: np.ndarray = fft.irfft2(white * share, noise.shape)
-        part *= resample(strength, canvas.size)
+        part *= strength
         noise += part
     return noise
 
@@ -174,18 +172,23 @@ def _waves(size: int) -> _Waves:
     )
 
 
-def _ray_noise(head: PhantomHead, kernel: Kernel) -> list[np.ndarray]:
-    """Return the relative noise of the rays along the columns and along the rows at each pixel."""
+def _ray_noise(head: PhantomHead, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
+    """Return the relative noise of the rays along the columns and along the rows.
+
+    Returns:
+        float32 `(1, size)` and `(size, 1)`.
+    """
     canvas = head.canvas
-    density = resample(canvas.hounsfield, _SIDE) * np.float32(0.001) + np.float32(1)
-    density = np.clip(density, 0, 4) * np.float32(_WATER * canvas.size * canvas.pixel / _SIDE)
+    density = np.maximum(canvas.hounsfield * np.float32(0.001) + np.float32(1), 0)
     # Shoulders lie outside the field of view, and rays along the rows pass both.
     shoulders = np.clip((-0.55 - head.level) / 0.4, 0, 1) * 2.5
+    width = max(1, round(_SPREAD / canvas.pixel / 2)) * 2 + 1
     results = []
-    for middle, extra in ((0.0, 0.0), (np.pi / 2, shoulders)):
-        rays = projector(_SIDE, 3, middle - _SPREAD, middle + 2 * _SPREAD)
-        attenuation = rays.backproject(rays.project(density))
-        attenuation += np.float32(extra - _TYPICAL_ATTENUATION)
-        strength = np.exp(np.float32(kernel.starvation / 2) * attenuation)
-        results.append(strength.clip(0.3, 5).astype(np.float32))
-    return results
+    for axis, extra in ((0, 0.0), (1, shoulders)):
+        attenuation = density.sum(axis=axis) * np.float32(_WATER * canvas.pixel)
+        padded = np.pad(attenuation, width // 2, mode="edge")
+        mean = np.convolve(padded, np.full(width, np.float32(1 / width)), "valid")
+        mean += np.float32(extra - _TYPICAL_ATTENUATION)
+        strength = np.exp(np.float32(kernel.starvation / 2) * mean).clip(0.3, 5)
+        results.append(np.expand_dims(strength.astype(np.float32), axis))
+    return results[0], results[1]
