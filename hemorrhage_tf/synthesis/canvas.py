@@ -60,6 +60,15 @@ def step(depth: np.ndarray, width: float) -> np.ndarray:
     return np.minimum(ramp, 1.0, out=ramp)
 
 
+def _overlap(outer: tuple[slice, slice], inner: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Return the part of a window inside another one, at least one pixel of it."""
+    slices = []
+    for whole, part in zip(outer, inner, strict=True):
+        start = min(max(part.start, whole.start), whole.stop - 1)
+        slices.append(slice(start, max(min(part.stop, whole.stop), start + 1)))
+    return slices[0], slices[1]
+
+
 class Canvas:
     """A square of Hounsfield units, in the coordinates of a head.
 
@@ -207,11 +216,18 @@ class Canvas:
             (max(ys) + min(ys)) / 2,
             reach + self.blur + (_LARGEST_SHIFT if inner else 0),
         )
-        x = (self.inner_x if inner else self.x)[window]
-        y = self.y[window]
+        across_all = self.inner_x if inner else self.x
         parts = len(points) - 1
-        depth = np.full(x.shape, -np.inf, np.float32)
+        rows, columns = window
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        depth = np.full(shape, -np.inf, np.float32)
         for number, ((x0, y0), (x1, y1)) in enumerate(zip(points, points[1:], strict=False)):
+            part = window
+            if parts > 1:  # the surroundings of this part of the line
+                reach = math.hypot(x1 - x0, y1 - y0) / 2 + max(first, last) / 2
+                reach += self.blur + (_LARGEST_SHIFT if inner else 0)
+                part = _overlap(window, self.window((x0 + x1) / 2, (y0 + y1) / 2, reach))
+            x, y = across_all[part], self.y[part]
             length = (x1 - x0) ** 2 + (y1 - y0) ** 2 + 1e-6
             along = (x - np.float32(x0)) * np.float32((x1 - x0) / length)
             along += (y - np.float32(y0)) * np.float32((y1 - y0) / length)
@@ -220,7 +236,12 @@ class Canvas:
             down = y - np.float32(y0) - along * np.float32(y1 - y0)
             half_width = (along + np.float32(number)) * np.float32((last - first) / parts / 2)
             half_width = half_width + np.float32(first / 2)
-            np.maximum(depth, half_width - np.sqrt(across * across + down * down), out=depth)
+            inside = half_width - np.sqrt(across * across + down * down)
+            so_far = depth[
+                part[0].start - rows.start : part[0].stop - rows.start,
+                part[1].start - columns.start : part[1].stop - columns.start,
+            ]
+            np.maximum(so_far, inside, out=so_far)
         # A line thinner than a pixel covers only a part of it.
         return Shape(window, step(depth, self.blur) * min(1.0, max(first, last) / self.pixel))
 

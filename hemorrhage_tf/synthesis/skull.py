@@ -142,8 +142,10 @@ def _muscles_of_the_skull(
 ) -> np.ndarray:
     """Return the share of temporal and nape muscles outside the skull: float32 `(size, size)`."""
     high, strong = 4 * max(head.level - 0.4, 0.0) + rng.uniform(0, 0.6), rng.uniform(3, 8)
-    temporal = 4 * (head.cosine * head.cosine - np.float32(0.62)) - np.float32(high)
-    muscle = step(temporal + np.float32(0.25) * texture, 0.8) * np.float32(above)
+    muscle = np.zeros_like(texture)
+    if above and high < 2.3:
+        temporal = 4 * (head.cosine * head.cosine - np.float32(0.62)) - np.float32(high)
+        muscle = step(temporal + np.float32(0.25) * texture, 0.8) * np.float32(above)
     if low := visibility(head.back, FORAMEN_MAGNUM, 0.22, 0.08):
         nape = step(np.float32(strong) * head.sine + np.float32(0.25) * texture - 1.2, 0.8)
         # Fat lies between both sides, and between the layers.

@@ -176,9 +176,9 @@ def _draw_orbits(head: PhantomHead) -> None:
         start = (x + side * 1.5 * k, y + 6 * k)
         wall = canvas.line([start, apex], (wide + rng.uniform(3, 7), 13 * size), inner=False)
         canvas.paint(wall, rng.uniform(700, 1200), visible)
-        for point, widths in ((start, (wide, 7 * size)), ((x, y - 6 * k), (wide * 0.9, wide))):
-            end = apex if point is start else start
-            canvas.paint(canvas.line([point, end], widths, inner=False), FAT, visible)
+        opening = (x, y - 6 * k)
+        cone = canvas.line([opening, start, apex], (wide * 1.05, 7 * size), inner=False)
+        canvas.paint(cone, FAT, visible)
         _draw_eye(head, rng, (x, y), side * size)
 
 
