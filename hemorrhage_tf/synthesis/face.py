@@ -20,9 +20,9 @@ _FACE_TOP = 0.3  # level above which no part of the face is left
 
 def draw_face(head: PhantomHead) -> None:
     """Draw the middle of the face into a head; nothing in slices above or below it."""
-    sinuses, nose, cavity, bones = (head.own_stream() for _ in range(4))
     if not -0.25 < head.front < _FACE_TOP:
         return
+    sinuses, nose, cavity, bones = (head.own_stream() for _ in range(4))
     _draw_nose(head, nose)
     _draw_bones(head, bones)
     _draw_maxillary_sinuses(head, sinuses)

@@ -17,7 +17,8 @@ from hemorrhage_tf.synthesis.parts import (
     paint_ovals,
 )
 
-_JAW_TOP = 0.16  # level above which no part of the jaw is left
+# Levels above and below which no part of the jaw is left.
+_JAW_TOP, _JAW_FLOOR = 0.2, -0.85
 _METAL_HU = 3000.0
 _TEETH = np.linspace(0.04, 0.72, 7)  # their places along half an arch
 
@@ -71,9 +72,9 @@ class _Dentition:
 
 def draw_jaw(head: PhantomHead) -> None:
     """Draw the jaw into a head; nothing in slices above it."""
-    soft, bone, upper, lower, dentition = (head.own_stream() for _ in range(5))
-    if head.front > _JAW_TOP:
+    if head.front > _JAW_TOP or head.front < _JAW_FLOOR:
         return
+    soft, bone, upper, lower, dentition = (head.own_stream() for _ in range(5))
     teeth = _Dentition.draw(dentition)
     muscle = MUSCLE + soft.normal(2, 5)
     _draw_soft_parts(head, soft, muscle)

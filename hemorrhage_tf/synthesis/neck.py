@@ -11,19 +11,21 @@ from hemorrhage_tf.synthesis.head import MUSCLE, SINUS_AIR, PhantomHead, interpo
 from hemorrhage_tf.synthesis.parts import Band, Oval, paint_bands, paint_oval, paint_ovals
 from hemorrhage_tf.synthesis.vertebrae import draw_spine
 
-_NECK_TOP = 0.06  # level above which no part of the neck is left
+# Levels above which no part of the neck, and of the shoulders, is left.
+_NECK_TOP, _SHOULDER_TOP = 0.06, -0.7
 
 
 def draw_neck(head: PhantomHead) -> None:
     """Draw the neck into a head; nothing in slices above it."""
-    muscles, spine, vessels, airway, shoulders = (head.own_stream() for _ in range(5))
     if min(head.front, head.back) > _NECK_TOP:
         return
+    muscles, spine, vessels, airway, shoulders = (head.own_stream() for _ in range(5))
     muscle = MUSCLE + muscles.normal(0, 5)
     _draw_muscles(head, muscles, muscle)
     _draw_front_muscles(head, muscles, muscle)
     _draw_vessels(head, vessels)
-    _draw_shoulders(head, shoulders, muscle)
+    if head.back < _SHOULDER_TOP:
+        _draw_shoulders(head, shoulders, muscle)
     draw_spine(head, spine)
     _draw_airway(head, airway, muscle)
     _draw_larynx(head, airway)

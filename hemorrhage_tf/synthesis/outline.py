@@ -29,6 +29,9 @@ def set_outline(head: PhantomHead) -> None:
     head.skin = head.depth + scalp
     if min(head.front, head.back) < _FACE_TOP:
         _add_face_and_neck(head)
+        # Without a skull, depth is that under the skin.
+        under = head.skin - np.float32(4.0)
+        head.depth = np.minimum(head.depth, under) if head.has_brain else under
 
 
 def _set_habitus(head: PhantomHead) -> None:
@@ -84,19 +87,18 @@ def _add_face_and_neck(head: PhantomHead) -> None:
     front, back = head.front, head.back
     if front < -0.2:  # an open mouth lowers the chin
         front = min(front + head.jaw_drop, -0.2)
-    if front > -0.7:
+    if -0.7 < front < _FACE_LEVELS[-1]:
         foremost = interpolate(front, _FACE_LEVELS, _FACE_FRONTS) * k + chin
         width = interpolate(front, _FACE_LEVELS, _FACE_WIDTHS) * k * face
         rear = 20.0 * k
         shape = _egg(head, (foremost, rear), width, narrow=0.22)
         head.skin = _merge(head.skin, shape)
+    if back > _NECK_LEVELS[-1]:
+        return
     hindmost = interpolate(back, _NECK_LEVELS, _NECK_BACKS) * k * (0.6 + 0.4 * neck)
     width = interpolate(back, _NECK_LEVELS, _NECK_WIDTHS) * k * neck
     throat = _NECK_FRONT * k * interpolate(back, (-0.9, -0.6), (1.1, 1.0)) * neck
     head.skin = _merge(head.skin, _egg(head, (throat, hindmost), width, narrow=-0.1))
-    # Without a skull, depth is that under the skin.
-    under = head.skin - np.float32(4.0)
-    head.depth = np.minimum(head.depth, under) if head.has_brain else under
 
 
 def _egg(

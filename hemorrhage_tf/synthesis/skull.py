@@ -22,6 +22,7 @@ from hemorrhage_tf.synthesis.outline import set_outline
 # Level of the vault's lower edge from the forehead to the back of the head, at y in mm.
 _VAULT_Y, _VAULT_FLOOR = (-60.0, -44.0, -30.0, 0.0, 20.0), (0.25, 0.2, 0.1, 0.06, -0.01)
 
+_WIDEST_WALL = 30.0  # mm of bone around a fossa, at most
 _Fossa = tuple[float, float, float, float]  # x and y of the center, and both radii, in mm
 
 
@@ -57,18 +58,17 @@ def _set_cavity(head: PhantomHead, thickness: np.ndarray) -> None:
     if lowest >= 0.31:
         head.inside = whole
         return
-    k, x, y = head.scale, canvas.x, canvas.y
-
-    def fossa(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
-        rx, ry = max(rx, 2.0) * k, max(ry, 2.0) * k
-        across = (x - np.float32(cx * k)) * np.float32(1 / rx)
-        down = (y - np.float32(cy * k)) * np.float32(1 / ry)
-        away = np.sqrt(across * across + down * down)
-        return (1 - away) * np.float32(min(rx, ry))
-
+    k, y = head.scale, canvas.y
     inside = np.full_like(whole, -np.float32(k * 40))
-    for shape in (*_posterior_fossa(head), *_upper_fossae(head)):
-        inside = np.maximum(inside, fossa(*shape))
+    for cx, cy, rx, ry in (*_posterior_fossa(head), *_upper_fossae(head)):
+        rx, ry = max(rx, 2.0) * k, max(ry, 2.0) * k
+        window = canvas.window(cx * k, cy * k, max(rx, ry) + _WIDEST_WALL)
+        across = (canvas.x[window] - np.float32(cx * k)) * np.float32(1 / rx)
+        down = (y[window] - np.float32(cy * k)) * np.float32(1 / ry)
+        across *= across
+        down *= down
+        fossa = (1 - np.sqrt(across + down)) * np.float32(min(rx, ry))
+        np.maximum(inside[window], fossa, out=inside[window])
     if head.front > 0.19:  # the ridges of the orbital roofs
         ridged = step(-y - np.float32(34 * k), 10.0) * np.float32(3.5 * head.ridges)
         inside = inside + ridged * canvas.texture(12.0, y.shape, rng)
