@@ -17,6 +17,7 @@ TENTORIUM = 0.24, 0.36  # lowest and highest level
 MIXED = 0.25  # share of hemorrhages with two subtypes
 
 _RADII = 2.2, 30.0  # mm, of the smallest and of a massive hematoma in the brain
+_FARTHEST = 35.0  # mm that a hemorrhage reaches up and down from its center
 _NEAR_IMPACT = 0.6  # share of traumatic hemorrhages that lie where the head was hit, or opposite
 
 
@@ -234,8 +235,8 @@ def _draw_surface(level: float, rng: np.random.Generator) -> str:
 def reach_of(plan: Plan, rng: np.random.Generator) -> float:
     """Draw how far a hemorrhage reaches up and down from its center, in mm."""
     if plan.subtype == "intraparenchymal":
-        return hematoma_radius(plan) * float(rng.uniform(0.9, 1.8)) + 2.0
-    return float(rng.uniform(8, 16) + rng.uniform(2, 22) * plan.extent)
+        return min(hematoma_radius(plan) * float(rng.uniform(0.9, 1.8)) + 2.0, _FARTHEST)
+    return min(float(rng.uniform(8, 16) + rng.uniform(2, 22) * plan.extent), _FARTHEST)
 
 
 def hematoma_radius(plan: Plan) -> float:

@@ -14,7 +14,7 @@ from hemorrhage_tf.synthesis.hemorrhage import (
 
 @pytest.fixture(scope="module")
 def heads():
-    drawn = [drawn_head(seed) for seed in range(40)]
+    drawn = [drawn_head(seed) for seed in range(24)]
     return [(head, head.canvas.hounsfield.copy()) for head in drawn]
 
 
