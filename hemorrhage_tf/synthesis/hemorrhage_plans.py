@@ -202,7 +202,9 @@ def draw_plan(
     # Small and thin ones are as frequent as large ones.
     extent = float(rng.beta(1.0, 4.0) if rng.random() < 0.5 else rng.beta(1.6, 1.4))
     weights = _AGE_WEIGHTS[subtype]
-    age = str(rng.choice(list(weights), p=list(weights.values())))
+    # Several times as fast as `rng.choice`.
+    chosen = int(np.searchsorted(np.cumsum(list(weights.values())), rng.random()))
+    age = list(weights)[min(chosen, len(weights) - 1)]
     if extent < _SMALLEST_EXTENT.get(age, 0.0):
         age = "pale" if extent > _PALE_EXTENT and rng.random() < 0.3 else "acute"
     look = _AGES[age]
@@ -248,7 +250,7 @@ def _draw_angle(
     subtype: str, level: float, rng: np.random.Generator, impact: float | None
 ) -> float:
     """Draw a direction from the middle of the head, in radians; 0 is the right of the image."""
-    side = float(rng.choice((0.0, np.pi)))
+    side = np.pi * (rng.random() < 0.5)
     near = impact is not None and rng.random() < _NEAR_IMPACT
     opposite = np.pi * (rng.random() < 0.5)
     away = float(rng.normal(0, 1))
@@ -259,7 +261,7 @@ def _draw_angle(
             return impact + 0.25 * away
         return impact + float(opposite) + 0.4 * away  # under the blow, or on the other side
     spread = {"epidural": 0.75, "subdural": 0.55}.get(subtype, 1.2)
-    return side + spread * away
+    return float(side) + spread * away
 
 
 def _weight_at(subtype: str, level: float) -> float:

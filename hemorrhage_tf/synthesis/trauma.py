@@ -113,7 +113,7 @@ def draw_surgery(head: PhantomHead, rng: np.random.Generator, masks: list[Shape]
     kind = rng.random()
     if kind < 0.35 and head.level > 0.25:
         return _draw_shunt(head, rng, masks)
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = _direction(head, rng, 0.3)
     if kind < 0.55:
         _draw_gap(head, angle, rng.uniform(5, 14), rng)
     elif kind < 0.85:
