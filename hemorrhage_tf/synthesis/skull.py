@@ -20,7 +20,7 @@ from hemorrhage_tf.synthesis.head import (
 from hemorrhage_tf.synthesis.outline import set_outline
 
 # Level of the vault's lower edge from the forehead to the back of the head, at y in mm.
-_VAULT_Y, _VAULT_FLOOR = (-60.0, -44.0, -30.0, 0.0, 20.0), (0.25, 0.2, 0.1, 0.06, -0.01)
+_VAULT_Y, _VAULT_FLOOR = (-60.0, -44.0, -30.0, 0.0, 20.0), (0.215, 0.19, 0.1, 0.06, -0.01)
 
 _WIDEST_WALL = 30.0  # mm of bone around a fossa, at most
 _Fossa = tuple[float, float, float, float]  # x and y of the center, and both radii, in mm
@@ -106,9 +106,9 @@ def _upper_fossae(head: PhantomHead) -> list[_Fossa]:
     if front > 0.17:
         shapes.append((0.0, 2.0, 22.0, 26.0))
     if front > 0.19:  # first the straight gyrus between the orbits, then all over their roofs
-        wide = interpolate(front, (0.19, 0.24, 0.33), (7, 20, 66))
-        length = interpolate(front, (0.19, 0.24, 0.33), (14, 30, 47))
-        shapes.append((rng.normal(0, 1), -44.0, wide, length))
+        wide = interpolate(front, (0.19, 0.23, 0.28, 0.33), (7, 13, 36, 68))
+        length = interpolate(front, (0.19, 0.23, 0.28, 0.33), (15, 30, 42, 49))
+        shapes.append((rng.normal(0, 1), -45.0, wide, length))
     return shapes
 
 

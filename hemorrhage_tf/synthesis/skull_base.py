@@ -112,6 +112,7 @@ def _draw_air_cells(
 def _draw_clivus_and_sphenoid_wings(head: PhantomHead) -> None:
     canvas, rng, k = head.canvas, head.rng, head.scale
     if visible := visibility(head.front, 0.05, 0.25, 0.05):
+        low = visibility(head.front, 0.05, 0.195, 0.03)
         clivus = canvas.ellipse(
             (0, rng.normal(-12, 2) * k),
             (rng.uniform(9, 15), rng.uniform(7, 12)),
@@ -119,7 +120,7 @@ def _draw_clivus_and_sphenoid_wings(head: PhantomHead) -> None:
             Roughness(0.15, rng),
             inner=False,
         )
-        canvas.paint(clivus, 700 + 200 * canvas.texture(5.0, clivus.alpha.shape, rng), visible)
+        canvas.paint(clivus, 700 + 200 * canvas.texture(5.0, clivus.alpha.shape, rng), low)
         for side in SIDES:
             points = [
                 (side * 12 * k, -20 * k),
@@ -132,7 +133,7 @@ def _draw_clivus_and_sphenoid_wings(head: PhantomHead) -> None:
 
 def _draw_ethmoid(head: PhantomHead) -> None:
     canvas, rng, k = head.canvas, head.rng, head.scale
-    if visible := visibility(head.front, 0.08, 0.26, 0.05):
+    if visible := visibility(head.front, 0.08, 0.225, 0.03):
         ethmoid = canvas.ellipse(
             (0, rng.normal(-62, 3) * k),
             (rng.uniform(9, 14), rng.uniform(17, 25)),
@@ -166,9 +167,9 @@ def _draw_orbits(head: PhantomHead) -> None:
     for side in SIDES:
         rng = head.own_stream()
         level = head.front + side * head.roll
-        if not (visible := visibility(level, 0.085, 0.265, 0.03)):
+        if not (visible := visibility(level, 0.085, 0.25, 0.03)):
             continue
-        height = np.clip((level - 0.07) / 0.21, 0, 1)
+        height = np.clip((level - 0.065) / 0.195, 0.02, 0.98)
         size = float(np.sin(height * np.pi)) ** 0.5
         x, y = side * (32 + rng.normal(0, 1.2)) * k, (-70 + rng.normal(0, 2)) * k
         apex = (side * 15 * k, -32 * k)
@@ -176,7 +177,8 @@ def _draw_orbits(head: PhantomHead) -> None:
         start = (x + side * 1.5 * k, y + 6 * k)
         wall = canvas.line([start, apex], (wide + rng.uniform(3, 7), 13 * size), inner=False)
         canvas.paint(wall, rng.uniform(700, 1200), visible)
-        opening = (x, y - 6 * k)
+        # Above the globe the frontal bone closes the orbit in front.
+        opening = (x, y - interpolate(level, (0.17, 0.22), (6.0, -8.0)) * k)
         cone = canvas.line([opening, start, apex], (wide * 1.05, 7 * size), inner=False)
         canvas.paint(cone, FAT, visible)
         _draw_eye(head, rng, (x, y), side * size)
