@@ -13,7 +13,7 @@ from hemorrhage_tf.synthesis.head import PhantomHead
 from hemorrhage_tf.synthesis.projections import Projector, projector, resample
 
 # Metal that the anatomy or a finding contains is at least this dense.
-METAL = 2500.0  # HU
+METAL = 2800.0  # HU
 
 # Rows and angles of the grids: beam hardening is smooth, edges that moved are not.
 _COARSE, _FINE = (64, 28), (96, 80)
@@ -23,6 +23,8 @@ _DENSEST_BONE = 2.2  # the same, in units of 1000 HU
 # Error of a projection per squared length of bone of 1000 HU, in 1 / mm.
 _HARDENING = 0.0003, 0.0018
 _STREAK_HARDENING = 0.0002, 0.0013
+# Lengths of metal that stop nearly all photons, and beyond which nothing changes, in mm.
+_OPAQUE, _LONGEST = 6.0, 24.0
 # An object of metal lies in the slices this far up and down from its own, in units of the level.
 _METAL_REACH = 0.03, 0.2
 
@@ -105,7 +107,7 @@ def add_metal(head: PhantomHead, rng: np.random.Generator) -> tuple[str, ...]:
     if rng.random() < 0.2 and abs(head.level - level) < reach:
         x, y = away * head.half_width * np.cos(angle), away * head.half_length * np.sin(angle)
         shape = canvas.ellipse((float(x), float(y)), radii, float(angle), inner=False)
-        canvas.paint(shape, 2700 + 1300 * density)
+        canvas.paint(shape, 2900 + 1100 * density)
     if canvas.hounsfield.max() < METAL:
         return ()
     _add_metal_streaks(head, streaks)
@@ -118,13 +120,18 @@ def _add_metal_streaks(head: PhantomHead, rng: np.random.Generator) -> None:
     image = resample(np.clip(canvas.hounsfield, -1000, None), grid.side)
     pixel = canvas.size * canvas.pixel / grid.side
     metal = resample((canvas.hounsfield > METAL).astype(np.float32), grid.side)
-    lengths, dense = grid.project(metal), grid.project((image * np.float32(0.001)).clip(0, 3))
-    hardening = np.float32(rng.uniform(0.02, 0.12) * pixel)
-    error = -hardening * lengths * (lengths + dense)
-    # Few photons pass through metal, so what is left of the signal is mostly noise.
-    starved = rng.standard_normal(lengths.shape, np.float32) * np.float32(rng.uniform(0.03, 0.3))
-    error += starved * lengths
+    lengths, dense = (
+        grid.project(part).clip(0, _LONGEST / pixel)
+        for part in (metal, (image * np.float32(0.001)).clip(0, 3))
+    )
+    hardening = np.exp(rng.uniform(np.log(0.03), np.log(0.2)))
+    error = np.float32(-hardening * pixel) * lengths * (lengths + dense)
+    # A few millimeters of metal absorb nearly all photons. What is left of the signal is noise.
+    starved = np.exp(rng.uniform(np.log(0.6), np.log(4))) * lengths.clip(0, _OPAQUE / pixel)
+    error += starved.astype(np.float32) * rng.standard_normal(lengths.shape, np.float32)
     change = np.float32(1000) * grid.reconstruct(error)
+    near = resample(resample(metal, grid.side // 4), grid.side)
+    change *= 1 - np.float32(0.8) * (16 * near).clip(0, 1)  # the metal keeps its size
     canvas.hounsfield += resample(change.clip(-900, 900), canvas.size)
 
 
@@ -156,7 +163,7 @@ def add_motion(
 def _movement(grid: Projector, rng: np.random.Generator) -> np.ndarray:
     """Return how far the head has moved along the detector at each angle, in mm."""
     direction = rng.uniform(0, 2 * np.pi)
-    distance = np.exp(rng.uniform(np.log(0.3), np.log(4)))
+    distance = np.exp(rng.uniform(np.log(0.25), np.log(2.5)))
     time = np.linspace(0, 1, len(grid.angles))
     if rng.random() < 0.6:  # a jerk
         path = np.clip((time - rng.uniform(0.1, 0.9)) / rng.uniform(0.02, 0.3), 0, 1)

@@ -17,7 +17,7 @@ _WATER = 0.0195  # attenuation at the mean energy of a head scan, in 1 / mm
 _TYPICAL_ATTENUATION = 3.6  # through an average head
 _REFERENCE_THICKNESS = 5.0  # mm
 # Standard deviation of the noise of a soft kernel at this thickness, in HU, and the most of it.
-_NOISE = 1.4, 5.0
+_NOISE = 1.3, 4.6
 _MOST_NOISE = 28.0  # HU
 # The variance is inversely proportional to the thickness at the same dose. A higher dose of
 # thinner slices makes up for a part of it.

@@ -77,16 +77,19 @@ def test_streaks_have_their_own_generator():
 
 def test_all_metal_has_streaks():
     head = fresh()
-    seed = next(seed for seed in range(50) if not add_metal(head, np.random.default_rng(seed)))
     for x in (-20, 20):
         head.canvas.paint(head.canvas.ellipse((x, 0), (4, 4), inner=False), 4000)
-    before = head.canvas.hounsfield.copy()
+    before = head.canvas.hounsfield
     assert before.max() > METAL
-    assert add_metal(head, np.random.default_rng(seed)) == ("metal",)
-    change = head.canvas.hounsfield - before
     between = (np.abs(head.canvas.x) < 8) & (np.abs(head.canvas.y) < 2)
-    assert change[between].mean() < -20  # a dark band from one to the other
-    assert np.abs(change[head.inside > 0]).mean() > 3
+    bands = []
+    for seed in range(30):
+        head.canvas.hounsfield = before.copy()
+        assert add_metal(head, np.random.default_rng(seed)) == ("metal",)
+        change = head.canvas.hounsfield - before
+        assert np.abs(change[head.inside > 0]).mean() > 3
+        bands.append(change[between].mean())
+    assert np.mean(bands) < -15  # dark from one to the other, between rays of noise
 
 
 def test_metal_lies_in_some_slices_of_a_scan():
