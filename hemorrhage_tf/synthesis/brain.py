@@ -210,10 +210,10 @@ class _DeepBrain:
                 size = self.width * (1 + side * self.asymmetry)
                 high = 1 - float(np.clip((head.level - 0.55) / 0.11, 0, 0.8))
                 segments = (
-                    (4 + 5 * size, -29, 10.0),
-                    (8 + 5 * size, -8, 13.0),
-                    (11 + 6 * size, 14, 13.0),
-                    (17 + 6 * size, 30, 9.0),
+                    (4 + 5 * size, -29, 12.0),
+                    (8 + 5 * size, -9, 15.0),
+                    (11 + 6 * size, 12, 15.0),
+                    (17 + 6 * size, 28, 11.0),
                 )
                 for x, y, length in segments[: 4 if high > 0.5 else 3]:
                     body = head.canvas.ellipse(
@@ -252,20 +252,23 @@ class _DeepBrain:
         """
         head, canvas, k = self.head, self.head.canvas, self.head.scale
         jitter, rough = self._jitter, self._rough
+        # In a young brain they are so narrow that they fill a part of the slice only.
+        share = min(1.0, 0.2 + 0.65 * opening)
         if visible := visibility(head.front, 0.24, 0.36):
             suprasellar = canvas.ellipse((0, jitter(-9)), (12 * k, 10 * k), 0, rough(0.2))
             self._add_cistern(suprasellar, visible)
             for side in SIDES:
                 points = [(side * 8, -10 * k), (side * 24 * k, -16 * k), (side * 40 * k, -10 * k)]
                 sylvian = canvas.line(points, (5.0 * opening, 2.0 * opening))
-                self._add_cistern(sylvian, visible)
-            self._add_cistern(canvas.line([(0, -14 * k), (0, -40 * k)], 2.5 * opening), visible)
+                self._add_cistern(sylvian, share * visible)
+            fissure = canvas.line([(0, -14 * k), (0, -40 * k)], 2.5 * opening)
+            self._add_cistern(fissure, share * visible)
         if visible := visibility(head.level, 0.25, 0.385):
             midbrain = canvas.ellipse((0, jitter(10)), (15 * k, 13 * k), 0, rough(0.06))
             ambient = canvas.ellipse(
                 (0, jitter(10)), (15 * k + 3.2 * opening, 13 * k + 3.2 * opening)
             )
-            self._add_cistern(Shape(ambient.window, ambient.alpha * np.float32(visible)))
+            self._add_cistern(ambient, share * visible)
             part = head.fluid[midbrain.window]
             part *= 1 - midbrain.alpha
             canvas.paint(midbrain, WHITE_MATTER + 3, 0.8 * visible)
