@@ -16,9 +16,6 @@ SMALL = PretrainingSettings(
     batch_size=4,
     warmup=1,
     specificity=0.5,
-    scan_count=4,
-    test_scan_count=4,
-    scan_specificity=0.5,
 )
 
 

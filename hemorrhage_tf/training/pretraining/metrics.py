@@ -1,4 +1,4 @@
-"""Metrics of a pretrained model on phantoms and phantom scans, and its thresholds."""
+"""Metrics of a pretrained model on phantoms, and its thresholds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.models.scan_score import mean_of_highest
 from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
-from hemorrhage_tf.training.pretraining.samples import Samples, ScanSamples, to_rgb_float
+from hemorrhage_tf.training.pretraining.samples import Samples, to_rgb_float
 
 _BATCH_SIZE = 100
 
 
-def pooled_features(backbone: Any, samples: Samples | ScanSamples) -> np.ndarray:
+def pooled_features(backbone: Any, samples: Samples) -> np.ndarray:
     """Compute average and maximum pooled features: float32 `(n, 2 * channels)`."""
     import tensorflow as tf
 
@@ -79,51 +78,6 @@ def slice_metrics(probabilities: np.ndarray, samples: Samples, threshold: float)
     }
 
 
-def scan_scores(probabilities: np.ndarray, samples: ScanSamples) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the score of each scan.
-
-    Args:
-        probabilities: `(n,)`, of each slice.
-        samples: The slices.
-
-    Returns:
-        The scores, float64 `(scans,)`, see `scan_score.mean_of_highest`; and whether any slice of
-        each scan has a hemorrhage, bool `(scans,)`.
-    """
-    members = [samples.scans == scan for scan in np.unique(samples.scans)]
-    scores = np.array([mean_of_highest(probabilities[slices]) for slices in members])
-    return scores, np.array([samples.labels[slices].any() for slices in members])
-
-
-def scan_metrics(
-    probabilities: np.ndarray, samples: ScanSamples, threshold: float, scan_threshold: float
-) -> dict[str, float]:
-    """Compute metrics of whole scans.
-
-    Args:
-        probabilities: `(n,)`, of each slice.
-        samples: The slices.
-        threshold: The threshold of slices.
-        scan_threshold: The threshold of scan scores.
-
-    Returns:
-        `n` scans, their `roc_auc`, and `sensitivity` and `specificity` at the scan threshold; and
-        `flagged`, the share of slices above the slice threshold in scans without a hemorrhage.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    scores, labels = scan_scores(probabilities, samples)
-    predicted = scores >= scan_threshold
-    normal = ~labels[np.searchsorted(np.unique(samples.scans), samples.scans)]
-    return {
-        "n": len(labels),
-        "roc_auc": float(roc_auc_score(labels, scores)),
-        "sensitivity": float(predicted[labels].mean()),
-        "specificity": float((~predicted[~labels]).mean()),
-        "flagged": float((probabilities[normal] >= threshold).mean()),
-    }
-
-
 def pointing_hits(cams: np.ndarray, blood: np.ndarray) -> np.ndarray:
     """Return for each slice whether the maximum of its map lies in the hemorrhage.
 
@@ -179,14 +133,12 @@ def pointing_accuracy(classifier: Any, samples: Samples) -> dict[str, dict[str, 
 
 
 def flatten_metrics(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return the metrics of slices, subtypes, scans and pointing in one level, rounded.
+    """Return the metrics of slices, subtypes and pointing in one level, rounded.
 
     Args:
-        metrics: `slice_metrics`, with `scan_metrics` under "scans" and `pointing_accuracy` under
-            "pointing".
+        metrics: `slice_metrics`, with `pointing_accuracy` under "pointing".
     """
     rows = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
-    rows |= {f"scans: {name}": value for name, value in metrics["scans"].items()}
     rows["pointing_accuracy"] = metrics["pointing"]["any"]["hits"]
     for name in SUBTYPES:
         rows |= {f"{name}: {key}": value for key, value in metrics["subtypes"][name].items()}

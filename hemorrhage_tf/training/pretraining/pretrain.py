@@ -2,8 +2,8 @@
 
 No real slice takes part. The backbone learns to predict whether there is a hemorrhage and, from the
 phantoms' masks, where. Then the head is solved and the operating point chosen on phantoms of
-another random seed, the operating point of scans on phantom scans, and the metrics are computed on
-phantoms of a third seed.
+another random seed, and the metrics are computed on phantoms of a third seed. `scan_pretraining`
+adds the scan model and the operating points of scans.
 
 An interrupted pretraining resumes from its checkpoint. `docs/phantomnet.md` lists the command that
 trained the embedded model.
@@ -28,8 +28,6 @@ from hemorrhage_tf.training.pretraining.metrics import (
     flatten_metrics,
     pointing_accuracy,
     pooled_features,
-    scan_metrics,
-    scan_scores,
     slice_metrics,
     threshold_for,
 )
@@ -46,22 +44,19 @@ from hemorrhage_tf.training.pretraining.training import train
 
 # Offsets of the random seed, so that no phantom is in two sets.
 HEAD_SEED, TEST_SEED = 1_000_001, 2_000_002
-SCAN_SEED, TEST_SCAN_SEED = 4_000_004, 5_000_005
 
 
 @dataclass(frozen=True)
 class _Solved:
-    """A solved head and its operating points.
+    """A solved head and its operating point.
 
     Attributes:
         head: The `HeadWeights`.
         threshold: Threshold of slices.
-        scan_threshold: Threshold of scans.
     """
 
     head: Any
     threshold: float
-    scan_threshold: float
 
 
 def pretrain(
@@ -117,9 +112,7 @@ def pretrain(
         window=("brain",),
         crop_head=True,
         threshold=solved.threshold,
-        scan_threshold=solved.scan_threshold,
         operating_point=f"specificity={settings.specificity:g}",
-        scan_operating_point=f"specificity={settings.scan_specificity:g}",
         backbone="phantomnet",
         feature_layer=None,
         pooling="avg_max",
@@ -148,7 +141,7 @@ def _round_kernel(weights: np.ndarray) -> np.ndarray:
 
 
 def _solve(settings: PretrainingSettings, store: SampleStore, backbone: Any) -> _Solved:
-    """Solve the head and choose both thresholds, on phantoms that the backbone never saw."""
+    """Solve the head and choose its threshold, on phantoms that the backbone never saw."""
     from hemorrhage_tf.models.classifier import standardize
     from hemorrhage_tf.training.head_solver import (
         HeadWeights,
@@ -166,35 +159,24 @@ def _solve(settings: PretrainingSettings, store: SampleStore, backbone: Any) -> 
         solution = solve_head(standardized, labels, class_weight(labels, "none"), settings.l2)
     head = HeadWeights(mean, variance, solution.kernel, solution.bias)
     threshold = threshold_for(head.probabilities(features)[labels == 0], settings.specificity)
-    scans = store.scans(
-        settings.seed + SCAN_SEED, settings.scan_count, "scans for the scan threshold"
-    )
-    with store.progress.stage("Choosing the scan threshold"):
-        scores, has_blood = scan_scores(head.probabilities(pooled_features(backbone, scans)), scans)
-        scan_threshold = threshold_for(scores[~has_blood], settings.scan_specificity)
-    return _Solved(head, threshold, scan_threshold)
+    return _Solved(head, threshold)
 
 
 def _compute_metrics(
     settings: PretrainingSettings, store: SampleStore, backbone: Any, solved: _Solved
 ) -> dict[str, Any]:
-    """Compute all metrics on phantoms and scans that nothing was chosen on."""
+    """Compute all metrics on phantoms that nothing was chosen on."""
     from hemorrhage_tf.models.backbones import backbone_spec
     from hemorrhage_tf.models.classifier import Branch, build_classifier, set_head
 
     head = solved.head
     samples = store.samples(settings.seed + TEST_SEED, settings.test_count, "test phantoms")
-    scans = store.scans(settings.seed + TEST_SCAN_SEED, settings.test_scan_count, "test scans")
     with store.progress.stage("Computing metrics"):
         classifier = build_classifier([Branch(backbone_spec("phantomnet"), backbone)], "avg_max")
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
         probabilities = head.probabilities(pooled_features(backbone, samples))
         metrics = slice_metrics(probabilities, samples, solved.threshold)
         metrics["pointing"] = pointing_accuracy(classifier, samples)
-        probabilities = head.probabilities(pooled_features(backbone, scans))
-        metrics["scans"] = scan_metrics(
-            probabilities, scans, solved.threshold, solved.scan_threshold
-        )
     return metrics
 
 
@@ -226,8 +208,6 @@ def _check_backend(train_only: bool) -> None:
 @count_option(PretrainingSettings, "hard-from", "Repeat hard phantoms from pass N.", least=0)
 @count_option(PretrainingSettings, "head-count", "Solve the head on N phantoms.")
 @count_option(PretrainingSettings, "test-count", "Compute metrics on N phantoms.")
-@count_option(PretrainingSettings, "scan-count", "Use N scans for their threshold.")
-@count_option(PretrainingSettings, "test-scan-count", "Compute scan metrics on N scans.")
 @count_option(PretrainingSettings, "batch-size", "Train on N phantoms in each step.")
 @click.option(
     "--learning-rate",

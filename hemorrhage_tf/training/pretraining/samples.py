@@ -21,14 +21,12 @@ from hemorrhage_tf.models.phantomnet import EVIDENCE, IMAGE_SIZE, STRIDE
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.synthesis.display_image import draw_display_image
 from hemorrhage_tf.synthesis.draw import GENERATOR_VERSION, draw_phantom
-from hemorrhage_tf.synthesis.draw_scan import draw_phantom_scan
 from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 from hemorrhage_tf.synthesis.phantom_sets import drawing_processes
 
 GRID = IMAGE_SIZE // STRIDE
 DRAWN_SIZE = 224  # pixels, a little more than the model's input
 SHARD_SIZE = 500  # samples in a file
-SCAN_SHARD_SIZE = 10  # scans in a file
 # Share of the samples in Hounsfield units, as from DICOM. The others are display images.
 HOUNSFIELD_SHARE = 0.35
 # Range of the display images' height in pixels. Larger ones contain no more detail.
@@ -63,24 +61,6 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class ScanSamples:
-    """Slices of whole phantom scans as model input.
-
-    Attributes:
-        images: uint8 `(n, 192, 192)`, gray.
-        labels: uint8 `(n,)`, 1 for a hemorrhage in the slice.
-        scans: int64 `(n,)`, index of each slice's scan.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    scans: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-@dataclass(frozen=True)
 class SampleStore:
     """A folder of samples, drawn on first use.
 
@@ -103,67 +83,28 @@ class SampleStore:
             name: Name of the set in progress reports. Defaults to "phantoms".
         """
         folder = self.folder / f"samples-v{GENERATOR_VERSION}-s{seed}"
-        shards = _Shards(folder, seed, SHARD_SIZE, _write_sample_shard)
-        samples = Samples(**self._load(shards, count, name))
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{number:05d}.npz" for number in range(-(-count // SHARD_SIZE))]
+        missing = {number: path for number, path in enumerate(paths) if not path.is_file()}
+        if missing:
+            with self.progress.track(f"Drawing {name}", len(missing) * SHARD_SIZE) as advance:
+                self._draw(seed, missing, advance)
+        samples = Samples(**join_shards(paths))
         assert samples.maps.shape[-1] == len(EVIDENCE)
         return samples
 
-    def scans(self, seed: int, count: int, name: str = "scans") -> ScanSamples:
-        """Return the slices of scans, of which every second one has a hemorrhage.
-
-        Args:
-            seed: Random seed of the set.
-            count: Number of scans, rounded up to whole shards.
-            name: Name of the set in progress reports. Defaults to "scans".
-        """
-        folder = self.folder / f"scans-v{GENERATOR_VERSION}-s{seed}"
-        shards = _Shards(folder, seed, SCAN_SHARD_SIZE, _write_scan_shard)
-        return ScanSamples(**self._load(shards, count, name))
-
-    def _load(self, shards: _Shards, count: int, name: str) -> dict[str, np.ndarray]:
-        """Draw the missing shards and join all of them."""
-        shards.folder.mkdir(parents=True, exist_ok=True)
-        numbers = range(-(-count // shards.size))
-        missing = [number for number in numbers if not shards.path(number).is_file()]
-        if missing:
-            with self.progress.track(f"Drawing {name}", len(missing) * shards.size) as advance:
-                self._draw(shards, missing, advance)
-        return join_shards([shards.path(number) for number in numbers])
-
-    def _draw(self, shards: _Shards, numbers: list[int], advance: Callable[[int], object]) -> None:
+    def _draw(self, seed: int, shards: dict[int, Path], advance: Callable[[int], object]) -> None:
+        """Draw the shards with these numbers."""
         if self.workers == 1:
-            for number in numbers:
-                shards.draw(number)
-                advance(shards.size)
+            for number, path in shards.items():
+                _draw_shard(path, seed, number)
+                advance(SHARD_SIZE)
             return
         with drawing_processes(self.workers) as executor:
-            for future in [executor.submit(shards.draw, number) for number in numbers]:
+            futures = [executor.submit(_draw_shard, path, seed, n) for n, path in shards.items()]
+            for future in futures:
                 future.result()
-                advance(shards.size)
-
-
-@dataclass(frozen=True)
-class _Shards:
-    """The files of one set.
-
-    Attributes:
-        folder: Folder of the set.
-        seed: Random seed of the set.
-        size: Samples or scans in a file.
-        write: Writes a file; called with its path, the seed, and the indices in it.
-    """
-
-    folder: Path
-    seed: int
-    size: int
-    write: Callable[[Path, int, range], None]
-
-    def path(self, number: int) -> Path:
-        return self.folder / f"{number:05d}.npz"
-
-    def draw(self, number: int) -> None:
-        indices = range(number * self.size, (number + 1) * self.size)
-        self.write(self.path(number), self.seed, indices)
+                advance(SHARD_SIZE)
 
 
 def join_shards(paths: Sequence[Path]) -> dict[str, np.ndarray]:
@@ -233,17 +174,7 @@ def _coarse(layer: np.ndarray) -> np.ndarray:
     return np.rint((share / COVERED).clip(0, 255)).astype(np.uint8)
 
 
-def _write_sample_shard(path: Path, seed: int, indices: range) -> None:
+def _draw_shard(path: Path, seed: int, number: int) -> None:
+    indices = range(number * SHARD_SIZE, (number + 1) * SHARD_SIZE)
     rows = [draw_sample(seed, index) for index in indices]
     write_shard(path, {name: np.stack([row[name] for row in rows]) for name in rows[0]})
-
-
-def _write_scan_shard(path: Path, seed: int, indices: range) -> None:
-    scans = {index: draw_phantom_scan(seed, index, size=DRAWN_SIZE) for index in indices}
-    slices = [(index, phantom) for index, scan in scans.items() for phantom in scan]
-    arrays = {
-        "images": np.stack([gray_model_input(phantom.hounsfield) for _, phantom in slices]),
-        "labels": np.array([phantom.label for _, phantom in slices], np.uint8),
-        "scans": np.array([index for index, _ in slices], np.int64),
-    }
-    write_shard(path, arrays)

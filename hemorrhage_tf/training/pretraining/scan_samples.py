@@ -34,9 +34,10 @@ SHARD_SIZE = 10  # scans in a file, of half as many heads
 FEWEST_SLICES, MOST_SLICES = 20, 250
 # Share of the scans in Hounsfield units. The others are display images.
 HOUNSFIELD_SHARE = 0.5
-# Share of the scans that show nearly the whole head, and what the others show of it.
-WHOLE_SHARE = 0.6
-WHOLE_COVERAGE, PART_COVERAGE = (0.85, 1.0), (0.5, 0.85)
+# Share of the scans that show the whole head, often with a part of the neck, and what the others
+# show; in heights of the head.
+WHOLE_SHARE = 0.7
+WHOLE_COVERAGE, PART_COVERAGE = (0.9, 1.45), (0.5, 0.9)
 
 _STREAM, _DISPLAY_STREAM = 51, 52  # of random numbers, apart from those of the phantoms
 

@@ -26,9 +26,6 @@ class PretrainingSettings:
         l2: Strength of the head's penalty, see `head_solver.solve_head`.
         specificity: Specificity on phantoms for which the threshold is chosen. It is high, since a
             scan of 30 slices has 30 chances of a false alarm.
-        scan_count: Number of phantom scans to choose the scan threshold on.
-        test_scan_count: Number of phantom scans to measure on.
-        scan_specificity: Specificity on phantom scans for which the scan threshold is chosen.
         seed: Random seed of the phantoms, the initial weights and the augmentation.
         start: Hash of the weights file that the backbone starts from; None for random weights.
     """
@@ -44,9 +41,6 @@ class PretrainingSettings:
     warmup: int = 300
     l2: float = 1 / 8
     specificity: float = 0.97
-    scan_count: int = 600
-    test_scan_count: int = 400
-    scan_specificity: float = 0.95
     seed: int = 0
     start: str | None = None
 

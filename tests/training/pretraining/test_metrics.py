@@ -7,12 +7,10 @@ from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 from hemorrhage_tf.training.pretraining.metrics import (
     flatten_metrics,
     pointing_hits,
-    scan_metrics,
-    scan_scores,
     slice_metrics,
     threshold_for,
 )
-from hemorrhage_tf.training.pretraining.samples import Samples, ScanSamples
+from hemorrhage_tf.training.pretraining.samples import Samples
 
 LABELS = np.array([0, 1, 0, 1, 0, 1], np.uint8)
 SAMPLES = Samples(
@@ -22,12 +20,6 @@ SAMPLES = Samples(
     blood=LABELS * 31,
     pointable=np.zeros((6, 1, 1), np.uint8),
 )
-SCANS = ScanSamples(
-    np.zeros((10, 1, 1), np.uint8),
-    np.array([0, 0, 0, 0, 0, 1, 1, 0, 0, 0], np.uint8),
-    np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2]),
-)
-SCAN_PROBABILITIES = np.array([0.9, 0.1, 0.2, 0.1, 0.3, 0.9, 0.8, 0.7, 0.6, 0.2])
 
 
 def test_the_threshold_reaches_the_specificity():
@@ -52,20 +44,6 @@ def test_subtypes_are_compared_with_samples_without_a_hemorrhage():
     assert metrics["epidural"] == {"roc_auc": 1.0, "sensitivity": 1.0, "n": 2}
 
 
-def test_the_score_of_a_scan_is_the_mean_of_its_three_highest():
-    scores, labels = scan_scores(SCAN_PROBABILITIES, SCANS)
-    np.testing.assert_allclose(scores, [0.4, 0.8, 0.4])
-    assert labels.tolist() == [False, True, False]
-
-
-def test_scan_metrics():
-    metrics = scan_metrics(SCAN_PROBABILITIES, SCANS, threshold=0.5, scan_threshold=0.5)
-    expected = {"n": 3, "roc_auc": 1.0, "sensitivity": 1.0, "specificity": 1.0, "flagged": 2 / 6}
-    assert metrics == expected
-    lower = scan_metrics(SCAN_PROBABILITIES, SCANS, threshold=0.5, scan_threshold=0.4)
-    assert lower["specificity"] == 0.0
-
-
 def test_pointing_hits_where_the_cell_of_the_maximum_has_blood():
     blood = np.zeros((3, 8, 8), bool)
     blood[:, 3, 4] = True  # in the second row and third column of cells of two pixels
@@ -76,9 +54,8 @@ def test_pointing_hits_where_the_cell_of_the_maximum_has_blood():
 
 def test_all_metrics_lie_in_one_level_for_the_model_card():
     metrics = slice_metrics(np.where(LABELS, 0.9, 0.1), SAMPLES, 0.5)
-    metrics["scans"] = scan_metrics(SCAN_PROBABILITIES, SCANS, 0.5, 0.5)
     metrics["pointing"] = {name: {"hits": 0.12345, "n": 3} for name in ("any", *SUBTYPES)}
     rows = flatten_metrics(metrics)
     assert rows["pointing_accuracy"] == rows["subdural: pointing_accuracy"] == 0.1235
-    assert rows["scans: flagged"] == 0.3333 and rows["epidural: n"] == 3
+    assert rows["epidural: n"] == 3
     assert not any(isinstance(value, dict) for value in rows.values())

@@ -27,7 +27,6 @@ class TestPretrain:
     @pytest.mark.slow
     def test_writes_the_files_of_an_embedded_model(self, tmp_path, monkeypatch):
         monkeypatch.setattr(samples, "SHARD_SIZE", 40)
-        monkeypatch.setattr(samples, "SCAN_SHARD_SIZE", 2)
         small = replace(SMALL, count=40, epochs=1, head_count=40, test_count=40, batch_size=20)
         store = SampleStore(tmp_path / "work", 1, QUIET)
         assert pretrain.pretrain(small, store, tmp_path / "out", train_only=True) is None

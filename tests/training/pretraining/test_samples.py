@@ -37,38 +37,27 @@ class TestDrawSample:
         assert first["images"].tobytes() != draw_sample(3, 6)["images"].tobytes()
 
 
-def drawn(folder, method, seed, count):
-    """Return what a store returns, and the stages that it reports."""
+def drawn(folder, seed, count):
+    """Return samples of a store, and the stages that it reports."""
     progress = Progress(quiet=True)
-    store = SampleStore(folder, 1, progress)
-    return getattr(store, method)(seed, count), list(progress.seconds)
+    return SampleStore(folder, 1, progress).samples(seed, count), list(progress.seconds)
 
 
 class TestSampleStore:
     def test_samples_are_drawn_once_and_rounded_up_to_whole_shards(self, tmp_path, monkeypatch):
         monkeypatch.setattr(samples_module, "SHARD_SIZE", 3)
-        results = [drawn(tmp_path, "samples", 1, count) for count in (2, 4, 6)]
+        results = [drawn(tmp_path, 1, count) for count in (2, 4, 6)]
         assert [len(samples) for samples, _ in results] == [3, 6, 6]
         assert [names for _, names in results] == [["Drawing phantoms"], ["Drawing phantoms"], []]
         expected = draw_sample(1, 4)
         np.testing.assert_array_equal(results[-1][0].images[4], expected["images"])
 
-    def test_scans_are_drawn_once(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(samples_module, "SCAN_SHARD_SIZE", 1)
-        results = [drawn(tmp_path, "scans", 3, 2) for _ in range(2)]
-        assert [names for _, names in results] == [["Drawing scans"], []]
-        scans = results[1][0]
-        assert scans.images.shape == (len(scans), 192, 192)
-        assert scans.images.dtype == np.uint8
-        assert np.unique(scans.scans).tolist() == [0, 1]
-        assert [bool(scans.labels[scans.scans == scan].any()) for scan in (0, 1)] == [False, True]
-
     @pytest.mark.slow
     def test_several_processes_draw_the_same(self, tmp_path):
-        scans = SampleStore(tmp_path / "two", 2, QUIET).scans(0, 11)  # two shards of 10
-        assert np.unique(scans.scans).tolist() == list(range(20))
-        again = SampleStore(tmp_path / "one", 1, QUIET).scans(0, 10)
-        np.testing.assert_array_equal(scans.images[: len(again)], again.images)
+        two = SampleStore(tmp_path / "two", 2, QUIET).samples(0, 501)  # two shards of 500
+        one = SampleStore(tmp_path / "one", 1, QUIET).samples(0, 500)
+        assert len(two) == 1000
+        np.testing.assert_array_equal(two.images[:500], one.images)
 
 
 def test_gray_images_become_rgb():
