@@ -20,6 +20,7 @@ from hemorrhage_tf.synthesis.parts import (
 # Levels above and below which no part of the jaw is left.
 _JAW_TOP, _JAW_FLOOR = 0.2, -0.85
 _METAL_HU = 3000.0
+_TOOTHLESS = 0.75  # youth above which no teeth have come through
 _TEETH = np.linspace(0.04, 0.72, 7)  # their places along half an arch
 
 
@@ -64,8 +65,10 @@ class _Dentition:
     metal: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> _Dentition:
+    def draw(cls, rng: np.random.Generator, youth: float) -> _Dentition:
         missing = rng.beta(0.5, 4) if rng.random() < 0.82 else rng.uniform(0.5, 1)
+        if youth > _TOOTHLESS:
+            missing = 1.0
         metal = rng.uniform(0.04, 0.5) if rng.random() < 0.4 else 0.0
         return cls(float(missing), float(metal))
 
@@ -75,7 +78,7 @@ def draw_jaw(head: PhantomHead) -> None:
     if head.front > _JAW_TOP or head.front < _JAW_FLOOR:
         return
     soft, bone, upper, lower, dentition = (head.own_stream() for _ in range(5))
-    teeth = _Dentition.draw(dentition)
+    teeth = _Dentition.draw(dentition, head.youth)
     muscle = MUSCLE + soft.normal(2, 5)
     _draw_soft_parts(head, soft, muscle)
     _draw_ramus(head, bone)

@@ -82,13 +82,15 @@ def _scalp_thickness(head: PhantomHead) -> np.ndarray:
 def _add_face_and_neck(head: PhantomHead) -> None:
     """Widen `skin` by the face in front and the neck behind."""
     rng, k = head.rng, head.scale
-    face = rng.normal(0.97, 0.035) + 0.09 * head.fat
+    # A child's face is narrow and flat below its wide skull.
+    face = rng.normal(0.97, 0.035) + 0.09 * head.fat - 0.08 * head.youth
     neck, chin = rng.normal(0.92, 0.05) + 0.2 * head.fat, rng.normal(0, 2.5)
     front, back = head.front, head.back
     if front < -0.2:  # an open mouth lowers the chin
         front = min(front + head.jaw_drop, -0.2)
     if -0.7 < front < _FACE_LEVELS[-1]:
         foremost = interpolate(front, _FACE_LEVELS, _FACE_FRONTS) * k + chin
+        foremost *= 1 - 0.06 * head.youth
         width = interpolate(front, _FACE_LEVELS, _FACE_WIDTHS) * k * face
         rear = 20.0 * k
         shape = _egg(head, (foremost, rear), width, narrow=0.22)
