@@ -43,15 +43,20 @@ def add_shading(head: PhantomHead, rng: np.random.Generator) -> tuple[str, ...]:
     cup = np.float32(rng.uniform(0, 9)) * np.exp(-np.clip(head.inside, 0, None) / rng.uniform(3, 9))
     image += cup * step(head.inside + 1, 1.0)
     image -= np.float32(rng.uniform(0, 2)) * step(head.inside - 25, 20.0)
-    direction, strength, width = rng.uniform(0, 2 * np.pi), rng.normal(0, 4), rng.uniform(20, 160)
+    strength, width = rng.normal(0, 4), rng.uniform(20, 160)
     if rng.random() > 0.15:
         return ()
     # A head that lies beside the center of the scanner gets the wrong filter on one side.
+    image += np.float32(strength) * _hemisphere(head, rng, width) * step(head.depth + 4, 6.0)
+    return ("shading",)
+
+
+def _hemisphere(head: PhantomHead, rng: np.random.Generator, width: float) -> np.ndarray:
+    """Return 1 on one side of a random line and 0 on the other, with a ramp of a width in mm."""
+    direction = rng.uniform(0, 2 * np.pi)
     across = head.canvas.x * np.float32(np.cos(direction))
     across += head.canvas.y * np.float32(np.sin(direction))
-    side = step(across - np.float32(rng.normal(0, 15)), width)
-    image += np.float32(strength) * side * step(head.depth + 4, 6.0)
-    return ("shading",)
+    return step(across - np.float32(rng.normal(0, 15)), width)
 
 
 def add_beam_hardening(
@@ -155,8 +160,12 @@ def add_motion(
     pixel = canvas.size * canvas.pixel / grid.side
     shifts = _movement(grid, slice_rng) / pixel
     density = resample(canvas.hounsfield, grid.side) * np.float32(0.001) + np.float32(1)
-    change = np.float32(1000) * grid.reconstruct(grid.project(density), shifts)
-    canvas.hounsfield += resample(change, canvas.size)
+    change = resample(
+        np.float32(1000) * grid.reconstruct(grid.project(density), shifts), canvas.size
+    )
+    if slice_rng.random() < 0.4:  # the scanner corrects one half of the turn
+        change = change * _hemisphere(head, slice_rng, slice_rng.uniform(10, 60))
+    canvas.hounsfield += change
     return ("motion",)
 
 

@@ -117,7 +117,8 @@ def _show_on_screen(image: Image.Image, rng: np.random.Generator) -> Image.Image
             rng.normal(0, 0.08) * np.linspace(-1, 1, count, dtype=np.float32)
             for count in (levels.shape[1], levels.shape[0])
         )
-        levels = levels * (1 + np.float32(across) + np.float32(down)[:, np.newaxis])
+        shade: np.ndarray = 1 + across + down[:, np.newaxis]
+        levels = levels * shade.astype(np.float32)
         radius = rng.uniform(0.2, 1) * image.height / 400
         return _to_image(levels.clip(0, 255)).filter(ImageFilter.GaussianBlur(radius))
     return _to_image(levels.clip(0, 255))
