@@ -40,7 +40,7 @@ class _Occurrence:
 _OCCURRENCES = {
     "intraparenchymal": (_Occurrence(0.02, 0.93, 0.9),),
     # In the fourth ventricle, and in the lateral ones.
-    "intraventricular": (_Occurrence(0.13, 0.24, 0.5), _Occurrence(0.37, 0.635, 4.6)),
+    "intraventricular": (_Occurrence(0.13, 0.24, 0.5), _Occurrence(0.37, 0.635, 5.5)),
     "subarachnoid": (_Occurrence(0.15, 0.97, 1.25),),
     "subdural": (_Occurrence(0.12, 0.98, 1.25),),
     "epidural": (_Occurrence(0.05, 0.96, 1.0),),
