@@ -21,8 +21,8 @@ _BONE = 120.0  # HU above which tissue hardens the beam as bone does
 _SOFT = 90.0  # HU up to which it is brain or blood
 _DENSEST_BONE = 2.2  # the same, in units of 1000 HU
 # Error of a projection per squared length of bone of 1000 HU, in 1 / mm.
-_HARDENING = 0.0003, 0.0018
-_STREAK_HARDENING = 0.0002, 0.0013
+_HARDENING = 0.0002, 0.0012
+_STREAK_HARDENING = 0.0001, 0.0009
 # Lengths of metal that stop nearly all photons, and beyond which nothing changes, in mm.
 _OPAQUE, _LONGEST = 6.0, 24.0
 # An object of metal lies in the slices this far up and down from its own, in units of the level.
