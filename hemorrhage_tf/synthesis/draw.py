@@ -34,6 +34,9 @@ SMALLEST_SIZE, LARGEST_SIZE = 64, 512  # pixels
 DEFAULT_SIZE = 512
 HEAD_HEIGHT = 150.0  # mm from level 0 to level 1
 CHILDREN = 0.1  # share of the heads
+# Real hemorrhages are rare at the lowest levels, where bone, muscle and streaks are as bright. This
+# share of those that would lie below the level is drawn above.
+BASE_TOP, HIGHER_SHARE = 0.12, 0.65
 NECK_SHARE = 0.15  # of the slices without a hemorrhage, below the skull base
 LOWEST_LEVEL = -1.0  # the upper edge of the shoulders
 
@@ -144,6 +147,8 @@ def draw_phantom(
         # Scans show more of the face than of the neck below the chin.
         face = rng.random() < 0.7
         level = -float(rng.triangular(0, 0.08, 0.45) if face else rng.uniform(0.3, -LOWEST_LEVEL))
+    if label and level < BASE_TOP and rng.random() < HIGHER_SHARE:
+        level = rng.uniform(BASE_TOP, 1.0)
     if subtype is not None:
         level = level_for(subtype, rng)
     request = SliceRequest(streams, level, label, size, subtype)

@@ -132,8 +132,9 @@ class TestDrawPhantom:
             shrunk = large.hounsfield.reshape(128, 2, 128, 2).mean(axis=(1, 3))
             windowed = [part.clip(-100, 100).ravel() for part in (small.hounsfield, shrunk)]
             assert np.corrcoef(windowed)[0, 1] > 0.93
-        # A structure a few pixels wide has a rough outline at the smaller size.
-        assert all(0.5 < ratio < 2 for ratio in ratios)
+        # A structure a few pixels wide has a rough outline at the smaller size, and may have to be
+        # larger to be visible.
+        assert all(0.4 < ratio < 2.5 for ratio in ratios)
         assert np.median(ratios) == pytest.approx(1, abs=0.05)
 
     @given(st.integers(0, 2**31 - 1), st.integers(0, 10**6), st.integers(64, 128))
