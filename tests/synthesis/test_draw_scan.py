@@ -7,7 +7,7 @@ from hemorrhage_tf.synthesis.draw_scan import draw_phantom_scan
 
 @pytest.fixture(scope="module")
 def scans():
-    return [draw_phantom_scan(4, index, size=64) for index in range(12)]
+    return [draw_phantom_scan(4, index, size=64) for index in range(8)]
 
 
 class TestDrawPhantomScan:
