@@ -59,7 +59,7 @@ def pooled(few_steps):
     return train()
 
 
-def test_a_slice_is_told_better_in_its_scan_than_alone(pooled):
+def test_slices_are_classified_better_in_their_scan_than_alone(pooled):
     context, features, _, training, head = pooled
     members = np.concatenate([context.slices.scans.members[scan] for scan in TEST])
     labels = context.true_labels[members]
@@ -69,7 +69,7 @@ def test_a_slice_is_told_better_in_its_scan_than_alone(pooled):
     assert roc_auc_score(context.slices.scans.labels[TEST], training.scan_probabilities) > 0.8
 
 
-def test_scans_and_slices_are_told_apart_after_a_training_on_labels_of_scans():
+def test_labels_of_scans_alone_train_slices_in_their_scans_too():
     context, _, _, training, _ = train(is_weak=True)
     members = np.concatenate([context.slices.scans.members[scan] for scan in TEST])
     labels = context.true_labels[members]
