@@ -107,7 +107,8 @@ def kaggle_folder(kaggle_once, tmp_path) -> Path:
     return Path(shutil.copytree(kaggle_once, tmp_path / "kaggle"))
 
 
-QUICK_FIT = {"backbone": "tiny", "image_size": 32, "audit": False, "quiet": True}
+# One view, since a graph of augmentations takes longer to build than the whole fit.
+QUICK_FIT = {"backbone": "tiny", "image_size": 32, "views": 1, "audit": False, "quiet": True}
 
 
 @pytest.fixture(scope="session")

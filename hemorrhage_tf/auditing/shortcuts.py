@@ -5,13 +5,16 @@ They see no pixels except a tiny thumbnail, and are cross-validated with groups 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
+from hemorrhage_tf.auditing.forest import forest_scores
 from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import splits
@@ -27,9 +30,13 @@ NEIGHBORS = 10
 # More slices hardly narrow the intervals of the baselines, and cost minutes.
 MOST_SLICES = 2000
 _REPEATED_UP_TO = 500  # slices: in larger sets a cross-validation hardly depends on its folds
+FOREST = "random forest"
+_MOST_THREADS = 16
 _ATTEMPTS = 10  # because large groups may leave a fold with one class only
 
+_Fold = tuple[int, np.ndarray, np.ndarray]  # number of the repeat, training and test slices
 _CrossValidation = list[tuple[np.ndarray, np.ndarray]]
+_Score = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -65,14 +72,15 @@ class _Baseline:
     Attributes:
         name: Properties that it sees.
         model: Name of the model.
-        create: Function of the number of training slices and a random seed that returns the model.
+        score: Function of training features and labels, test features and a random seed that
+            returns the scores of the test features.
         anatomy: Whether the properties also depend on the anatomy.
         columns: `(n, k)`, the properties.
     """
 
     name: str
     model: str
-    create: Callable[[int, int], Any]
+    score: _Score
     anatomy: bool
     columns: np.ndarray
 
@@ -119,19 +127,19 @@ def shortcut_baselines(
     validations = _cross_validations(labels, groups, repeats, seed)
     no_folds = None if validations else _why_no_folds(labels, groups)
     shortcuts = []
-    # One after the other: threads would gain nothing, and scikit-learn changes the warning filters
-    # of the process while it works.
-    with progress.track("Fitting shortcut baselines", len(baselines)) as advance:
+    # scikit-learn builds trees without the interpreter's lock.
+    threads = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS))
+    with threads, progress.track("Fitting shortcut baselines", len(baselines)) as advance:
         for baseline in baselines:
             columns = baseline.columns[:, np.ptp(baseline.columns, axis=0) > 0]
             reason, area = no_folds, None
             if reason is None and not columns.shape[1]:
                 reason = "the same in all slices"
             if reason is None:
-                scores = [
-                    _out_of_fold(labels, baseline.create, columns, folds, seed + repeat)
-                    for repeat, folds in enumerate(validations)
-                ]
+                # Elsewhere scikit-learn changes the warning filters of the whole process.
+                run = threads.map if baseline.model == FOREST else map
+                score = partial(_score_fold, baseline, columns, labels, seed)
+                scores = _out_of_fold(len(labels), validations, score, run)
                 area = _mean_area(labels, groups, scores)
             shortcuts.append(
                 Shortcut(
@@ -147,17 +155,19 @@ def shortcut_baselines(
     return tuple(shortcuts)
 
 
-def _create_forest(count: int, seed: int) -> Any:
-    from sklearn.ensemble import RandomForestClassifier
+def _forest_scores(
+    train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int
+) -> np.ndarray:
+    return forest_scores(train, labels, test, seed, TREES)
 
-    # Leaves of three slices, so that a forest does not memorize single slices.
-    return RandomForestClassifier(TREES, min_samples_leaf=3, n_jobs=1, random_state=seed)
 
-
-def _create_neighbors(count: int, seed: int) -> Any:
+def _neighbor_scores(
+    train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int
+) -> np.ndarray:
     from sklearn.neighbors import KNeighborsClassifier
 
-    return KNeighborsClassifier(min(NEIGHBORS, count), weights="distance", n_jobs=1)
+    model = KNeighborsClassifier(min(NEIGHBORS, len(train)), weights="distance", n_jobs=1)
+    return model.fit(train, labels).predict_proba(test)[:, 1]
 
 
 def _baselines(statistics: Sequence[ImageStatistics]) -> list[_Baseline]:
@@ -174,10 +184,10 @@ def _baselines(statistics: Sequence[ImageStatistics]) -> list[_Baseline]:
     )
     return [
         *(
-            _Baseline(name, "random forest", _create_forest, anatomy, columns)
+            _Baseline(name, FOREST, _forest_scores, anatomy, columns)
             for name, anatomy, columns in forests
         ),
-        _Baseline("16 x 16 thumbnail", "nearest neighbors", _create_neighbors, True, thumbnails),
+        _Baseline("16 x 16 thumbnail", "nearest neighbors", _neighbor_scores, True, thumbnails),
     ]
 
 
@@ -204,17 +214,26 @@ def _why_no_folds(labels: np.ndarray, groups: np.ndarray) -> str:
     return f"the groups cannot be split into {FOLDS} folds with both classes in each"
 
 
-def _out_of_fold(
-    labels: np.ndarray,
-    create: Callable[[int, int], Any],
-    columns: np.ndarray,
-    folds: _CrossValidation,
-    seed: int,
+def _score_fold(
+    baseline: _Baseline, columns: np.ndarray, labels: np.ndarray, seed: int, fold: _Fold
 ) -> np.ndarray:
-    scores = np.empty(len(labels))
-    for train, test in folds:
-        model = create(len(train), seed).fit(columns[train], labels[train])
-        scores[test] = model.predict_proba(columns[test])[:, 1]
+    repeat, train, test = fold
+    return baseline.score(columns[train], labels[train], columns[test], seed + repeat)
+
+
+def _out_of_fold(
+    count: int,
+    validations: Sequence[_CrossValidation],
+    score: Callable[[_Fold], np.ndarray],
+    run: Callable[..., Iterable[np.ndarray]],
+) -> list[np.ndarray]:
+    """Return the scores of each repeat."""
+    folds = [
+        (repeat, train, test) for repeat, folds in enumerate(validations) for train, test in folds
+    ]
+    scores = [np.empty(count) for _ in validations]
+    for (repeat, _, test), of_fold in zip(folds, run(score, folds), strict=True):
+        scores[repeat][test] = of_fold
     return scores
 
 

@@ -29,4 +29,4 @@ def run_folder(fit_once) -> Path:
 @pytest.fixture(scope="session")
 def quick() -> tuple[str, ...]:
     """Options of a small fit."""
-    return ("--backbone", "tiny", "--image-size", "32", "--no-audit")
+    return ("--backbone", "tiny", "--image-size", "32", "--views", "1", "--no-audit")

@@ -18,7 +18,10 @@ import hemorrhage_tf as htf
 from hemorrhage_tf.core.errors import DataError, OptionError, OutputError
 from hemorrhage_tf.core.event_log import EventLog, describe_failure
 
-QUICK = {"backbone": "tiny", "image_size": 32, "epochs": 2, "audit": False, "quiet": True}
+QUICK = {
+    **{"backbone": "tiny", "image_size": 32, "views": 1, "epochs": 2},
+    **{"audit": False, "quiet": True},
+}
 
 
 def read(path):

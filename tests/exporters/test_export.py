@@ -250,40 +250,33 @@ class TestDamagedExports:
 
 
 @pytest.fixture(scope="module")
-def dicom(once, head, write_dicom) -> Path:
-    def create(folder: Path) -> None:
-        for index in range(24):
-            path = folder / ("normal", "hemorrhage")[index % 2] / f"IM{index:02d}"
-            tags = {"PatientID": f"P{index:02d}", "SeriesInstanceUID": f"1.2.{index}"}
-            write_dicom(path, head(index), **tags)
-
-    return once("export-dicom", create)
-
-
-@pytest.fixture(scope="module")
-def dicom_run(fit_once, dicom) -> Path:
-    return fit_once(dicom, window="brain,subdural,bone", epochs=2)
+def dicom_run(fit_once, dicom_once) -> Path:
+    return fit_once(dicom_once, window="brain,subdural,bone", calibration="none")
 
 
 class TestHounsfieldUnits:
     @pytest.mark.parametrize("name", ["a.tflite", pytest.param("saved", marks=pytest.mark.slow)])
-    def test_every_form_predicts_like_the_run(self, dicom_run, dicom, tmp_path, name):
+    def test_every_form_predicts_like_the_run(self, dicom_run, dicom_once, tmp_path, name):
         export = htf.export(dicom_run, tmp_path / name, quiet=True)
         # The signature for encoded images cannot be verified with DICOM files.
         assert list(export.verifications) == ["serving_default"]
         np.testing.assert_allclose(
-            probabilities(tmp_path / name, dicom), probabilities(dicom_run, dicom), atol=1e-5
+            probabilities(tmp_path / name, dicom_once),
+            probabilities(dicom_run, dicom_once),
+            atol=1e-5,
         )
         model = htf.load(tmp_path / name)
         assert model.metadata.window == ("brain", "subdural", "bone")
         with pytest.raises(OptionError, match="--window"):
-            model.predict(dicom, window="brain")
+            model.predict(dicom_once, window="brain")
 
     @pytest.mark.slow
-    def test_int8_is_calibrated_on_the_runs_own_files(self, dicom_run, dicom, tmp_path):
+    def test_int8_is_calibrated_on_the_runs_own_files(self, dicom_run, dicom_once, tmp_path):
         htf.export(dicom_run, tmp_path / "a.tflite", quantize="int8", quiet=True)
         np.testing.assert_allclose(
-            probabilities(tmp_path / "a.tflite", dicom), probabilities(dicom_run, dicom), atol=0.1
+            probabilities(tmp_path / "a.tflite", dicom_once),
+            probabilities(dicom_run, dicom_once),
+            atol=0.1,
         )
 
     @pytest.mark.slow

@@ -12,7 +12,7 @@ from hemorrhage_tf.exporters.reference_slices import SLICES_OF_A_SEQUENCE, Refer
 from hemorrhage_tf.exporters.settings import ExportSettings
 from hemorrhage_tf.exporters.tflite import convert
 from hemorrhage_tf.inference.keras_model import load_classifier
-from hemorrhage_tf.models.scan_model import SCAN_MODELS, scan_geometry
+from hemorrhage_tf.models.scan_model import scan_geometry
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.float32)
 
@@ -31,15 +31,12 @@ def expected_outputs(model, features, geometry):
     return outputs["probability"].numpy()[0, 0], outputs["slice_probability"].numpy()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        pytest.param("pooling", ExportSettings(), marks=pytest.mark.slow),
-        pytest.param(
-            "attention",
-            ExportSettings(quantize="float16", batch="dynamic"),
-            marks=pytest.mark.slow,
-        ),
+        ("pooling", ExportSettings()),
+        ("attention", ExportSettings(quantize="float16", batch="dynamic")),
         ("gru", ExportSettings(quantize="int8", cam=True)),
     ],
 )
@@ -69,10 +66,6 @@ def test_a_tflite_file_runs_scans_of_any_length(
     # An interpreter that is used without signatures predicts slices.
     details = Interpreter(model_content=model).get_input_details()
     assert [tuple(each["shape"]) for each in details] == [(1, 32, 32, 3)]
-
-
-def test_every_kind_is_converted_by_the_tests_above():
-    assert set(SCAN_MODELS) == {"pooling", "attention", "gru"}
 
 
 @pytest.mark.parametrize("target", ["a.tflite", pytest.param("saved", marks=pytest.mark.slow)])

@@ -161,7 +161,7 @@ class TestResume:
         [
             ({"folds": 2, "solver": "adam", "epochs": 2}, 3),
             ({}, INNER_FOLDS + 1),
-            (FINE_TUNING, 1),
+            pytest.param(FINE_TUNING, 1, marks=pytest.mark.slow),
             pytest.param({**FINE_TUNING, "folds": 2}, 3, marks=pytest.mark.slow),
         ],
     )

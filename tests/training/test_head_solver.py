@@ -205,7 +205,7 @@ class TestSeveralOutputs:
         np.testing.assert_array_equal(together.bias[:1], alone.bias)
         assert (together.loss, together.accuracy) == (alone.loss, alone.accuracy)
 
-    def test_each_further_output_is_scikit_learns_on_its_known_samples(self, several):
+    def test_each_further_output_equals_scikit_learn_on_its_known_samples(self, several):
         from sklearn.linear_model import LogisticRegression
 
         inputs, targets, weights = several

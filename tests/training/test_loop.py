@@ -91,16 +91,15 @@ def test_whole_pass_ends_with_the_last_batch(samples, expected):
 
 
 class TestOptimum:
-    @pytest.mark.parametrize("kind", ["balanced", "none"])
-    def test_matches_scikit_learn(self, make_loop, kind):
+    def test_matches_scikit_learn(self, make_loop):
         from sklearn.linear_model import LogisticRegression
 
         x, labels = make_blobs()
-        oracle = LogisticRegression(C=1e8, class_weight=None if kind == "none" else kind)
+        oracle = LogisticRegression(C=1e8, class_weight="balanced")
         expected = oracle.fit(x, labels).predict_proba(x)[:, 1]
         head, loop = make_loop(rate=0.05)
         # Twenty passes an epoch, each one full batch.
-        training = make_samples(x, labels, class_weight(labels, kind), len(x), repeats=20)
+        training = make_samples(x, labels, class_weight(labels, "balanced"), len(x), repeats=20)
         train(loop, training, epochs=15)
         np.testing.assert_allclose(sigmoid(head(x).numpy()[:, 0]), expected, atol=5e-3)
 
@@ -204,16 +203,16 @@ class Store:
 
 
 class TestResume:
-    @pytest.mark.parametrize("patience", [0, 3])
+    @pytest.mark.parametrize("patience", [0, 2])
     def test_any_epoch_ends_with_the_same_weights_and_history(self, make_loop, patience):
         x, labels, contradicting = make_noisy_validation()
         head, loop = make_loop(rate=0.1)
-        samples = make_samples(x, labels), 12, make_samples(x, contradicting), patience
+        samples = make_samples(x, labels), 6, make_samples(x, contradicting), patience
         whole = Store()
         history = train(loop, *samples, epoch_store=lambda stage: whole)
         expected = head.get_weights()
         assert whole.last == [False] * (len(history) - 1) + [True]
-        for number in (0, len(history) // 2, len(history) - 1):
+        for number in (0, len(history) - 2, len(history) - 1):
             loop.rewind()
             store = Store()
             store.saved = whole.saved[: number + 1]
@@ -224,7 +223,7 @@ class TestResume:
                 epoch_store=lambda stage, store=store: store,
                 advance=advanced.append,
             )
-            assert resumed == history and sum(advanced) == 12
+            assert resumed == history and sum(advanced) == 6
             for left, right in zip(head.get_weights(), expected, strict=True):
                 np.testing.assert_array_equal(left, right)
 

@@ -23,9 +23,11 @@ WIDTH = 10
 TRAIN, TEST = np.arange(28), np.arange(28, 40)
 
 
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    monkeypatch.setattr(scan_loop, "STEPS", 30)
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan_loop, "STEPS", 30)
+        yield
 
 
 def fit_head(context, features, slices) -> HeadWeights:
@@ -51,8 +53,14 @@ def train(kind: str = "pooling", is_weak: bool = False, cluster=None):
     return context, features, trainer, trainer.train(slices, TRAIN, TEST, head), head
 
 
-def test_a_slice_is_told_better_in_its_scan_than_alone():
-    context, features, _, training, head = train()
+@pytest.fixture(scope="module")
+def pooled(few_steps):
+    """Context, features, trainer, training and head of a model with pooling."""
+    return train()
+
+
+def test_slices_are_classified_better_in_their_scan_than_alone(pooled):
+    context, features, _, training, head = pooled
     members = np.concatenate([context.slices.scans.members[scan] for scan in TEST])
     labels = context.true_labels[members]
     alone = head.probabilities(features.take(features.first_rows(members)))
@@ -61,7 +69,7 @@ def test_a_slice_is_told_better_in_its_scan_than_alone():
     assert roc_auc_score(context.slices.scans.labels[TEST], training.scan_probabilities) > 0.8
 
 
-def test_scans_and_slices_are_told_apart_after_a_training_on_labels_of_scans():
+def test_labels_of_scans_alone_train_slices_in_their_scans_too():
     context, _, _, training, _ = train(is_weak=True)
     members = np.concatenate([context.slices.scans.members[scan] for scan in TEST])
     labels = context.true_labels[members]
@@ -70,8 +78,8 @@ def test_scans_and_slices_are_told_apart_after_a_training_on_labels_of_scans():
 
 
 @pytest.mark.parametrize("kind", ["pooling", pytest.param("attention", marks=pytest.mark.slow)])
-def test_the_built_model_repeats_the_predictions_of_the_training(kind):
-    context, features, trainer, training, head = train(kind)
+def test_the_built_model_repeats_the_predictions_of_the_training(pooled, kind):
+    context, features, trainer, training, head = pooled if kind == "pooling" else train(kind)
     model = trainer.build(training)
     begin = 0
     for number, scan in enumerate(TEST[:3]):
@@ -96,8 +104,8 @@ def test_the_built_model_repeats_the_predictions_of_the_training(kind):
         )
 
 
-def test_the_test_scans_do_not_change_the_training():
-    context, features, trainer, training, head = train()
+def test_the_test_scans_do_not_change_the_training(pooled):
+    context, features, trainer, training, head = pooled
     slices = np.sort(np.concatenate([context.slices.scans.members[scan] for scan in TRAIN]))
     again = trainer.train(slices, TRAIN, np.array([], np.int64), head)
     assert len(again.scan_probabilities) == len(again.slice_probabilities) == 0

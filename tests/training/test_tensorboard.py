@@ -16,7 +16,7 @@ from hemorrhage_tf.training import tensorboard
 from hemorrhage_tf.training.tensorboard import TensorBoardLog
 from hemorrhage_tf.training.trainer import Trainer
 
-QUICK = {"backbone": "tiny", "image_size": 32, "audit": False, "quiet": True}
+QUICK = {"backbone": "tiny", "image_size": 32, "views": 1, "audit": False, "quiet": True}
 ROW = {"stage": "head", "epoch": 1, "loss": 0.5, "accuracy": 0.75}
 
 

@@ -15,7 +15,7 @@ from hemorrhage_tf.training.trainer import Trainer
 @pytest.fixture(scope="session")
 def quick() -> dict[str, object]:
     """Settings of a small fit, those of `fit_once`."""
-    return {"backbone": "tiny", "image_size": 32, "audit": False, "quiet": True}
+    return {"backbone": "tiny", "image_size": 32, "views": 1, "audit": False, "quiet": True}
 
 
 @pytest.fixture(scope="session")

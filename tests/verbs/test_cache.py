@@ -12,7 +12,7 @@ from hemorrhage_tf.core.errors import OptionError
 def filled_once(kaggle_once, tmp_path_factory, quick):
     """The cache of one fit."""
     folder = tmp_path_factory.mktemp("filled")
-    settings = {**quick, "views": 1, "calibration": "none"}
+    settings = {**quick, "calibration": "none"}
     htf.fit(kaggle_once, out=folder / "run", cache=folder / "cache", **settings)
     return folder / "cache"
 

@@ -137,14 +137,15 @@ class TestSplit:
         assert "on both sides of the split" in (run.path / "model_card.md").read_text("utf-8")
 
 
-FOLDS = {"folds": 2, "repeats": 2}
+FOLDS = {"folds": 2, "repeats": 2, "views": 2}
 
 
 @pytest.fixture(scope="module")
 def again(kaggle_once, tmp_path_factory, quick):
     """The fit of `fit_once(**FOLDS)` once more, and its feature cache."""
     folder = tmp_path_factory.mktemp("again")
-    run = htf.fit(kaggle_once, out=folder / "run", cache=folder / "cache", **FOLDS, **quick)
+    settings = {**quick, **FOLDS}
+    run = htf.fit(kaggle_once, out=folder / "run", cache=folder / "cache", **settings)
     return run, folder / "cache"
 
 
@@ -191,7 +192,7 @@ class TestCrossValidation:
 @pytest.mark.slow
 def test_early_stopping_watches_a_validation_part(kaggle_once, tmp_path, quick, read_rows):
     settings = {**quick, "epochs": 40, "learning_rate": 1.0, "early_stopping": 2}
-    run = htf.fit(kaggle_once, out=tmp_path / "run", calibration="none", views=1, **settings)
+    run = htf.fit(kaggle_once, out=tmp_path / "run", calibration="none", **settings)
     history = read_rows(run.path / "history.csv")
     losses = [float(row["validation_loss"]) for row in history]
     assert len(history) < 40
@@ -323,7 +324,7 @@ class TestOutput:
         shutil.copytree(fit_once(), out)
         with pytest.raises(OutputError, match="run: exists. .*--overwrite"):
             htf.fit(kaggle_once, out=out, **quick)
-        settings = {**quick, "epochs": 3, "views": 1, "calibration": "none"}
+        settings = {**quick, "epochs": 3, "calibration": "none"}
         htf.fit(kaggle_once, out=out, overwrite=True, **settings)
         assert len(read_rows(out / "history.csv")) == 3
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -394,7 +395,7 @@ def metadata_in_model_file(run):
         return json.loads(archive.read("hemorrhage_tf.json"))
 
 
-WINDOWS = (None, "subdural", "brain,subdural,bone")
+WINDOWS = (None, "brain,subdural,bone")
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +404,7 @@ def run_with(fit_once, dicom_once):
 
     def fit(window):
         settings = {} if window is None else {"window": window}
-        return fit_once(dicom_once, views=1, calibration="none", **settings)
+        return fit_once(dicom_once, calibration="none", **settings)
 
     return fit
 
@@ -452,7 +453,7 @@ class TestHounsfieldUnits:
             htf.fit(dicom_folder, out=out, window="bone", **quick)
         assert not out.exists()
         # The default window applies to the slices in Hounsfield units alone.
-        run = htf.fit(dicom_folder, out=out, calibration="none", views=1, **quick)
+        run = htf.fit(dicom_folder, out=out, calibration="none", **quick)
         assert metadata_in_model_file(run.path)["window"] == ["brain"]
         assert run.config["data"]["in_hounsfield_units"] == 24
 
@@ -463,7 +464,7 @@ class TestHounsfieldUnits:
             name = f"{('normal', 'ich')[index % 2]}/{index}.nii.gz"
             heads = np.stack([head(3 * index + k, index % 2) for k in range(3)])
             write_nifti(tmp_path / "data" / name, heads)
-        settings = {**quick, "quiet": False, "folds": 2, "views": 1, "calibration": "none"}
+        settings = {**quick, "quiet": False, "folds": 2, "calibration": "none"}
         run = htf.fit(tmp_path / "data", out=tmp_path / "run", **settings)
         assert "12 of 24 slices belong to whole scans" in words(capsys.readouterr().err)
         split = read_rows(run.path / "split.csv")

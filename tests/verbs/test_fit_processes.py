@@ -72,7 +72,8 @@ class TestStop:
         code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         code += "from hemorrhage_tf.cli.main import main; main()"
         command = [sys.executable, "-c", code, "fit", str(kaggle_once), "--backbone"]
-        command += ["tiny", "--image-size", "32", "--epochs", "100000", "--out", str(out)]
+        command += ["tiny", "--image-size", "32", "--views", "1", "--epochs", "100000"]
+        command += ["--out", str(out)]
         process = subprocess.Popen(
             command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -118,7 +119,7 @@ class TestTwoFits:
     @pytest.mark.slow
     def test_of_two_processes_have_the_result_of_one(self, kaggle_once, fit_once, tmp_path, cache):
         command = [sys.executable, "-m", "hemorrhage_tf", "fit", str(kaggle_once), "--no-audit"]
-        command += ["--backbone", "tiny", "--image-size", "32", "--out"]
+        command += ["--backbone", "tiny", "--image-size", "32", "--views", "1", "--out"]
         fits = [
             subprocess.Popen(
                 [*command, str(tmp_path / name)],
@@ -137,12 +138,13 @@ class TestTwoFits:
 
 def test_a_full_disk_leaves_no_run_and_is_an_error(kaggle_once, tmp_path, capsys, quick):
     out = tmp_path / "runs" / "limited"
+    settings = {**quick, "views": 4, "quiet": False}  # whose features need more than the limit
     # Python ignores the signal that would end the process, so that writing fails as on a full disk.
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(OutputError, match="limited: cannot be written") as error:
-            htf.fit(kaggle_once, out=out, calibration="none", **{**quick, "quiet": False})
+            htf.fit(kaggle_once, out=out, calibration="none", **settings)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert f"--resume {out}" in str(error.value)

@@ -133,7 +133,7 @@ class TestReadFinishedRun:
 class TestResume:
     @pytest.mark.parametrize(
         ("settings", "trainings"),
-        [({}, 1), ({"solver": "lbfgs"}, 3)],
+        [({"solver": "adam", "epochs": 2}, 1), ({}, 3)],
         ids=["adam, after a training", "lbfgs, after all trainings"],
     )
     def test_ends_with_the_bytes_of_an_uninterrupted_fit(

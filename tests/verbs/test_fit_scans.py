@@ -19,7 +19,7 @@ from hemorrhage_tf.training import scan_loop
 from hemorrhage_tf.training.scan_trainer import ScanTrainer
 
 SCANS, SLICES = 16, 4
-SETTINGS = {"scan_model": "pooling", "folds": 2, "views": 2}
+SETTINGS = {"scan_model": "pooling", "folds": 2}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,7 +125,7 @@ def test_slices_alone_are_the_same_without_a_scan_model(run, fit_once, scan_set)
 
 
 @pytest.mark.slow
-def test_a_stopped_fit_is_resumed_to_the_same_bytes(run, scan_set, tmp_path, monkeypatch):
+def test_a_stopped_fit_is_resumed_to_the_same_bytes(run, scan_set, quick, tmp_path, monkeypatch):
     train, trained = ScanTrainer.train, []
 
     def stop(self, *arguments):
@@ -135,9 +135,8 @@ def test_a_stopped_fit_is_resumed_to_the_same_bytes(run, scan_set, tmp_path, mon
         return trained[-1]
 
     monkeypatch.setattr(ScanTrainer, "train", stop)
-    options = {**SETTINGS, "backbone": "tiny", "image_size": 32, "audit": False, "quiet": True}
     with pytest.raises(KeyboardInterrupt):
-        htf.fit(scan_set / "slices.csv", out=tmp_path / "run", **options)
+        htf.fit(scan_set / "slices.csv", out=tmp_path / "run", **{**quick, **SETTINGS})
     monkeypatch.setattr(ScanTrainer, "train", train)
     resumed = htf.fit(resume=tmp_path / "run", quiet=True).path
     for name in (SCANS_FILE, "predictions.csv", "metrics.json"):
@@ -177,7 +176,8 @@ def test_few_scans_get_no_scan_model_unless_one_is_named(scan_set, tmp_path, cap
     for path in scan_set.glob("0[0-5]-*.png"):
         shutil.copy(path, tmp_path)
     (tmp_path / "few.csv").write_text("\n".join(rows[: 1 + 6 * SLICES]))
-    options = {"backbone": "tiny", "image_size": 32, "audit": False, "out": tmp_path / "run"}
+    options = {"backbone": "tiny", "image_size": 32, "views": 1, "audit": False}
+    options["out"] = tmp_path / "run"
     with pytest.raises(DataError, match="--scan-model gru: needs at least 4 scans of each class"):
         htf.fit(tmp_path / "few.csv", scan_model="gru", folds=2, quiet=True, **options)
     htf.fit(tmp_path / "few.csv", folds=2, **options)

@@ -133,7 +133,7 @@ def test_a_folder_named_after_a_patient_and_hashes_of_another_run(
 ):
     moved = shutil.copytree(named, tmp_path / "Mustermann")
     next(moved.rglob("*-0.dcm")).unlink()
-    other = htf.fit(moved, out=tmp_path / "run", calibration="none", views=1, **quick)
+    other = htf.fit(moved, out=tmp_path / "run", calibration="none", **quick)
     assert leaks(other.path) == []
     assert other.config["data"]["root"] is None
     # Patients of two runs on different slices cannot be matched.
@@ -145,7 +145,7 @@ def test_the_checkpoint_of_a_stopped_fit_identifies_no_patient(
     named, tmp_path, quick, stop_after, cache
 ):
     moved = shutil.copytree(named, tmp_path / "Mustermann")
-    stop_after(1, moved, out=tmp_path / "run", views=1, **quick)
+    stop_after(1, moved, out=tmp_path / "run", **quick)
     checkpoint = tmp_path / "run.checkpoint"
     assert json.loads((checkpoint / "fit.json").read_text())["options"]["data"] is None
     assert leaks(checkpoint) == []
@@ -164,7 +164,7 @@ def test_an_evaluation_numbers_the_slices(run, named):
 
 
 def test_without_anonymization_ids_and_paths_are_written(named, tmp_path, quick, read_rows):
-    settings = {**quick, "anonymize": False, "calibration": "none", "views": 1}
+    settings = {**quick, "anonymize": False, "calibration": "none"}
     run = htf.fit(named, out=tmp_path / "run", **settings)
     split = read_rows(run.path / "split.csv")
     assert patients_of(split) == {f"PAT08{index:02d}" for index in range(12)}
@@ -184,7 +184,7 @@ def test_patients_of_a_table_are_kept_together_and_not_written(
         path = kaggle_once / "head_ct" / "head_ct" / f"{index:03d}.png"
         lines.append(f"{path},{index % 2},Erika Mustermann {index // 2}")
     manifest.write_text("\n".join(lines))
-    run = htf.fit(manifest, out=tmp_path / "run", folds=2, views=1, **quick)
+    run = htf.fit(manifest, out=tmp_path / "run", folds=2, **quick)
     split = read_rows(run.path / "split.csv")
     for index in range(0, 24, 2):
         assert split[index]["repeat_1"] == split[index + 1]["repeat_1"]

@@ -10,6 +10,7 @@ from PIL import Image
 from plain_phantoms import draw_phantom
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
+from words import words
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.core.errors import DataError, OptionError, OutputError
@@ -250,7 +251,7 @@ class TestScansWithoutScanModel:
             tmp_path / "few.csv", model=original, out=tmp_path / "out", repeats=1
         )
         expected_warning = "The threshold for scans follows the calibration of slices to"
-        assert expected_warning in words_of(capsys)
+        assert expected_warning in words(capsys.readouterr().err)
         assert "it takes at least 8 patients whose scans show hemorrhage" in result.warnings[0]
         one = result.config["recalibration"]["fitted"]["slices"]
         expected = expit(logit(0.6) / one["temperature"] + one["offset"])
@@ -267,10 +268,6 @@ class TestScansWithoutScanModel:
         assert result.model().scan_threshold == pytest.approx(expected)
         assert result.warnings[0].endswith("the data has no scans")
         assert result.after["scans"] is None
-
-
-def words_of(capsys):
-    return " ".join(capsys.readouterr().err.split())
 
 
 def copy_with(run, path, **changes):
@@ -385,7 +382,7 @@ class TestBadInput:
     ):
         result = htf.recalibrate(kaggle_once, model=fit_once(), out=tmp_path / "out", repeats=1)
         trained = len(training_hashes(fit_once()))
-        assert f"{trained} of the 24 slices were trained on" in words_of(capsys)
+        assert f"{trained} of the 24 slices were trained on" in words(capsys.readouterr().err)
         assert result.warnings[0] in (tmp_path / "out" / "model_card.md").read_text()
 
 

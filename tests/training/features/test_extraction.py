@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,20 @@ def compute(source, paths, cache_folder, views=(0,), progress=None, names=("nois
     return list(compute_features(source, requested, SINGLE, progress, cache_folder))
 
 
+@pytest.fixture(scope="module")
+def features(source, paths) -> np.ndarray:
+    """The features of all images, computed together without a cache."""
+    return np.stack(compute(source, paths, None))
+
+
+@pytest.fixture(scope="module")
+def cached(source, paths, tmp_path_factory) -> Path:
+    """A cache with the features of the first three images; tests must not change it."""
+    folder = tmp_path_factory.mktemp("cached")
+    compute(source, paths[:3], folder)
+    return folder
+
+
 def fail(*arguments):
     raise AssertionError("features were computed that are in the cache")
 
@@ -91,9 +106,8 @@ def replaced_by_text(path: Path) -> None:
 
 
 class TestComputeFeatures:
-    def test_features_are_the_pooled_backbone_output(self, source, paths):
-        features = compute(source, paths[:3], None)
-        for path, rows in zip(paths, features, strict=False):
+    def test_features_are_the_pooled_backbone_output(self, source, paths, features):
+        for path, rows in zip(paths[:3], features, strict=False):
             image = INPUT(read_slice(path))
             feature_map = source.backbone(image[np.newaxis] / 127.5 - 1).numpy()[0]
             expected = np.concatenate([feature_map.mean(axis=(0, 1)), feature_map.max(axis=(0, 1))])
@@ -124,30 +138,30 @@ class TestComputeFeatures:
             np.testing.assert_array_equal(a, b)
             np.testing.assert_array_equal(a[[2, 0]], c)
 
-    def test_features_do_not_depend_on_the_others_in_the_batch(self, source, paths):
+    def test_features_do_not_depend_on_the_others_in_the_batch(self, source, paths, features):
         alone = compute(source, paths[7:10], None)
-        among = compute(source, paths, None)[7:10]
-        np.testing.assert_array_equal(alone, among)
+        np.testing.assert_array_equal(alone, features[7:10])
 
     @pytest.mark.parametrize("damage", [truncated, flipped, replaced_by_text])
-    def test_computes_a_damaged_shard_again(self, source, paths, cache, damage):
-        expected = compute(source, paths[:3], cache)
+    def test_computes_a_damaged_shard_again(self, source, paths, cached, cache, features, damage):
+        shutil.copytree(cached, cache, dirs_exist_ok=True)
         [path] = shards(cache)
         damage(path)
         progress = Recorder()
-        features = compute(source, paths[:3], cache, progress=progress)
-        np.testing.assert_array_equal(features, expected)
+        again = compute(source, paths[:3], cache, progress=progress)
+        np.testing.assert_array_equal(again, features[:3])
         assert len(progress.warnings) == 1 and "damaged" in progress.warnings[0]
         assert progress.computed == [3]
         assert len(shards(cache)) == 1 and path not in shards(cache)
 
-    def test_warns_once_if_the_cache_cannot_be_written(self, source, paths, tmp_path, monkeypatch):
+    def test_warns_once_if_the_cache_cannot_be_written(
+        self, source, paths, features, tmp_path, monkeypatch
+    ):
         monkeypatch.setattr(extraction, "FLUSH_SECONDS", -1.0)  # a shard for each batch
         blocked = tmp_path / "file"
         blocked.touch()
         progress = Recorder()
-        features = compute(source, paths, blocked, progress=progress)
-        np.testing.assert_array_equal(features, compute(source, paths, None))
+        np.testing.assert_array_equal(compute(source, paths, blocked, progress=progress), features)
         assert len(progress.warnings) == 1
         assert "cannot be written" in progress.warnings[0]
         assert "--cache" in progress.warnings[0] and CACHE_VARIABLE in progress.warnings[0]
@@ -169,11 +183,11 @@ class TestComputeFeatures:
         assert progress.computed == [2]
         assert all(len({row.tobytes() for row in rows}) == 1 for rows in features)
 
-    def test_computes_only_missing_features(self, source, paths, cache):
-        compute(source, paths[:4], cache, (0,))
+    def test_computes_only_missing_features(self, source, paths, cached, cache):
+        shutil.copytree(cached, cache, dirs_exist_ok=True)
         progress = Recorder()
-        compute(source, paths[:6], cache, (0, 1), progress)
-        assert progress.computed == [4 + 2 * 2]
+        compute(source, paths[:5], cache, (0, 1), progress)
+        assert progress.computed == [3 + 2 * 2]
 
     def test_slices_may_differ_in_their_number_of_views(self, source, paths):
         requested = slice_views(paths[:3], [[], [0], [2, 0, 1]])
@@ -181,7 +195,7 @@ class TestComputeFeatures:
         assert [rows.shape for rows in features] == [(n, source.width) for n in (0, 1, 3)]
 
     def test_stores_features_that_were_computed_before_an_exception(
-        self, source, paths, cache, monkeypatch
+        self, source, paths, features, cache, monkeypatch
     ):
         original = FeatureSource.forward
 
@@ -201,7 +215,7 @@ class TestComputeFeatures:
             with pytest.raises(KeyboardInterrupt):
                 compute(source, paths, cache)
         progress = Recorder()
-        features = compute(source, paths, cache, progress=progress)
+        again = compute(source, paths, cache, progress=progress)
         assert progress.computed == [MORE_THAN_A_BATCH - BATCH_SIZE]
         assert not progress.warnings
-        np.testing.assert_array_equal(features, compute(source, paths, None))
+        np.testing.assert_array_equal(again, features)
