@@ -1,4 +1,4 @@
-"""Draw the plots of this folder: `pip install matplotlib && python docs/draw_plots.py`.
+"""Draw the plots in the folder `images`: `pip install matplotlib && python docs/draw_plots.py`.
 
 `phantoms.png` shows phantoms at several levels and of the five subtypes; `pretraining.png` shows
 the curves of `pretraining.csv`.
@@ -18,14 +18,15 @@ from hemorrhage_tf.synthesis.draw import draw_phantom
 from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 
 HERE = Path(__file__).parent
+IMAGES = HERE / "images"
 
 
 def draw_phantoms() -> None:
-    """Draw a row of normal heads from the base to the vertex, and two rows of the subtypes."""
+    """Draw a row of heads from the neck to the vertex, and two rows of the subtypes."""
     heads = [draw_phantom(2, index, 0, size=256) for index in range(40)]
     heads.sort(key=lambda phantom: phantom.level)
     rows = [
-        [(heads[at], f"level {heads[at].level:.2f}") for at in (3, 11, 18, 26, 34)],
+        [(heads[at], f"level {heads[at].level:.2f}") for at in (1, 4, 10, 20, 33)],
         [(draw_phantom(4, 1, 1, size=256, subtype=name), name) for name in SUBTYPES],
         [(draw_phantom(4, 7, 1, size=256, subtype=name), name) for name in SUBTYPES],
     ]
@@ -38,7 +39,7 @@ def draw_phantoms() -> None:
             panel.set_title(title, fontsize=10)
             panel.axis("off")
     figure.tight_layout()
-    figure.savefig(HERE / "phantoms.png", dpi=75)
+    figure.savefig(IMAGES / "phantoms.png", dpi=75)
 
 
 def draw_curves() -> None:
@@ -58,7 +59,7 @@ def draw_curves() -> None:
         panel.set_xlabel("step of 128 phantoms")
         panel.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(HERE / "pretraining.png", dpi=75)
+    figure.savefig(IMAGES / "pretraining.png", dpi=75)
 
 
 if __name__ == "__main__":
