@@ -32,7 +32,10 @@ SLOW_EXAMPLES = ("Audit", "Export", "benchmark", "fit")
 
 
 def commands(group: click.Group = main, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         yield f"{prefix}{name}", command
         if isinstance(command, click.Group):
             yield from commands(command, f"{prefix}{name} ")
@@ -73,7 +76,7 @@ class TestHelp:
                 option.help
             )
 
-    @pytest.mark.parametrize("name", main.commands)
+    @pytest.mark.parametrize("name", main.list_commands(click.Context(main)))
     def test_every_command_has_an_example_and_a_row_in_the_readme(self, name):
         assert f"hemorrhage-tf {name}" in help_of(name).split("Examples:")[1]
         assert f"hemorrhage-tf {name}" in README

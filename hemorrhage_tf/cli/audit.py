@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from hemorrhage_tf.cli import options
+from hemorrhage_tf.cli.commands import COMMANDS
 from hemorrhage_tf.cli.options import examples
 
 
 @click.command(
-    short_help="Check labeled slices for errors, duplicates and shortcut features.",
+    short_help=COMMANDS["audit"],
     epilog=examples(
         "hemorrhage-tf audit head_ct",
         "hemorrhage-tf audit slices --positive bleed --strict --json",

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from hemorrhage_tf.cli import options
+from hemorrhage_tf.cli.commands import COMMANDS
 from hemorrhage_tf.cli.options import examples
 
 
 @click.command(
-    short_help="Measure size, latency, throughput, memory and agreement of models.",
+    short_help=COMMANDS["benchmark"],
     epilog=examples(
         "hemorrhage-tf benchmark runs/first saved_models/first.tflite",
         "hemorrhage-tf benchmark saved_models/*.tflite --threads 2 --json",

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from hemorrhage_tf.cli import options
+from hemorrhage_tf.cli.commands import COMMANDS
 from hemorrhage_tf.cli.options import OrderedGroup, examples
 from hemorrhage_tf.training.features.cache_location import DEFAULT_LIMIT, LIMIT_VARIABLE
 
 
 @click.group(
     cls=OrderedGroup,
-    short_help="Show and prune the feature cache.",
+    short_help=COMMANDS["cache"],
     epilog=examples(
         "hemorrhage-tf cache info",
         "hemorrhage-tf cache prune --limit 10GB --older-than 30",

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from hemorrhage_tf.cli import options
+from hemorrhage_tf.cli.commands import COMMANDS
 from hemorrhage_tf.cli.options import examples
 
 
 @click.command(
-    short_help="Compute the metrics of a model on labeled slices or scans.",
+    short_help=COMMANDS["evaluate"],
     epilog=examples(
         "hemorrhage-tf evaluate head_ct --tta",
         "hemorrhage-tf evaluate other_site --model runs/first --report report.html",

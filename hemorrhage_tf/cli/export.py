@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from hemorrhage_tf.cli.commands import COMMANDS
 from hemorrhage_tf.cli.options import examples
 from hemorrhage_tf.exporters.settings import (
     BATCHES,
@@ -17,7 +18,7 @@ from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
 
 
 @click.command(
-    short_help="Export a model to TFLite or SavedModel, and verify it.",
+    short_help=COMMANDS["export"],
     epilog=examples(
         "hemorrhage-tf export runs/first first.tflite --quantize int8",
         "hemorrhage-tf export runs/first saved_models/hemorrhage/1",

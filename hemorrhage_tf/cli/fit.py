@@ -8,6 +8,7 @@ import click
 from click_option_group import optgroup
 
 from hemorrhage_tf.cli import options
+from hemorrhage_tf.cli.commands import COMMANDS
 from hemorrhage_tf.cli.options import examples, option_group
 from hemorrhage_tf.evaluation.logit_calibration import CALIBRATIONS
 from hemorrhage_tf.imaging.windows import DEFAULT_WINDOW
@@ -38,7 +39,7 @@ def _setting(flag: str, help: str, **attributes: Any) -> Any:
 
 
 @click.command(
-    short_help="Train a classifier and write a run folder.",
+    short_help=COMMANDS["fit"],
     epilog=examples(
         "hemorrhage-tf fit",
         "hemorrhage-tf fit head_ct --out runs/first",

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from importlib import import_module
 from typing import Any
 
 import click
 
-from hemorrhage_tf.cli.audit import audit
-from hemorrhage_tf.cli.benchmark import benchmark
-from hemorrhage_tf.cli.cache import cache
-from hemorrhage_tf.cli.evaluate import evaluate
-from hemorrhage_tf.cli.export import export
-from hemorrhage_tf.cli.fit import fit
-from hemorrhage_tf.cli.options import OrderedGroup
-from hemorrhage_tf.cli.phantoms import phantoms
-from hemorrhage_tf.cli.predict import predict
-from hemorrhage_tf.cli.recalibrate import recalibrate
+from hemorrhage_tf.cli.commands import COMMANDS
 from hemorrhage_tf.core.errors import HemorrhageError
 from hemorrhage_tf.core.signals import STOPPED, exit_now, handle_signals
 from hemorrhage_tf.version import __version__
@@ -29,8 +21,24 @@ INTERRUPTED, TERMINATED = 130, 143
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-class CommandGroup(OrderedGroup):
-    """Turns the package's errors into messages, and stops into exit codes."""
+class CommandGroup(click.Group):
+    """Imports only the command that runs; turns errors into messages, and stops into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"hemorrhage_tf.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command does, without importing it."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         try:
@@ -68,7 +76,3 @@ def main() -> None:
 
     Research software, not a medical device: its output is not a diagnosis.
     """
-
-
-for command in (fit, evaluate, predict, recalibrate, export, audit, phantoms, cache, benchmark):
-    main.add_command(command)

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from hemorrhage_tf.cli.commands import COMMANDS
 from hemorrhage_tf.cli.options import examples
 from hemorrhage_tf.synthesis.draw import DEFAULT_SIZE
 from hemorrhage_tf.synthesis.phantom_sets import FORMATS
 
 
 @click.command(
-    short_help="Draw synthetic head-CT slices with masks and a manifest.",
+    short_help=COMMANDS["phantoms"],
     epilog=examples(
         "hemorrhage-tf phantoms synthetic --count 1000",
         "hemorrhage-tf phantoms synthetic --count 20 --seed 7 --format dicom",

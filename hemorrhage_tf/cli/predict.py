@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from hemorrhage_tf.cli import options
+from hemorrhage_tf.cli.commands import COMMANDS
 from hemorrhage_tf.cli.options import examples
 
 
 @click.command(
-    short_help="Predict slices and scans.",
+    short_help=COMMANDS["predict"],
     epilog=examples(
         "hemorrhage-tf predict slice.png",
         "hemorrhage-tf predict series/ volume.nii.gz --cam overlays",
@@ -51,7 +52,6 @@ def predict(images: tuple[str, ...], as_json: bool, as_csv: bool, **options: Any
     was left out is listed on standard error.
     """
     import hemorrhage_tf as htf
-    from hemorrhage_tf.cli.tables import print_prediction
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other. Pass one of them.")
@@ -64,4 +64,6 @@ def predict(images: tuple[str, ...], as_json: bool, as_csv: bool, **options: Any
         writer.writeheader()
         writer.writerows(rows)
     else:
+        from hemorrhage_tf.cli.prediction_tables import print_prediction
+
         print_prediction(prediction)

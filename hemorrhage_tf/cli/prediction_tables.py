@@ -11,7 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from hemorrhage_tf.cli.console import create_console
 from hemorrhage_tf.inference.predictions import Prediction, ScanPrediction, SlicePrediction
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """Print each scan with the slices to look at and all its slices, then the other slices."""
+    console = create_console()
+    for part in parts_of(prediction):
+        console.print(part)
 
 
 def parts_of(prediction: Prediction) -> Iterator[RenderableType]:

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from hemorrhage_tf.cli import options
+from hemorrhage_tf.cli.commands import COMMANDS
 from hemorrhage_tf.cli.options import examples
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
 
 
 @click.command(
-    short_help="Fit the calibration and thresholds of a model to local data.",
+    short_help=COMMANDS["recalibrate"],
     epilog=examples(
         "hemorrhage-tf recalibrate local --out runs/local",
         "hemorrhage-tf recalibrate local --model runs/first --out local.tflite",

@@ -9,7 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from hemorrhage_tf.cli.tables import create_console
+from hemorrhage_tf.cli.console import create_console
 from hemorrhage_tf.evaluation.scan_metrics import LEVEL_NAMES, SCANS, SLICES, SLICES_IN_SCANS
 from hemorrhage_tf.verbs.results import Recalibration
 

@@ -7,32 +7,21 @@ from datetime import datetime
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from hemorrhage_tf.auditing.audit_result import Audit
-from hemorrhage_tf.cli import audit_tables, level_tables, prediction_tables
+from hemorrhage_tf.cli import audit_tables, level_tables
+from hemorrhage_tf.cli.console import create_console
 from hemorrhage_tf.cli.subtype_table import subtype_table
 from hemorrhage_tf.core.formatting import format_size
 from hemorrhage_tf.exporters.benchmark import Measurement
 from hemorrhage_tf.exporters.export import Export
-from hemorrhage_tf.inference.predictions import Prediction
 from hemorrhage_tf.models.backbone_options import describe_backbones, split_backbone_values
 from hemorrhage_tf.models.backbones import BACKBONES
 from hemorrhage_tf.reports.number_formats import format_metric
 from hemorrhage_tf.training.features.cache_limits import CacheInfo, PruneResult
 from hemorrhage_tf.verbs.results import Run
-
-_UNWRAPPED = 10_000  # columns of piped output: paths are not cut there
-
-
-def create_console() -> Console:
-    """Create a console on standard output that never cuts a line of piped output."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _UNWRAPPED
-    return console
 
 
 def print_run(run: Run) -> None:
@@ -253,13 +242,6 @@ def print_comparison(
     console = create_console()
     console.print(table)
     console.print(f"p: {'; '.join(tests)}.", markup=False, soft_wrap=True)
-
-
-def print_prediction(prediction: Prediction) -> None:
-    """Print each scan with the slices to look at and all its slices, then the other slices."""
-    console = create_console()
-    for part in prediction_tables.parts_of(prediction):
-        console.print(part)
 
 
 def print_export(export: Export) -> None:

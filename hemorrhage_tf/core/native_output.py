@@ -45,5 +45,7 @@ def _restore(saved: dict[int, int]) -> None:
 
 def import_tensorflow() -> None:
     """Import TensorFlow without its startup log lines, such as those about missing CUDA drivers."""
+    if "tensorflow" in sys.modules:
+        return
     with silence_native_output(2):
         import tensorflow  # noqa: F401

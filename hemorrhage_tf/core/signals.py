@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import socket
 
 STOPPED = "Stopped."
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -98,6 +100,8 @@ def handle_signals() -> Iterator[None]:
     Raises:
         Stop: A signal came.
     """
+    import socket  # late, since `--help` needs none
+
     global _stopping_signal, _message
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -139,20 +139,23 @@ class _SmallSearch:
         few = tuple((low, high) for low in _FEW_CROPS for high in _FEW_CROPS)
         self._few = resampling(few, COARSE_SIZE)
         self._coarse = shrink_flips(contents, COARSE_SIZE)
+        self._unflipped = np.ascontiguousarray(self._coarse[0].T)
         self._full = shrink_flips(contents, THUMBNAIL_SIZE)
 
     def search(self, index: int) -> list[CroppedPair]:
         """Find the slices of which one slice is a crop."""
         content = self._contents[index]
         few = take_crops(content, self._few, self._few)
-        others = _candidates(self._coarse, self._shares, index, few)
+        others = _candidates(self._unflipped, self._shares, index, few)
         similar = self._coarse[:, others] @ take_crops(content, self._axis, self._axis).T
         pairs: list[CroppedPair] = []
+        crops_near: dict[tuple[Ends, Ends], np.ndarray] = {}  # those of neighbors are often equal
         for flip, other in np.argwhere(similar.max(axis=-1) >= COARSE_CORRELATION):
             row, column = divmod(int(similar[flip, other].argmax()), len(self._ends))
             ends = (self._ends[row], self._ends[column])
-            crops = crops_around(content, *ends)
-            value = float((crops @ self._full[flip, others[other]]).max())
+            if ends not in crops_near:
+                crops_near[ends] = crops_around(content, *ends)
+            value = float((crops_near[ends] @ self._full[flip, others[other]]).max())
             if value < CROPPED_CORRELATION:
                 continue
             second, name, fine = int(others[other]), (None, *FLIPS)[flip], np.nan
@@ -164,12 +167,12 @@ class _SmallSearch:
 
 
 def _candidates(
-    coarse: np.ndarray, shares: np.ndarray, index: int, crops: np.ndarray
+    unflipped: np.ndarray, shares: np.ndarray, index: int, crops: np.ndarray
 ) -> np.ndarray:
     """Return the slices of which one slice may be a crop.
 
     Args:
-        coarse: float32 `(4, n, size * size)`, every slice in every flip.
+        unflipped: float32 `(size * size, n)`, every slice.
         shares: float32 `(n, 22)`.
         index: The index of the one slice.
         crops: float32 `(k, size * size)`, a few crops of it.
@@ -180,7 +183,10 @@ def _candidates(
     distances = np.abs(shares - shares[index]).sum(axis=1)
     distances[index] = np.inf
     nearest = np.argsort(distances, kind="stable")[:_CANDIDATES]
-    similar = (coarse @ crops.T).max(axis=(0, 2))
+    # Flipping the few crops of one slice is the same as flipping all others.
+    square = crops.reshape(len(crops), COARSE_SIZE, COARSE_SIZE)
+    flips = [square, *(np.flip(square, tuple(a + 1 for a in axes)) for axes in FLIPS.values())]
+    similar = (np.concatenate(flips).reshape(-1, len(unflipped)) @ unflipped).max(axis=0)
     similar[distances > _LARGEST_DISTANCE] = -1
     most_similar = np.argsort(-similar, kind="stable")[:_CANDIDATES]
     chosen = np.union1d(nearest, most_similar)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from hemorrhage_tf.datasets.file_array import FileArray
 from hemorrhage_tf.imaging.file_format import FileFormat
+from hemorrhage_tf.imaging.head_crop import count_levels
 
 # One row of numbers per slice. A `jpeg_quality` of -1 means none; `format` is an index into
 # `ImageStatisticsTable.formats`.
@@ -176,14 +177,20 @@ def pack_statistics(
     return numbers, arrays, [(each.mode, each.file_format, each.metadata) for each in statistics]
 
 
-def image_statistics(saved: FileFormat, image: np.ndarray) -> ImageStatistics:
+def image_statistics(
+    saved: FileFormat, image: np.ndarray, levels: np.ndarray | None = None
+) -> ImageStatistics:
     """Compute the statistics of one slice.
 
     Args:
         saved: How the file was saved, from `read_slice_and_format`.
         image: The display image: uint8 `(height, width)` or `(height, width, 3)`, in [0, 255].
+        levels: int64 `(256,)`, how many pixels of a gray image have each level, if known already.
+            Defaults to None.
     """
     gray = _gray(image)
+    if levels is None or image.ndim == 3:
+        levels = count_levels(gray)
     marks, mark_share = edge_marks(gray)
     size = (_THUMBNAIL_SIZE, _THUMBNAIL_SIZE)
     small = np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BOX), np.float32)
@@ -196,7 +203,7 @@ def image_statistics(saved: FileFormat, image: np.ndarray) -> ImageStatistics:
         jpeg_quality=saved.jpeg_quality,
         metadata=saved.metadata,
         color=_color(image),
-        levels=np.bincount(gray.ravel(), minlength=256) / gray.size,
+        levels=levels / gray.size,
         border=_border(gray),
         marks=marks,
         mark_share=mark_share,

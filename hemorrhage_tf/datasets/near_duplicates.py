@@ -7,7 +7,8 @@ pair. In larger ones most pairs are ruled out by the first components of their t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,6 +71,29 @@ class NearDuplicates:
     notes: list[str] = field(default_factory=list)
     alike: np.ndarray = field(default_factory=lambda: np.zeros(0, PAIR))
     same_image_limit: float | None = None
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return arrays that an NPZ file can hold without pickle."""
+        limit = [] if self.same_image_limit is None else [self.same_image_limit]
+        return {
+            "pairs": self.pairs,
+            "alike": self.alike,
+            "limit": np.array(limit, np.float64),
+            "notes": np.frombuffer(json.dumps(self.notes).encode(), np.uint8),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray] | None) -> NearDuplicates | None:
+        """Return what `to_arrays` returned; None for None and for other arrays."""
+        try:
+            assert arrays is not None
+            pairs, alike = arrays["pairs"], arrays["alike"]
+            limit = arrays["limit"].tolist()
+            notes = json.loads(arrays["notes"].tobytes())
+            assert pairs.dtype == alike.dtype == PAIR
+        except (AssertionError, AttributeError, KeyError, ValueError):
+            return None
+        return cls(pairs, notes, alike, limit[0] if limit else None)
 
 
 def find_near_duplicates(

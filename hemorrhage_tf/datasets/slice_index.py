@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,12 @@ from hemorrhage_tf.datasets.file_array import FileArray
 from hemorrhage_tf.datasets.groups import merge_groups, merge_with_patients
 from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
-from hemorrhage_tf.datasets.near_duplicates import PAIR, find_near_duplicates
+from hemorrhage_tf.datasets.kept_readings import KeptReadings
+from hemorrhage_tf.datasets.near_duplicates import (
+    PAIR,
+    NearDuplicates,
+    find_near_duplicates,
+)
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.same_image import describe_alike, is_single_color, number_patients
 from hemorrhage_tf.datasets.scan_checks import check_scans
@@ -170,7 +176,10 @@ class SliceIndex:
 
 
 def build_slice_index(
-    manifest: Manifest, progress: Progress, skip_invalid: bool = False
+    manifest: Manifest,
+    progress: Progress,
+    skip_invalid: bool = False,
+    keep_in: Path | None = None,
 ) -> SliceIndex:
     """Read every slice of a manifest once.
 
@@ -178,6 +187,8 @@ def build_slice_index(
         manifest: The labeled slices.
         progress: Where to report progress, notes and warnings.
         skip_invalid: Leave out unusable files and rows instead of raising. Defaults to False.
+        keep_in: The folder to keep readings in, see `kept_readings`, so that the next command reads
+            only files that have changed. Defaults to None, to keep none.
 
     Returns:
         The usable slices, hashed and grouped.
@@ -186,7 +197,8 @@ def build_slice_index(
         DataError: Files or rows cannot be used, all listed in one message; or none is left.
     """
     records = manifest.records
-    readings = read_slices(records.refs, progress, "Reading slices")
+    kept = None if keep_in is None else KeptReadings(keep_in, manifest.root, progress)
+    readings = read_slices(records.refs, progress, "Reading slices", kept=kept)
     problems = list(manifest.problems)
     for index, problem in sorted(readings.problems.items()):
         problems.append(replace(problem, path=manifest.findable_name_at(index)))
@@ -213,7 +225,8 @@ def build_slice_index(
     if len(keep) < len(records):
         records = records.take(readings.good[keep])
     usable = replace(manifest, records=records, problems=())
-    return _index(usable, readings, keep, tuple(problems), progress)
+    index = _index(usable, readings, keep, progress, kept)
+    return replace(index, skipped=tuple(problems))
 
 
 def _contradicting(manifest: Manifest, readings: SliceReadings) -> dict[int, int]:
@@ -263,8 +276,8 @@ def _index(
     manifest: Manifest,
     readings: SliceReadings,
     keep: np.ndarray,
-    skipped: tuple[Problem, ...],
     progress: Progress,
+    kept: KeptReadings | None,
 ) -> SliceIndex:
     """Group the readings at `keep`, which the records of the manifest correspond to."""
     patients = manifest.records.patients
@@ -273,14 +286,8 @@ def _index(
     same = _number_hashes(hashes)
     exact = _exact_pairs(same, numbers, readings.gray, keep)
     with progress.stage("Comparing slices"):
-        duplicates = find_near_duplicates(
-            readings.gray,
-            readings.contents,
-            readings.gray_shares,
-            rows=keep,
-            groups=merge_groups(len(keep), exact, shared=[patients]),
-            patients=numbers,
-        )
+        certain = merge_groups(len(keep), exact, shared=[patients])
+        duplicates = _find_duplicates(readings, keep, certain, numbers, kept)
     pairs = duplicates.pairs
     near = pairs[same[pairs["first"]] != same[pairs["second"]]]
     groups = merge_with_patients(exact, near, patients, manifest.records.scans)
@@ -299,12 +306,46 @@ def _index(
         near_pairs=near[together],
         alike_pairs=alike,
         same_image_limit=duplicates.same_image_limit,
-        skipped=skipped,
         secret=_secret(readings, keep),
         statistics=readings.statistics.take(keep),
         head_shares=readings.head_shares[keep],
         warnings=[warnings[position] for position in keep.tolist()],
     )
+
+
+def _find_duplicates(
+    readings: SliceReadings,
+    keep: np.ndarray,
+    groups: np.ndarray,
+    patients: np.ndarray,
+    kept: KeptReadings | None,
+) -> NearDuplicates:
+    """Find the near-duplicates, or return those that were kept for the same slices in this order.
+
+    Args:
+        readings: What was read.
+        keep: int64 `(n,)`: the slices to compare.
+        groups: int64 `(n,)`: slices that belong together in any case.
+        patients: int64 `(n,)` from `number_patients`.
+        kept: Where results are kept; None for nowhere.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for each in (readings.hashes[keep], groups, patients):
+        digest.update(np.ascontiguousarray(each))
+    key = digest.hexdigest()
+    found = None if kept is None else NearDuplicates.from_arrays(kept.read_pairs(key))
+    if found is None:
+        found = find_near_duplicates(
+            readings.gray,
+            readings.contents,
+            readings.gray_shares,
+            rows=keep,
+            groups=groups,
+            patients=patients,
+        )
+        if kept is not None:
+            kept.write_pairs(key, found.to_arrays())
+    return found
 
 
 def _secret(readings: SliceReadings, keep: np.ndarray) -> bytes:

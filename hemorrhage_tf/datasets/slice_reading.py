@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -28,17 +28,29 @@ from hemorrhage_tf.datasets.file_array import FileArray
 from hemorrhage_tf.datasets.image_statistics import (
     ARRAYS,
     NUMBERS,
-    ImageStatistics,
     ImageStatisticsTable,
     SavedFormat,
     image_statistics,
-    pack_statistics,
 )
-from hemorrhage_tf.datasets.thumbnails import Thumbnails, make_thumbnails
+from hemorrhage_tf.datasets.kept_readings import KeptReadings
+from hemorrhage_tf.datasets.reading_chunks import (
+    VALUES,
+    Chunk,
+    ReadingOptions,
+    SliceReading,
+    join_chunks,
+    pack_readings,
+)
+from hemorrhage_tf.datasets.thumbnails import make_thumbnails
 from hemorrhage_tf.imaging.file_format import FileFormat
-from hemorrhage_tf.imaging.head_crop import find_head
+from hemorrhage_tf.imaging.head_crop import HeadRegion, count_levels, find_head
 from hemorrhage_tf.imaging.input_checks import check_input
-from hemorrhage_tf.imaging.readers import SliceRef, content_hash, read_slice_and_format
+from hemorrhage_tf.imaging.readers import (
+    SliceRef,
+    content_hash,
+    drop_equal_channels,
+    read_slice_and_format,
+)
 from hemorrhage_tf.imaging.windows import to_display_image
 
 # Pillow and NumPy release the interpreter's lock while they decode and compute; more threads than
@@ -50,21 +62,11 @@ PROCESSES_FROM = 3000
 MAX_PROCESSES = 16
 
 CHUNK = 128  # slices that are read and packed together
+Part = Sequence[int]  # the indices of slices that are read together
 BATCH_BYTES = 1 << 20  # of pixels that are processed together, step by step
 
 # How often a worker process checks that the process that started it is still there.
 _CHECK_SECONDS = 2.0
-
-# The small values of each slice, besides those of `NUMBERS`.
-_VALUES = np.dtype(
-    [
-        ("index", np.int64),
-        ("hash", np.uint8, 16),
-        ("is_hounsfield", np.bool_),
-        ("head_share", np.float64),
-        ("gray_shares", np.float32, thumbnails.GRAY_BINS),
-    ]
-)
 
 
 @dataclass
@@ -101,7 +103,11 @@ class SliceReadings:
 
 
 def read_slices(
-    slices: Sequence[SliceRef], progress: Progress, description: str, for_audit: bool = False
+    slices: Sequence[SliceRef],
+    progress: Progress,
+    description: str,
+    for_audit: bool = False,
+    kept: KeptReadings | None = None,
 ) -> SliceReadings:
     """Read every slice.
 
@@ -111,17 +117,19 @@ def read_slices(
         description: The description of the progress.
         for_audit: Skip head detection and input checks, and keep the gray levels of contents
             unrounded in sets of up to `thumbnails.ALL_PAIRS_UP_TO` slices. Defaults to False.
+        kept: What earlier commands read, and where to keep what this one reads. Defaults to None,
+            to read every file.
     """
     options = ReadingOptions(len(slices) <= thumbnails.ALL_PAIRS_UP_TO, for_audit)
     gray = FileArray(options.gray_dtype, (2, thumbnails.THUMBNAIL_SIZE**2))
     contents = FileArray(options.content_dtype, (thumbnails.CONTENT_SIZE,) * 2)
     arrays = FileArray(ARRAYS)
-    values, numbers = [np.zeros(0, _VALUES)], [np.zeros(0, NUMBERS)]
+    values, numbers = [np.zeros(0, VALUES)], [np.zeros(0, NUMBERS)]
     formats: dict[SavedFormat, int] = {}
     problems: dict[int, Problem] = {}
     input_warnings: list[str | None] = []
     with progress.track(description, len(slices)) as advance:
-        for chunk in _read_chunks(slices, options, progress):
+        for chunk in _read_or_keep(slices, options, progress, kept):
             gray.append(chunk.gray)
             contents.append(chunk.contents)
             arrays.append(chunk.arrays)
@@ -149,59 +157,15 @@ def read_slices(
     )
 
 
-@dataclass(frozen=True)
-class ReadingOptions:
-    """What to read of each slice, and how precisely to keep it."""
-
-    is_small_set: bool
-    for_audit: bool
-
-    @property
-    def gray_dtype(self) -> np.dtype:
-        """The dtype of gray thumbnails."""
-        return np.dtype(np.float32 if self.is_small_set else np.float16)
-
-    @property
-    def content_dtype(self) -> np.dtype:
-        """The dtype of content thumbnails."""
-        return np.dtype(np.float32 if self.is_small_set and self.for_audit else np.uint8)
-
-
-@dataclass
-class Chunk:
-    """The values read from some slices: an array row for each readable one, and the problems."""
-
-    values: np.ndarray
-    numbers: np.ndarray
-    arrays: np.ndarray
-    gray: np.ndarray
-    contents: np.ndarray
-    formats: list[SavedFormat]
-    input_warnings: list[str | None]
-    problems: dict[int, Problem]
-
-
-@dataclass(frozen=True, slots=True)
-class SliceReading:
-    """The values read from one slice."""
-
-    content_hash: bytes
-    is_hounsfield: bool
-    reductions: Thumbnails
-    statistics: ImageStatistics
-    head_share: float
-    input_warning: str | None
-
-
-def read_chunk(begin: int, refs: Sequence[SliceRef], options: ReadingOptions) -> Chunk:
-    """Read consecutive slices; this runs in worker processes.
+def read_chunk(indices: Sequence[int], refs: Sequence[SliceRef], options: ReadingOptions) -> Chunk:
+    """Read some slices; this runs in worker processes.
 
     Args:
-        begin: The index of the first slice.
+        indices: Their indices.
         refs: Their locations.
         options: What to read.
     """
-    return _pack(begin, read_batches(refs, options.for_audit), options)
+    return pack_readings(indices, read_batches(refs, options.for_audit), options)
 
 
 def read_batches(refs: Sequence[SliceRef], for_audit: bool) -> list[SliceReading | Problem]:
@@ -230,20 +194,23 @@ def _measure(
     batch: Sequence[tuple[np.ndarray, FileFormat] | Problem], for_audit: bool
 ) -> list[SliceReading | Problem]:
     good = [each for each in batch if not isinstance(each, Problem)]
-    pixels = [each[0] for each in good]
+    pixels = [drop_equal_channels(each[0]) for each in good]
     keys = [bytes.fromhex(content_hash(each)) for each in pixels]
     images = [to_display_image(each) for each in pixels]
-    reductions = [make_thumbnails(each) for each in images]
-    statistics = [
-        image_statistics(saved, image) for (_, saved), image in zip(good, images, strict=True)
-    ]
     head_shares = [0.0] * len(good)
     warnings: list[str | None] = [None] * len(good)
+    heads: list[HeadRegion | None] = [None] * len(good)
     if not for_audit:
-        heads = [find_head(each) for each in pixels]
-        both = list(zip(pixels, heads, strict=True))
+        both = [(each, find_head(each)) for each in pixels]
+        heads = [head for _, head in both]
         head_shares = [head.side / max(each.shape[:2]) for each, head in both]
         warnings = [check_input(each, head) for each, head in both]
+    levels = [_count_levels(*each) for each in zip(pixels, images, heads, strict=True)]
+    reductions = [make_thumbnails(*each) for each in zip(images, levels, strict=True)]
+    statistics = [
+        image_statistics(saved, image, counts)
+        for (_, saved), image, counts in zip(good, images, levels, strict=True)
+    ]
     readings = (
         SliceReading(
             content_hash=keys[at],
@@ -258,60 +225,66 @@ def _measure(
     return [each if isinstance(each, Problem) else next(readings) for each in batch]
 
 
-def _pack(begin: int, readings: Sequence[SliceReading | Problem], options: ReadingOptions) -> Chunk:
-    problems: dict[int, Problem] = {}
-    good: list[SliceReading] = []
-    indices: list[int] = []
-    for index, reading in enumerate(readings, start=begin):
-        if isinstance(reading, Problem):
-            problems[index] = reading
-        else:
-            good.append(reading)
-            indices.append(index)
-    count = len(good)
-    values = np.zeros(count, _VALUES)
-    gray = np.zeros((count, 2, thumbnails.THUMBNAIL_SIZE**2), options.gray_dtype)
-    contents = np.zeros((count, *(thumbnails.CONTENT_SIZE,) * 2), np.float32)
-    for at, each in enumerate(good):
-        values[at] = (
-            indices[at],
-            np.frombuffer(each.content_hash, np.uint8),
-            each.is_hounsfield,
-            each.head_share,
-            each.reductions.gray_shares,
-        )
-        gray[at], contents[at] = each.reductions.gray, each.reductions.content
-    if options.content_dtype == np.uint8:
-        contents = np.rint(contents).astype(np.uint8)
-    numbers, arrays, formats = pack_statistics([each.statistics for each in good])
-    return Chunk(
-        values=values,
-        numbers=numbers,
-        arrays=arrays,
-        gray=gray,
-        contents=contents,
-        formats=formats,
-        input_warnings=[each.input_warning for each in good],
-        problems=problems,
-    )
+def _count_levels(
+    pixels: np.ndarray, image: np.ndarray, head: HeadRegion | None
+) -> np.ndarray | None:
+    """Return how many pixels of a gray display image have each level; None for one in color."""
+    if image.ndim == 3:
+        return None
+    if head is not None and pixels.dtype == np.uint8:
+        return head.levels  # the head was found in the same gray levels
+    return count_levels(image)
+
+
+def _read_or_keep(
+    slices: Sequence[SliceRef],
+    options: ReadingOptions,
+    progress: Progress,
+    kept: KeptReadings | None,
+) -> Iterator[Chunk]:
+    """Yield the chunks in order; unchanged files that are kept are not read."""
+    every = range(len(slices))
+    blocks = [every[begin : begin + CHUNK] for begin in range(0, len(slices), CHUNK)]
+    if kept is None:
+        yield from _read_chunks(slices, blocks, options, progress)
+        return
+    is_kept = kept.find(slices, options)
+    missing = [[i for i in block if not is_kept[i]] for block in blocks]
+    fresh = _read_chunks(slices, [part for part in missing if part], options, progress)
+    try:
+        for block, part in zip(blocks, missing, strict=True):
+            chunks = []
+            if part:
+                chunks.append(next(fresh))
+                kept.add(chunks[0])
+            if len(part) < len(block):
+                chunk, lost = kept.read(np.array([i for i in block if is_kept[i]]))
+                chunks.append(chunk)
+                if len(lost):
+                    chunks += _read_in_threads(slices, [lost.tolist()], options)
+                    kept.add(chunks[-1])
+            yield join_chunks(chunks)
+    finally:
+        fresh.close()
+    kept.close()
 
 
 def _read_chunks(
-    slices: Sequence[SliceRef], options: ReadingOptions, progress: Progress
-) -> Iterator[Chunk]:
-    """Yield the chunks in order, some of them read ahead."""
-    begins = deque(range(0, len(slices), CHUNK))
-    if len(slices) >= PROCESSES_FROM:
+    slices: Sequence[SliceRef], parts: Sequence[Part], options: ReadingOptions, progress: Progress
+) -> Generator[Chunk]:
+    """Yield a chunk for each part in order, some of them read ahead."""
+    left = deque(parts)
+    if sum(map(len, parts)) >= PROCESSES_FROM:
         try:
-            for chunk in _read_in_processes(slices, list(begins), options):
-                begins.popleft()
+            for chunk in _read_in_processes(slices, parts, options):
+                left.popleft()
                 yield chunk
         except (BrokenProcessPool, NotImplementedError, OSError) as error:
             progress.warn(
                 f"a process that reads slices was lost ({error}). This process reads the remaining "
                 "slices, which takes longer."
             )
-    yield from _read_in_threads(slices, list(begins), options)
+    yield from _read_in_threads(slices, list(left), options)
 
 
 def start_processes(count: int) -> Any:
@@ -351,14 +324,14 @@ def _prepare_process(parent: int) -> None:
 
 
 def _read_in_processes(
-    slices: Sequence[SliceRef], begins: Sequence[int], options: ReadingOptions
+    slices: Sequence[SliceRef], parts: Sequence[Part], options: ReadingOptions
 ) -> Iterator[Chunk]:
     count = min(os.cpu_count() or 1, MAX_PROCESSES)
     pool = start_processes(count)
     try:
         tasks = (
-            pool.submit(read_chunk, begin, slices[begin : begin + CHUNK], options).result
-            for begin in begins
+            pool.submit(read_chunk, part, [slices[i] for i in part], options).result
+            for part in parts
         )
         yield from _with_lookahead(tasks, 2 * count)
     finally:
@@ -366,21 +339,18 @@ def _read_in_processes(
 
 
 def _read_in_threads(
-    slices: Sequence[SliceRef], begins: Sequence[int], options: ReadingOptions
+    slices: Sequence[SliceRef], parts: Sequence[Part], options: ReadingOptions
 ) -> Iterator[Chunk]:
     pool = ThreadPoolExecutor(THREADS)
 
-    def start(begin: int) -> Callable[[], Chunk]:
-        tasks = [
-            pool.submit(read_batches, [ref], options.for_audit)
-            for ref in slices[begin : begin + CHUNK]
-        ]
-        return lambda: _pack(
-            begin, list(chain.from_iterable(task.result() for task in tasks)), options
+    def start(part: Part) -> Callable[[], Chunk]:
+        tasks = [pool.submit(read_batches, [slices[i]], options.for_audit) for i in part]
+        return lambda: pack_readings(
+            part, list(chain.from_iterable(task.result() for task in tasks)), options
         )
 
     try:
-        yield from _with_lookahead(map(start, begins), 2 * THREADS)
+        yield from _with_lookahead(map(start, parts), 2 * THREADS)
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the rest
 

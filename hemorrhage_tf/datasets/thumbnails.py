@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from hemorrhage_tf.imaging.head_crop import count_levels
+
 THUMBNAIL_SIZE = 32  # pixels per side
 CONTENT_SIZE = 64
 GRAY_BINS = 22
@@ -45,23 +47,30 @@ class Thumbnails(NamedTuple):
     gray_shares: np.ndarray
 
 
-def make_thumbnails(pixels: np.ndarray) -> Thumbnails:
+def make_thumbnails(pixels: np.ndarray, levels: np.ndarray | None = None) -> Thumbnails:
     """Reduce a slice for comparison with others.
 
     Args:
         pixels: uint8 `(height, width)` or `(height, width, 3)`, in [0, 255].
+        levels: int64 `(256,)`, how many of gray pixels have each level, if known already. Defaults
+            to None.
 
     Returns:
         The thumbnails and the distribution of gray levels.
     """
     gray = _to_gray(pixels)
     whole = _box_resized(Image.fromarray(gray), THUMBNAIL_SIZE)
-    content = _crop_to_content(gray)
+    box = _content_box(gray)
+    content = gray[box]
     image = Image.fromarray(content)
     small = np.stack([whole.ravel(), _box_resized(image, THUMBNAIL_SIZE).ravel()])
     larger = _box_resized(image, CONTENT_SIZE)
     del image  # a copy of the slice; counting gray levels takes another one
-    counts = np.bincount(content.astype(np.uint8).ravel(), minlength=256)
+    if levels is None or pixels.ndim == 3:
+        counts = count_levels(content.astype(np.uint8))
+    else:  # around the content, all pixels are background
+        counts = levels.copy()
+        counts[_BACKGROUND_LEVEL] = np.count_nonzero(pixels[box] == _BACKGROUND_LEVEL)
     bins = counts[_BACKGROUND_LEVEL:_BONE_LEVEL].reshape(GRAY_BINS, -1)
     shares = bins.sum(axis=1).astype(np.float32)
     return Thumbnails(unit_vectors(small), larger, shares / max(shares.sum(), 1))
@@ -77,9 +86,11 @@ def unit_vectors(flat: np.ndarray) -> np.ndarray:
         float32 `(..., n)`; zeros for constant values.
     """
     centered = flat - flat.mean(axis=-1, keepdims=True)
-    length = np.linalg.norm(centered, axis=-1, keepdims=True)
+    length = np.sqrt(np.add.reduce(centered * centered, axis=-1, keepdims=True))
+    centered /= np.maximum(length, 1e-3)  # in place: this takes most of the time of comparing
     # Rounding leaves a tiny residue of constant values, which must not be amplified.
-    return np.where(length > 1e-3, centered / np.maximum(length, 1e-3), 0).astype(np.float32)
+    np.copyto(centered, 0, where=length <= 1e-3)
+    return centered.astype(np.float32, copy=False)
 
 
 def flip_thumbnails(flat: np.ndarray, flip: str | None) -> np.ndarray:
@@ -107,8 +118,10 @@ def _to_gray(pixels: np.ndarray) -> np.ndarray:
     return (red + green + blue) / np.float32(3)
 
 
-def _crop_to_content(gray: np.ndarray) -> np.ndarray:
-    """Remove the outer rows and columns that hold background only."""
+def _content_box(gray: np.ndarray) -> tuple[slice, slice]:
+    """Return the box without the outer rows and columns that hold background only."""
     content = gray > _BACKGROUND_LEVEL
     rows, columns = np.flatnonzero(content.any(axis=1)), np.flatnonzero(content.any(axis=0))
-    return gray[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows.size else gray
+    if not rows.size:
+        return slice(None), slice(None)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

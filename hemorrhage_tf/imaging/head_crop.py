@@ -40,6 +40,7 @@ MARGIN = 1
 SIDEWAYS_SIXTEENTHS = 17
 
 _BLOCK_PIXELS = 1 << 20
+_PAIRS_FROM = 1 << 17  # pixels from which counting two at a time is faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class HeadRegion:
         turns: Counterclockwise quarter turns that bring the square upright. Defaults to 0.
         shells: bool `(height, width)`, for HU only: thin structures at the edge of the head that
             are not part of it, such as a holder pressed against an ear. Defaults to None.
+        levels: int64 `(256,)`, the number of pixels of the slice at each of its `gray_levels`.
+            Defaults to None, not counted.
     """
 
     top: int
@@ -64,6 +67,7 @@ class HeadRegion:
     cell: int
     turns: int = 0
     shells: np.ndarray | None = None
+    levels: np.ndarray | None = None
 
     @property
     def is_found(self) -> bool:
@@ -97,7 +101,8 @@ def find_head(pixels: np.ndarray, upright: bool = False) -> HeadRegion:
         The region of the head; for a slice without one, the square around the whole slice.
     """
     gray = gray_levels(pixels)
-    tissue = gray > tissue_level(gray)
+    levels = count_levels(gray)
+    tissue = gray > _tissue_level(levels)
     is_display_image = pixels.dtype == np.uint8
     # In HU, skin and fat differ from air too, which joins face and skull base into one body.
     body = tissue if is_display_image else pixels > SKIN
@@ -106,7 +111,8 @@ def find_head(pixels: np.ndarray, upright: bool = False) -> HeadRegion:
     height, width = gray.shape
     if not head.any() or 16 * head.sum() > MAX_FILL_SIXTEENTHS * head.size:
         side = max(height, width)
-        return HeadRegion((height - side) // 2, (width - side) // 2, side, head[:0, :0], cell)
+        top, left = (height - side) // 2, (width - side) // 2
+        return HeadRegion(top, left, side, head[:0, :0], cell, levels=levels)
     shells = None
     if not is_display_image:
         inner = head
@@ -125,7 +131,7 @@ def find_head(pixels: np.ndarray, upright: bool = False) -> HeadRegion:
     for _ in range(DISPLAY_RIM if is_display_image else HU_RIM):
         head = _dilated(head)
     top, left = (top + bottom - side) // 2, (left + right - side) // 2
-    return HeadRegion(top, left, side, head, cell, turns, shells)
+    return HeadRegion(top, left, side, head, cell, turns, shells, levels)
 
 
 def crop_head(pixels: np.ndarray, upright: bool = False) -> np.ndarray:
@@ -158,8 +164,8 @@ def crop_to(pixels: np.ndarray, head: HeadRegion) -> np.ndarray:
     inside = square[top - head.top : bottom - head.top, left - head.left : right - head.left]
     inside[...] = pixels[top:bottom, left:right]
     if head.is_found:
-        rows, columns = np.arange(top, bottom) // head.cell, np.arange(left, right) // head.cell
-        inside[~head.cells[rows][:, columns]] = air
+        shown = cells_to_pixels(head.cells, head.cell, (height, width))
+        inside[~shown[top:bottom, left:right]] = air
         if head.shells is not None:
             inside[head.shells[top:bottom, left:right]] = air
     return np.rot90(square, head.turns) if head.turns else square
@@ -190,15 +196,40 @@ def tissue_level(gray: np.ndarray) -> int:
     """Return the gray level above which a pixel is skull or tissue.
 
     It lies between the background, which is not 0 in every display image, and the skull.
+
+    Args:
+        gray: uint8 `(height, width)`.
     """
-    counts = np.zeros(256, np.int64)
-    step = max(1, _BLOCK_PIXELS // gray.shape[1])
-    for row in range(0, len(gray), step):  # bincount takes 8 bytes per pixel
-        counts += np.bincount(gray[row : row + step].ravel(), minlength=256)
-    cumulative = np.cumsum(counts) * 1000
-    dark = int(np.searchsorted(cumulative, DARK_PER_MILLE * gray.size))
-    bright = int(np.searchsorted(cumulative, BRIGHT_PER_MILLE * gray.size))
+    return _tissue_level(count_levels(gray))
+
+
+def _tissue_level(levels: np.ndarray) -> int:
+    cumulative = np.cumsum(levels)
+    size, cumulative = int(cumulative[-1]), cumulative * 1000
+    dark = int(np.searchsorted(cumulative, DARK_PER_MILLE * size))
+    bright = int(np.searchsorted(cumulative, BRIGHT_PER_MILLE * size))
     return dark + (bright - dark) * TISSUE_SIXTEENTHS // 16
+
+
+def count_levels(gray: np.ndarray) -> np.ndarray:
+    """Count the pixels of each gray level.
+
+    Args:
+        gray: uint8, of any shape.
+
+    Returns:
+        int64 `(256,)`.
+    """
+    flat = gray.ravel()
+    if len(flat) < _PAIRS_FROM:
+        return np.bincount(flat, minlength=256)
+    paired = len(flat) // 2 * 2
+    pairs = flat[:paired].view(np.uint16)  # counted two at a time, which takes half of the steps
+    counts = np.zeros(1 << 16, np.int64)
+    for begin in range(0, len(pairs), _BLOCK_PIXELS):  # bincount takes 8 bytes per pair
+        counts += np.bincount(pairs[begin : begin + _BLOCK_PIXELS], minlength=1 << 16)
+    square = counts.reshape(256, 256)
+    return square.sum(axis=0) + square.sum(axis=1) + np.bincount(flat[paired:], minlength=256)
 
 
 def edge_depths(cells: np.ndarray) -> np.ndarray:
@@ -234,10 +265,15 @@ def _tissue_cells(tissue: np.ndarray) -> tuple[np.ndarray, int]:
 def _count_in_cells(flags: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray]:
     """Count the pixels of each cell that are set, and all of its pixels."""
     height, width = flags.shape
-    padded = np.zeros((-(-height // cell) * cell, -(-width // cell) * cell), bool)
-    padded[:height, :width] = flags
-    rows, columns = padded.shape[0] // cell, padded.shape[1] // cell
-    count = padded.reshape(rows, cell, columns, cell).sum(axis=3, dtype=np.int32).sum(axis=1)
+    rows, columns, whole = -(-height // cell), -(-width // cell), height // cell
+    # Whole rows are added first, as bytes, which is several times faster than summing squares.
+    dtype = np.uint8 if cell < 256 else np.uint16
+    strips = np.zeros((rows, columns * cell), dtype)
+    squares = flags[: whole * cell].reshape(whole, cell, width)
+    np.add.reduce(squares, axis=1, dtype=dtype, out=strips[:whole, :width])
+    if whole < rows:
+        np.add.reduce(flags[whole * cell :], axis=0, dtype=dtype, out=strips[whole, :width])
+    count = strips.reshape(rows, columns, cell).sum(axis=2, dtype=np.int32)
     heights = np.minimum(np.arange(1, rows + 1) * cell, height) - np.arange(rows) * cell
     widths = np.minimum(np.arange(1, columns + 1) * cell, width) - np.arange(columns) * cell
     return count, heights[:, np.newaxis] * widths
@@ -247,9 +283,8 @@ def cells_to_pixels(cells: np.ndarray, cell: int, shape: tuple[int, int]) -> np.
     """Expand each cell to its pixels, for a slice of a height and width."""
     if cell == 1:
         return cells[: shape[0], : shape[1]]
-    rows, columns = cells.shape
-    spread = np.broadcast_to(cells[:, np.newaxis, :, np.newaxis], (rows, cell, columns, cell))
-    return spread.reshape(rows * cell, columns * cell)[: shape[0], : shape[1]]
+    wide = np.repeat(cells, cell, axis=1)[:, : shape[1]]
+    return np.repeat(wide, cell, axis=0)[: shape[0]]
 
 
 def _fill_holes(cells: np.ndarray) -> np.ndarray:
@@ -295,23 +330,28 @@ def _thickest_body(cells: np.ndarray, opening: int) -> np.ndarray:
     return _unpacked(body, cells.shape)
 
 
-def _packed(cells: np.ndarray) -> int:
+def _packed(cells: np.ndarray, width: int | None = None) -> int:
     """Pack a grid into one integer, so that a shift moves all cells at once.
 
     Each row has a spare bit, so that cells shifted out of a row do not reach the next. This is
     much faster than shifting arrays (see docs/decisions.md).
+
+    Args:
+        cells: bool `(rows, columns)`.
+        width: Bits of a row; None for one more than there are columns.
     """
     rows, columns = cells.shape
-    spaced = np.zeros((rows, columns + 1), bool)
+    spaced = np.zeros((rows, width or columns + 1), bool)
     spaced[:, :columns] = cells
     return int.from_bytes(np.packbits(spaced, bitorder="little").tobytes(), "little")
 
 
-def _unpacked(bits: int, shape: tuple[int, ...]) -> np.ndarray:
+def _unpacked(bits: int, shape: tuple[int, ...], width: int | None = None) -> np.ndarray:
     rows, columns = shape
-    count = rows * (columns + 1)
+    width = width or columns + 1
+    count = rows * width
     flat = np.frombuffer(bits.to_bytes(-(-count // 8), "little"), np.uint8)
-    spaced = np.unpackbits(flat, count=count, bitorder="little").reshape(rows, columns + 1)
+    spaced = np.unpackbits(flat, count=count, bitorder="little").reshape(rows, width)
     return spaced[:, :columns].astype(bool)
 
 
@@ -332,27 +372,32 @@ def _grown(bits: int, width: int) -> int:
 
 def _without_shells(body: np.ndarray, cell: int) -> np.ndarray:
     """Remove structures thinner than a cell: a holder's shell, also where an ear touches it."""
-    radius = cell // 2
-    air = ~body
-    for axis in (0, 1):
-        air = _dilated_along(air, radius, axis)
-    solid = ~air
-    for axis in (0, 1):
-        solid = _dilated_along(solid, radius, axis)
-    return solid
+    radius, (rows, columns) = cell // 2, body.shape
+    width = columns + max(radius, 1)
+    every = _whole_grid(rows, columns, width)
+    air = every & ~_packed(body, width)
+    for step in (1, width):
+        air = _dilated_along(air, radius, step)
+    solid = every & ~air
+    for step in (1, width):
+        solid = _dilated_along(solid, radius, step)
+    return _unpacked(solid & every, body.shape, width)
 
 
-def _dilated_along(flags: np.ndarray, radius: int, axis: int) -> np.ndarray:
-    dilated = flags.copy()
-    along = dilated if axis == 0 else dilated.T
+@functools.lru_cache(maxsize=64)
+def _whole_grid(rows: int, columns: int, width: int) -> int:
+    """Return a grid with every cell set, packed with rows of a width."""
+    return _packed(np.ones((rows, columns), bool), width)
+
+
+def _dilated_along(bits: int, radius: int, step: int) -> int:
+    """Dilate a packed grid along an axis whose neighbors are `step` bits apart."""
     reached = 0
-    while reached < radius:  # steps may double, since each dilates the result of those before
-        step = min(reached + 1, radius - reached)
-        before = dilated.copy() if axis == 0 else dilated.copy().T
-        along[step:] |= before[:-step]
-        along[:-step] |= before[step:]
-        reached += step
-    return dilated
+    while reached < radius:  # shifts may double, since each dilates the result of those before
+        shift = min(reached + 1, radius - reached)
+        bits |= bits << shift * step | bits >> shift * step
+        reached += shift
+    return bits
 
 
 def _quarter_turns(head: np.ndarray) -> int:

@@ -5,12 +5,15 @@ The check by tags is in `dicom.tag_checks`. How the limits were set is in docs/d
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from hemorrhage_tf.imaging.head_crop import (
     HeadRegion,
     cell_coverage,
     cells_to_pixels,
+    count_levels,
     edge_depths,
     find_head,
     gray_levels,
@@ -61,18 +64,32 @@ def check_input(pixels: np.ndarray, head: HeadRegion | None = None) -> str | Non
 
 def _has_skull(gray: np.ndarray, head: HeadRegion) -> bool:
     """Return whether a ring of bone surrounds darker tissue, and dark surrounds the ring."""
-    in_head = cells_to_pixels(head.cells, head.cell, gray.shape)
     # Histograms of the gray levels around the head and in it.
-    levels = np.bincount((gray + in_head * np.uint16(256)).ravel(), minlength=512).reshape(2, 256)
+    levels = _levels_around_and_in(gray, head)
     brightest, darkest = _quantile(levels[1], 0.98), _quantile(levels.sum(axis=0), 0.02)
     around = levels[0].sum()
     dark = levels[0, : int(darkest + DARK_LEVEL * (brightest - darkest)) + 1].sum()
     if around > MIN_SURROUNDINGS * gray.size and dark < MIN_DARK_AROUND * around:
         return False
-    bone = gray >= max(BONE_LEVEL * brightest, MIN_BONE_GRAY)
+    # Whole numbers, since comparing bytes with a fraction would convert every pixel.
+    bone = gray >= np.uint8(math.ceil(max(BONE_LEVEL * brightest, MIN_BONE_GRAY)))
+    darker = gray <= np.uint8(TISSUE_LEVEL * brightest)
     is_bone = cell_coverage(bone, head.cell) >= BONE_COVERAGE
-    is_darker = cell_coverage(gray <= TISSUE_LEVEL * brightest, head.cell) >= 0.5
+    is_darker = cell_coverage(darker, head.cell) >= 0.5
     return _skull_share(edge_depths(head.cells), is_bone, is_darker) >= MIN_SKULL_SHARE
+
+
+def _levels_around_and_in(gray: np.ndarray, head: HeadRegion) -> np.ndarray:
+    """Count the gray levels around the head and in it, int64 `(2, 256)`."""
+    rows, columns = np.flatnonzero(head.cells.any(axis=1)), np.flatnonzero(head.cells.any(axis=0))
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    top, left = int(rows[0]) * head.cell, int(columns[0]) * head.cell
+    part = gray[top : (int(rows[-1]) + 1) * head.cell, left : (int(columns[-1]) + 1) * head.cell]
+    in_head = cells_to_pixels(head.cells[box], head.cell, part.shape)
+    inside = count_levels(part * in_head)
+    inside[0] -= in_head.size - np.count_nonzero(in_head)
+    every = count_levels(gray) if head.levels is None else head.levels
+    return np.stack([every - inside, inside])
 
 
 def _skull_share(depth: np.ndarray, is_bone: np.ndarray, is_darker: np.ndarray) -> float:

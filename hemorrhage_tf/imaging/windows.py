@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.imaging.row_blocks import BLOCK_PIXELS
 
 FUNCTIONS = ("linear", "linear_exact", "sigmoid")
 
@@ -66,9 +67,18 @@ class Window:
         Returns:
             float32 of the same shape, in [0, 255], not rounded.
         """
+        hounsfield = np.asarray(hounsfield)
+        flat = hounsfield.reshape(-1)
+        gray = np.empty(flat.shape, np.float32)
+        for begin in range(0, len(flat), BLOCK_PIXELS):
+            gray[begin : begin + BLOCK_PIXELS] = self._apply(flat[begin : begin + BLOCK_PIXELS])
+        return gray.reshape(hounsfield.shape)
+
+    def _apply(self, hounsfield: np.ndarray) -> np.ndarray:
         # Files name windows of any center and width; values that overflow are black or white.
         with np.errstate(over="ignore"):
-            distance = np.asarray(hounsfield, np.float64) - self.center
+            distance = hounsfield.astype(np.float64)
+            distance -= self.center
             if self.function == "sigmoid":
                 # Clipped, since the exponential overflows far outside the window.
                 gray = 255 / (1 + np.exp(np.clip(-4 * (distance / self.width), -80, 80)))
@@ -86,7 +96,7 @@ class Window:
                 gray /= self.width - 1
                 gray += 0.5
                 gray *= 255
-        return np.clip(gray, 0, 255).astype(np.float32)
+        return np.clip(gray, 0, 255)
 
 
 # The usual windows of acute head CT, by name; see `Window` for an example.

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from hemorrhage_tf.inference.embedded import EmbeddedModel
 from hemorrhage_tf.inference.forms import EMBEDDED, SAVED_MODEL, TFLITE, model_form
-from hemorrhage_tf.inference.keras_model import KerasModel, load_classifier
 from hemorrhage_tf.inference.model import Model
-from hemorrhage_tf.inference.saved_model import SavedModel
 from hemorrhage_tf.inference.tflite_model import TFLiteModel
 
 
@@ -38,7 +36,12 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     path = Path(path)
     if form == TFLITE:
         return TFLiteModel(path, threads)
+    # Late: they import much that a `.tflite` file does not need.
     if form == SAVED_MODEL:
+        from hemorrhage_tf.inference.saved_model import SavedModel
+
         return SavedModel(path)
+    from hemorrhage_tf.inference.keras_model import KerasModel, load_classifier
+
     metadata, classifier = load_classifier(path)
     return KerasModel(path, metadata, classifier)

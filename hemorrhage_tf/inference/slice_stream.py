@@ -11,7 +11,7 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import Problem, SliceError
 from hemorrhage_tf.imaging.input_checks import check_input
-from hemorrhage_tf.imaging.readers import SliceRef, read_slice
+from hemorrhage_tf.imaging.readers import SliceRef, drop_equal_channels, read_slice
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
 # Decoding releases the interpreter's lock; more threads than cores are slower.
@@ -78,7 +78,9 @@ def stream_slices(
             pixels = read_slice(slices[index])
         except SliceError as error:
             return error.problem
-        return ValidSlice(index, pixels, model_input(pixels), check_input(pixels))
+        gray = drop_equal_channels(pixels)
+        head = model_input.find_head(gray)  # for both of the following
+        return ValidSlice(index, pixels, model_input(gray, head), check_input(gray, head))
 
     count = len(slices)
     pool = ThreadPoolExecutor(_THREADS)

@@ -136,8 +136,12 @@ def standardize(features: np.ndarray, mean: np.ndarray, variance: np.ndarray) ->
     Returns:
         float32 `(n, width)`.
     """
-    deviation = np.maximum(np.sqrt(variance), np.float32(_EPSILON))
-    return ((features - mean) / deviation).astype(np.float32)
+    return ((features - mean) / deviation(variance)).astype(np.float32)
+
+
+def deviation(variance: np.ndarray) -> np.ndarray:
+    """Return the standard deviations that the standardization layer divides by."""
+    return np.maximum(np.sqrt(variance), np.float32(_EPSILON))
 
 
 def build_head(width: int, dropout: float, outputs: int = 1) -> Any:
@@ -327,8 +331,8 @@ def with_class_activation_map(classifier: Any) -> Any:
 
     standardization = classifier.get_layer("standardization")
     kernel, bias = classifier.get_layer("logit").get_weights()
-    deviation = np.maximum(np.sqrt(standardization.adapt_variance.numpy()), np.float32(_EPSILON))
-    weights = (kernel[:, 0] / deviation).astype(np.float32)
+    deviations = deviation(standardization.adapt_variance.numpy())
+    weights = (kernel[:, 0] / deviations).astype(np.float32)
     offset = float(bias[0] - standardization.adapt_mean.numpy() @ weights)
 
     previous = standardization.input._keras_history.operation

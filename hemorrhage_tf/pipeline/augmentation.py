@@ -72,10 +72,17 @@ class Augmentation:
     """
 
     def __init__(self, names: Sequence[str], seed: int) -> None:
-        import keras_cv
-
         self.names = parse_augmentations(names)
         self.seed = seed
+        self._is_built = False
+
+    def _build(self) -> None:
+        """Create the layers, on first use: features from the cache need none."""
+        if self._is_built:
+            return
+        import keras_cv
+
+        self._is_built = True
         value_range = (0, 255)
         layers = keras_cv.layers
         self._flips = {
@@ -116,6 +123,8 @@ class Augmentation:
 
         if not self.names:
             return image
+        with tf.init_scope():
+            self._build()
         view = tf.convert_to_tensor(view, tf.int32)
         return tf.cond(view > 0, lambda: self._view(image, slice_seed, view), lambda: image)
 

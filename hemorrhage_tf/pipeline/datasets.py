@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -61,16 +62,18 @@ def input_batches(
 @contextmanager
 def translate_read_errors() -> Iterator[None]:
     """Turn the error that `tf.data` raises for an unreadable slice into a DataError."""
-    import tensorflow as tf
-
     try:
         yield
-    except tf.errors.OpError as error:
+    except Exception as error:
+        tensorflow = sys.modules.get("tensorflow")
+        if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
+            raise
         match = re.search(r"SliceError: (.*)", error.message)
         if match is None:
             raise
         raise DataError(
-            f"{match[1]}: the slice could be read before. Leave the data unchanged and run again."
+            f"{match[1]}: the slice could be read before. Leave the data unchanged and run again; "
+            "touch a file that was replaced under its old time."
         ) from None
 
 

@@ -63,17 +63,18 @@ class ModelInput:
             return pixels
         return apply_windows(pixels, self.window or DEFAULT_WINDOW)
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, head: HeadRegion | None = None) -> np.ndarray:
         """Bring a slice to the form that the model takes.
 
         Args:
             pixels: float32 `(height, width)` in HU, or uint8 `(height, width)` or
                 `(height, width, 3)`.
+            head: From `find_head`, if known already. Defaults to None, to find it.
 
         Returns:
             float32 `(image_size, image_size, 3)`, RGB, in [0, 255].
         """
-        head = self.find_head(pixels)
+        head = head or self.find_head(pixels)
         cropped = pixels if head is None else crop_to(pixels, head)
         return resize_to_square(self.apply_window(cropped), self.image_size)
 

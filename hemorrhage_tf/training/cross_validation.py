@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class FitResult:
         training_profile: Properties of the training slices, see `evaluation.dataset_shift`.
         precision: The Keras dtype policies of features used only in training.
         weights_hash: Hash of the backbones' initial weights.
-        build_classifier: Returns the Keras model to save.
+        write_classifier: Writes the model to a `.keras` file.
         subtype_rules: Calibration and threshold of each subtype, the calibration already part of
             the weights; empty without subtypes.
         scan_model: The scan model; None without one.
@@ -74,7 +75,7 @@ class FitResult:
     training_profile: dict[str, Any]
     precision: str
     weights_hash: str
-    build_classifier: Callable[[], Any]
+    write_classifier: Callable[[Path], None]
     subtype_rules: tuple[SubtypeRule, ...] = ()
     scan_model: FittedScanModel | None = None
 
@@ -146,7 +147,7 @@ def train_folds(
         training_profile=_training_profile(slices, trained_on, trainer, context.settings),
         precision=feature_sources.precision,
         weights_hash=feature_sources.weights_hash,
-        build_classifier=trainer.build_classifier,
+        write_classifier=trainer.write_classifier,
         subtype_rules=rules,
         scan_model=scan_model,
     )
@@ -207,7 +208,10 @@ class _Trainings:
         is_cross_validation = len(folds) > 1
         if not is_cross_validation:
             self._inner_folds = _make_inner_folds(self._context, folds[0], self.scans is not None)
-        count = len(folds) + is_cross_validation + len(self._inner_folds)
+        everything = Fold(0, 0, np.arange(len(self._context.slices)), _NO_SLICES)
+        trainings = [*self._inner_folds, *folds, *([everything] if is_cross_validation else [])]
+        self._trainer.plan([fold.train for fold in trainings])
+        count = len(trainings)
         track = self._context.progress.track("Training", count * self._trainer.epochs)
         with translate_read_errors(), track as self._advance:
             for index, fold in enumerate(self._inner_folds):
@@ -228,7 +232,6 @@ class _Trainings:
                 self.subtypes.append(self._trainer.subtypes)
                 self.histories.append(history)
             if is_cross_validation:
-                everything = Fold(0, 0, np.arange(len(self._context.slices)), _NO_SLICES)
                 _, self.final_history = self._train(
                     _EVERYTHING, "all slices", everything, is_saved=True
                 )

@@ -1,15 +1,21 @@
-"""The backbones of a fit, built, and the precision in which each computes features."""
+"""The backbones of a fit, and the precision in which each computes features."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from hemorrhage_tf.models.backbone_options import join_backbone_values
+from hemorrhage_tf.models.backbone_options import BackboneOptions, join_backbone_values
 from hemorrhage_tf.models.backbones import join_hashes
 from hemorrhage_tf.training.context import FitContext
-from hemorrhage_tf.training.features.source import FeatureSource, build_source
+from hemorrhage_tf.training.features.source import (
+    FeatureSource,
+    backbone_facts,
+    build_from_options,
+)
+from hemorrhage_tf.training.kept_models import KeptModels
 from hemorrhage_tf.training.strategy import resolve_precision
 
 
@@ -55,19 +61,50 @@ def backbone_strategy(context: FitContext) -> Any:
     return context.cluster.local_strategy()
 
 
+def kept_models(context: FitContext) -> KeptModels:
+    """Return the models that earlier fits kept, and none where backbones are built in any case.
+
+    Building a backbone sets the random state that dropout continues from.
+    """
+    settings = context.settings
+    is_frozen = settings.trains_quickly and not settings.dropout
+    return KeptModels(context.cache_folder if is_frozen and context.cluster.count == 1 else None)
+
+
+def _source(context: FitContext, kept: KeptModels, options: BackboneOptions) -> FeatureSource:
+    """Return a backbone as a source of float32 features; it is built now if it is not known."""
+    seed = context.settings.seed
+
+    @cache
+    def build() -> Any:
+        strategy = backbone_strategy(context)
+        with context.progress.stage(f"Building {options.spec.name}"), strategy.scope():
+            return build_from_options(options, seed)
+
+    facts = kept.facts(options, seed)
+    if facts is None:
+        facts = backbone_facts(build())
+        kept.keep_facts(options, seed, facts)
+    return FeatureSource(
+        spec=options.spec,
+        facts=facts,
+        build=build,
+        feature_layer=options.feature_layer,
+        model_input=context.model_input,
+        policy="float32",
+    )
+
+
 def build_feature_sources(context: FitContext) -> FeatureSources:
-    """Build the backbones of a fit.
+    """Return the backbones of a fit. Those that an earlier fit kept are only built on use.
 
     Raises:
         HemorrhageError: A backbone or its weights are not available, or workers would compute
             features in different precisions.
     """
     settings = context.settings
-    stage = context.progress.stage(f"Building {settings.backbone}")
-    with stage, backbone_strategy(context).scope():
-        sources = [
-            build_source(each, context.model_input, settings.seed) for each in settings.backbones
-        ]
+    kept = kept_models(context)
+    sources = [_source(context, kept, each) for each in settings.backbones]
     policies = [resolve_precision(settings.mixed_precision, source.spec) for source in sources]
     feature_sources = FeatureSources(sources, policies)
     context.cluster.require_agreement({"precision of the features": feature_sources.precision})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +11,8 @@ from scipy.special import expit
 
 from hemorrhage_tf.models.classifier import standardize
 from hemorrhage_tf.training.distributed.single_process import SINGLE
-from hemorrhage_tf.training.features.table import FeatureChunks
 from hemorrhage_tf.training.lockstep import minimize_in_lockstep
+from hemorrhage_tf.training.logistic_regressions import Features, Samples, minimize
 
 MAX_ITERATIONS = 1000  # of L-BFGS; it usually takes fewer than 100
 
@@ -20,16 +20,15 @@ MAX_ITERATIONS = 1000  # of L-BFGS; it usually takes fewer than 100
 # visibly away from the optimum, see docs/decisions.md.
 _GRADIENT_TOLERANCE = 1e-8
 
-# Of the further outputs, whose products are in float32: a smaller gradient is rounding. With more
-# corrections than L-BFGS usually has, it takes half as many passes.
+# Of the further outputs, whose products are in float32: a smaller gradient is rounding.
 _COARSE_TOLERANCE = 1e-5
+
+# With more corrections than L-BFGS usually has, it takes half as many passes.
 _CORRECTIONS = 30
 
 # The least variance to divide by, as a share of the mean variance, so that features that hardly
 # vary are not amplified.
 _VARIANCE_FLOOR = 1e-6
-
-Features = np.ndarray | FeatureChunks
 
 
 @dataclass(frozen=True)
@@ -187,43 +186,60 @@ def solve_head(
     Returns:
         The solution; the same bytes each time, and on any number of cores or replicas.
     """
-    from threadpoolctl import threadpool_limits
-
     columns = weights.reshape(len(weights), -1)
     targets = labels.reshape(columns.shape)
+    (first,) = solve_first_outputs(Samples(inputs, targets[:, 0], columns[:, :1]), l2, all_sum)
+    return solve_further_outputs(first, inputs, targets, columns, l2, all_sum)
+
+
+def solve_first_outputs(
+    samples: Samples, l2: float, all_sum: Callable[[np.ndarray], np.ndarray] = SINGLE.all_sum
+) -> list[Solution]:
+    """Solve several heads together, as `solve_head` solves the first output of one.
+
+    Args:
+        samples: The samples of all heads, or one worker's part of them.
+        l2: Strength of the penalty.
+        all_sum: See `solve_head`.
+
+    Returns:
+        A solution for each head.
+    """
+    return [
+        Solution(
+            kernel=optimum.kernel[:, np.newaxis].astype(np.float32),
+            bias=np.array([optimum.bias], np.float32),
+            loss=optimum.loss,
+            accuracy=optimum.accuracy,
+            iterations=optimum.iterations,
+            converged=optimum.converged,
+        )
+        for optimum in minimize(samples, l2, all_sum, _options(_GRADIENT_TOLERANCE))
+    ]
+
+
+def solve_further_outputs(
+    first: Solution,
+    inputs: Features,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    l2: float,
+    all_sum: Callable[[np.ndarray], np.ndarray] = SINGLE.all_sum,
+) -> Solution:
+    """Add the further outputs to the solution of the first, see `solve_head`."""
+    from threadpoolctl import threadpool_limits
+
+    if targets.shape[1] == 1:
+        return first
     # The matrix products are too small to gain from a second thread.
     with threadpool_limits(1, "blas"):
-        first = _solve_first(_Problem(inputs, targets[:, 0], columns[:, 0], l2, all_sum))
-        if columns.shape[1] == 1:
-            return first
-        others = _Problems(_in_float32(inputs), targets[:, 1:], columns[:, 1:], l2, all_sum)
+        others = _Problems(_in_float32(inputs), targets[:, 1:], weights[:, 1:], l2, all_sum)
         kernel, bias, converged = _solve_others(others)
     return replace(
         first,
         kernel=np.concatenate([first.kernel, kernel], axis=1),
         bias=np.concatenate([first.bias, bias]),
         converged=first.converged and converged,
-    )
-
-
-def _solve_first(problem: _Problem) -> Solution:
-    from scipy.optimize import minimize
-
-    optimum = minimize(
-        problem.objective,
-        np.zeros(problem.inputs.shape[1] + 1),
-        method="L-BFGS-B",
-        jac=True,
-        options=_options(_GRADIENT_TOLERANCE),
-    )
-    loss, accuracy = problem.evaluate(optimum.x)
-    return Solution(
-        kernel=optimum.x[:-1, np.newaxis].astype(np.float32),
-        bias=optimum.x[-1:].astype(np.float32),
-        loss=loss,
-        accuracy=accuracy,
-        iterations=int(optimum.nit),
-        converged=optimum.status != 1,
     )
 
 
@@ -235,7 +251,7 @@ def _solve_others(problems: _Problems) -> tuple[np.ndarray, np.ndarray, bool]:
     results = minimize_in_lockstep(
         lambda points, which: problems.objectives(points, solved[list(which)]),
         np.zeros((len(solved), width + 1)),
-        {**_options(_COARSE_TOLERANCE), "maxcor": _CORRECTIONS},
+        _options(_COARSE_TOLERANCE),
     )
     for output, result in zip(solved, results, strict=True):
         optima[output] = result.x
@@ -244,6 +260,7 @@ def _solve_others(problems: _Problems) -> tuple[np.ndarray, np.ndarray, bool]:
 
 def _options(gradient_tolerance: float) -> dict[str, Any]:
     return {
+        "maxcor": _CORRECTIONS,
         "maxiter": MAX_ITERATIONS,
         "maxls": 50,
         "gtol": gradient_tolerance,
@@ -303,56 +320,6 @@ class _Problems:
         kernels = parameters[:, :-1]
         sums[:, :width] += self.l2 * kernels
         return sums[:, -1] + 0.5 * self.l2 * np.square(kernels).sum(axis=1), sums[:, :-1]
-
-
-@dataclass
-class _Problem:
-    """A penalized logistic regression; see `solve_head`."""
-
-    inputs: Features
-    labels: np.ndarray
-    weights: np.ndarray
-    l2: float
-    all_sum: Callable[[np.ndarray], np.ndarray]
-
-    def __post_init__(self) -> None:
-        self._total = self.all_sum(np.array([self.weights.sum(dtype=np.float64)]))[0]
-
-    def objective(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        """Compute loss and gradient at kernel and bias, float64 `(width + 1,)`."""
-        width = self.inputs.shape[1]
-        sums = np.zeros(width + 2)  # of the gradient and the loss
-        for chunk, rows, logits in self._forward(parameters):
-            weights = self.weights[rows].astype(np.float64)
-            sums[-1] += weights @ _losses(logits, self.labels[rows])
-            residuals = weights * (expit(logits) - self.labels[rows])
-            sums[:width] += residuals @ chunk
-            sums[width] += residuals.sum()
-        sums = self.all_sum(sums) / self._total
-        kernel = parameters[:-1]
-        sums[:width] += self.l2 * kernel
-        return float(sums[-1] + 0.5 * self.l2 * (kernel @ kernel)), sums[:-1]
-
-    def evaluate(self, parameters: np.ndarray) -> tuple[float, float]:
-        """Compute mean weighted loss, without the penalty, and accuracy."""
-        sums = np.zeros(3)
-        for _, rows, logits in self._forward(parameters):
-            sums += (
-                float((self.weights[rows] * _losses(logits, self.labels[rows])).sum()),
-                float(((logits > 0) == (self.labels[rows] > 0.5)).sum()),
-                len(logits),
-            )
-        loss, right, count = self.all_sum(sums)
-        return float(loss / count), float(right / count)
-
-    def _forward(self, parameters: np.ndarray) -> Iterator[tuple[np.ndarray, slice, np.ndarray]]:
-        """Yield each chunk, its rows and its logits; in float64, as the line search needs it."""
-        begin = 0
-        for chunk in _chunks_of(self.inputs):
-            exact = chunk.astype(np.float64, copy=False)
-            rows = slice(begin, begin + len(chunk))
-            begin += len(chunk)
-            yield exact, rows, exact @ parameters[:-1] + parameters[-1]
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

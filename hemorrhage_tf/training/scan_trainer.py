@@ -15,12 +15,13 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.datasets import splits
-from hemorrhage_tf.models.classifier import standardize
+from hemorrhage_tf.models.classifier import deviation, standardize
 from hemorrhage_tf.models.scan_core import DIRECTIONS
 from hemorrhage_tf.models.scan_model import build_scan_model, set_scan_inputs
 from hemorrhage_tf.training.context import FitContext
 from hemorrhage_tf.training.features.table import IN_MEMORY_BYTES, FeatureChunks, FeatureTable
-from hemorrhage_tf.training.head_solver import HeadWeights, class_weight, solve_head
+from hemorrhage_tf.training.head_solver import HeadWeights, class_weight, solve_first_outputs
+from hemorrhage_tf.training.logistic_regressions import Samples
 from hemorrhage_tf.training.scan_loop import ScanLoop
 from hemorrhage_tf.training.scan_samples import ScanSamples
 
@@ -125,20 +126,32 @@ class ScanTrainer:
             `(parts,)` kernels and biases.
         """
         settings, labels = self._context.settings, self._context.slices.labels
+        all_rows, owners = self._features.view_rows(slices)
+        # Features that fit in memory suffice for heads that only serve the training.
+        step = -(-len(all_rows) * self._features.width * 4 // IN_MEMORY_BYTES)
+        all_rows, owners = all_rows[::step], owners[::step]
         parts = _parts(labels[slices], self._context.slices.groups[slices], settings.seed)
         fold_of = np.zeros(len(labels), np.int64)
-        kernels = np.zeros((self._features.width, len(parts)), np.float32)
-        biases = np.zeros(len(parts), np.float32)
+        weights = np.zeros((len(all_rows), len(parts)), np.float32)
         for number, (others, part) in enumerate(parts):
             fold_of[slices[part]] = number
-            rows, owners = self._features.view_rows(slices[others])
-            # Features that fit in memory suffice for a head that only serves the training.
-            step = -(-len(rows) * self._features.width * 8 // IN_MEMORY_BYTES)
-            rows, targets = rows[::step], labels[owners[::step]]
-            inputs = FeatureChunks(self._features, rows, (head.mean, head.variance))
-            weights = class_weight(targets, settings.class_weights)
-            solution = solve_head(inputs, targets, weights, settings.l2)
-            kernels[:, number], biases[number] = solution.kernel[:, 0], solution.bias[0]
+            is_other = np.isin(owners, slices[others])
+            weights[is_other, number] = class_weight(
+                labels[owners[is_other]], settings.class_weights
+            )
+        shape = len(parts), self._features.width
+        solutions = solve_first_outputs(
+            Samples(
+                inputs=FeatureChunks(self._features, all_rows, dtype="float32"),
+                labels=labels[owners],
+                weights=weights,
+                means=np.broadcast_to(head.mean.astype(np.float64), shape),
+                deviations=np.broadcast_to(deviation(head.variance).astype(np.float64), shape),
+            ),
+            settings.l2,
+        )
+        kernels = np.concatenate([solution.kernel for solution in solutions], axis=1)
+        biases = np.concatenate([solution.bias for solution in solutions])
         return fold_of, kernels, biases
 
     def _samples(
@@ -222,10 +235,10 @@ def principal_axes(features: np.ndarray, count: int) -> np.ndarray:
         axes = axes @ rotation.T
     result = np.zeros((width, count))
     deviations = values / np.sqrt(len(features))
-    for number, deviation in enumerate(deviations):
-        if deviation > 1e-6 * deviations[0]:
+    for number, spread in enumerate(deviations):
+        if spread > 1e-6 * deviations[0]:
             axis = axes[:, number]
-            result[:, number] = axis * np.sign(axis[np.abs(axis).argmax()]) / deviation
+            result[:, number] = axis * np.sign(axis[np.abs(axis).argmax()]) / spread
     return result.astype(np.float32)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
+from hemorrhage_tf.core.native_output import import_tensorflow
 from hemorrhage_tf.models.backbones import BackboneSpec
 
 _CPUINFO = Path("/proc/cpuinfo")
+_DEVICES = Path("/dev")
+_GPU_DEVICES = ("nvidia*", "nvhost*", "nvgpu*", "kfd", "dxg")  # without them there is no GPU
 _POLICIES = {"off": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -22,8 +26,12 @@ def resolve_strategy(name: str) -> Any:
             is. "multiworker" is handled by `distributed.cluster.join_cluster` instead.
 
     Returns:
-        A `tf.distribute.Strategy`.
+        A `tf.distribute.Strategy`. None for the default strategy if TensorFlow was not imported
+        yet and is not needed to choose it.
     """
+    if "tensorflow" not in sys.modules and (name == "none" or (name == "auto" and not has_gpus())):
+        return None
+    import_tensorflow()
     import tensorflow as tf
 
     if isinstance(name, tf.distribute.Strategy):
@@ -60,13 +68,27 @@ def resolve_precision(name: str, spec: BackboneSpec, cpuinfo: Path = _CPUINFO) -
     """
     if name != "auto":
         return _POLICIES[name]
-    import tensorflow as tf
-
-    if tf.config.list_logical_devices("GPU"):
+    if has_gpus():
         return "mixed_float16"
     if spec.bfloat16_is_faster and cpu_has_bfloat16(cpuinfo):
         return "mixed_bfloat16"
     return "float32"
+
+
+def has_gpus(devices: Path = _DEVICES) -> bool:
+    """Return whether TensorFlow sees a GPU. Imports it only if there could be one.
+
+    Args:
+        devices: The folder in which Linux lists the devices.
+    """
+    if "tensorflow" not in sys.modules and sys.platform == "linux":
+        found = (next(devices.glob(pattern), None) for pattern in _GPU_DEVICES)
+        if all(path is None for path in found):
+            return False
+    import_tensorflow()
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def cpu_has_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:

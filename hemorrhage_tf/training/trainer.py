@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,19 +24,22 @@ from hemorrhage_tf.models.classifier import (
 from hemorrhage_tf.pipeline.augmentation import Augmentation
 from hemorrhage_tf.training.context import FitContext
 from hemorrhage_tf.training.distributed.single_process import SingleProcess
-from hemorrhage_tf.training.feature_sources import FeatureSources, backbone_strategy
+from hemorrhage_tf.training.feature_sources import FeatureSources, backbone_strategy, kept_models
 from hemorrhage_tf.training.features.extraction import SliceViews, compute_features
 from hemorrhage_tf.training.features.rows import FeatureRows
 from hemorrhage_tf.training.features.source import FeatureSource
 from hemorrhage_tf.training.features.table import FeatureChunks, FeatureTable
 from hemorrhage_tf.training.fine_tuning import fine_tuned_layers
+from hemorrhage_tf.training.head_groups import HeadGroups
 from hemorrhage_tf.training.head_solver import (
     HeadWeights,
+    Solution,
     constant_biases,
     feature_statistics,
     output_weights,
-    solve_head,
+    solve_further_outputs,
 )
+from hemorrhage_tf.training.kept_models import classifier_key
 from hemorrhage_tf.training.loop import Epoch, Loop, Stage, whole_pass
 from hemorrhage_tf.training.samples import (
     FeatureSamples,
@@ -96,6 +100,7 @@ class Trainer:
         self._sources = feature_sources.sources
         self._augmentation = Augmentation(context.settings.augment, context.settings.seed)
         self._features: FeatureTable
+        self._heads: HeadGroups
         self._head_loop: Loop | None = None
         self._warned_of_convergence = False
         self._classifier: Any = None
@@ -140,6 +145,15 @@ class Trainer:
             )
             rows.append((first, others))
         self._features = FeatureTable(views, rows, self._settings.pooling)
+        self._heads = HeadGroups(self._context, self._features)
+
+    def plan(self, trainings: Sequence[np.ndarray]) -> None:
+        """Tell which trainings follow, so that their heads are solved together.
+
+        Args:
+            trainings: The training slices of each.
+        """
+        self._heads.plan(trainings)
 
     def train(self, task: TrainingTask) -> tuple[np.ndarray, list[Epoch]]:
         """Train one head, and fine-tune the backbones if the settings request it.
@@ -154,7 +168,12 @@ class Trainer:
             for source, weights in zip(self._sources, self._initial_weights, strict=True):
                 source.backbone.set_weights(weights)
         rows, owners = self._features.view_rows(task.train)
-        mean, variance = feature_statistics(FeatureChunks(self._features, rows))
+        is_solved = self._settings.feature_cache and self._settings.head_solver == "lbfgs"
+        solved = self._heads.solve(task.train) if is_solved else None
+        if solved is not None:
+            mean, variance = solved.mean, solved.variance
+        else:
+            mean, variance = feature_statistics(FeatureChunks(self._features, rows))
         targets = self._context.targets[owners]
         self._constant_biases = constant_biases(self._context.targets[task.train])
         self._constant_biases[0] = np.nan  # any hemorrhage is always trained
@@ -162,8 +181,8 @@ class Trainer:
         self.head = HeadWeights(mean, variance, kernel, np.nan_to_num(self._constant_biases))
         if not self._settings.feature_cache:
             history = self._train_on_images("head", task)
-        elif self._settings.head_solver == "lbfgs":
-            history = self._solve(rows, targets, task)
+        elif solved is not None:
+            history = self._solve(solved.solution, rows, targets, task)
         else:
             history = self._train_on_features(task)
         if self._settings.fine_tune_epochs:
@@ -199,6 +218,22 @@ class Trainer:
             return self._classifier
         return self._build_classifier()
 
+    def write_classifier(self, path: Path) -> None:
+        """Write the model of the last training to a `.keras` file.
+
+        Where an earlier fit kept the same model with another head, nothing is built.
+        """
+        settings, kept = self._settings, kept_models(self._context)
+        key = classifier_key(
+            [(options, settings.seed) for options in settings.backbones],
+            pooling=settings.pooling,
+            outputs=len(self.head.bias),
+        )
+        if kept.write_classifier(key, path, self.head):
+            return
+        self.build_classifier().save(path)
+        kept.keep_classifier(key, path, self.head)
+
     def _compute(self, source: FeatureSource, views: list[range], dtype: str) -> FeatureRows:
         context = self._context
         return compute_features(
@@ -228,14 +263,22 @@ class Trainer:
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
         return classifier
 
-    def _solve(self, rows: np.ndarray, targets: np.ndarray, task: TrainingTask) -> list[Epoch]:
-        """Solve for the head by L-BFGS."""
+    def _solve(
+        self, first: Solution, rows: np.ndarray, targets: np.ndarray, task: TrainingTask
+    ) -> list[Epoch]:
+        """Take the head that L-BFGS found, and solve for its further outputs."""
         settings, cluster = self._settings, self._context.cluster
         weights = output_weights(targets, settings.class_weights)
         own = _own_positions(len(rows), cluster)
         standardization = self.head.mean, self.head.variance
-        inputs = FeatureChunks(self._features, rows[own], standardization)
-        solution = solve_head(inputs, targets[own], weights[own], settings.l2, cluster.all_sum)
+        solution = solve_further_outputs(
+            first,
+            FeatureChunks(self._features, rows[own], standardization),
+            targets[own],
+            weights[own],
+            settings.l2,
+            cluster.all_sum,
+        )
         if not solution.converged and not self._warned_of_convergence:
             self._warned_of_convergence = True
             self._context.progress.warn(

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.records import Manifest
-from hemorrhage_tf.exporters.settings import ExportSettings
 from hemorrhage_tf.inference.forms import model_form
 from hemorrhage_tf.inference.loading import load
 from hemorrhage_tf.inference.model import Model
-from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.verbs.results import Run
 
+if TYPE_CHECKING:  # `predict` needs neither
+    from hemorrhage_tf.exporters.settings import ExportSettings
+    from hemorrhage_tf.training.settings import FitSettings
+
 ModelArgument = str | Path | Model | Run
-Settings = TypeVar("Settings", FitSettings, ExportSettings)
+Settings = TypeVar("Settings", "FitSettings", "ExportSettings")
 
 
 def create_settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:

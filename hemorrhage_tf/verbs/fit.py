@@ -16,6 +16,7 @@ from hemorrhage_tf.core.formatting import format_size
 from hemorrhage_tf.core.native_output import import_tensorflow
 from hemorrhage_tf.core.progress import Progress, verb_progress
 from hemorrhage_tf.core.signals import set_stop_message
+from hemorrhage_tf.datasets.kept_readings import SLICE_INDEX
 from hemorrhage_tf.datasets.layouts.base import SUBTYPES
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
@@ -215,7 +216,9 @@ class _Fit:
         )
         # The appearance of phantoms is no reason for a warning.
         index_progress = Progress(quiet=True) if request.uses_phantoms else progress
-        slices = build_slice_index(manifest, index_progress, request.skip_invalid)
+        slices = build_slice_index(
+            manifest, index_progress, request.skip_invalid, keep_in=places.cache / SLICE_INDEX
+        )
         model_input = _model_input(slices, settings)
         folds = make_folds(slices, settings, progress)
         scan_model = choose_scan_model(slices, settings, folds, progress)
@@ -235,9 +238,10 @@ class _Fit:
             set_stop_message(f"Stopped. Resume with: hemorrhage-tf fit --resume {places.out}")
             with cluster.explain_worker_loss():
                 audit = self._audit(slices, settings)
-                with progress.stage("Importing TensorFlow"):
-                    import_tensorflow()
-                if cluster is SINGLE:  # its devices are known only with TensorFlow
+                if _needs_tensorflow(settings, scan_model):
+                    with progress.stage("Importing TensorFlow"):
+                        import_tensorflow()
+                if cluster is SINGLE:
                     cluster = SingleProcess(resolve_strategy(settings.strategy))
                 context = FitContext(
                     slices=slices,
@@ -318,7 +322,7 @@ class _Fit:
             "model": metadata.to_dict(),
             "training_feature_precision": result.precision,
             "training_profile": result.training_profile,
-            "replicas": context.cluster.strategy.num_replicas_in_sync,
+            "replicas": context.cluster.replicas,
             "id": checkpoint.id,
             "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
@@ -327,7 +331,7 @@ class _Fit:
             return run
         writing = atomic_run_folder(places.out, request.overwrite, within=checkpoint.folder)
         with self._progress.stage(f"Writing {places.out}"), writing as folder:
-            result.build_classifier().save(folder / run_files.MODEL_FILE)
+            result.write_classifier(folder / run_files.MODEL_FILE)
             write_metadata(folder / run_files.MODEL_FILE, metadata)
             scan_tables = None
             if result.scan_model is not None:
@@ -350,6 +354,12 @@ class _Fit:
                 f"Removed the least recently used features from {self._places.cache} "
                 f"({format_size(pruned.bytes)}). Set the limit with --cache-limit."
             )
+
+
+def _needs_tensorflow(settings: FitSettings, scan_model: str | None) -> bool:
+    """Return whether a fit trains with TensorFlow; features from the cache may not need it."""
+    is_solved = settings.trains_quickly and settings.head_solver == "lbfgs"
+    return not is_solved or scan_model is not None
 
 
 def _check_outside_of_run(

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.evaluation.metrics import summary
-from hemorrhage_tf.inference.loading import load
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.predictions import ScanPrediction, SlicePrediction
 
@@ -45,6 +43,8 @@ class Run:
 
     def model(self) -> Model:
         """Load the trained model."""
+        from hemorrhage_tf.inference.loading import load
+
         return load(self.path)
 
 
@@ -149,10 +149,14 @@ class Recalibration:
 
     def model(self) -> Model:
         """Load the recalibrated model."""
+        from hemorrhage_tf.inference.loading import load
+
         return load(self.path)
 
 
 def _summary(metrics: dict[str, Any]) -> str:
+    from hemorrhage_tf.evaluation.metrics import summary  # late, since `predict` needs no metrics
+
     scans = metrics.get("scans")
     if scans is None or metrics["level"] == "scan":
         return summary(metrics)

@@ -1,6 +1,18 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
+from PIL import Image
+from plain_phantoms import draw_phantom
+
+
+@pytest.fixture
+def slice_file(tmp_path):
+    path = tmp_path / "slice.png"
+    Image.fromarray(draw_phantom(0, 0, 1)).save(path)
+    return path
 
 
 @pytest.mark.parametrize(
@@ -78,3 +90,29 @@ def test_lists_commands_in_the_order_of_use(run):
         "cache",
         "benchmark",
     ]
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_and_version_import_no_command(argument):
+    code = f"""
+import sys
+from hemorrhage_tf.cli.main import main
+main([{argument!r}], standalone_mode=False)
+loaded = {{name for name in sys.modules if name.startswith("hemorrhage_tf.cli.")}}
+assert loaded == {{"hemorrhage_tf.cli.commands", "hemorrhage_tf.cli.main"}}, loaded
+assert not {{"numpy", "PIL", "rich"}} & sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_predict_imports_no_training_and_no_reports(slice_file):
+    code = f"""
+import sys
+from hemorrhage_tf.cli.main import main
+main(["predict", {str(slice_file)!r}], standalone_mode=False)
+for name in ("training", "reports", "exporters", "evaluation.metrics"):
+    assert "hemorrhage_tf." + name not in sys.modules, name
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import pytest
 from hemorrhage_tf.auditing.audit_result import Audit, Pair, Patients, Storage
 from hemorrhage_tf.auditing.class_differences import Difference
 from hemorrhage_tf.auditing.shortcuts import Shortcut
-from hemorrhage_tf.cli import tables
+from hemorrhage_tf.cli import prediction_tables, tables
 from hemorrhage_tf.core.errors import Problem
 from hemorrhage_tf.evaluation.intervals import Interval
 from hemorrhage_tf.exporters.benchmark import Measurement
@@ -231,9 +231,9 @@ CALLS = {
     "more metrics": lambda: tables.print_metrics(MORE, "phantomnet"),
     "run": lambda: tables.print_run(RUN),
     "comparison": lambda: tables.print_comparison(COMPARISON, "runs/first", "phantomnet"),
-    "prediction": lambda: tables.print_prediction(PREDICTION),
-    "prediction of a scan model": lambda: tables.print_prediction(IN_SCAN),
-    "plain prediction": lambda: tables.print_prediction(PLAIN),
+    "prediction": lambda: prediction_tables.print_prediction(PREDICTION),
+    "prediction of a scan model": lambda: prediction_tables.print_prediction(IN_SCAN),
+    "plain prediction": lambda: prediction_tables.print_prediction(PLAIN),
     "export": lambda: tables.print_export(EXPORT),
     "benchmark": lambda: tables.print_benchmark([MEASUREMENT]),
     "audit": lambda: tables.print_audit(AUDIT),
@@ -490,5 +490,5 @@ def test_a_run_of_an_earlier_release_is_shown_like_a_new_one(capsys):
 
 def test_piped_output_is_never_cut(capsys):
     path = "folder/" * 60 + "slice.png"
-    tables.print_prediction(Prediction((SlicePrediction(path, 0.5, True),), ()))
+    prediction_tables.print_prediction(Prediction((SlicePrediction(path, 0.5, True),), ()))
     assert path in capsys.readouterr().out

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,13 @@ def fit(slices, shared_cache, tmp_path):
 
 
 def predict(result: FitResult, slices, indices) -> np.ndarray:
+    import keras
+
     images = [ModelInput(SIZE)(read_slice(slices.refs[index])) for index in indices]
-    return result.build_classifier()(np.stack(images)).numpy()[:, 0]
+    with tempfile.TemporaryDirectory() as folder:
+        result.write_classifier(Path(folder, "model.keras"))
+        classifier = keras.saving.load_model(Path(folder, "model.keras"))
+    return classifier(np.stack(images)).numpy()[:, 0]
 
 
 class TestSingleSplit:

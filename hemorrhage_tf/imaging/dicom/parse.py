@@ -174,6 +174,7 @@ def _parse(path: Path, file: BinaryIO, keywords: tuple[str, ...]) -> DicomFile:
         stream = BoundedStream(path, inflated, inflated.getbuffer().nbytes)
 
     def stop_when(tag: int, vr: str | None, length: int) -> bool:
+        tag = int(tag)  # pydicom's tags take long to compare
         # The one element that pydicom parses at once, whatever its length.
         if tag == _CHARACTER_SET and length > MAX_VALUE_BYTES:
             raise SliceError(path, "damaged: its character set is too long")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from hemorrhage_tf.core.native_output import import_tensorflow
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,17 @@ class SingleProcess:
     @property
     def strategy(self) -> Any:
         """The `tf.distribute.Strategy` over all workers."""
+        import_tensorflow()
         import tensorflow as tf
 
         return self._strategy or tf.distribute.get_strategy()
+
+    @property
+    def replicas(self) -> int:
+        """Number of devices that train."""
+        if self._strategy is None and "tensorflow" not in sys.modules:
+            return 1  # nobody can have entered the scope of another strategy
+        return int(self.strategy.num_replicas_in_sync)
 
     def local_strategy(self) -> Any:
         """Return the `tf.distribute.Strategy` over the devices of this worker only."""

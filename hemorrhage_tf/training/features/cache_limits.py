@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hemorrhage_tf.datasets.kept_readings import SLICE_INDEX
 from hemorrhage_tf.training.features.cache import (
     ABOUT_FILE,
     FEATURES,
@@ -22,6 +23,7 @@ from hemorrhage_tf.training.features.cache import (
     USED_FILE,
     lock_folder,
 )
+from hemorrhage_tf.training.features.cache_location import MODELS
 
 # The prefix of a folder that is being removed.
 _DROPPED = ".dropped"
@@ -165,11 +167,36 @@ def prune(folder: Path, limit: int | None, older_than_days: float | None = None)
         for path in (folder / FEATURES).glob(f"{_DROPPED}*"):
             freed += _size(path)
             shutil.rmtree(path, ignore_errors=True)
+    freed += _prune_slice_indices(folder, None if limit is None else limit - total, oldest)
     return PruneResult(tuple(removed), freed, tuple(in_use))
 
 
+def _prune_slice_indices(folder: Path, limit: int | None, oldest: float) -> int:
+    """Remove kept slice indices that are not used, the least recently used first.
+
+    Args:
+        folder: The folder of the cache.
+        limit: The bytes that are left for them; None for no limit.
+        oldest: Remove those that were last used before this time, in seconds since 1970.
+
+    Returns:
+        The bytes that became free.
+    """
+    freed = 0
+    with suppress(OSError):  # there are none, or another process removes them, too
+        used = sorted((path.stat().st_mtime, path) for path in (folder / SLICE_INDEX).iterdir())
+        total = sum(_size(path) for _, path in used)
+        for time_of_use, path in used:
+            if time_of_use >= oldest and (limit is None or total <= limit):
+                break
+            size = _size(path)
+            shutil.rmtree(path, ignore_errors=True)
+            freed, total = freed + size, total - size
+    return freed
+
+
 def clear(folder: Path) -> PruneResult:
-    """Remove all features that are not in use, and the phantoms that were drawn for fits.
+    """Remove all features not in use, and the phantoms, models and slice indices that are kept.
 
     Args:
         folder: The folder of the cache.
@@ -178,10 +205,10 @@ def clear(folder: Path) -> PruneResult:
     removed = [entry for entry in entries if _remove(entry)]
     removed_paths = {entry.path for entry in removed}
     freed = sum(entry.bytes for entry in removed)
-    phantoms = folder / _PHANTOMS
-    if phantoms.is_dir():
-        freed += _size(phantoms)
-        shutil.rmtree(phantoms, ignore_errors=True)
+    for path in (folder / _PHANTOMS, folder / MODELS, folder / SLICE_INDEX):
+        if path.is_dir():
+            freed += _size(path)
+            shutil.rmtree(path, ignore_errors=True)
     kept = tuple(entry for entry in entries if entry.path not in removed_paths)
     return PruneResult(tuple(removed), freed, kept)
 

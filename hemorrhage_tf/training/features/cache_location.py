@@ -11,6 +11,7 @@ from hemorrhage_tf.core.errors import OptionError
 CACHE_VARIABLE = "HEMORRHAGE_TF_CACHE"
 LIMIT_VARIABLE = "HEMORRHAGE_TF_CACHE_LIMIT"
 DEFAULT_LIMIT = "20GB"
+MODELS = "models"  # the folder of `training.kept_models` in the cache
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 

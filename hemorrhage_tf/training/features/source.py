@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from hemorrhage_tf.models.batch_norm_folding import fold_batch_normalization
 from hemorrhage_tf.models.classifier import Branch, build_feature_model
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.training.features.cache import FORMAT
+from hemorrhage_tf.training.kept_models import BackboneFacts
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,9 @@ class FeatureSource:
 
     Attributes:
         spec: The backbone's registry entry.
-        backbone: The float32 Keras model that the classifier is built around.
-        weights_hash: The hash of its weights.
+        facts: What its features depend on.
+        build: Returns the float32 Keras model that the classifier is built around, the same one
+            each time.
         feature_layer: The layer at which it was cut, or None.
         model_input: How slices become model input. If its size differs from the backbone's input
             size, images are resized, as in the classifier.
@@ -36,11 +40,40 @@ class FeatureSource:
     """
 
     spec: BackboneSpec
-    backbone: Any
-    weights_hash: str
+    facts: BackboneFacts
+    build: Callable[[], Any] = field(compare=False)
     feature_layer: str | None
     model_input: ModelInput
     policy: str
+
+    @classmethod
+    def of(
+        cls,
+        spec: BackboneSpec,
+        backbone: Any,
+        feature_layer: str | None,
+        model_input: ModelInput,
+        policy: str = "float32",
+    ) -> FeatureSource:
+        """Return a backbone that is built as a source of features."""
+        return cls(
+            spec=spec,
+            facts=backbone_facts(backbone),
+            build=lambda: backbone,
+            feature_layer=feature_layer,
+            model_input=model_input,
+            policy=policy,
+        )
+
+    @property
+    def backbone(self) -> Any:
+        """The float32 Keras model; it is built on first use."""
+        return self.build()
+
+    @property
+    def weights_hash(self) -> str:
+        """The hash of the backbone's weights."""
+        return self.facts.weights_hash
 
     @property
     def branch(self) -> Branch:
@@ -50,7 +83,7 @@ class FeatureSource:
     @property
     def width(self) -> int:
         """Number of features of a view, average and max pooled: twice the channels."""
-        return 2 * int(self.backbone.output_shape[-1])
+        return 2 * self.facts.channels
 
     @property
     def about(self) -> dict[str, object]:
@@ -66,8 +99,6 @@ class FeatureSource:
     @property
     def fingerprint(self) -> str:
         """The hash of everything but the pixels of a view that decides its features."""
-        import tensorflow as tf
-
         parts: dict[str, Any] = {
             "format": FORMAT,
             "backbone": self.spec.name,
@@ -76,10 +107,10 @@ class FeatureSource:
             "feature_layer": self.feature_layer,
             "policy": self.policy,
             "model_input": self.model_input.key,
-            "tensorflow": tf.__version__,
+            "tensorflow": _tensorflow_version(),
         }
         # Without a resize, a backbone alone and the same backbone in a pair share their features.
-        side = self.backbone.input_shape[1]
+        side = self.facts.image_size
         if side != self.model_input.image_size:
             parts["resized_to"] = side
         return fingerprint(parts)
@@ -113,6 +144,15 @@ class FeatureSource:
         return features
 
 
+def backbone_facts(backbone: Any) -> BackboneFacts:
+    """Return the facts of a backbone from `build_backbone`."""
+    return BackboneFacts(
+        weights_hash=weights_hash(backbone),
+        image_size=int(backbone.input_shape[1]),
+        channels=int(backbone.output_shape[-1]),
+    )
+
+
 def build_source(options: BackboneOptions, model_input: ModelInput, seed: int) -> FeatureSource:
     """Build a backbone as a source of float32 features.
 
@@ -124,14 +164,18 @@ def build_source(options: BackboneOptions, model_input: ModelInput, seed: int) -
     Raises:
         HemorrhageError: The backbone cannot be built, see `build_backbone`.
     """
-    backbone = build_backbone(
+    backbone = build_from_options(options, seed)
+    return FeatureSource.of(options.spec, backbone, options.feature_layer, model_input)
+
+
+def build_from_options(options: BackboneOptions, seed: int) -> Any:
+    """Build the Keras model of a backbone, see `build_backbone`."""
+    return build_backbone(
         options.spec.name, options.weights, options.image_size, options.feature_layer, seed
     )
-    return FeatureSource(
-        spec=options.spec,
-        backbone=backbone,
-        weights_hash=weights_hash(backbone),
-        feature_layer=options.feature_layer,
-        model_input=model_input,
-        policy="float32",
-    )
+
+
+def _tensorflow_version() -> str:
+    """Return the version of TensorFlow, without importing it."""
+    tensorflow = sys.modules.get("tensorflow")
+    return version("tensorflow") if tensorflow is None else tensorflow.__version__

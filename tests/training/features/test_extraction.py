@@ -12,7 +12,7 @@ from PIL import Image
 
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.readers import content_hash, read_slice
-from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
+from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
 from hemorrhage_tf.pipeline.augmentation import Augmentation
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.training.distributed.single_process import SINGLE
@@ -43,7 +43,7 @@ class Recorder(recorder.Recorder):
 def source() -> FeatureSource:
     backbone = build_backbone("tiny", "none", SIZE, None, 0)
     spec = backbone_spec("tiny")
-    return FeatureSource(spec, backbone, weights_hash(backbone), None, INPUT, "float32")
+    return FeatureSource.of(spec, backbone, None, INPUT)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hemorrhage_tf.models.backbone_options import parse_backbone_options
-from hemorrhage_tf.models.backbones import backbone_spec, build_backbone, weights_hash
+from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
 from hemorrhage_tf.pipeline import model_input as model_input_module
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.training.features.source import FeatureSource, build_source
@@ -17,7 +17,7 @@ INPUT = ModelInput(SIZE)
 def make_source(seed: int = 0, layer: str | None = None, policy: str = "float32") -> FeatureSource:
     backbone = build_backbone("tiny", "none", SIZE, layer, seed)
     spec = backbone_spec("tiny")
-    return FeatureSource(spec, backbone, weights_hash(backbone), layer, INPUT, policy)
+    return FeatureSource.of(spec, backbone, layer, INPUT, policy)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ class TestFingerprint:
             make_source(seed=1),
             make_source(layer="block2_out"),
             make_source(policy="mixed_bfloat16"),
-            replace(source, backbone=backbone, model_input=ModelInput(32)),
+            FeatureSource.of(source.spec, backbone, None, ModelInput(32)),
             *(replace(source, model_input=each) for each in self.INPUTS),
             replace(source, spec=replace(source.spec, normalization="torch")),
             replace(source, spec=backbone_spec("mobilenet_v2")),

@@ -1,0 +1,157 @@
+"""Chunks: the values read from some slices, packed into arrays. Reading is in `slice_reading`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from hemorrhage_tf.core.errors import Problem
+from hemorrhage_tf.datasets import thumbnails
+from hemorrhage_tf.datasets.image_statistics import (
+    ImageStatistics,
+    SavedFormat,
+    pack_statistics,
+)
+from hemorrhage_tf.datasets.thumbnails import Thumbnails
+
+# The small values of each slice, besides those of `NUMBERS`.
+VALUES = np.dtype(
+    [
+        ("index", np.int64),
+        ("hash", np.uint8, 16),
+        ("is_hounsfield", np.bool_),
+        ("head_share", np.float64),
+        ("gray_shares", np.float32, thumbnails.GRAY_BINS),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """What to read of each slice, and how precisely to keep it."""
+
+    is_small_set: bool
+    for_audit: bool
+
+    @property
+    def gray_dtype(self) -> np.dtype:
+        """The dtype of gray thumbnails."""
+        return np.dtype(np.float32 if self.is_small_set else np.float16)
+
+    @property
+    def content_dtype(self) -> np.dtype:
+        """The dtype of content thumbnails."""
+        return np.dtype(np.float32 if self.is_small_set and self.for_audit else np.uint8)
+
+
+@dataclass
+class Chunk:
+    """The values read from some slices: an array row for each readable one, and the problems."""
+
+    values: np.ndarray
+    numbers: np.ndarray
+    arrays: np.ndarray
+    gray: np.ndarray
+    contents: np.ndarray
+    formats: list[SavedFormat]
+    input_warnings: list[str | None]
+    problems: dict[int, Problem]
+
+    def take(self, rows: np.ndarray) -> Chunk:
+        """Return some rows, without the problems."""
+        arrays = (self.values, self.numbers, self.arrays, self.gray, self.contents)
+        return Chunk(
+            *(array[rows] for array in arrays),
+            formats=[self.formats[row] for row in rows],
+            input_warnings=[self.input_warnings[row] for row in rows],
+            problems={},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReading:
+    """The values read from one slice."""
+
+    content_hash: bytes
+    is_hounsfield: bool
+    reductions: Thumbnails
+    statistics: ImageStatistics
+    head_share: float
+    input_warning: str | None
+
+
+def pack_readings(
+    indices: Sequence[int], readings: Sequence[SliceReading | Problem], options: ReadingOptions
+) -> Chunk:
+    """Pack the values of slices into arrays.
+
+    Args:
+        indices: The index of each slice.
+        readings: What was read of each, or why it cannot be read.
+        options: What was read, and how precisely to keep it.
+    """
+    problems: dict[int, Problem] = {}
+    good: list[SliceReading] = []
+    places: list[int] = []
+    for index, reading in zip(indices, readings, strict=True):
+        if isinstance(reading, Problem):
+            problems[index] = reading
+        else:
+            good.append(reading)
+            places.append(index)
+    count = len(good)
+    values = np.zeros(count, VALUES)
+    gray = np.zeros((count, 2, thumbnails.THUMBNAIL_SIZE**2), options.gray_dtype)
+    contents = np.zeros((count, *(thumbnails.CONTENT_SIZE,) * 2), np.float32)
+    for at, each in enumerate(good):
+        values[at] = (
+            places[at],
+            np.frombuffer(each.content_hash, np.uint8),
+            each.is_hounsfield,
+            each.head_share,
+            each.reductions.gray_shares,
+        )
+        gray[at], contents[at] = each.reductions.gray, each.reductions.content
+    if options.content_dtype == np.uint8:
+        contents = np.rint(contents).astype(np.uint8)
+    numbers, arrays, formats = pack_statistics([each.statistics for each in good])
+    return Chunk(
+        values=values,
+        numbers=numbers,
+        arrays=arrays,
+        gray=gray,
+        contents=contents,
+        formats=formats,
+        input_warnings=[each.input_warning for each in good],
+        problems=problems,
+    )
+
+
+def empty_chunk(options: ReadingOptions) -> Chunk:
+    """Return a chunk of no slices."""
+    return pack_readings([], [], options)
+
+
+def join_chunks(chunks: Sequence[Chunk], in_order: bool = True) -> Chunk:
+    """Join chunks.
+
+    Args:
+        chunks: At least one.
+        in_order: Sort the slices by their indices. Defaults to True.
+    """
+    if len(chunks) == 1:
+        return chunks[0]
+    names = ("values", "numbers", "arrays", "gray", "contents")
+    joined = Chunk(
+        *(np.concatenate([getattr(each, name) for each in chunks]) for name in names),
+        formats=list(chain.from_iterable(each.formats for each in chunks)),
+        input_warnings=list(chain.from_iterable(each.input_warnings for each in chunks)),
+        problems={},
+    )
+    ordered = joined.take(np.argsort(joined.values["index"])) if in_order else joined
+    for each in chunks:
+        ordered.problems |= each.problems
+    return ordered

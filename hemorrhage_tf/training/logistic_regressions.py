@@ -1,0 +1,236 @@
+"""Logistic regressions on parts of the same rows, minimized together by L-BFGS.
+
+Each pass over the features serves all of them with one product of matrices, which is several times
+as fast as a product with a vector for each: the folds of a cross-validation share most rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from hemorrhage_tf.training.features.table import CHUNK_BYTES, FeatureChunks
+from hemorrhage_tf.training.lockstep import minimize_in_lockstep
+
+MOST_TOGETHER = 32
+_WEIGHT_BYTES = 64 * 2**20  # of the weights of all samples in all regressions
+_MOST_THREADS = 16
+
+Features = np.ndarray | FeatureChunks
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The optimum of a logistic regression.
+
+    Attributes:
+        kernel: float64 `(width,)`, of the standardized features.
+        bias: The bias.
+        loss: Mean weighted loss, without the penalty.
+        accuracy: Accuracy at a probability of 0.5, on the samples whose weight is not 0.
+        iterations: Number of iterations.
+        converged: False if the iterations ran out.
+    """
+
+    kernel: np.ndarray
+    bias: float
+    loss: float
+    accuracy: float
+    iterations: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of several regressions, or one worker's part of them.
+
+    Attributes:
+        inputs: `(n, width)` features, or their chunks.
+        labels: `(n,)`, 0 or 1.
+        weights: float32 `(n, k)`, of each sample in each regression; 0 where it is not part of it.
+        means: `(k, width)`, which the features of each regression are standardized by; None to
+            leave them unchanged. Defaults to None.
+        deviations: `(k, width)`, likewise. Defaults to None.
+    """
+
+    inputs: Features
+    labels: np.ndarray
+    weights: np.ndarray
+    means: np.ndarray | None = None
+    deviations: np.ndarray | None = None
+
+
+def most_together(samples: int) -> int:
+    """Return how many regressions on so many samples are minimized together."""
+    return max(1, min(MOST_TOGETHER, _WEIGHT_BYTES // (4 * max(samples, 1))))
+
+
+def minimize(
+    samples: Samples,
+    l2: float,
+    all_sum: Callable[[np.ndarray], np.ndarray],
+    options: dict[str, Any],
+) -> list[Optimum]:
+    """Minimize mean(weights * loss) + l2 / 2 * |kernel|^2 for each regression, in float64.
+
+    Args:
+        samples: The samples.
+        l2: Strength of the penalty, which leaves the bias out.
+        all_sum: Sums an array over the workers.
+        options: Of `scipy.optimize.minimize` with the method "L-BFGS-B".
+
+    Returns:
+        The optima; the same bytes each time, and on any number of cores.
+    """
+    from threadpoolctl import threadpool_limits
+
+    count, width = samples.weights.shape[1], samples.inputs.shape[1]
+    cores = min(os.cpu_count() or 1, _MOST_THREADS)
+    # Each chunk is multiplied by one thread, so the sums do not depend on the number of cores.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as threads:
+        regressions = _Regressions(samples, l2, all_sum, threads, 2 * cores)
+        results = minimize_in_lockstep(
+            regressions.objectives, np.zeros((count, width + 1)), options
+        )
+        points = np.stack([result.x for result in results])
+        losses, accuracies = regressions.evaluate(points)
+    return [
+        Optimum(
+            kernel=result.x[:-1],
+            bias=float(result.x[-1]),
+            loss=float(loss),
+            accuracy=float(accuracy),
+            iterations=int(result.nit),
+            converged=result.status != 1,
+        )
+        for result, loss, accuracy in zip(results, losses, accuracies, strict=True)
+    ]
+
+
+class _Regressions:
+    """The regressions, see `minimize`."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        l2: float,
+        all_sum: Callable[[np.ndarray], np.ndarray],
+        threads: ThreadPoolExecutor,
+        ahead: int,
+    ) -> None:
+        self._samples = samples
+        self._l2 = l2
+        self._all_sum = all_sum
+        self._threads = threads
+        self._ahead = ahead
+        self._totals = all_sum(samples.weights.sum(axis=0, dtype=np.float64))
+
+    def objectives(self, points: np.ndarray, which: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Compute losses and gradients of some of the regressions, see `lockstep.Objectives`."""
+        chosen = list(which)
+        kernels, width = points[:, :-1], points.shape[1] - 1
+        sums = self._sum(_gradients, self._unstandardized(points, chosen), width + 2)
+        sums = self._all_sum(sums) / self._totals[chosen, np.newaxis]
+        gradients = sums[:, :-1]
+        samples = self._samples
+        if samples.means is not None and samples.deviations is not None:
+            gradients[:, :width] -= gradients[:, width:] * samples.means[chosen]
+            gradients[:, :width] /= samples.deviations[chosen]
+        gradients[:, :width] += self._l2 * kernels
+        return sums[:, -1] + 0.5 * self._l2 * np.square(kernels).sum(axis=1), gradients
+
+    def evaluate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the mean weighted losses, without the penalty, and the accuracies."""
+        sums = self._sum(_performance, self._unstandardized(points, list(range(len(points)))), 3)
+        losses, right, counts = self._all_sum(sums).T
+        return losses / counts, right / counts
+
+    def _unstandardized(self, points: np.ndarray, which: list[int]) -> _Linear:
+        """Return the same functions of features that are not standardized."""
+        kernels, biases = points[:, :-1], points[:, -1]
+        samples = self._samples
+        if samples.means is not None and samples.deviations is not None:
+            kernels = kernels / samples.deviations[which]
+            biases = biases - (kernels * samples.means[which]).sum(axis=1)
+        return _Linear(np.ascontiguousarray(kernels.T), biases, which)
+
+    def _sum(self, of_chunk: _OfChunk, linear: _Linear, size: int) -> np.ndarray:
+        """Sum a function over the chunks, always in their order."""
+        total = np.zeros((len(linear.which), size))
+        pending: deque[Future[np.ndarray]] = deque()
+        begin = 0
+        for chunk in _chunks_of(self._samples.inputs):
+            rows = slice(begin, begin + len(chunk))
+            begin += len(chunk)
+            labels, weights = self._samples.labels[rows], self._samples.weights[rows]
+            if len(chunk) == self._samples.inputs.shape[0]:
+                return total + of_chunk(chunk, labels, weights, linear)
+            pending.append(self._threads.submit(of_chunk, chunk, labels, weights, linear))
+            if len(pending) > self._ahead:
+                total += pending.popleft().result()
+        for task in pending:
+            total += task.result()
+        return total
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """Linear functions of the features, those of some regressions.
+
+    Attributes:
+        kernels: float64 `(width, k)`.
+        biases: float64 `(k,)`.
+        which: The numbers of the regressions.
+    """
+
+    kernels: np.ndarray
+    biases: np.ndarray
+    which: list[int]
+
+
+# From features, labels, weights and functions to `(k, size)` sums.
+_OfChunk = Callable[[np.ndarray, np.ndarray, np.ndarray, _Linear], np.ndarray]
+
+
+def _gradients(
+    chunk: np.ndarray, labels: np.ndarray, weights: np.ndarray, linear: _Linear
+) -> np.ndarray:
+    """Return for each regression the sums of gradients of kernel and bias, and of losses."""
+    exact = chunk.astype(np.float64, copy=False)  # the line search needs it
+    logits = exact @ linear.kernels + linear.biases
+    targets = labels[:, np.newaxis]
+    weights = weights[:, linear.which].astype(np.float64)
+    residuals = weights * (expit(logits) - targets)
+    losses = weights * (np.logaddexp(0.0, logits) - targets * logits)
+    gradients = residuals.T @ exact
+    return np.column_stack([gradients, residuals.sum(axis=0), losses.sum(axis=0)])
+
+
+def _performance(
+    chunk: np.ndarray, labels: np.ndarray, weights: np.ndarray, linear: _Linear
+) -> np.ndarray:
+    """Return for each regression the sums of losses, of right samples and of samples."""
+    logits = chunk.astype(np.float64, copy=False) @ linear.kernels + linear.biases
+    targets = labels[:, np.newaxis]
+    weights = weights[:, linear.which]
+    losses = (weights * (np.logaddexp(0.0, logits) - targets * logits)).sum(axis=0)
+    is_part = weights > 0
+    right = (((logits > 0) == (targets > 0.5)) & is_part).sum(axis=0)
+    return np.column_stack([losses, right, is_part.sum(axis=0)])
+
+
+def _chunks_of(inputs: Features) -> Iterable[np.ndarray]:
+    return _parts(inputs) if isinstance(inputs, np.ndarray) else inputs
+
+
+def _parts(inputs: np.ndarray) -> Iterator[np.ndarray]:
+    rows = max(1, CHUNK_BYTES // (8 * inputs.shape[1]))
+    for begin in range(0, len(inputs), rows):
+        yield inputs[begin : begin + rows]
