@@ -98,6 +98,7 @@ def evaluate(
         slices = build_slice_index(manifest, progress, skip_invalid)
         evaluator = _Evaluator(slices, window, prevalence, progress)
         evaluator.subtypes = evaluated_subtypes(slices, target)
+        evaluator.target = (target or "").strip().lower()
         loaded = resolve_model(model, progress, tta)
         evaluation = evaluator.evaluate(
             loaded, None if against is None else resolve_model(against, progress, tta)
@@ -125,9 +126,11 @@ class _Evaluator:
 
     Attributes:
         subtypes: Labels of subtypes from `evaluated_subtypes`, or None. Defaults to None.
+        target: Column of the labels; empty for any hemorrhage. Defaults to empty.
     """
 
     subtypes: np.ndarray | None = None
+    target = ""
 
     def __init__(
         self,
@@ -151,7 +154,7 @@ class _Evaluator:
         overlap = sum(key in trained_on for key in slices.hashes)
         metrics = levels.metrics(self._prevalence)
         metrics |= metrics_of_subtypes(slices, model, self.subtypes, levels.probabilities)
-        if model.subtypes and self.subtypes is None:
+        if model.subtypes and self.subtypes is None and self.target not in model.subtypes:
             self._progress.note("The data has no subtypes: any hemorrhage alone is evaluated.")
         metrics["warnings"] = self._warnings(model, overlap)
         comparisons = {}
@@ -217,6 +220,11 @@ class _Evaluator:
             warnings.append(
                 f"{overlap} of the {len(slices)} slices were trained on, so these metrics are "
                 "optimistic. The metrics.json of the run has the out-of-fold metrics"
+            )
+        if self.target in model.subtypes:
+            warnings.append(
+                f"the labels are those of {self.target}, and the metrics those of the probability "
+                f"of any hemorrhage. Pass --target all for the model's probability of {self.target}"
             )
         differences = self._differences_from_training(model)
         if differences:

@@ -140,6 +140,16 @@ class TestUse:
     def test_without_columns_any_hemorrhage_alone_is_evaluated(self, run, kaggle_once):
         assert "subtypes" not in htf.evaluate(kaggle_once, model=run, quiet=True).metrics
 
+    def test_evaluate_says_that_one_subtype_is_compared_with_any_hemorrhage(
+        self, run, subtypes_once, capsys
+    ):
+        evaluation = htf.evaluate(subtypes_once, model=run, target="epidural", skip_invalid=True)
+        (warning,) = (one for one in evaluation.metrics["warnings"] if "epidural" in one)
+        assert warning.startswith("the labels are those of epidural, and the metrics those of the")
+        assert warning.endswith("Pass --target all for the model's probability of epidural")
+        printed = capsys.readouterr().err
+        assert warning in " ".join(printed.split()) and "has no subtypes" not in printed
+
     def test_predictions_carry_subtypes(self, run, kaggle_once):
         images = sorted(kaggle_once.rglob("*.png"))[:4]
         for tta in (False, True):
