@@ -10,6 +10,7 @@ import numpy as np
 from hemorrhage_tf.auditing.audit import audit_slices
 from hemorrhage_tf.auditing.audit_result import best_shortcut_metric
 from hemorrhage_tf.core.progress import Progress, verb_progress
+from hemorrhage_tf.datasets.kept_readings import SLICE_INDEX
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
@@ -20,6 +21,7 @@ from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES_IN_SCANS
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
 from hemorrhage_tf.reports.evaluation_report import EvaluationContent, write_evaluation_report
+from hemorrhage_tf.training.features.cache_location import cache_folder
 from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS
 from hemorrhage_tf.verbs.arguments import ModelArgument, check_data, model_name, resolve_model
 from hemorrhage_tf.verbs.evaluated_subtypes import evaluated_subtypes, metrics_of_subtypes
@@ -95,7 +97,8 @@ def evaluate(
         data = check_data(data)
         check_prevalence(prevalence)
         manifest = read_manifest(data, positive, target, progress=progress)
-        slices = build_slice_index(manifest, progress, skip_invalid)
+        keep_in = cache_folder() / SLICE_INDEX
+        slices = build_slice_index(manifest, progress, skip_invalid, keep_in=keep_in)
         evaluator = _Evaluator(slices, window, prevalence, progress)
         evaluator.subtypes = evaluated_subtypes(slices, target)
         evaluator.target = (target or "").strip().lower()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress, verb_progress
+from hemorrhage_tf.datasets.kept_readings import SLICE_INDEX
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
@@ -15,6 +16,7 @@ from hemorrhage_tf.evaluation.recalibration import RecalibrationSettings, needed
 from hemorrhage_tf.inference.keras_model import KerasModel, load_classifier
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
+from hemorrhage_tf.training.features.cache_location import cache_folder
 from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS
 from hemorrhage_tf.verbs.arguments import ModelArgument, check_data, model_name
 from hemorrhage_tf.verbs.evaluation_levels import CountedUnits, ModelLevels
@@ -116,7 +118,8 @@ def recalibrate(
         source, path = check_source(Path(model_name(model))), Path(out)
         check_target(path, source, overwrite)
         manifest = read_manifest(data, positive, target, progress=progress)
-        slices = build_slice_index(manifest, progress, skip_invalid)
+        keep_in = cache_folder() / SLICE_INDEX
+        slices = build_slice_index(manifest, progress, skip_invalid, keep_in=keep_in)
         recalibrator = _Recalibrator(slices, source, window, progress)
         result = recalibrator.run(settings, path, overwrite)
         progress.event(

@@ -11,6 +11,7 @@ from scipy import ndimage
 from hemorrhage_tf.imaging import head_crop as module
 from hemorrhage_tf.imaging.head_crop import (
     cells_to_pixels,
+    count_levels,
     crop_head,
     crop_to,
     edge_depths,
@@ -553,3 +554,16 @@ def largest_body(dense, radius=6):
     parts, _ = ndimage.label(inner)
     largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
     return ndimage.maximum_filter(largest, size) & dense
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (512, 512), (701, 403), (300, 300, 3)])
+def test_counts_each_gray_level(shape):
+    gray = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    expected = [np.count_nonzero(gray == level) for level in range(256)]
+    assert count_levels(gray).tolist() == expected
+    assert count_levels(gray[::2]).sum() == gray[::2].size
+
+
+def test_the_region_has_the_gray_levels_of_the_slice():
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70)).astype(np.uint8)
+    assert find_head(pixels).levels.tolist() == np.bincount(pixels.ravel(), minlength=256).tolist()

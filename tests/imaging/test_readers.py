@@ -15,6 +15,7 @@ from hemorrhage_tf.imaging.readers import (
     SLICE_SUFFIXES,
     SliceRef,
     content_hash,
+    drop_equal_channels,
     is_slice_path,
     read_header,
     read_slice,
@@ -440,3 +441,22 @@ def test_a_slice_ref_is_printed_with_its_frame(tmp_path):
 def test_a_png_has_a_header_without_a_position(tmp_path):
     header = read_header(tmp_path / "a.png")  # the file is not opened
     assert header.positions == (None,) and header.patient is None
+
+
+class TestDropEqualChannels:
+    @pytest.mark.parametrize("shape", [(1, 1), (40, 30)])
+    def test_gray_in_three_channels_becomes_gray(self, shape):
+        gray = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+        rgb = np.stack([gray] * 3, axis=-1)
+        np.testing.assert_array_equal(drop_equal_channels(rgb), gray)
+        assert content_hash(rgb) == content_hash(gray)
+
+    @pytest.mark.parametrize("row", [0, 17])
+    def test_a_single_pixel_in_color_keeps_the_channels(self, row):
+        rgb = np.full((40, 30, 3), 9, np.uint8)
+        rgb[row, 3, 2] = 10
+        assert drop_equal_channels(rgb) is rgb
+
+    def test_other_pixels_are_unchanged(self):
+        hounsfield = np.zeros((3, 4), np.float32)
+        assert drop_equal_channels(hounsfield) is hounsfield

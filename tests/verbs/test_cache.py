@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import shutil
+import time
 
 import pytest
 
@@ -53,3 +55,34 @@ def test_a_limit_that_is_not_a_size_is_an_error(filled):
     with pytest.raises(OptionError, match="much"):
         htf.cache_prune(filled, limit="much")
     assert len(htf.cache_info(filled).entries) == 1
+
+
+class TestSliceIndex:
+    """The slice indices that are kept beside the features."""
+
+    @pytest.fixture
+    def kept(self, tmp_path):
+        """A cache with the slice indices of two data sets, the first of which is older."""
+        for name, days in (("first", 40), ("second", 10)):
+            folder = tmp_path / "kept" / "slice_index" / name
+            folder.mkdir(parents=True)
+            (folder / "rows.npz").write_bytes(bytes(1000))
+            used = time.time() - days * 86400
+            os.utime(folder, (used, used))
+        return tmp_path / "kept"
+
+    def names(self, folder):
+        return sorted(path.name for path in (folder / "slice_index").glob("*"))
+
+    def test_prune_removes_the_least_recently_used_first(self, kept):
+        assert htf.cache_prune(kept, limit="2KB").bytes == 0
+        assert htf.cache_prune(kept, limit="1KB").bytes == 1000
+        assert self.names(kept) == ["second"]
+
+    def test_prune_removes_those_that_were_not_used_for_long(self, kept):
+        assert htf.cache_prune(kept, older_than_days=30).bytes == 1000
+        assert self.names(kept) == ["second"]
+
+    def test_clear_removes_them(self, kept):
+        assert htf.cache_clear(kept).bytes == 2000
+        assert not (kept / "slice_index").exists()
