@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -49,3 +50,26 @@ def import_tensorflow() -> None:
         return
     with silence_native_output(2):
         import tensorflow  # noqa: F401
+
+
+def start_importing_tensorflow() -> None:
+    """Import TensorFlow in a thread, beside work that leaves cores idle.
+
+    What this program prints meanwhile stays visible. Importing it again waits for the thread, and
+    raises the error if there was one.
+    """
+    if "tensorflow" not in sys.modules:
+        threading.Thread(target=_import_aside).start()
+
+
+def _import_aside() -> None:
+    original = sys.stderr
+    # Kept open: a progress bar that began meanwhile writes to it later.
+    visible = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
+    sys.stderr = visible
+    try:
+        with suppress(Exception):
+            import_tensorflow()
+    finally:
+        if sys.stderr is visible:
+            sys.stderr = original

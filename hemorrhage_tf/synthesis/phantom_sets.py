@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,9 +91,7 @@ def write_phantoms(
         folder: The new folder. Missing parent folders are created.
         phantom_set: The set.
         progress: Reports progress; None for no reports. Defaults to None.
-        workers: Number of processes that draw. Several are started with the "spawn" method, which
-            imports the caller's script again; such a script needs `if __name__ == "__main__":`.
-            Defaults to 1.
+        workers: Number of processes that draw. Defaults to 1.
 
     Returns:
         The folder: `manifest.csv`, `slices/` and `masks/`. A mask is an 8-bit PNG, or NIfTI for
@@ -120,7 +117,7 @@ def write_phantoms(
 
 
 def cached_phantoms(folder: Path, count: int, seed: int, progress: Progress | None = None) -> Path:
-    """Return a set of small display images from a cache; draw it if it is not there.
+    """Return a set of small display images from a cache; draw it on all cores if it is not there.
 
     Args:
         folder: The folder of all cached sets.
@@ -137,7 +134,8 @@ def cached_phantoms(folder: Path, count: int, seed: int, progress: Progress | No
     target = folder / f"phantoms-v{GENERATOR_VERSION}-n{count}-s{seed}"
     if not target.is_dir():
         try:
-            write_phantoms(target, PhantomSet(count, seed, size=CACHED_SIZE), progress)
+            phantom_set = PhantomSet(count, seed, size=CACHED_SIZE)
+            write_phantoms(target, phantom_set, progress, os.cpu_count() or 1)
         except OutputError as error:
             if not target.is_dir():  # else another process drew the same set
                 raise OutputError(f"{error} Pass another cache folder with --cache.") from None
@@ -254,8 +252,8 @@ _WRITERS: dict[str, Callable[[Path, Phantom, int, int], tuple[str, str]]] = {
 
 
 @contextlib.contextmanager
-def drawing_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Start processes that draw.
+def drawing_processes(workers: int) -> Iterator[Executor]:
+    """Start processes that draw. They do not import the script that runs here.
 
     By default glibc returns the memory of each array to the system and requests it again, which is
     slow. The environment variables that prevent this are read when a process starts.
@@ -264,22 +262,15 @@ def drawing_processes(workers: int) -> Iterator[ProcessPoolExecutor]:
         workers: Number of processes.
 
     Yields:
-        The executor. Waiting work is canceled if the block fails.
+        The executor. Its processes are ended at once if the block fails.
     """
+    from joblib.externals.loky import ProcessPoolExecutor
+
     memory = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
-    before = {name: os.environ.get(name) for name in memory}
-    os.environ.update(memory)
+    executor = ProcessPoolExecutor(workers, env=memory)
     try:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context) as executor:
-            try:
-                yield executor
-            except BaseException:
-                executor.shutdown(cancel_futures=True)
-                raise
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=True, kill_workers=True)
+        raise
+    executor.shutdown(wait=True)

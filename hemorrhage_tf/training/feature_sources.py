@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hemorrhage_tf.models.backbone_options import BackboneOptions, join_backbone_values
@@ -16,6 +17,7 @@ from hemorrhage_tf.training.features.source import (
     build_from_options,
 )
 from hemorrhage_tf.training.kept_models import KeptModels
+from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.strategy import resolve_precision
 
 
@@ -59,6 +61,23 @@ def backbone_strategy(context: FitContext) -> Any:
     if context.settings.fine_tune_epochs or not context.settings.feature_cache:
         return context.cluster.strategy
     return context.cluster.local_strategy()
+
+
+def trains_with_tensorflow(settings: FitSettings) -> bool:
+    """Return whether the head is trained with TensorFlow; the solver does not need it."""
+    return not (settings.trains_quickly and settings.head_solver == "lbfgs")
+
+
+def uses_tensorflow(settings: FitSettings, cache_folder: Path) -> bool:
+    """Return whether it is known before the data are read that a fit uses TensorFlow.
+
+    Args:
+        settings: The settings of the fit.
+        cache_folder: The cache folder; features of a backbone that it does not know are not in it.
+    """
+    kept = KeptModels(cache_folder)
+    facts = [kept.facts(options, settings.seed) for options in settings.backbones]
+    return None in facts or trains_with_tensorflow(settings)
 
 
 def kept_models(context: FitContext) -> KeptModels:

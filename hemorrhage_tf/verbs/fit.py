@@ -13,7 +13,7 @@ from hemorrhage_tf.auditing import audit as auditor
 from hemorrhage_tf.auditing.audit_result import Audit, best_shortcut_metric, summarize_audit
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.formatting import format_size
-from hemorrhage_tf.core.native_output import import_tensorflow
+from hemorrhage_tf.core.native_output import import_tensorflow, start_importing_tensorflow
 from hemorrhage_tf.core.progress import Progress, verb_progress
 from hemorrhage_tf.core.signals import set_stop_message
 from hemorrhage_tf.datasets.kept_readings import SLICE_INDEX
@@ -34,6 +34,7 @@ from hemorrhage_tf.training.cross_validation import FitResult, train_folds
 from hemorrhage_tf.training.distributed.cluster import join_cluster
 from hemorrhage_tf.training.distributed.cluster_spec import read_cluster
 from hemorrhage_tf.training.distributed.single_process import SINGLE, SingleProcess
+from hemorrhage_tf.training.feature_sources import trains_with_tensorflow, uses_tensorflow
 from hemorrhage_tf.training.features import cache_limits
 from hemorrhage_tf.training.features.cache_location import cache_folder
 from hemorrhage_tf.training.features.cache_location import cache_limit as parse_cache_limit
@@ -201,6 +202,8 @@ class _Fit:
         check_output(places.out, request.overwrite)
         check_prevalence(request.prevalence)
         settings = request.fit_settings()
+        if settings.strategy != "multiworker" and uses_tensorflow(settings, places.cache):
+            start_importing_tensorflow()
         data = self._data(settings)
         cluster: SingleProcess = SINGLE
         if settings.strategy == "multiworker":
@@ -238,7 +241,7 @@ class _Fit:
             set_stop_message(f"Stopped. Resume with: hemorrhage-tf fit --resume {places.out}")
             with cluster.explain_worker_loss():
                 audit = self._audit(slices, settings)
-                if _needs_tensorflow(settings, scan_model):
+                if trains_with_tensorflow(settings) or scan_model is not None:
                     with progress.stage("Importing TensorFlow"):
                         import_tensorflow()
                 if cluster is SINGLE:
@@ -354,12 +357,6 @@ class _Fit:
                 f"Removed the least recently used features from {self._places.cache} "
                 f"({format_size(pruned.bytes)}). Set the limit with --cache-limit."
             )
-
-
-def _needs_tensorflow(settings: FitSettings, scan_model: str | None) -> bool:
-    """Return whether a fit trains with TensorFlow; features from the cache may not need it."""
-    is_solved = settings.trains_quickly and settings.head_solver == "lbfgs"
-    return not is_solved or scan_model is not None
 
 
 def _check_outside_of_run(

@@ -29,8 +29,7 @@ def phantoms(
         form: "png", "dicom" or "nifti". Defaults to "png".
         size: Side of a slice in pixels, 64 to 512; a PNG is then scaled and cropped. Defaults to
             512.
-        workers: Processes that draw. A script that asks for several must start them below
-            `if __name__ == "__main__":`. Defaults to 1.
+        workers: Processes that draw. Defaults to 1.
         quiet: Print no progress. Defaults to False.
 
     Returns:

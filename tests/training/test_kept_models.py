@@ -1,6 +1,8 @@
 """Classifiers written from those that earlier fits kept, against Keras' own files."""
 
 import json
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ import pytest
 from hemorrhage_tf.models.backbone_options import parse_backbone_options
 from hemorrhage_tf.models.backbones import build_backbone
 from hemorrhage_tf.models.classifier import Branch, build_classifier, set_head
+from hemorrhage_tf.synthesis.phantom_sets import PhantomSet, write_phantoms
 from hemorrhage_tf.training.features.source import backbone_facts
 from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.training.kept_models import (
@@ -178,3 +181,30 @@ class TestFacts:
         copied.write_bytes(b"another")
         changed = classifier_key([(replace(file, weights=str(copied)), 3)], pooling="avg")
         assert changed != keys[4]
+
+
+@pytest.mark.slow
+def test_a_fit_on_cached_features_imports_no_tensorflow_and_writes_the_same_weights(tmp_path):
+    script = (
+        "import sys\n"
+        "import hemorrhage_tf as htf\n"
+        "data, out, cache = sys.argv[1:]\n"
+        "htf.fit(data, backbone='tiny', image_size=32, views=2, folds=2, out=out, cache=cache)\n"
+        "print('tensorflow' in sys.modules)\n"
+    )
+    data = write_phantoms(tmp_path / "data", PhantomSet(24, size=64))
+    imported = []
+    for number in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", script, data, tmp_path / f"run {number}", tmp_path / "cache"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        imported.append(done.stdout.strip())
+    assert imported == ["True", "False"]
+    first, second = (tmp_path / f"run {number}" for number in range(2))
+    for name in ("metrics.json", "predictions.csv", "history.csv"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    weights = [members(run / "model.keras")["model.weights.h5"] for run in (first, second)]
+    assert weights[0] == weights[1]
