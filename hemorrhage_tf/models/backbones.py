@@ -353,6 +353,21 @@ def normalize(images: Any, normalization: str, prefix: str = "") -> Any:
     raise ValueError(f"unknown normalization {normalization!r}")
 
 
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What a fit needs to know of a backbone to read its cached features.
+
+    Attributes:
+        weights_hash: The hash of its weights, see `weights_hash`.
+        image_size: Side of its input, in pixels.
+        channels: Channels of its feature map.
+    """
+
+    weights_hash: str
+    image_size: int
+    channels: int
+
+
 def weights_hash(backbone: Any) -> str:
     """Hash a backbone's weights: 32 hexadecimal digits (BLAKE2b over the bytes, in order)."""
     digest = hashlib.blake2b(digest_size=16)

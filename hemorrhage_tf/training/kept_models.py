@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ import numpy as np
 from hemorrhage_tf import models
 from hemorrhage_tf.core.atomic_files import atomic_folder, write_atomically
 from hemorrhage_tf.models.backbone_options import BackboneOptions
-from hemorrhage_tf.models.backbones import fingerprint
+from hemorrhage_tf.models.backbones import BackboneFacts, fingerprint
 from hemorrhage_tf.training.features.cache_location import MODELS
 from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.version import __version__
@@ -45,21 +45,6 @@ _CONFIG, _WEIGHTS, _CHECK, _METADATA = (
     "metadata.json",
 )
 _CHUNK = 2**22  # bytes
-
-
-@dataclass(frozen=True)
-class BackboneFacts:
-    """What a fit needs to know of a backbone to read its cached features.
-
-    Attributes:
-        weights_hash: The hash of its weights, see `models.backbones.weights_hash`.
-        image_size: Side of its input, in pixels.
-        channels: Channels of its feature map.
-    """
-
-    weights_hash: str
-    image_size: int
-    channels: int
 
 
 class KeptModels:

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from hemorrhage_tf.models.backbone_options import parse_backbone_options
-from hemorrhage_tf.models.backbones import build_backbone
+from hemorrhage_tf.models.backbones import BackboneFacts, build_backbone
 from hemorrhage_tf.models.classifier import Branch, build_classifier, set_head
 from hemorrhage_tf.synthesis.phantom_sets import PhantomSet, write_phantoms
 from hemorrhage_tf.training.features.source import backbone_facts
 from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.training.kept_models import (
     MOST_CLASSIFIERS,
-    BackboneFacts,
     KeptModels,
     classifier_key,
 )

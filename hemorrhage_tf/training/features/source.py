@@ -12,6 +12,7 @@ import numpy as np
 
 from hemorrhage_tf.models.backbone_options import BackboneOptions
 from hemorrhage_tf.models.backbones import (
+    BackboneFacts,
     BackboneSpec,
     build_backbone,
     fingerprint,
@@ -21,7 +22,6 @@ from hemorrhage_tf.models.batch_norm_folding import fold_batch_normalization
 from hemorrhage_tf.models.classifier import Branch, build_feature_model
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.training.features.cache import FORMAT
-from hemorrhage_tf.training.kept_models import BackboneFacts
 
 
 @dataclass(frozen=True)
