@@ -62,9 +62,12 @@ class Chunk:
 
     def take(self, rows: np.ndarray) -> Chunk:
         """Return some rows, without the problems."""
-        arrays = (self.values, self.numbers, self.arrays, self.gray, self.contents)
         return Chunk(
-            *(array[rows] for array in arrays),
+            values=self.values[rows],
+            numbers=self.numbers[rows],
+            arrays=self.arrays[rows],
+            gray=self.gray[rows],
+            contents=self.contents[rows],
             formats=[self.formats[row] for row in rows],
             input_warnings=[self.input_warnings[row] for row in rows],
             problems={},
@@ -144,9 +147,12 @@ def join_chunks(chunks: Sequence[Chunk], in_order: bool = True) -> Chunk:
     """
     if len(chunks) == 1:
         return chunks[0]
-    names = ("values", "numbers", "arrays", "gray", "contents")
     joined = Chunk(
-        *(np.concatenate([getattr(each, name) for each in chunks]) for name in names),
+        values=np.concatenate([each.values for each in chunks]),
+        numbers=np.concatenate([each.numbers for each in chunks]),
+        arrays=np.concatenate([each.arrays for each in chunks]),
+        gray=np.concatenate([each.gray for each in chunks]),
+        contents=np.concatenate([each.contents for each in chunks]),
         formats=list(chain.from_iterable(each.formats for each in chunks)),
         input_warnings=list(chain.from_iterable(each.input_warnings for each in chunks)),
         problems={},

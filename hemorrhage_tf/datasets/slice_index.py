@@ -225,8 +225,8 @@ def build_slice_index(
     if len(keep) < len(records):
         records = records.take(readings.good[keep])
     usable = replace(manifest, records=records, problems=())
-    index = _index(usable, readings, keep, progress, kept)
-    return replace(index, skipped=tuple(problems))
+    indexed = _index(usable, readings, keep, progress, kept)
+    return replace(indexed, skipped=tuple(problems))
 
 
 def _contradicting(manifest: Manifest, readings: SliceReadings) -> dict[int, int]:
@@ -331,7 +331,7 @@ def _find_duplicates(
     """
     digest = hashlib.blake2b(digest_size=16)
     for each in (readings.hashes[keep], groups, patients):
-        digest.update(np.ascontiguousarray(each))
+        digest.update(np.ascontiguousarray(each).data)
     key = digest.hexdigest()
     found = None if kept is None else NearDuplicates.from_arrays(kept.read_pairs(key))
     if found is None:

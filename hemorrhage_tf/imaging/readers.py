@@ -260,7 +260,7 @@ def content_hash(pixels: np.ndarray) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(np.asarray(shape, np.int64).tobytes())
     if not is_gray_image:
-        digest.update(np.ascontiguousarray(pixels))
+        digest.update(np.ascontiguousarray(pixels).data)
         return digest.hexdigest()
     # A part at a time, which stays in the processor's cache.
     rgb = np.empty((_HASHED_PIXELS, 3), np.uint8)
@@ -269,5 +269,5 @@ def content_hash(pixels: np.ndarray) -> str:
         gray = flat[begin : begin + _HASHED_PIXELS]
         for channel in range(3):
             rgb[: len(gray), channel] = gray
-        digest.update(rgb[: len(gray)])
+        digest.update(rgb[: len(gray)].data)
     return digest.hexdigest()
