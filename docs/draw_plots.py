@@ -56,7 +56,7 @@ def draw_curves() -> None:
     for (name, title), panel in zip(titles.items(), panels, strict=True):
         panel.plot(steps, [float(row[name]) for row in rows], linewidth=1)
         panel.set_title(title, fontsize=10)
-        panel.set_xlabel("step of 128 phantoms")
+        panel.set_xlabel("step of 32 phantoms")
         panel.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(IMAGES / "pretraining.png", dpi=75)

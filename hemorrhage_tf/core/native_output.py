@@ -64,6 +64,10 @@ def start_importing_tensorflow() -> None:
 
 def _import_aside() -> None:
     original = sys.stderr
+    if original is not sys.__stderr__:  # a notebook's, which is visible in any case
+        with suppress(Exception):
+            import_tensorflow()
+        return
     # Kept open: a progress bar that began meanwhile writes to it later.
     visible = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
     sys.stderr = visible

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from hemorrhage_tf.core.native_output import silence_native_output
+from hemorrhage_tf.core import native_output
+from hemorrhage_tf.core.native_output import silence_native_output, start_importing_tensorflow
 
 
 def test_hides_native_output(capfd):
@@ -22,6 +26,24 @@ def test_prints_native_output_if_the_block_fails(capfd):
         os.write(2, b"the reason")
         raise ImportError("no tensorflow")
     assert capfd.readouterr().err == "the reason"
+
+
+def test_messages_during_an_import_in_a_thread_go_where_the_caller_sees_them(monkeypatch):
+    begun, done = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        assert done.wait(30)
+
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setattr(native_output, "import_tensorflow", wait)
+    cell = io.StringIO()  # as in a notebook
+    with contextlib.redirect_stderr(cell):
+        start_importing_tensorflow()
+        assert begun.wait(30)
+        print("a message", file=sys.stderr)
+        done.set()
+    assert cell.getvalue() == "a message\n"
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ class ScanPretrainingSettings:
     kind: str = "auto"
     folds: int = 5
     scan_specificity: float = 0.975
-    slice_specificity: float = 0.995
+    slice_specificity: float = 0.98
     seed: int = 0
 
 
