@@ -68,11 +68,11 @@ def prune(**options: Any) -> None:
     print_pruned(htf.cache_prune(**options))
 
 
-@cache.command(short_help="Remove all features, stored phantoms and models.")
+@cache.command(short_help="Remove all features, phantoms, models and slice indices.")
 @options.cache_folder
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clear(cache: str | None, yes: bool) -> None:
-    """Remove all features, stored phantoms and models."""
+    """Remove all features, and the phantoms, models and slice indices that are kept."""
     import hemorrhage_tf as htf
     from hemorrhage_tf.cli.tables import print_pruned
 

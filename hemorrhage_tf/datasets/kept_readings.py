@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,6 @@ class _Shard:
     is_stale: bool = True
 
 
-@dataclass
 class KeptReadings:
     """The kept readings of a data set.
 
@@ -63,18 +62,19 @@ class KeptReadings:
         progress: Receives a warning of broken files and of a folder that cannot be written.
     """
 
-    folder: Path
-    root: Path
-    progress: Progress
-    _place: Path = field(init=False, default=Path())
-    _options: ReadingOptions | None = field(init=False, default=None)
-    _states: np.ndarray = field(init=False, default_factory=lambda: np.zeros(0, _STATE))
-    _places: np.ndarray = field(init=False, default_factory=lambda: np.zeros((0, 2), np.int64))
-    _shards: list[_Shard] = field(init=False, default_factory=list)
-    _open: dict[int, Chunk] = field(init=False, default_factory=dict)
-    _pending: list[tuple[np.ndarray, Chunk]] = field(init=False, default_factory=list)
-    _is_writable: bool = field(init=False, default=True)
-    _has_warned: bool = field(init=False, default=False)
+    def __init__(self, folder: Path, root: Path, progress: Progress) -> None:
+        self.folder = folder
+        self.root = root
+        self.progress = progress
+        self._place = Path()
+        self._options: ReadingOptions | None = None
+        self._states = np.zeros(0, _STATE)
+        self._places = np.zeros((0, 2), np.int64)
+        self._shards: list[_Shard] = []
+        self._open: dict[int, Chunk] = {}
+        self._pending: list[tuple[np.ndarray, Chunk]] = []
+        self._is_writable = True
+        self._has_warned = False
 
     def find(self, slices: Sequence[SliceRef], options: ReadingOptions) -> np.ndarray:
         """Find the slices whose files are unchanged since they were read.
@@ -158,9 +158,10 @@ class KeptReadings:
         self._open.clear()
         if not self._is_writable:
             return
+        present = _keys(self._states)
         for shard in self._shards:
             # Rows of other files of the data set stay, since the next command may need them.
-            if shard.is_stale and _keys(shard.state) <= _keys(self._states):
+            if shard.is_stale and _keys(shard.state) <= present:
                 with suppress(OSError):
                     shard.path.unlink()
 

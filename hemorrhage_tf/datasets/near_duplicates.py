@@ -83,15 +83,14 @@ class NearDuplicates:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray] | None) -> NearDuplicates | None:
-        """Return what `to_arrays` returned; None for None and for other arrays."""
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> NearDuplicates | None:
+        """Return the result that `to_arrays` packed; None for other arrays."""
         try:
-            assert arrays is not None
-            pairs, alike = arrays["pairs"], arrays["alike"]
-            limit = arrays["limit"].tolist()
+            pairs, alike, limit = arrays["pairs"], arrays["alike"], arrays["limit"].tolist()
             notes = json.loads(arrays["notes"].tobytes())
-            assert pairs.dtype == alike.dtype == PAIR
-        except (AssertionError, AttributeError, KeyError, ValueError):
+        except (KeyError, ValueError):
+            return None
+        if not pairs.dtype == alike.dtype == PAIR:
             return None
         return cls(pairs, notes, alike, limit[0] if limit else None)
 

@@ -333,7 +333,8 @@ def _find_duplicates(
     for each in (readings.hashes[keep], groups, patients):
         digest.update(np.ascontiguousarray(each).data)
     key = digest.hexdigest()
-    found = None if kept is None else NearDuplicates.from_arrays(kept.read_pairs(key))
+    arrays = None if kept is None else kept.read_pairs(key)
+    found = None if arrays is None else NearDuplicates.from_arrays(arrays)
     if found is None:
         found = find_near_duplicates(
             readings.gray,

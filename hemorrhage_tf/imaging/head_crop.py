@@ -102,7 +102,7 @@ def find_head(pixels: np.ndarray, upright: bool = False) -> HeadRegion:
     """
     gray = gray_levels(pixels)
     levels = count_levels(gray)
-    tissue = gray > _tissue_level(levels)
+    tissue = gray > tissue_level(levels)
     is_display_image = pixels.dtype == np.uint8
     # In HU, skin and fat differ from air too, which joins face and skull base into one body.
     body = tissue if is_display_image else pixels > SKIN
@@ -192,18 +192,14 @@ def uncrop(square: np.ndarray, head: HeadRegion, shape: tuple[int, int]) -> np.n
     return placed
 
 
-def tissue_level(gray: np.ndarray) -> int:
+def tissue_level(levels: np.ndarray) -> int:
     """Return the gray level above which a pixel is skull or tissue.
 
     It lies between the background, which is not 0 in every display image, and the skull.
 
     Args:
-        gray: uint8 `(height, width)`.
+        levels: int64 `(256,)`, from `count_levels`.
     """
-    return _tissue_level(count_levels(gray))
-
-
-def _tissue_level(levels: np.ndarray) -> int:
     cumulative = np.cumsum(levels)
     size, cumulative = int(cumulative[-1]), cumulative * 1000
     dark = int(np.searchsorted(cumulative, DARK_PER_MILLE * size))

@@ -200,6 +200,7 @@ _MODELS_FOLDER = Path(next(iter(models.__path__)))
 
 @cache
 def _file_hash(path: str, modified: int) -> str:
+    """Hash a file; `modified` is its time, so that a changed file is hashed again."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 

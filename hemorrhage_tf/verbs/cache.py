@@ -57,7 +57,7 @@ def cache_prune(
 
 
 def cache_clear(cache: str | Path | None = None) -> PruneResult:
-    """Remove all features that no process is using, stored phantoms and models.
+    """Remove all features that no process is using, stored phantoms, models and slice indices.
 
     Args:
         cache: Folder of the cache; see `cache_info`.

@@ -458,11 +458,11 @@ class TestTissueLevel:
         ordered = [int(level) for level in np.sort(gray.ravel())]
         # The levels that 5 % and 98 % of the pixels do not surpass.
         dark, bright = (ordered[-(-per * len(ordered) // 100) - 1] for per in (5, 98))
-        assert tissue_level(gray) == dark + 5 * (bright - dark) // 16
+        assert tissue_level(count_levels(gray)) == dark + 5 * (bright - dark) // 16
 
     def test_is_between_background_and_brain(self):
-        assert 30 < tissue_level(SLICES["gray background"]) < 112
-        assert 0 < tissue_level(SLICES["display"]) < 112
+        assert 30 < tissue_level(count_levels(SLICES["gray background"])) < 112
+        assert 0 < tissue_level(count_levels(SLICES["display"])) < 112
 
 
 class TestCells:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from built_sources import build_source
 from PIL import Image
 from plain_phantoms import draw_phantom
 from recorder import Recorder
@@ -21,7 +22,6 @@ from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.training.context import FitContext
 from hemorrhage_tf.training.distributed.single_process import SINGLE
 from hemorrhage_tf.training.feature_sources import FeatureSources
-from hemorrhage_tf.training.features.source import build_source
 from hemorrhage_tf.training.loop import TrainingHooks
 from hemorrhage_tf.training.samples import TrainingTask
 from hemorrhage_tf.training.settings import FitSettings
@@ -63,7 +63,7 @@ def shared_cache(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def frozen_source():
     """A backbone for all tests that do not change it."""
-    return build_source(FitSettings(backbone="tiny", image_size=SIZE).backbones[0], INPUT, 0)
+    return build_source(FitSettings(backbone="tiny", image_size=SIZE).backbones[0], INPUT)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def make_trainer(slices, shared_cache, frozen_source):
         )
         source = frozen_source
         if context.settings.fine_tune_epochs:
-            source = build_source(context.settings.backbones[0], INPUT, 0)
+            source = build_source(context.settings.backbones[0], INPUT)
         trainer = Trainer(context, FeatureSources([source], [policy]))
         trainer.prepare(ALL, ALL)
         trainer.backbone = source.backbone

@@ -46,25 +46,6 @@ class FeatureSource:
     model_input: ModelInput
     policy: str
 
-    @classmethod
-    def of(
-        cls,
-        spec: BackboneSpec,
-        backbone: Any,
-        feature_layer: str | None,
-        model_input: ModelInput,
-        policy: str = "float32",
-    ) -> FeatureSource:
-        """Return a backbone that is built as a source of features."""
-        return cls(
-            spec=spec,
-            facts=backbone_facts(backbone),
-            build=lambda: backbone,
-            feature_layer=feature_layer,
-            model_input=model_input,
-            policy=policy,
-        )
-
     @property
     def backbone(self) -> Any:
         """The float32 Keras model; it is built on first use."""
@@ -151,21 +132,6 @@ def backbone_facts(backbone: Any) -> BackboneFacts:
         image_size=int(backbone.input_shape[1]),
         channels=int(backbone.output_shape[-1]),
     )
-
-
-def build_source(options: BackboneOptions, model_input: ModelInput, seed: int) -> FeatureSource:
-    """Build a backbone as a source of float32 features.
-
-    Args:
-        options: The backbone.
-        model_input: How slices become model input.
-        seed: The random seed of weights that are not pretrained.
-
-    Raises:
-        HemorrhageError: The backbone cannot be built, see `build_backbone`.
-    """
-    backbone = build_from_options(options, seed)
-    return FeatureSource.of(options.spec, backbone, options.feature_layer, model_input)
 
 
 def build_from_options(options: BackboneOptions, seed: int) -> Any:

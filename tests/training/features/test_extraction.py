@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import recorder
+from built_sources import source_of
 from PIL import Image
 
 from hemorrhage_tf.core.progress import Progress
@@ -43,7 +44,7 @@ class Recorder(recorder.Recorder):
 def source() -> FeatureSource:
     backbone = build_backbone("tiny", "none", SIZE, None, 0)
     spec = backbone_spec("tiny")
-    return FeatureSource.of(spec, backbone, None, INPUT)
+    return source_of(spec, backbone, None, INPUT)
 
 
 @pytest.fixture(scope="module")

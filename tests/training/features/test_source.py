@@ -3,12 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from built_sources import build_source, source_of
 
 from hemorrhage_tf.models.backbone_options import parse_backbone_options
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
 from hemorrhage_tf.pipeline import model_input as model_input_module
 from hemorrhage_tf.pipeline.model_input import ModelInput
-from hemorrhage_tf.training.features.source import FeatureSource, build_source
+from hemorrhage_tf.training.features.source import FeatureSource
 
 SIZE = 16
 INPUT = ModelInput(SIZE)
@@ -17,7 +18,7 @@ INPUT = ModelInput(SIZE)
 def make_source(seed: int = 0, layer: str | None = None, policy: str = "float32") -> FeatureSource:
     backbone = build_backbone("tiny", "none", SIZE, layer, seed)
     spec = backbone_spec("tiny")
-    return FeatureSource.of(spec, backbone, layer, INPUT, policy)
+    return source_of(spec, backbone, layer, INPUT, policy)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ class TestFingerprint:
             make_source(seed=1),
             make_source(layer="block2_out"),
             make_source(policy="mixed_bfloat16"),
-            FeatureSource.of(source.spec, backbone, None, ModelInput(32)),
+            source_of(source.spec, backbone, None, ModelInput(32)),
             *(replace(source, model_input=each) for each in self.INPUTS),
             replace(source, spec=replace(source.spec, normalization="torch")),
             replace(source, spec=backbone_spec("mobilenet_v2")),
@@ -60,10 +61,10 @@ class TestFingerprint:
     def test_a_backbone_in_a_pair_shares_its_features_unless_images_are_resized(self, source):
         larger = replace(source, model_input=ModelInput(2 * SIZE))
         alone = build_source(
-            parse_backbone_options("tiny", image_size=2 * SIZE)[0], ModelInput(2 * SIZE), 0
+            parse_backbone_options("tiny", image_size=2 * SIZE)[0], ModelInput(2 * SIZE)
         )
         both = parse_backbone_options("tiny+phantomnet", "none", image_size=2 * SIZE)
-        among = build_source(both[0], ModelInput(2 * SIZE), 0)
+        among = build_source(both[0], ModelInput(2 * SIZE))
         assert among.fingerprint == alone.fingerprint
         assert len({each.fingerprint for each in (source, larger, alone)}) == 3
 
