@@ -100,12 +100,12 @@ class KeptReadings:
         for path in sorted(self._place.glob("*.npz")):
             if path.name.startswith("pairs-"):
                 continue
-            state = self._read_state(path)
-            if state is None:
+            kept = self._read_state(path)
+            if kept is None:
                 continue
             number = len(self._shards)
-            self._shards.append(_Shard(path, state))
-            rows |= {row.tobytes(): (number, at) for at, row in enumerate(state)}
+            self._shards.append(_Shard(path, kept))
+            rows |= {row.tobytes(): (number, at) for at, row in enumerate(kept)}
         for index, state in enumerate(self._states):
             place = rows.get(state.tobytes()) if state["size"] >= 0 else None
             if place is not None:
