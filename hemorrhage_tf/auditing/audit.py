@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from hemorrhage_tf.auditing.duplicate_pairs import (
     EXACT_DUPLICATE,
     NEAR_DUPLICATE,
     DuplicatePair,
+    DuplicatePairs,
     find_duplicate_pairs,
 )
 from hemorrhage_tf.auditing.shortcuts import sample_slices, shortcut_baselines
@@ -26,12 +28,13 @@ from hemorrhage_tf.datasets import thumbnails
 from hemorrhage_tf.datasets.cropped_duplicates import CROP_CANDIDATES
 from hemorrhage_tf.datasets.groups import merge_with_patients
 from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
+from hemorrhage_tf.datasets.kept_readings import KeptReadings, pairs_key
 from hemorrhage_tf.datasets.near_duplicates import PAIR
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.same_image import number_patients
 from hemorrhage_tf.datasets.scan_checks import check_scans
 from hemorrhage_tf.datasets.slice_index import SliceIndex
-from hemorrhage_tf.datasets.slice_reading import read_slices
+from hemorrhage_tf.datasets.slice_reading import SliceReadings, read_slices
 
 MOST_PAIRS = 10_000  # listed in an audit
 
@@ -60,16 +63,21 @@ class _Evidence:
     same_image_limit: float | None
 
 
-def audit_manifest(manifest: Manifest, progress: Progress, seed: int = 0) -> Audit:
+def audit_manifest(
+    manifest: Manifest, progress: Progress, seed: int = 0, keep_in: Path | None = None
+) -> Audit:
     """Read and audit labeled slices, and also search for flipped duplicates.
 
     Args:
         manifest: The slices. Unreadable files become results, not errors.
         progress: Where to report progress.
         seed: Random seed of the folds and the models of the shortcut baselines. Defaults to 0.
+        keep_in: The folder to keep readings in, see `datasets.kept_readings`, so that the next
+            audit reads only files that have changed. Defaults to None, to keep none.
     """
     records = manifest.records
-    readings = read_slices(records.refs, progress, "Auditing slices", for_audit=True)
+    kept = None if keep_in is None else KeptReadings(keep_in, manifest.root, progress)
+    readings = read_slices(records.refs, progress, "Auditing slices", for_audit=True, kept=kept)
     problems = list(manifest.problems)
     for index, problem in sorted(readings.problems.items()):
         problems.append(replace(problem, path=manifest.name_at(index)))
@@ -77,7 +85,7 @@ def audit_manifest(manifest: Manifest, progress: Progress, seed: int = 0) -> Aud
     problems += check_scans(readable, is_written=True).problems
     patients = readable.records.patients
     with progress.stage("Comparing slices"):
-        found = find_duplicate_pairs(readings, number_patients(patients))
+        found = _find_pairs(readings, number_patients(patients), kept)
     exact = [pair.indices for pair in found.pairs if pair.relation == EXACT_DUPLICATE]
     near = [
         (*pair.indices, pair.correlation)
@@ -102,6 +110,20 @@ def audit_manifest(manifest: Manifest, progress: Progress, seed: int = 0) -> Aud
         same_image_limit=found.same_image_limit,
     )
     return _audit(evidence, progress, seed)
+
+
+def _find_pairs(
+    readings: SliceReadings, patients: np.ndarray, kept: KeptReadings | None
+) -> DuplicatePairs:
+    """Find the duplicate pairs, or return those that were kept for the same slices."""
+    key = pairs_key(readings.hashes, patients)
+    arrays = None if kept is None else kept.read_pairs(key)
+    found = None if arrays is None else DuplicatePairs.from_arrays(arrays)
+    if found is None:
+        found = find_duplicate_pairs(readings, patients)
+        if kept is not None:
+            kept.write_pairs(key, found.to_arrays())
+    return found
 
 
 def audit_slices(slices: SliceIndex, progress: Progress, seed: int = 0) -> Audit:

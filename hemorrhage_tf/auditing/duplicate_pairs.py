@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from hemorrhage_tf.datasets.cropped_duplicates import find_cropped_duplicates
-from hemorrhage_tf.datasets.near_duplicates import find_near_pairs
+from hemorrhage_tf.datasets.near_duplicates import PAIR, find_near_pairs
 from hemorrhage_tf.datasets.same_image import (
     are_of_different_patients,
     fine_correlations,
@@ -62,6 +64,35 @@ class DuplicatePairs:
     pairs: list[DuplicatePair]
     alike: np.ndarray
     same_image_limit: float | None
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return arrays that an NPZ file can hold without pickle."""
+        limit = [] if self.same_image_limit is None else [self.same_image_limit]
+        relations = json.dumps([pair.relation for pair in self.pairs])
+        return {
+            "pairs": np.array([(*pair.indices, pair.correlation) for pair in self.pairs], PAIR),
+            "relations": np.frombuffer(relations.encode(), np.uint8),
+            "alike": self.alike,
+            "limit": np.array(limit, np.float64),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> DuplicatePairs | None:
+        """Return the result that `to_arrays` packed; None for other arrays."""
+        try:
+            found, alike, limit = arrays["pairs"], arrays["alike"], arrays["limit"].tolist()
+            relations = json.loads(arrays["relations"].tobytes())
+        except (KeyError, ValueError):
+            return None
+        if found.dtype != PAIR or len(relations) != len(found):
+            return None
+        pairs = [
+            DuplicatePair(first, second, relation, correlation)
+            for (first, second, correlation), relation in zip(
+                found.tolist(), relations, strict=True
+            )
+        ]
+        return cls(pairs, alike, limit[0] if limit else None)
 
 
 def find_duplicate_pairs(readings: SliceReadings, patients: np.ndarray) -> DuplicatePairs:

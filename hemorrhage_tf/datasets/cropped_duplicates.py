@@ -7,7 +7,7 @@ fine steps; large ones by coarse crops first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hemorrhage_tf.core.workers import ALONE, Workers
 from hemorrhage_tf.datasets import thumbnails
 from hemorrhage_tf.datasets.crops import (
     COARSE_CORRELATION,
@@ -55,6 +56,19 @@ class CroppedPair(NamedTuple):
     fine: float = np.nan
 
 
+# A pair as a row: the flip is an index into `_FLIPS`.
+_Found = tuple[int, int, float, int, float]
+_FOUND = np.dtype(
+    [
+        ("first", np.int64),
+        ("second", np.int64),
+        ("correlation", np.float64),
+        ("flip", np.int8),
+        ("fine", np.float64),
+    ]
+)
+_FLIPS = (None, *FLIPS)
+
 # Different patients stay below; see docs/decisions.md.
 CROPPED_CORRELATION = 0.97
 
@@ -79,6 +93,7 @@ def find_cropped_duplicates(
     gray_shares: np.ndarray,
     rows: np.ndarray,
     patients: np.ndarray | None = None,
+    workers: Workers = ALONE,
 ) -> list[CroppedPair]:
     """Find the cropped duplicates in a set of any size.
 
@@ -87,6 +102,7 @@ def find_cropped_duplicates(
         gray_shares: float32 `(m, 22)` of each slice.
         rows: int64 `(n,)`: the slices to compare.
         patients: int64 `(n,)` from `same_image.number_patients`. Defaults to None, unknown.
+        workers: The workers that share the search. Defaults to this process alone.
 
     Returns:
         The pairs, as positions in `rows`, the most similar first, each pair once.
@@ -101,11 +117,21 @@ def find_cropped_duplicates(
             small = _SmallSearch(
                 contents.take(rows).astype(np.float32, copy=False), shares, patients
             )
-            pairs = pool.map(small.search, range(len(rows)))
+            search: Callable[[int], np.ndarray] = small.search
+            places = range(len(rows))
         else:
             large = _LargeSearch(contents, shares, rows, patients)
-            pairs = pool.map(large.search, range(0, len(rows), BLOCK))
-        return _best_of_each_pair(chain.from_iterable(pairs))
+            search, places = large.search, range(0, len(rows), BLOCK)
+
+        found = workers.share(places, lambda own: pool.map(search, own), _FOUND)
+    return _best_of_each_pair(chain.from_iterable(map(_unpack_pairs, found)))
+
+
+def _unpack_pairs(pairs: np.ndarray) -> list[CroppedPair]:
+    return [
+        CroppedPair(first, second, correlation, _FLIPS[flip], fine)
+        for first, second, correlation, flip, fine in pairs.tolist()
+    ]
 
 
 def _best_of_each_pair(pairs: Iterable[CroppedPair]) -> list[CroppedPair]:
@@ -142,13 +168,13 @@ class _SmallSearch:
         self._unflipped = np.ascontiguousarray(self._coarse[0].T)
         self._full = shrink_flips(contents, THUMBNAIL_SIZE)
 
-    def search(self, index: int) -> list[CroppedPair]:
-        """Find the slices of which one slice is a crop."""
+    def search(self, index: int) -> np.ndarray:
+        """Find the slices of which one slice is a crop; return rows of `_FOUND`."""
         content = self._contents[index]
         few = take_crops(content, self._few, self._few)
         others = _candidates(self._unflipped, self._shares, index, few)
         similar = self._coarse[:, others] @ take_crops(content, self._axis, self._axis).T
-        pairs: list[CroppedPair] = []
+        pairs: list[_Found] = []
         crops_near: dict[tuple[Ends, Ends], np.ndarray] = {}  # those of neighbors are often equal
         for flip, other in np.argwhere(similar.max(axis=-1) >= COARSE_CORRELATION):
             row, column = divmod(int(similar[flip, other].argmax()), len(self._ends))
@@ -158,12 +184,12 @@ class _SmallSearch:
             value = float((crops_near[ends] @ self._full[flip, others[other]]).max())
             if value < CROPPED_CORRELATION:
                 continue
-            second, name, fine = int(others[other]), (None, *FLIPS)[flip], np.nan
+            second, name, fine = int(others[other]), _FLIPS[flip], np.nan
             if _are_two_patients(self._patients, index, second):
                 whole = flip_content(self._contents[second], name)
                 fine = fine_correlation_of_crop(content, whole, ends, CROP_STEP)
-            pairs.append(CroppedPair(index, second, value, name, fine))
-        return pairs
+            pairs.append((index, second, value, flip, fine))
+        return np.array(pairs, _FOUND)
 
 
 def _candidates(
@@ -240,22 +266,22 @@ class _LargeSearch:
         self._small = np.concatenate(small)
         self._ends: list[Ends] = crop_ends(_FIRST_STEP)
 
-    def search(self, begin: int) -> list[CroppedPair]:
-        """Find the slices of which those of one block are crops."""
+    def search(self, begin: int) -> np.ndarray:
+        """Find the slices of which those of one block are crops; return rows of `_FOUND`."""
         block = np.arange(begin, min(begin + BLOCK, len(self._rows)))
         _, nearest = self._tree.query(self._points[block], CROP_CANDIDATES + 1)
         distances = np.abs(self._shares[nearest] - self._shares[block, np.newaxis]).sum(axis=2)
         nearest[(distances > _LARGEST_DISTANCE) | (nearest == block[:, None])] = -1
         loaded = self._load(self._rows[block])
         guesses = _guess(loaded, self._small[nearest].astype(np.float32), nearest >= 0)
-        pairs: list[CroppedPair] = []
+        pairs: list[_Found] = []
         for at in range(0, len(guesses.place), BLOCK):
             pairs += self._refine(guesses.part(at, at + BLOCK), block, nearest, loaded)
-        return pairs
+        return np.array(pairs, _FOUND)
 
     def _refine(
         self, guesses: _Guesses, block: np.ndarray, nearest: np.ndarray, loaded: np.ndarray
-    ) -> Iterator[CroppedPair]:
+    ) -> Iterator[_Found]:
         place, neighbor, flip = guesses.place, guesses.neighbor, guesses.flip
         whole = self._load(self._rows[nearest[place, neighbor]])
         for number, axes in enumerate(FLIPS.values(), start=1):
@@ -272,7 +298,7 @@ class _LargeSearch:
                 fine = np.nan
                 if _are_two_patients(self._patients, one, other):
                     fine = fine_correlation_of_crop(loaded[place[at]], whole[at], ends, _FIRST_STEP)
-                yield CroppedPair(one, other, value, (None, *FLIPS)[flip[at]], fine)
+                yield one, other, value, flip[at], fine
 
     def _load(self, rows: np.ndarray) -> np.ndarray:
         return self._contents.take(rows).astype(np.float32)

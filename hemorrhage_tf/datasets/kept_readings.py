@@ -8,7 +8,6 @@ hashes, since they may name patients. The folder also keeps the duplicates that 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -17,14 +16,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hemorrhage_tf.core.atomic_files import write_atomically
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.datasets.image_statistics import SavedFormat
-from hemorrhage_tf.datasets.reading_chunks import Chunk, ReadingOptions, empty_chunk, join_chunks
+from hemorrhage_tf.datasets.reading_chunks import (
+    Chunk,
+    ReadingOptions,
+    chunk_from_arrays,
+    chunk_to_arrays,
+    empty_chunk,
+    join_chunks,
+)
 from hemorrhage_tf.imaging.readers import SliceRef
 
 # The folder in that of the feature cache.
@@ -41,7 +45,6 @@ SHARD_ROWS = 4096
 _OPEN_SHARDS = 4
 _KEPT_PAIRS = 8  # results of comparing slices per folder
 _STATE = np.dtype([("key", np.uint8, 16), ("size", np.int64), ("modified", np.int64)])
-_ARRAYS = ("values", "numbers", "arrays", "gray", "contents")
 
 
 @dataclass
@@ -206,7 +209,7 @@ class KeptReadings:
             shard = self._shards[number]
             try:
                 with open(shard.path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                    chunk = _unpack(file, self._options, len(shard.state))
+                    chunk = chunk_from_arrays(file, self._options, len(shard.state))
             except Exception as error:  # as above
                 self._warn_of(shard.path, error)
                 return None
@@ -231,13 +234,7 @@ class KeptReadings:
             return
         state = np.concatenate([each for each, _ in pending])
         chunk = join_chunks([each for _, each in pending], in_order=False)
-        texts = {
-            "formats": [[*each[:2], sorted(each[2])] for each in chunk.formats],
-            "input_warnings": chunk.input_warnings,
-        }
-        arrays = {name: getattr(chunk, name) for name in _ARRAYS}
-        packed = {name: _pack_text(text) for name, text in texts.items()}
-        self._write(f"{uuid.uuid4().hex}.npz", {"state": state, **arrays, **packed})
+        self._write(f"{uuid.uuid4().hex}.npz", {"state": state, **chunk_to_arrays(chunk)})
 
     def _write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         if not self._is_writable:
@@ -271,24 +268,17 @@ def _states_of(slices: Sequence[SliceRef]) -> np.ndarray:
     return states
 
 
+def pairs_key(*compared: np.ndarray) -> str:
+    """Return the key of the pairs that comparing some slices leads to.
+
+    Args:
+        *compared: All that the pairs depend on, such as the content hashes in their order.
+    """
+    digest = blake2b(digest_size=16)
+    for each in compared:
+        digest.update(np.ascontiguousarray(each).data)
+    return digest.hexdigest()
+
+
 def _keys(states: np.ndarray) -> set[bytes]:
     return {key.tobytes() for key in states["key"]}
-
-
-def _pack_text(content: Any) -> np.ndarray:
-    return np.frombuffer(json.dumps(content).encode(), np.uint8)
-
-
-def _unpack(file: Any, options: ReadingOptions, count: int) -> Chunk:
-    """Return the content of a shard, and raise an error if it is not what was written."""
-    expected = empty_chunk(options)
-    arrays = {name: file[name] for name in _ARRAYS}
-    for name, array in arrays.items():
-        like = getattr(expected, name)
-        if array.dtype != like.dtype or array.shape != (count, *like.shape[1:]):
-            raise ValueError(f"{name} of another format")
-    formats, warnings = (json.loads(file[name].tobytes()) for name in ("formats", "input_warnings"))
-    saved: list[SavedFormat] = [(mode, kind, frozenset(names)) for mode, kind, names in formats]
-    if len(saved) != count or len(warnings) != count:
-        raise ValueError("rows are missing")
-    return Chunk(**arrays, formats=saved, input_warnings=warnings, problems={})

@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 
+from hemorrhage_tf.core.workers import ALONE, Workers
 from hemorrhage_tf.datasets import thumbnails
 from hemorrhage_tf.datasets.cropped_duplicates import (
     CROP_CANDIDATES,
@@ -28,7 +29,11 @@ from hemorrhage_tf.datasets.same_image import (
     fine_correlations,
     same_image_limit,
 )
-from hemorrhage_tf.datasets.thumbnails import COMPARISON_THREADS, flip_thumbnails
+from hemorrhage_tf.datasets.thumbnails import (
+    COMPARISON_THREADS,
+    ThumbnailArrays,
+    flip_thumbnails,
+)
 
 # Pairs of slices: the first index is the smaller one.
 PAIR = np.dtype([("first", np.int32), ("second", np.int32), ("correlation", np.float64)])
@@ -96,33 +101,32 @@ class NearDuplicates:
 
 
 def find_near_duplicates(
-    gray: FileArray,
-    contents: FileArray,
-    gray_shares: np.ndarray,
+    arrays: ThumbnailArrays,
     rows: np.ndarray,
     groups: np.ndarray | None = None,
     patients: np.ndarray | None = None,
+    workers: Workers = ALONE,
 ) -> NearDuplicates:
     """Find near-duplicates and cropped duplicates.
 
     Slices of different patients are duplicates only if they are the same image, see `same_image`.
 
     Args:
-        gray: `(2, 1024)` of each slice, see `thumbnails.Thumbnails`.
-        contents: `(64, 64)` of each slice.
-        gray_shares: float32 `(m, 22)` of each slice.
+        arrays: The thumbnails.
         rows: int64 `(n,)`: the slices to compare.
         groups: int64 `(n,)`: slices that belong together in any case, such as those of a patient.
             Defaults to None.
         patients: int64 `(n,)` from `same_image.number_patients`. Defaults to None, unknown.
+        workers: The workers that share the search. Defaults to this process alone.
 
     Returns:
         The pairs, as positions in `rows`. A pair that is both has the correlation of its
         thumbnails.
     """
     count = len(rows)
-    cropped = find_cropped_duplicates(contents, gray_shares, rows, patients)
-    near = find_near_pairs(gray, rows)
+    gray, contents, gray_shares = arrays
+    cropped = find_cropped_duplicates(contents, gray_shares, rows, patients, workers)
+    near = find_near_pairs(gray, rows, workers=workers)
     limit = None if patients is None else same_image_limit(gray, contents, rows, patients)
     alike = np.zeros(0, PAIR)
     if patients is not None and limit is not None:
@@ -186,7 +190,9 @@ def _separate_patients(
     return near[~np.isin(_keys(near, count), keys)], left, alike
 
 
-def find_near_pairs(gray: FileArray, rows: np.ndarray, flip: str | None = None) -> np.ndarray:
+def find_near_pairs(
+    gray: FileArray, rows: np.ndarray, flip: str | None = None, workers: Workers = ALONE
+) -> np.ndarray:
     """Find the pairs of slices whose thumbnails correlate by 0.95 or more.
 
     Two thumbnails are unit vectors. In a large set the product of their first components is
@@ -199,6 +205,7 @@ def find_near_pairs(gray: FileArray, rows: np.ndarray, flip: str | None = None) 
         rows: int64 `(n,)`: the slices to compare.
         flip: Find pairs of which one slice is flipped, a key of `thumbnails.FLIPS`. Defaults to
             None.
+        workers: The workers that share the search of a large set. Defaults to this process alone.
 
     Returns:
         Structured array `(k,)` of the dtype `PAIR`, as positions in `rows`. In a small set, the
@@ -215,18 +222,22 @@ def find_near_pairs(gray: FileArray, rows: np.ndarray, flip: str | None = None) 
         for kind in range(2):
             one = _components(gray, rows, kind, None, flip)
             other = one if flip is None else _components(gray, rows, kind, flip, flip)
-            keys += pool.map(partial(_candidates, one, other), range(0, count, ROWS))
-            del one, other
+            candidates = partial(pool.map, partial(_candidates, one, other))
+            keys += workers.share(range(0, count, ROWS), candidates, np.int64)
+            del one, other, candidates
         unique = np.unique(np.concatenate(keys))
         del keys
         first, second = unique // count, unique % count
         begins = np.searchsorted(first, np.arange(0, count, ROWS // 4))
         ends = np.append(begins[1:], len(first))
 
-        def correlations(begin: int, end: int) -> np.ndarray:
-            return _correlations(gray, rows[first[begin:end]], rows[second[begin:end]], flip)
+        def correlations(part: tuple[int, int]) -> np.ndarray:
+            places = slice(*part)
+            return _correlations(gray, rows[first[places]], rows[second[places]], flip)
 
-        values = np.concatenate(list(pool.map(correlations, begins, ends)))
+        parts = list(zip(begins.tolist(), ends.tolist(), strict=True))
+        of_parts = workers.share(parts, partial(pool.map, correlations), np.float64)
+        values = np.concatenate(of_parts)
     kept = values >= NEAR_DUPLICATE_CORRELATION
     return _pairs(first[kept], second[kept], values[kept])
 

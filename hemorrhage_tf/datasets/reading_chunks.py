@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +30,8 @@ VALUES = np.dtype(
         ("gray_shares", np.float32, thumbnails.GRAY_BINS),
     ]
 )
+
+_ARRAYS = ("values", "numbers", "arrays", "gray", "contents")
 
 
 @dataclass(frozen=True)
@@ -161,3 +166,65 @@ def join_chunks(chunks: Sequence[Chunk], in_order: bool = True) -> Chunk:
     for each in chunks:
         ordered.problems |= each.problems
     return ordered
+
+
+def chunk_to_arrays(chunk: Chunk) -> dict[str, np.ndarray]:
+    """Return arrays that an NPZ file can hold without pickle; the problems are left out."""
+    texts = {
+        "formats": [[*each[:2], sorted(each[2])] for each in chunk.formats],
+        "input_warnings": chunk.input_warnings,
+    }
+    arrays = {name: getattr(chunk, name) for name in _ARRAYS}
+    return arrays | {name: _pack_text(text) for name, text in texts.items()}
+
+
+def chunk_from_arrays(
+    arrays: Mapping[str, np.ndarray], options: ReadingOptions, count: int
+) -> Chunk:
+    """Return the chunk that `chunk_to_arrays` packed.
+
+    Args:
+        arrays: Its arrays.
+        options: How its slices were read.
+        count: The number of its slices.
+
+    Raises:
+        ValueError: The arrays are not those of such a chunk.
+        KeyError: An array is missing.
+    """
+    expected = empty_chunk(options)
+    found = {name: arrays[name] for name in _ARRAYS}
+    for name, array in found.items():
+        like = getattr(expected, name)
+        if array.dtype != like.dtype or array.shape != (count, *like.shape[1:]):
+            raise ValueError(f"{name} of another format")
+    formats, warnings = (_unpack_text(arrays[name]) for name in ("formats", "input_warnings"))
+    saved: list[SavedFormat] = [(mode, kind, frozenset(names)) for mode, kind, names in formats]
+    if len(saved) != count or len(warnings) != count:
+        raise ValueError("rows are missing")
+    return Chunk(**found, formats=saved, input_warnings=warnings, problems={})
+
+
+def chunk_to_bytes(chunk: Chunk) -> bytes:
+    """Return a chunk, with its problems, as bytes for another worker."""
+    problems = [[index, each.path, each.reason] for index, each in chunk.problems.items()]
+    stream = BytesIO()
+    np.savez(stream, problems=_pack_text(problems), **chunk_to_arrays(chunk))  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def chunk_from_bytes(data: bytes, options: ReadingOptions) -> Chunk:
+    """Return the chunk of another worker from the bytes of `chunk_to_bytes`."""
+    with np.load(BytesIO(data), allow_pickle=False) as file:
+        chunk = chunk_from_arrays(file, options, len(file["values"]))
+        problems = _unpack_text(file["problems"])
+    chunk.problems.update({index: Problem(path, reason) for index, path, reason in problems})
+    return chunk
+
+
+def _pack_text(content: Any) -> np.ndarray:
+    return np.frombuffer(json.dumps(content).encode(), np.uint8)
+
+
+def _unpack_text(array: np.ndarray) -> Any:
+    return json.loads(array.tobytes())

@@ -8,6 +8,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -311,6 +312,14 @@ class Manifest:
     def labels(self) -> np.ndarray:
         """int64 `(n,)` of 0 and 1."""
         return self.records.labels
+
+    @property
+    def names_hash(self) -> str:
+        """A hash of the names of the slices in their order, 32 hexadecimal digits."""
+        digest = blake2b(digest_size=16)
+        for index in range(len(self)):
+            digest.update(self.name_at(index).encode(errors="surrogateescape") + b"\0")
+        return digest.hexdigest()
 
     def path_at(self, index: int) -> str:
         """Return the path to show for the record at `index`, without its frame."""

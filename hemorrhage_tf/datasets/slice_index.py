@@ -17,11 +17,12 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, Problem
 from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.core.workers import ALONE, Workers
 from hemorrhage_tf.datasets.file_array import FileArray
 from hemorrhage_tf.datasets.groups import merge_groups, merge_with_patients
 from hemorrhage_tf.datasets.image_statistics import ImageStatisticsTable
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
-from hemorrhage_tf.datasets.kept_readings import KeptReadings
+from hemorrhage_tf.datasets.kept_readings import KeptReadings, pairs_key
 from hemorrhage_tf.datasets.near_duplicates import (
     PAIR,
     NearDuplicates,
@@ -32,6 +33,7 @@ from hemorrhage_tf.datasets.same_image import describe_alike, is_single_color, n
 from hemorrhage_tf.datasets.scan_checks import check_scans
 from hemorrhage_tf.datasets.scan_index import ScanIndex, index_scans
 from hemorrhage_tf.datasets.slice_reading import SliceReadings, read_slices
+from hemorrhage_tf.datasets.thumbnails import ThumbnailArrays
 from hemorrhage_tf.imaging.readers import SliceRef
 
 
@@ -180,6 +182,7 @@ def build_slice_index(
     progress: Progress,
     skip_invalid: bool = False,
     keep_in: Path | None = None,
+    workers: Workers = ALONE,
 ) -> SliceIndex:
     """Read every slice of a manifest once.
 
@@ -189,16 +192,21 @@ def build_slice_index(
         skip_invalid: Leave out unusable files and rows instead of raising. Defaults to False.
         keep_in: The folder to keep readings in, see `kept_readings`, so that the next command reads
             only files that have changed. Defaults to None, to keep none.
+        workers: The workers that share the work; the manifest is the same on each, and so is the
+            result. Defaults to this process alone.
 
     Returns:
         The usable slices, hashed and grouped.
 
     Raises:
         DataError: Files or rows cannot be used, all listed in one message; or none is left.
+        ClusterError: The workers have different slices, or one was lost.
     """
     records = manifest.records
+    if workers.count > 1:
+        workers.require_agreement({"names of the slices": manifest.names_hash})
     kept = None if keep_in is None else KeptReadings(keep_in, manifest.root, progress)
-    readings = read_slices(records.refs, progress, "Reading slices", kept=kept)
+    readings = read_slices(records.refs, progress, "Reading slices", kept=kept, workers=workers)
     problems = list(manifest.problems)
     for index, problem in sorted(readings.problems.items()):
         problems.append(replace(problem, path=manifest.findable_name_at(index)))
@@ -225,7 +233,7 @@ def build_slice_index(
     if len(keep) < len(records):
         records = records.take(readings.good[keep])
     usable = replace(manifest, records=records, problems=())
-    indexed = _index(usable, readings, keep, progress, kept)
+    indexed = _index(usable, readings, keep, progress, kept, workers)
     return replace(indexed, skipped=tuple(problems))
 
 
@@ -278,6 +286,7 @@ def _index(
     keep: np.ndarray,
     progress: Progress,
     kept: KeptReadings | None,
+    workers: Workers,
 ) -> SliceIndex:
     """Group the readings at `keep`, which the records of the manifest correspond to."""
     patients = manifest.records.patients
@@ -287,7 +296,7 @@ def _index(
     exact = _exact_pairs(same, numbers, readings.gray, keep)
     with progress.stage("Comparing slices"):
         certain = merge_groups(len(keep), exact, shared=[patients])
-        duplicates = _find_duplicates(readings, keep, certain, numbers, kept)
+        duplicates = _find_duplicates(readings, keep, certain, numbers, kept, workers)
     pairs = duplicates.pairs
     near = pairs[same[pairs["first"]] != same[pairs["second"]]]
     groups = merge_with_patients(exact, near, patients, manifest.records.scans)
@@ -319,6 +328,7 @@ def _find_duplicates(
     groups: np.ndarray,
     patients: np.ndarray,
     kept: KeptReadings | None,
+    workers: Workers,
 ) -> NearDuplicates:
     """Find the near-duplicates, or return those that were kept for the same slices in this order.
 
@@ -328,23 +338,21 @@ def _find_duplicates(
         groups: int64 `(n,)`: slices that belong together in any case.
         patients: int64 `(n,)` from `number_patients`.
         kept: Where results are kept; None for nowhere.
+        workers: The workers that share the search.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for each in (readings.hashes[keep], groups, patients):
-        digest.update(np.ascontiguousarray(each).data)
-    key = digest.hexdigest()
+    key = pairs_key(readings.hashes[keep], groups, patients)
     arrays = None if kept is None else kept.read_pairs(key)
     found = None if arrays is None else NearDuplicates.from_arrays(arrays)
-    if found is None:
+    is_known = workers.gather_bytes(b"" if found is None else b"known")
+    if found is None or not all(is_known):  # all workers search, or none
         found = find_near_duplicates(
-            readings.gray,
-            readings.contents,
-            readings.gray_shares,
+            ThumbnailArrays(readings.gray, readings.contents, readings.gray_shares),
             rows=keep,
             groups=groups,
             patients=patients,
+            workers=workers,
         )
-        if kept is not None:
+        if kept is not None and workers.is_chief:
             kept.write_pairs(key, found.to_arrays())
     return found
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import Problem, SliceError
 from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.core.workers import ALONE, Workers
 from hemorrhage_tf.datasets import thumbnails
 from hemorrhage_tf.datasets.file_array import FileArray
 from hemorrhage_tf.datasets.image_statistics import (
@@ -38,6 +40,8 @@ from hemorrhage_tf.datasets.reading_chunks import (
     Chunk,
     ReadingOptions,
     SliceReading,
+    chunk_from_bytes,
+    chunk_to_bytes,
     join_chunks,
     pack_readings,
 )
@@ -108,6 +112,7 @@ def read_slices(
     description: str,
     for_audit: bool = False,
     kept: KeptReadings | None = None,
+    workers: Workers = ALONE,
 ) -> SliceReadings:
     """Read every slice.
 
@@ -119,6 +124,8 @@ def read_slices(
             unrounded in sets of up to `thumbnails.ALL_PAIRS_UP_TO` slices. Defaults to False.
         kept: What earlier commands read, and where to keep what this one reads. Defaults to None,
             to read every file.
+        workers: The workers that share the reading, whose `slices` are the same. All have all
+            results. Defaults to this process alone.
     """
     options = ReadingOptions(len(slices) <= thumbnails.ALL_PAIRS_UP_TO, for_audit)
     gray = FileArray(options.gray_dtype, (2, thumbnails.THUMBNAIL_SIZE**2))
@@ -129,7 +136,7 @@ def read_slices(
     problems: dict[int, Problem] = {}
     input_warnings: list[str | None] = []
     with progress.track(description, len(slices)) as advance:
-        for chunk in _read_or_keep(slices, options, progress, kept):
+        for chunk in _read_together(slices, options, progress, kept, workers):
             gray.append(chunk.gray)
             contents.append(chunk.contents)
             arrays.append(chunk.arrays)
@@ -236,12 +243,55 @@ def _count_levels(
     return count_levels(image)
 
 
+class _Part(Sequence[SliceRef]):
+    """The slices of one worker, block by block, created on access to save memory."""
+
+    def __init__(self, slices: Sequence[SliceRef], workers: Workers) -> None:
+        blocks = workers.part(-(-len(slices) // CHUNK))
+        starts = CHUNK * np.array(blocks, np.int64)[:, np.newaxis]
+        indices = (starts + np.arange(CHUNK)).ravel()
+        self.indices = indices[indices < len(slices)]
+        self._slices = slices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._slices[int(self.indices[index])]
+
+
+def _read_together(
+    slices: Sequence[SliceRef],
+    options: ReadingOptions,
+    progress: Progress,
+    kept: KeptReadings | None,
+    workers: Workers,
+) -> Iterator[Chunk]:
+    """Yield the chunks of all workers in the order of the slices."""
+    if workers.count == 1:
+        yield from _read_or_keep(slices, options, progress, kept)
+        return
+    part = _Part(slices, workers)
+    own = _read_or_keep(part, options, progress, kept)
+    with closing(own):
+        for _ in range(0, len(slices), CHUNK * workers.count):
+            data, chunk = b"", next(own, None)
+            if chunk is not None:
+                chunk.values["index"] = part.indices[chunk.values["index"]]
+                chunk.problems = {int(part.indices[i]): each for i, each in chunk.problems.items()}
+                data = chunk_to_bytes(chunk)
+            for of_worker in workers.gather_bytes(data):
+                if of_worker:
+                    yield chunk_from_bytes(of_worker, options)
+        next(own, None)  # after the last one, what is kept is written
+
+
 def _read_or_keep(
     slices: Sequence[SliceRef],
     options: ReadingOptions,
     progress: Progress,
     kept: KeptReadings | None,
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     """Yield the chunks in order; unchanged files that are kept are not read."""
     every = range(len(slices))
     blocks = [every[begin : begin + CHUNK] for begin in range(0, len(slices), CHUNK)]

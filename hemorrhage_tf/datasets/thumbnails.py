@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from hemorrhage_tf.datasets.file_array import FileArray
 from hemorrhage_tf.imaging.head_crop import count_levels
 
 THUMBNAIL_SIZE = 32  # pixels per side
@@ -44,6 +45,14 @@ class Thumbnails(NamedTuple):
 
     gray: np.ndarray
     content: np.ndarray
+    gray_shares: np.ndarray
+
+
+class ThumbnailArrays(NamedTuple):
+    """The thumbnails of many slices, a row for each; see `Thumbnails` for their shapes."""
+
+    gray: FileArray
+    contents: FileArray
     gray_shares: np.ndarray
 
 

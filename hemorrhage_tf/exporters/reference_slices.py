@@ -12,6 +12,7 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, OptionError
 from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.datasets.kept_readings import SLICE_INDEX
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import build_slice_index
@@ -114,7 +115,8 @@ def select_slices(
         DataError: The run's slices are no longer available.
     """
     if data is not None:
-        index = build_slice_index(read_manifest(data, progress=progress), progress)
+        manifest = read_manifest(data, progress=progress)
+        index = build_slice_index(manifest, progress, keep_in=cache_folder() / SLICE_INDEX)
         if not model_input.takes_display_images and not index.is_hounsfield.all():
             raise OptionError(
                 f"{source.option} {data}: contains display images, but the model needs Hounsfield "

@@ -219,8 +219,9 @@ class _Fit:
         )
         # The appearance of phantoms is no reason for a warning.
         index_progress = Progress(quiet=True) if request.uses_phantoms else progress
+        keep_in = places.cache / SLICE_INDEX
         slices = build_slice_index(
-            manifest, index_progress, request.skip_invalid, keep_in=places.cache / SLICE_INDEX
+            manifest, index_progress, request.skip_invalid, keep_in, workers=cluster
         )
         model_input = _model_input(slices, settings)
         folds = make_folds(slices, settings, progress)

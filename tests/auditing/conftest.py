@@ -29,6 +29,8 @@ def clean(tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
-def clean_audit(clean):
-    """Audit the set without shortcuts."""
-    return htf.audit(clean, quiet=True)
+def clean_audit(clean, tmp_path_factory):
+    """Audit the set without shortcuts, with a cache folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEMORRHAGE_TF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return htf.audit(clean, quiet=True)

@@ -8,7 +8,7 @@ from hemorrhage_tf.datasets import near_duplicates as module
 from hemorrhage_tf.datasets import thumbnails
 from hemorrhage_tf.datasets.cropped_duplicates import find_cropped_duplicates
 from hemorrhage_tf.datasets.near_duplicates import find_near_duplicates, find_near_pairs
-from hemorrhage_tf.datasets.thumbnails import FLIPS, make_thumbnails
+from hemorrhage_tf.datasets.thumbnails import FLIPS, ThumbnailArrays, make_thumbnails
 
 PHANTOM = draw_phantom(0, 0, 1)
 COUNT = 60
@@ -158,9 +158,8 @@ class TestLargeSets:
         chain[:, :, 0], chain[:, :, 1] = np.cos(angles)[:, None], np.sin(angles)[:, None]
         chain[5] = chain[4]
         contents = file_array(np.zeros((18, 64, 64)), "u1")
-        found = find_near_duplicates(
-            file_array(chain), contents, np.zeros((18, 22), np.float32), np.arange(18)
-        )
+        arrays = ThumbnailArrays(file_array(chain), contents, np.zeros((18, 22), np.float32))
+        found = find_near_duplicates(arrays, np.arange(18))
         assert (4, 5) in {(i, j) for i, j, _ in found.pairs.tolist()}
         assert (found.pairs["correlation"] >= 0.96).all()
         assert "near-duplicates are pairs from 0.96" in found.notes[0]
@@ -171,7 +170,7 @@ def test_combines_near_and_cropped_duplicates_without_notes_in_a_small_set(heads
     contents = file_array(np.stack([each.content for each in heads]))
     shares = np.stack([each.gray_shares for each in heads])
     rows = np.arange(len(heads))
-    found = find_near_duplicates(file_array(stacked), contents, shares, rows)
+    found = find_near_duplicates(ThumbnailArrays(file_array(stacked), contents, shares), rows)
     cropped = find_cropped_duplicates(contents, shares, rows)
     expected = {(i, j): value for i, j, value, *_ in cropped} | near_pairs(stacked)
     assert found.pairs.tolist() == sorted((*pair, value) for pair, value in expected.items())

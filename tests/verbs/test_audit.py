@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
+from PIL import Image
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.core.errors import OptionError, OutputError
@@ -50,3 +52,15 @@ def test_positive_names_the_class(kaggle_once, tmp_path):
 def test_a_model_in_place_of_data_is_an_error(fit_once):
     with pytest.raises(OptionError, match="this is a model, not labeled data"):
         htf.audit(fit_once(), quiet=True)
+
+
+def test_an_audit_of_unchanged_files_reads_and_compares_nothing_again(kaggle_folder, monkeypatch):
+    images = sorted((kaggle_folder / "head_ct" / "head_ct").iterdir())
+    Image.open(images[3]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(images[5])
+    for path in images:
+        os.utime(path, (10**9, 10**9))
+    first = htf.audit(kaggle_folder, quiet=True)
+    assert "flipped left to right" in [pair.relation for pair in first.pairs][0]
+    monkeypatch.setattr("hemorrhage_tf.datasets.slice_reading.read_slice_and_format", None)
+    monkeypatch.setattr("hemorrhage_tf.auditing.audit.find_duplicate_pairs", None)
+    assert htf.audit(kaggle_folder, quiet=True).to_dict() == first.to_dict()

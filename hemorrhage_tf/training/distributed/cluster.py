@@ -119,19 +119,18 @@ class Cluster(SingleProcess):
             total += row
         return total.reshape(array.shape)
 
-    def gather_texts(self, text: str) -> list[str]:
-        """Return the texts of all workers, see `SingleProcess.gather_texts`.
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """Return the bytes of all workers, see `core.workers.Workers.gather_bytes`.
 
         Raises:
             ClusterError: A worker was lost.
         """
-        data = text.encode()
         lengths = self._gather(np.array([len(data)], np.int64))[:, 0].tolist()
         # Collectives carry numbers of equal count, so eight bytes are packed into each int64.
         size = max(1, -(-max(lengths) // 8)) * 8
         numbers = np.frombuffer(data.ljust(size, b"\0"), "<i8").astype(np.int64)
         rows = self._gather(numbers).astype("<i8")
-        return [row.tobytes()[:length].decode() for row, length in zip(rows, lengths, strict=True)]
+        return [row.tobytes()[:length] for row, length in zip(rows, lengths, strict=True)]
 
     def barrier(self) -> None:
         """Wait until every worker has called this.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.native_output import import_tensorflow
+from hemorrhage_tf.core.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,12 @@ class SampleShard:
         return strategy.distribute_datasets_from_function(of_this_worker)
 
 
-class SingleProcess:
+class SingleProcess(Workers):
     """A process that is its own cluster, so that callers need not distinguish.
 
     Args:
         strategy: The `tf.distribute.Strategy` over its devices. Default: the current strategy.
-
-    Attributes:
-        index: The index of this worker.
-        count: Number of workers.
-        is_chief: Whether this worker writes the run.
     """
-
-    index = 0
-    count = 1
-    is_chief = True
 
     def __init__(self, strategy: Any = None) -> None:
         self._strategy = strategy
@@ -88,10 +80,6 @@ class SingleProcess:
     def local_strategy(self) -> Any:
         """Return the `tf.distribute.Strategy` over the devices of this worker only."""
         return self.strategy
-
-    def part(self, count: int) -> range:
-        """Return this worker's share of `count` items: every `self.count`-th."""
-        return range(self.index, count, self.count)
 
     def shard_samples(self, count: int, batch_size: int) -> SampleShard:
         """Return this worker's shard of the samples of an epoch.
@@ -116,20 +104,10 @@ class SingleProcess:
 
     def gather_texts(self, text: str) -> list[str]:
         """Return the texts of all workers, the chief's first. They may differ in length."""
-        return [text]
+        return [data.decode() for data in self.gather_bytes(text.encode())]
 
     def barrier(self) -> None:
         """Wait until every worker has called this."""
-
-    def require_agreement(self, values: Mapping[str, str]) -> None:
-        """Check that all workers have the same values.
-
-        Args:
-            values: A value or a hash by name. The name of an option begins with "--".
-
-        Raises:
-            ClusterError: On every worker, if any value differs; the message names them.
-        """
 
     def check_shared(self, folder: Path, option: str = "--cache or --out") -> None:
         """Check that every worker sees what the chief writes to a folder.

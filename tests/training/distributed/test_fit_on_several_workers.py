@@ -88,6 +88,8 @@ def test_two_workers_equal_one_process(tmp_path):
         "two"
     ]  # written by the chief only
     assert sorted(each.name for each in tmp_path.glob("two*")) == ["two"]
+    # Both read a part of the slices, and have the hashes, groups and folds of one process.
+    assert (two / "split.csv").read_bytes() == (one.path / "split.csv").read_bytes()
     np.testing.assert_allclose(read_probabilities(two), read_probabilities(one.path), atol=1e-5)
     of_two = read_weights(two)
     for name, value in read_weights(one.path).items():
