@@ -11,7 +11,7 @@ from typing import Any
 from hemorrhage_tf.exporters.head_crop_graph import crop_head
 from hemorrhage_tf.models.classifier import with_class_activation_map
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
-from hemorrhage_tf.models.scan_model import SCAN_SIGNATURE
+from hemorrhage_tf.models.scan_model import PADDED_SCAN_SLICES, SCAN_SIGNATURE
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
 
@@ -129,6 +129,32 @@ def scan_function(module: Any, scan_model: Any, batch: int | None = None) -> Any
         return module.scan({"features": features, "geometry": geometry, "mask": mask})
 
     return serve_masked if batch is None else serve
+
+
+def padded_scan_function(module: Any, scan_model: Any) -> Any:
+    """Return the function behind the signature `serve_padded_scan`: one scan, padded.
+
+    Args:
+        module: From `served_module`, with the scan model.
+        scan_model: The Keras model from `build_scan_model`.
+    """
+    import tensorflow as tf
+
+    def spec(name: str) -> Any:
+        shape = scan_model.input[name].shape
+        return tf.TensorSpec((1, PADDED_SCAN_SLICES, *shape[2:]), tf.float32, name=name)
+
+    def of_any_length(tensor: Any) -> Any:
+        # Where all sides are known, Keras adds vectors as a bias in an order of axes that the
+        # converter rejects. The converter still finds the length out. See docs/decisions.md.
+        return tf.compat.v1.placeholder_with_default(tensor, (1, None, *tensor.shape[2:]))
+
+    @tf.function(input_signature=[spec("features"), spec("geometry"), spec("mask")])
+    def serve(features: Any, geometry: Any, mask: Any) -> Any:
+        inputs = {"features": features, "geometry": geometry, "mask": mask}
+        return module.scan({name: of_any_length(tensor) for name, tensor in inputs.items()})
+
+    return serve
 
 
 def decode_to_model_input(content: Any, model_input: ModelInput) -> Any:

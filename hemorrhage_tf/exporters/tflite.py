@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from hemorrhage_tf.core.errors import OptionError
-from hemorrhage_tf.core.native_output import silence_native_output
-from hemorrhage_tf.exporters.saved_model import scan_function, served_module
+from hemorrhage_tf.exporters.converter_output import silence_converter
+from hemorrhage_tf.exporters.saved_model import (
+    padded_scan_function,
+    scan_function,
+    served_module,
+)
 from hemorrhage_tf.exporters.settings import ExportSettings
-from hemorrhage_tf.exporters.tflite_metadata import rename_signature
+from hemorrhage_tf.exporters.tflite_converter import convert_signatures
+from hemorrhage_tf.exporters.tflite_metadata import rename_signatures
 from hemorrhage_tf.inference.input_types import cast_images
-from hemorrhage_tf.models.scan_model import SCAN_SIGNATURE
+from hemorrhage_tf.inference.tflite_model import SIGNATURE, SLICE_SIGNATURE
+from hemorrhage_tf.models.scan_model import PADDED_SCAN_SIGNATURE, SCAN_SIGNATURE
 
-SIGNATURE = "serving_default"
 # The converter sorts signatures by name, and an interpreter that is used without signatures runs
-# the first one. So the scan model is converted under a name that comes after that of slices.
-_SCAN_NAME = "serving_scan"
+# the first one. So the others are converted under names that come after `serving_default`.
+_NAMES = {
+    "serving_scan": SCAN_SIGNATURE,
+    "serving_scan_padded": PADDED_SCAN_SIGNATURE,
+    "serving_slice": SLICE_SIGNATURE,
+}
 
 # Only the backbone is quantized. Pooling, standardization and the dense unit stay in float32: they
 # are a tiny share of the work, and int8 there changes decisions. "dynamic" leaves out depthwise
@@ -63,7 +66,9 @@ def convert(
 
     Returns:
         The model, without metadata. With a scan model `serving_default` also outputs `features`,
-        and `serve_scan` takes those of any number of slices of one scan.
+        and `serve_scan` takes those of any number of slices of one scan. Runtimes without dynamic
+        shapes, such as LiteRT.js, use `serve_padded_scan` instead, and for a file with dynamic
+        batches `serve_slice`, which takes one slice. All signatures share their weights.
 
     Raises:
         OptionError: Int8 without images to calibrate on.
@@ -75,41 +80,38 @@ def convert(
             "--quantize int8: there are no slices to calibrate on. Pass --representative DATA."
         )
     module = served_module(classifier, scan_model)
-    count = 1 if settings.batch == "static" else None
-    spec = tf.TensorSpec((count, image_size, image_size, 3), settings.input_type, name="image")
 
-    @tf.function(input_signature=[spec])
-    def serve(image: Any) -> Any:
-        outputs = dict(module.forward(tf.cast(image, tf.float32)))
-        if not settings.cam:
-            del outputs["cam"]
-        return outputs
+    def serve_images(count: int | None) -> Any:
+        shape = (count, image_size, image_size, 3)
 
-    signatures = {SIGNATURE: serve}
+        @tf.function(input_signature=[tf.TensorSpec(shape, settings.input_type, name="image")])
+        def serve(image: Any) -> Any:
+            outputs = dict(module.forward(tf.cast(image, tf.float32)))
+            if not settings.cam:
+                del outputs["cam"]
+            return outputs
+
+        return serve
+
+    signatures = {SIGNATURE: serve_images(1 if settings.batch == "static" else None)}
+    if settings.batch == "dynamic":
+        signatures["serving_slice"] = serve_images(1)
     if scan_model is not None:
-        signatures[_SCAN_NAME] = scan_function(module, scan_model, batch=1)
-    with tempfile.TemporaryDirectory() as folder, _silence():
-        tf.saved_model.save(module, folder, signatures=signatures)
-        keys = list(signatures)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=keys)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        model = converter.convert()
+        signatures["serving_scan"] = scan_function(module, scan_model, batch=1)
+        signatures["serving_scan_padded"] = padded_scan_function(module, scan_model)
+    with silence_converter():
+        model = convert_signatures(module, signatures)
         if settings.quantize != "none":
-            path = Path(folder) / "float32.tflite"
-            path.write_bytes(model)
-            del model, converter
-            model = _quantize(path, settings, calibration)
-        if scan_model is not None:
-            model = rename_signature(model, _SCAN_NAME, SCAN_SIGNATURE)
-    return model
+            model = _quantize(model, settings, calibration)
+    return rename_signatures(model, _NAMES)
 
 
-def _quantize(path: Path, settings: ExportSettings, calibration: Sequence[np.ndarray]) -> bytes:
+def _quantize(model: bytes, settings: ExportSettings, calibration: Sequence[np.ndarray]) -> bytes:
     from litert_quantizer import Quantizer
     from litert_quantizer.algorithm_manager import AlgorithmName
     from litert_quantizer.qtyping import TFLOperationName
 
-    quantizer = Quantizer(str(path))
+    quantizer = Quantizer(bytearray(model))
     for name in _OPERATORS[settings.quantize]:
         operator = TFLOperationName[name]
         if settings.quantize == "float16":
@@ -124,20 +126,6 @@ def _quantize(path: Path, settings: ExportSettings, calibration: Sequence[np.nda
         samples = [
             {"image": cast_images(image[np.newaxis], settings.input_type)} for image in calibration
         ]
-        ranges = quantizer.calibrate({SIGNATURE: samples})
+        names = [SIGNATURE, *(["serving_slice"] if settings.batch == "dynamic" else [])]
+        ranges = quantizer.calibrate({name: samples for name in names})
     return bytes(quantizer.quantize(ranges).quantized_model)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep log lines, warnings and prints of converter and quantizer off the terminal."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with silence_native_output(1, 2), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with open(os.devnull, "w") as nowhere:
-                with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-                    yield
-    finally:
-        logging.disable(level)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hemorrhage_tf.core.errors import ModelError
@@ -202,13 +202,12 @@ def add_metadata(
     return content.getvalue()
 
 
-def rename_signature(model: bytes, name: str, new_name: str) -> bytes:
-    """Rename a signature of a TFLite model.
+def rename_signatures(model: bytes, names: Mapping[str, str]) -> bytes:
+    """Rename signatures of a TFLite model.
 
     Args:
         model: A TFLite model without metadata.
-        name: The name of the signature.
-        new_name: Its new name.
+        names: New names by present name; those that the model does not have are ignored.
 
     Raises:
         ModelError: Not a TFLite model.
@@ -219,8 +218,8 @@ def rename_signature(model: bytes, name: str, new_name: str) -> bytes:
     tree = schema.ModelT.InitFromPackedBuf(model)
     _move_data_inside(tree, model)
     for signature in tree.signatureDefs:
-        if signature.signatureKey == name.encode():
-            signature.signatureKey = new_name
+        name = signature.signatureKey.decode()
+        signature.signatureKey = names.get(name, name)
     return bytes(_pack_model(tree, len(model)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,33 @@ from hemorrhage_tf.exporters.reference_slices import (
     ReferenceSlices,
     select_slices,
 )
-from hemorrhage_tf.exporters.tflite import SIGNATURE
 from hemorrhage_tf.exporters.verify import Verification, compare
 from hemorrhage_tf.inference.keras_model import load_classifier, load_scan_model
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.predictions import ScanProbabilities
+from hemorrhage_tf.inference.tflite_model import SIGNATURE
 from hemorrhage_tf.models.classifier import outputs_of
 from hemorrhage_tf.models.metadata import ModelMetadata
 from hemorrhage_tf.models.scan_model import SCAN_SIGNATURE, scan_geometry
 from hemorrhage_tf.pipeline.datasets import input_batches
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """The signatures of an exported model that a comparison runs.
+
+    Attributes:
+        slices: The one for slices. Defaults to `serving_default`.
+        scans: The one for scans. Defaults to `serve_scan`.
+        longest_scan: The most slices that it takes; None for any number. Defaults to None.
+    """
+
+    slices: str = SIGNATURE
+    scans: str = SCAN_SIGNATURE
+    longest_scan: int | None = None
+
+
+DYNAMIC_SHAPES = Signatures()
 
 
 @dataclass(frozen=True)
@@ -100,37 +118,51 @@ class TrainedModel:
             for name, threshold, one, other in columns
         }
 
-    def compare_all(self, exported: Model, progress: Progress) -> dict[str, Verification]:
+    def compare_all(
+        self,
+        exported: Model,
+        progress: Progress,
+        signatures: Signatures = DYNAMIC_SHAPES,
+    ) -> dict[str, Verification]:
         """Compare every output of an exported model: slices, subtypes, scans and slices in them.
+
+        Args:
+            exported: The exported model.
+            progress: Receives progress.
+            signatures: The signatures that the model runs. Defaults to `serving_default` and
+                `serve_scan`.
 
         Returns:
             By signature and output the comparison.
         """
         scans = self.slices.sequences
-        members = scans.members if self.scan_model is not None else ()
+        # Forms of one model are compared, so that a part of a long scan serves as well.
+        members = [each[: signatures.longest_scan] for each in scans.members]
+        members = members if self.scan_model is not None else []
         after = exported.scan_probabilities(self.slices.refs, members, scans.positions, progress)
-        verifications = {SIGNATURE: self.compare(after.slices)}
+        verifications = {signatures.slices: self.compare(after.slices)}
         if after.subtypes is not None:
             for name, each in self.compare_subtypes(after.subtypes).items():
-                verifications[f"{SIGNATURE}, {name}"] = each
+                verifications[f"{signatures.slices}, {name}"] = each
         if self.scan_model is not None:
-            verifications |= self._compare_scans(exported, after)
+            scan = self._compare_scans(exported, after, members)
+            verifications |= {f"{signatures.scans}, {name}": each for name, each in scan.items()}
         return verifications
 
-    def _compare_scans(self, exported: Model, after: ScanProbabilities) -> dict[str, Verification]:
-        scans, labels = self.slices.sequences, self.slices.labels
-        of_scans = np.empty(len(scans.members), np.float32)
+    def _compare_scans(
+        self, exported: Model, after: ScanProbabilities, members: Sequence[np.ndarray]
+    ) -> dict[str, Verification]:
+        labels = self.slices.labels
+        of_scans = np.empty(len(members), np.float32)
         in_scans = np.full(len(labels), np.nan, np.float32)
-        for number, outputs in enumerate(self._predict_scans()):
+        for number, outputs in enumerate(self._predict_scans(members)):
             of_scans[number] = outputs["probability"][0, 0]
-            in_scans[scans.members[number]] = outputs["slice_probability"][0]
-        label_of_scan = np.array([labels[members].max() for members in scans.members])
+            in_scans[members[number]] = outputs["slice_probability"][0]
+        label_of_scan = np.array([labels[each].max() for each in members])
         inside = np.isfinite(in_scans)
         return {
-            f"{SCAN_SIGNATURE}, scans": compare(
-                of_scans, after.scans, label_of_scan, exported.scan_threshold
-            ),
-            f"{SCAN_SIGNATURE}, slices": compare(
+            "scans": compare(of_scans, after.scans, label_of_scan, exported.scan_threshold),
+            "slices": compare(
                 in_scans[inside],
                 after.in_scans[inside],
                 labels[inside],
@@ -155,14 +187,14 @@ class TrainedModel:
                 advance(len(images))
         return {name: np.concatenate([one[name].numpy() for one in batches]) for name in outputs}
 
-    def _predict_scans(self) -> Iterator[dict[str, np.ndarray]]:
+    def _predict_scans(self, members: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the outputs of the scan model for each scan."""
-        scans = self.slices.sequences
-        for members in scans.members:
+        positions = self.slices.sequences.positions
+        for each in members:
             inputs = {
-                "features": self.outputs["features"][members][np.newaxis],
-                "geometry": scan_geometry(scans.positions[members])[np.newaxis],
-                "mask": np.ones((1, len(members)), np.float32),
+                "features": self.outputs["features"][each][np.newaxis],
+                "geometry": scan_geometry(positions[each])[np.newaxis],
+                "mask": np.ones((1, len(each)), np.float32),
             }
             outputs = self.scan_model(inputs, training=False)
             yield {name: output.numpy() for name, output in outputs.items()}

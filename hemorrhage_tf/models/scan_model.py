@@ -19,6 +19,9 @@ SCAN_MODELS = ("pooling", "attention", "gru")
 
 # The signature of an exported scan model, beside that of slices.
 SCAN_SIGNATURE = "serve_scan"
+# The same in a `.tflite` file for runtimes without dynamic shapes: scans are padded to this length.
+PADDED_SCAN_SIGNATURE = "serve_padded_scan"
+PADDED_SCAN_SLICES = 512
 
 _SPACING_UNIT = 10.0  # mm
 

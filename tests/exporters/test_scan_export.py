@@ -12,7 +12,8 @@ from hemorrhage_tf.exporters.reference_slices import SLICES_OF_A_SEQUENCE, Refer
 from hemorrhage_tf.exporters.settings import ExportSettings
 from hemorrhage_tf.exporters.tflite import convert
 from hemorrhage_tf.inference.keras_model import load_classifier
-from hemorrhage_tf.models.scan_model import scan_geometry
+from hemorrhage_tf.inference.tflite_model import FixedShapeTFLiteModel
+from hemorrhage_tf.models.scan_model import PADDED_SCAN_SLICES, scan_geometry
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.float32)
 
@@ -58,6 +59,16 @@ def test_a_tflite_file_runs_scans_of_any_length(
         # The scan model stays in float32, whatever happens to the backbone.
         np.testing.assert_allclose(outputs["probability"][0, 0], probability, atol=1e-5)
         np.testing.assert_allclose(outputs["slice_probability"][0], slices, atol=1e-5)
+        padded = {
+            name: np.full((1, PADDED_SCAN_SLICES, values.shape[1]), 9, np.float32)
+            for name, values in inputs.items()
+        }
+        for name, values in inputs.items():
+            padded[name][0, :count] = values
+        mask = (np.arange(PADDED_SCAN_SLICES) < count).astype(np.float32)[None]
+        outputs = interpreter.get_signature_runner("serve_padded_scan")(**padded, mask=mask)
+        np.testing.assert_allclose(outputs["probability"][0, 0], probability, atol=1e-5)
+        np.testing.assert_allclose(outputs["slice_probability"][0, :count], slices, atol=1e-5)
     outputs = interpreter.get_signature_runner("serving_default")(image=IMAGES[:1])
     to_features = keras.Model(classifier.input, classifier.get_layer("standardization").output)
     if settings.quantize == "none":
@@ -76,6 +87,13 @@ def test_an_export_predicts_scans_like_the_run(scan_run, write_series, head, tmp
         "serve_scan, scans",
         "serve_scan, slices",
     }
+    if target == "a.tflite":
+        assert export.verifications["serve_padded_scan, slices"].largest_difference < 1e-4
+        model = FixedShapeTFLiteModel(export.path)
+        width = len(model.run_with_features(IMAGES[:1])[1][0])
+        too_many = np.zeros((PADDED_SCAN_SLICES + 1, width), np.float32)
+        with pytest.raises(ModelError, match="takes at most 512 slices, and the scan has 513"):
+            model.run_scan(too_many, scan_geometry(np.arange(len(too_many)) * 1.0))
     folder = write_series(tmp_path / "series", [head(index) for index in range(6)])[0].parent
     run, exported = (htf.predict(folder, model=one, quiet=True) for one in (scan_run, export.path))
     assert exported.scans[0].probability == pytest.approx(run.scans[0].probability, abs=1e-4)
