@@ -22,6 +22,7 @@ from hemorrhage_tf.core.errors import DataError, ModelError, OptionError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.unlabeled_slices import index_unlabeled_slices
 from hemorrhage_tf.inference.forms import EMBEDDED, FORMS, RUN_FOLDER, model_form
+from hemorrhage_tf.inference.hub import fetch
 from hemorrhage_tf.models.pretrained_files import TFLITE_FILE, embedded_file
 from hemorrhage_tf.models.run_files import MODEL_FILE
 
@@ -34,9 +35,9 @@ class Measurement:
 
     Attributes:
         path: The model, as the caller named it.
-        format: "run folder", "keras", "saved_model", "tflite" or "embedded".
-        size_bytes: Size of the file, of all files of a SavedModel folder, or of a run folder's
-            model.keras, in bytes.
+        format: "run folder", "keras", "saved_model", "tflite", "onnx" or "embedded".
+        size_bytes: Size of the file (of an `.onnx` file without its scan model), of all files of
+            another folder, or of a run folder's model.keras, in bytes.
         load_seconds: Time to load the model, without the import of libraries.
         latency_ms_median: Median time of a call with one slice, in milliseconds.
         latency_ms_p95: 95th percentile of the same calls, in milliseconds.
@@ -79,8 +80,8 @@ def benchmark(
     """Measure models one after the other, each in a process of its own.
 
     Args:
-        models: Run folders, `.keras` files, SavedModel folders, `.tflite` files and "phantomnet",
-            the embedded model. The others are compared with the first.
+        models: Run folders, `.keras` files, SavedModel folders, `.tflite` or `.onnx` files and
+            "phantomnet", the embedded model. The others are compared with the first.
         images: Files, folders or globs to predict; None for 64 phantoms, the same for every model.
             Defaults to None.
         threads: Number of threads to compute with. Defaults to 1.
@@ -174,7 +175,7 @@ def _location(path: Path, form: str) -> Path:
     """Return the file or folder to load and measure."""
     if form == EMBEDDED:
         return embedded_file(TFLITE_FILE)
-    return path / MODEL_FILE if form == RUN_FOLDER else path
+    return path / MODEL_FILE if form == RUN_FOLDER else fetch(path)
 
 
 def _size(path: Path) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from hemorrhage_tf.core.errors import HemorrhageError
 from hemorrhage_tf.core.native_output import import_tensorflow
 from hemorrhage_tf.imaging.readers import SliceRef, read_slice
-from hemorrhage_tf.inference.forms import EMBEDDED, TFLITE
+from hemorrhage_tf.inference.forms import EMBEDDED, ONNX, TFLITE
 from hemorrhage_tf.inference.loading import load
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.synthesis.draw import draw_phantom
@@ -95,6 +95,12 @@ def _prepare_libraries(form: str, threads: int) -> None:
         # threads, and raises the error if the interpreter is missing.
         try:
             import ai_edge_litert.interpreter  # noqa: F401
+        except ImportError:
+            pass
+        return
+    if form == ONNX:
+        try:
+            import onnxruntime  # noqa: F401
         except ImportError:
             pass
         return

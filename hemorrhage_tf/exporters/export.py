@@ -16,27 +16,38 @@ from hemorrhage_tf.core.errors import ModelError, OptionError, OutputError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.exporters.export_card import write_export_card
+from hemorrhage_tf.exporters.onnx_file import (
+    convert_classifier,
+    convert_scan_model,
+    require_onnx,
+    write_onnx,
+)
 from hemorrhage_tf.exporters.reference_slices import (
     CALIBRATION,
     calibration_images,
     select_slices,
 )
 from hemorrhage_tf.exporters.saved_model import write_saved_model
-from hemorrhage_tf.exporters.settings import ExportSettings
+from hemorrhage_tf.exporters.settings import ONNX_QUANTIZATIONS, ExportSettings
 from hemorrhage_tf.exporters.tflite import convert
 from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
-from hemorrhage_tf.exporters.trained_model import TrainedModel
+from hemorrhage_tf.exporters.trained_model import DYNAMIC_SHAPES, Signatures, TrainedModel
 from hemorrhage_tf.exporters.verify import TOLERANCES, Tolerance, Verification, check
 from hemorrhage_tf.imaging.readers import is_display_image
-from hemorrhage_tf.inference.forms import SAVED_MODEL, TFLITE, is_embedded
+from hemorrhage_tf.inference.forms import ONNX, SAVED_MODEL, TFLITE, is_embedded
 from hemorrhage_tf.inference.loading import load
 from hemorrhage_tf.inference.model import Model
+from hemorrhage_tf.inference.onnx_model import scan_file
+from hemorrhage_tf.inference.tflite_model import SLICE_SIGNATURE, FixedShapeTFLiteModel
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
+from hemorrhage_tf.models.scan_model import PADDED_SCAN_SIGNATURE, PADDED_SCAN_SLICES
 from hemorrhage_tf.reports.run_card import write_embedded_card
 
 DESCRIPTION = (
     "P(intracranial hemorrhage) of a head-CT slice. Research software, not a medical device."
 )
+
+FIXED_SHAPES = Signatures(SLICE_SIGNATURE, PADDED_SCAN_SIGNATURE, PADDED_SCAN_SLICES)
 
 
 @dataclass(frozen=True)
@@ -44,9 +55,10 @@ class Export:
     """A verified export, the result of `export`.
 
     Attributes:
-        path: The `.tflite` file or SavedModel folder.
-        form: "saved_model", or "tflite" with the quantization, such as "tflite int8".
-        size_bytes: Size of the file, or of all files in the folder, in bytes.
+        path: The `.tflite` or `.onnx` file or SavedModel folder.
+        form: "saved_model"; or "tflite" or "onnx" with the quantization, such as "tflite int8".
+        size_bytes: Size of the file (of an `.onnx` file with that of its scan model), or of all
+            files in the folder, in bytes.
         verifications: Comparison with the trained model, by signature.
 
     Example:
@@ -68,8 +80,8 @@ def target_form(target: str | Path) -> str:
     """Return the form of an export, which the ending of the target's name decides.
 
     Returns:
-        "tflite" for a name that ends with `.tflite`, "saved_model" for one without an ending or
-        with a final `/`.
+        "tflite" for a name that ends with `.tflite`, "onnx" for `.onnx`, "saved_model" for one
+        without an ending or with a final `/`.
 
     Raises:
         OptionError: Another ending.
@@ -78,12 +90,32 @@ def target_form(target: str | Path) -> str:
     ending = Path(name).suffix.lower()
     if not ending or name.endswith(("/", os.sep)):
         return SAVED_MODEL
-    if ending == ".tflite":
-        return TFLITE
+    if ending in (f".{TFLITE}", f".{ONNX}"):
+        return ending.removeprefix(".")
     raise OptionError(
-        f"{name}: the ending {ending} is not supported. Pass a name that ends with .tflite for a "
-        "TFLite file, or a name without an ending (or with a / at the end) for a SavedModel folder."
+        f"{name}: the ending {ending} is not supported. Pass a name that ends with .tflite or "
+        ".onnx for such a file, or a name without an ending (or with a / at the end) for a "
+        "SavedModel folder."
     )
+
+
+def _check_target(form: str, target: Path, settings: ExportSettings) -> None:
+    """Check that the settings fit the target, and that the target does not exist yet."""
+    if form == SAVED_MODEL and settings.quantize != "none":
+        raise OptionError(
+            f"--quantize {settings.quantize}: a SavedModel cannot be quantized. "
+            "Pass a target that ends with .tflite or .onnx."
+        )
+    if form == ONNX:
+        require_onnx()
+        if settings.quantize not in ONNX_QUANTIZATIONS:
+            raise OptionError(
+                f"--quantize {settings.quantize}: not supported in an .onnx file. Pass one of "
+                f"{', '.join(ONNX_QUANTIZATIONS)}, or a target that ends with .tflite."
+            )
+    for path in [target, scan_file(target)] if form == ONNX else [target]:
+        if path.exists():
+            raise OutputError(f"{path}: already exists. Pass another target, or remove it first.")
 
 
 def export(
@@ -112,13 +144,7 @@ def export(
         OutputError: The target exists or is not writable.
     """
     form, target = target_form(target), Path(target)
-    if form == SAVED_MODEL and settings.quantize != "none":
-        raise OptionError(
-            f"--quantize {settings.quantize}: a SavedModel cannot be quantized. "
-            "Pass a target that ends with .tflite."
-        )
-    if target.exists():
-        raise OutputError(f"{target}: already exists. Pass another target, or remove it first.")
+    _check_target(form, target, settings)
     trained = TrainedModel.load(source, verify, progress)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -129,18 +155,15 @@ def export(
         ) from None
     try:
         draft = partial / target.name
-        if form == TFLITE:
-            images = _images_to_calibrate_on(source, trained, settings, representative, progress)
-            verifications = _write_tflite(draft, trained, settings, images, progress)
-            name = f"{TFLITE} {settings.quantize}"
-        else:
-            verifications = _write_saved_model(draft, trained, settings, progress)
-            name = SAVED_MODEL
-        size = sum(path.stat().st_size for path in [draft, *draft.rglob("*")] if path.is_file())
+        images = images_to_calibrate_on(source, trained, settings, representative, progress)
+        verifications = write_form(form, draft, trained, settings, images, progress)
+        name = SAVED_MODEL if form == SAVED_MODEL else f"{form} {settings.quantize}"
+        size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
         described = _description(form, settings, verifications)
-        _write_card(source, draft, trained, described, is_default=verify is None)
-        for card in partial.glob("*.model_card.*"):  # a file has no room for its card
-            card.rename(target.parent / card.name)
+        write_card(source, draft, trained, described, is_default=verify is None)
+        # Beside a file: its card, and the scan model of an .onnx file.
+        for path in set(partial.iterdir()) - {draft}:
+            path.rename(target.parent / path.name)
         draft.rename(target)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -152,13 +175,45 @@ def export(
     return Export(target, name, size, verifications)
 
 
-def _images_to_calibrate_on(
+def write_form(
+    form: str,
+    draft: Path,
+    trained: TrainedModel,
+    settings: ExportSettings,
+    calibration: Sequence[np.ndarray],
+    progress: Progress,
+) -> dict[str, Verification]:
+    """Write and verify one form of a model.
+
+    Args:
+        form: "tflite", "onnx" or "saved_model".
+        draft: The file or folder to write.
+        trained: The model.
+        settings: The settings of the export.
+        calibration: float32 `(size, size, 3)` images in [0, 255] to calibrate int8 on.
+        progress: Receives progress.
+
+    Raises:
+        ModelError: What was written differs too much from the model.
+    """
+    if form == SAVED_MODEL:
+        return _write_saved_model(draft, trained, settings, progress)
+    write = _write_tflite if form == TFLITE else _write_onnx
+    return write(draft, trained, settings, calibration, progress)
+
+
+def images_to_calibrate_on(
     source: Path,
     trained: TrainedModel,
     settings: ExportSettings,
     representative: str | Path | Manifest | None,
     progress: Progress,
 ) -> list[np.ndarray]:
+    """Return the images to calibrate int8 on; none for another quantization.
+
+    Raises:
+        DataError: There are too few.
+    """
     if settings.quantize != "int8":
         return []
     count, model_input = settings.calibration_slices, trained.metadata.model_input
@@ -191,8 +246,36 @@ def _write_tflite(
     write(metadata)
     exported = load(draft)
     name = settings.quantize
-    verifications = _verify(trained, exported, f"tflite, --quantize {name}", settings, progress)
+    form = f"tflite, --quantize {name}"
+    verifications = _verify(trained, exported, form, settings, progress)
+    if settings.batch == "dynamic" or trained.scan_model is not None:
+        fixed = FixedShapeTFLiteModel(draft)
+        verifications |= _verify(trained, fixed, form, settings, progress, FIXED_SHAPES)
     write(replace(metadata, export=_description(TFLITE, settings, verifications)))
+    return verifications
+
+
+def _write_onnx(
+    draft: Path,
+    trained: TrainedModel,
+    settings: ExportSettings,
+    calibration: Sequence[np.ndarray],
+    progress: Progress,
+) -> dict[str, Verification]:
+    """Write and verify an ONNX file, then write it again with the verification inside."""
+    metadata, scan_model = trained.metadata, trained.scan_model
+    with progress.stage("Converting"):
+        model = convert_classifier(
+            trained.classifier, metadata.image_size, settings, calibration, scan_model
+        )
+        if scan_model is not None:
+            scans = convert_scan_model(trained.classifier, scan_model)
+            write_onnx(scan_file(draft), scans, metadata, DESCRIPTION)
+    write_onnx(draft, model, metadata, DESCRIPTION)
+    form = f"{ONNX}, --quantize {settings.quantize}"
+    verifications = _verify(trained, load(draft), form, settings, progress)
+    described = _description(ONNX, settings, verifications)
+    write_onnx(draft, model, replace(metadata, export=described), DESCRIPTION)
     return verifications
 
 
@@ -233,6 +316,7 @@ def _verify(
     name: str,
     settings: ExportSettings,
     progress: Progress,
+    signatures: Signatures = DYNAMIC_SHAPES,
 ) -> dict[str, Verification]:
     """Compare an exported model with the trained one, output by output.
 
@@ -240,7 +324,7 @@ def _verify(
         ModelError: They differ too much.
     """
     tolerance = _tolerance(SAVED_MODEL if name == "SavedModel" else settings.quantize, settings)
-    verifications = trained.compare_all(exported, progress)
+    verifications = trained.compare_all(exported, progress, signatures)
     for part, verification in verifications.items():
         check(verification, f"{name}, {part}", tolerance)
     return verifications
@@ -274,7 +358,7 @@ def _reject_custom_operators(model: bytes) -> None:
         )
 
 
-def _write_card(
+def write_card(
     source: Path, draft: Path, trained: TrainedModel, described: dict[str, Any], is_default: bool
 ) -> None:
     """Write the model card of an export; that of the embedded model is created first."""

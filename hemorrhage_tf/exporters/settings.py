@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from hemorrhage_tf.core.errors import OptionError
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+ONNX_QUANTIZATIONS = ("none", "int8")
 BATCHES = ("static", "dynamic")
 INPUT_TYPES = ("float32", "uint8")
+# Forms that the ending of the target cannot tell from others.
+WEB, HUB = "web", "hub"
+FORMATS = (WEB, HUB)
 DEFAULT_CALIBRATION_SLICES = 64
 MIN_CALIBRATION_SLICES = 8
 
@@ -19,10 +23,11 @@ class ExportSettings:
 
     Attributes:
         quantize: "none", "float16" (weights), "dynamic" (int8 weights, activations quantized at run
-            time) or "int8" (weights and activations); TFLite only. Defaults to "none".
+            time) or "int8" (weights and activations); for TFLite, and "int8" for ONNX. Defaults to
+            "none".
         input_type: "float32" or "uint8", type of the input `image`. Defaults to "float32".
-        cam: Whether a TFLite file has the class activation map as an output; a SavedModel always
-            has. Defaults to False.
+        cam: Whether a TFLite or ONNX file has the class activation map as an output; a SavedModel
+            always has. Defaults to False.
         batch: "static" for batches of one slice or "dynamic"; TFLite only. Defaults to "static".
         calibration_slices: Maximum number of slices to calibrate int8 on. Defaults to 64.
 

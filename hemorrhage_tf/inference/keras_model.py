@@ -13,6 +13,7 @@ from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.core.native_output import import_tensorflow
 from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.inference.forms import FORMS, is_embedded
+from hemorrhage_tf.inference.hub import check_files, fetch, is_hub_folder
 from hemorrhage_tf.inference.model import BATCH_SIZE, Model
 from hemorrhage_tf.inference.predictions import ScanOutput
 from hemorrhage_tf.models.classifier import outputs_of, with_class_activation_map
@@ -112,6 +113,7 @@ def load_scan_model(path: Path) -> Any:
     if is_embedded(path):
         import_tensorflow()
         return build_embedded_scan_model()
+    path = fetch(path)
     file = (path if path.is_dir() else path.parent) / SCAN_MODEL_FILE
     if not file.is_file():
         raise ModelError(
@@ -134,11 +136,24 @@ def _load_keras(file: Path) -> Any:
         ) from None
 
 
+def _keras_file(path: Path) -> Path:
+    """Return what Keras loads: the file, or a hub folder, whose files are checked."""
+    if is_hub_folder(path):
+        check_files(path)
+        return path
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(f"{path}: there is no model. Pass {FORMS}.")
+    if file.suffix.lower() != ".keras":
+        raise ModelError(f"{path}: not a known form of a model. Pass {FORMS}.")
+    return file
+
+
 def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
     """Load the Keras model of a run folder, a `.keras` file or the embedded model.
 
     Args:
-        path: The run folder, the file, or `phantomnet`.
+        path: The run folder, the file, a hub folder, `hf://user/name`, or `phantomnet`.
 
     Returns:
         The metadata, and the Keras model from `image` to `probability`.
@@ -149,11 +164,7 @@ def load_classifier(path: Path) -> tuple[ModelMetadata, Any]:
     if is_embedded(path):
         import_tensorflow()
         return build_embedded_classifier()
-    file = path / MODEL_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise ModelError(f"{path}: there is no model. Pass {FORMS}.")
-    if file.suffix.lower() != ".keras":
-        raise ModelError(f"{path}: not a known form of a model. Pass {FORMS}.")
+    file = _keras_file(fetch(path))
     metadata = read_metadata(file)
     classifier = _load_keras(file)
     expected = (None, metadata.image_size, metadata.image_size, 3)

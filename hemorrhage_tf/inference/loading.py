@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hemorrhage_tf.inference.embedded import EmbeddedModel
-from hemorrhage_tf.inference.forms import EMBEDDED, SAVED_MODEL, TFLITE, model_form
+from hemorrhage_tf.inference.forms import EMBEDDED, ONNX, SAVED_MODEL, TFLITE, model_form
+from hemorrhage_tf.inference.hub import fetch
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.tflite_model import TFLiteModel
 
@@ -14,9 +15,10 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     """Load a trained model of any form.
 
     Args:
-        path: A run folder, its `.keras` file, an exported SavedModel folder or `.tflite` file; or
-            "phantomnet", the embedded model, unless a file or folder has that name.
-        threads: Threads for a `.tflite` file; None for all processors. Other forms use
+        path: A run folder, its `.keras` file, an exported SavedModel folder, `.tflite` or `.onnx`
+            file; a hub folder, or `hf://user/name` of the Hugging Face Hub; or "phantomnet", the
+            embedded model, unless a file or folder has that name.
+        threads: Threads for a `.tflite` or `.onnx` file; None for all processors. Other forms use
             TensorFlow's own settings.
 
     Returns:
@@ -33,10 +35,14 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     form = model_form(path)
     if form == EMBEDDED:
         return EmbeddedModel(threads)
-    path = Path(path)
+    path = fetch(path)
     if form == TFLITE:
         return TFLiteModel(path, threads)
     # Late: they import much that a `.tflite` file does not need.
+    if form == ONNX:
+        from hemorrhage_tf.inference.onnx_model import OnnxModel
+
+        return OnnxModel(path, threads)
     if form == SAVED_MODEL:
         from hemorrhage_tf.inference.saved_model import SavedModel
 

@@ -15,8 +15,8 @@ from hemorrhage_tf.pipeline.model_input import ModelInput
 FORMAT_VERSION = 5
 LABELS = ("normal", "hemorrhage")
 
-# A file in a SavedModel folder, and a member of the ZIP archive that a .keras file is and that a
-# .tflite file has at its end.
+# A file in a SavedModel folder and in a hub folder, a property of an .onnx file, and a member of
+# the ZIP archive that a .keras file is and that a .tflite file has at its end.
 METADATA_FILE = "hemorrhage_tf.json"
 
 
@@ -160,7 +160,7 @@ def read_metadata_values(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: The metadata is missing, damaged or of a newer version.
     """
-    form = "SavedModel folder" if path.is_dir() else f"{path.suffix.lower()} file"
+    form = "model folder" if path.is_dir() else f"{path.suffix.lower()} file"
     foreign = f"not written by hemorrhage-tf, because it has no {METADATA_FILE}"
     try:
         if path.is_dir():
@@ -178,6 +178,11 @@ def read_metadata_values(path: Path) -> dict[str, Any]:
             f"{path}: not a complete {form}, or {foreign} ({error}). "
             "Copy it again, or pass another model."
         ) from None
+    return _checked_values(path, text)
+
+
+def _checked_values(path: Path, text: str | bytes) -> dict[str, Any]:
+    """Parse metadata, and check that this version can read it."""
     try:
         values = json.loads(text)
         version = values["format_version"]
@@ -198,7 +203,23 @@ def read_metadata(path: Path) -> ModelMetadata:
     Raises:
         ModelError: The metadata is missing, damaged or of a newer version.
     """
-    values = read_metadata_values(path)
+    return _metadata(path, read_metadata_values(path))
+
+
+def parse_metadata(path: Path, text: str) -> ModelMetadata:
+    """Parse the metadata that an `.onnx` file carries in a property.
+
+    Args:
+        path: The file, for messages.
+        text: The JSON.
+
+    Raises:
+        ModelError: The metadata is damaged or of a newer version.
+    """
+    return _metadata(path, _checked_values(path, text))
+
+
+def _metadata(path: Path, values: dict[str, Any]) -> ModelMetadata:
     try:
         return ModelMetadata.from_dict(values)
     except (KeyError, TypeError) as error:

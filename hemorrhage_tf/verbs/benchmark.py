@@ -22,8 +22,8 @@ def benchmark(
     """Measure models side by side, each in its own process.
 
     Args:
-        models: Run folders, `.keras` files, SavedModel folders, `.tflite` files, or "phantomnet",
-            the embedded model.
+        models: Run folders, `.keras` files, SavedModel folders, `.tflite` or `.onnx` files, or
+            "phantomnet", the embedded model.
         images: Slices to measure with: files, folders or globs. None for phantoms.
         threads: Threads that each model runs with. Defaults to 1.
         batch_size: Slices in a batch, for the throughput. Defaults to 32.

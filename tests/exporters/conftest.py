@@ -55,3 +55,15 @@ def exports_once(once, fit_once) -> Path:
         htf.export(fit_once(seed=1), path / "b.tflite", quiet=True)
 
     return once("exports", create)
+
+
+@pytest.fixture(scope="session")
+def onnx_once(once, scan_run) -> Path:
+    """A folder with `a.onnx` and `a.scan.onnx` of `scan_run`, which tests must not change."""
+    import hemorrhage_tf as htf
+
+    def create(path: Path) -> None:
+        path.mkdir()
+        htf.export(scan_run, path / "a.onnx", cam=True, quiet=True)
+
+    return once("onnx", create)

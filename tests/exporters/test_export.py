@@ -30,6 +30,7 @@ class TestTargetForm:
             ("a.tflite", "tflite"),
             ("A.TFLITE", "tflite"),
             (Path("folder.v2/a.tflite"), "tflite"),
+            ("a.onnx", "onnx"),
             ("saved", "saved_model"),
             ("saved_models/hemorrhage/1", "saved_model"),
             (Path("saved_models/hemorrhage/1"), "saved_model"),
@@ -40,7 +41,7 @@ class TestTargetForm:
     def test_depends_on_the_ending(self, target, form):
         assert target_form(target) == form
 
-    @pytest.mark.parametrize("target", ["x.foo", "models/x.onnx", Path("saved.v2")])
+    @pytest.mark.parametrize("target", ["x.foo", "models/x.pb", Path("saved.v2")])
     def test_rejects_an_unknown_ending(self, target):
         with pytest.raises(OptionError, match="is not supported. Pass a name that ends"):
             target_form(target)
