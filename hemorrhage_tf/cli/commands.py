@@ -10,7 +10,8 @@ COMMANDS = {
     "recalibrate": "Fit the calibration and thresholds of a model to local data.",
     "export": "Export a model to TFLite or SavedModel, and verify it.",
     "audit": "Check labeled slices for errors, duplicates and shortcut features.",
-    "phantoms": "Draw synthetic head-CT slices with masks and a manifest.",
+    "phantoms": "Draw synthetic head-CT slices or studies with masks and a manifest.",
     "cache": "Show and prune the feature cache.",
     "benchmark": "Measure size, latency, throughput, memory and agreement of models.",
+    "explain": "Explain a metric: its meaning, formula, source and limits.",
 }

@@ -28,8 +28,10 @@ from hemorrhage_tf.synthesis.draw import (
     draw_phantom,
 )
 from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
+from hemorrhage_tf.synthesis.phantom_dicom import create_ct_image, derive_phantom_uid
 
 FORMATS = ("png", "dicom", "nifti")
+STUDY = "study"  # a further format: whole DICOM studies, see `phantom_studies`
 MANIFEST = "manifest.csv"
 MOST = 1_000_000
 LARGEST_SEED = 2**31 - 1
@@ -72,7 +74,8 @@ class PhantomSet:
         if not 0 <= self.seed <= LARGEST_SEED:
             raise OptionError(f"--seed {self.seed}: out of range. Pass 0 to {LARGEST_SEED}.")
         if self.form not in FORMATS:
-            raise OptionError(f"--format {self.form}: unknown. Pass one of {', '.join(FORMATS)}.")
+            known = ", ".join((*FORMATS, STUDY))
+            raise OptionError(f"--format {self.form}: unknown. Pass one of {known}.")
         if not SMALLEST_SIZE <= self.size <= LARGEST_SIZE:
             raise OptionError(
                 f"--size {self.size}: out of range. Pass {SMALLEST_SIZE} to {LARGEST_SIZE} pixels."
@@ -174,6 +177,11 @@ def _write_one(folder: Path, phantom_set: PhantomSet, index: int) -> dict[str, o
     """Write a phantom and its mask; return its row of the manifest."""
     phantom = draw_phantom(phantom_set.seed, index, size=phantom_set.size)
     path, mask = _WRITERS[phantom_set.form](folder, phantom, phantom_set.seed, index)
+    return manifest_row(phantom, path, mask)
+
+
+def manifest_row(phantom: Phantom, path: str, mask: str) -> dict[str, object]:
+    """Return the row of the manifest for a slice: its values by `COLUMNS`."""
     return {
         "path": path,
         "label": phantom.label,
@@ -194,37 +202,18 @@ def _write_png(folder: Path, phantom: Phantom, seed: int, index: int) -> tuple[s
 
 
 def _write_dicom(folder: Path, phantom: Phantom, seed: int, index: int) -> tuple[str, str]:
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-
     def uid(kind: str) -> str:
-        return generate_uid(entropy_srcs=["hemorrhage_tf", kind, str(seed), str(index)])
+        return derive_phantom_uid(kind, seed, index)
 
-    dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, uid("instance")
+    dataset = create_ct_image(phantom.hounsfield, phantom.pixel, uid("instance"))
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uid("study"), uid("series")
     dataset.FrameOfReferenceUID = uid("frame")
     dataset.PatientID = f"phantom-{seed}-{index:06d}"
-    dataset.PatientName = "Phantom"
-    dataset.Modality, dataset.Manufacturer = "CT", "hemorrhage_tf"
     dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     dataset.SeriesDescription = "Synthetic head, no patient"
-    dataset.Rows = dataset.Columns = len(phantom.hounsfield)
-    dataset.PixelSpacing = [f"{phantom.pixel:.6f}"] * 2
     dataset.SliceThickness = f"{phantom.thickness:.1f}"
     dataset.ImagePositionPatient = [0, 0, f"{phantom.level * HEAD_HEIGHT:.2f}"]
     dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
-    dataset.PixelRepresentation = 0
-    dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = 1, -1024, "HU"
-    dataset.WindowCenter, dataset.WindowWidth = 40, 80
-    dataset.PixelData = (phantom.hounsfield + 1024).astype("<u2").tobytes()
-    dataset["PixelData"].VR = "OW"
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     path, mask = f"slices/{index:06d}.dcm", f"masks/{index:06d}.png"
     dataset.save_as(folder / path, enforce_file_format=True)
     Image.fromarray(phantom.blood).save(folder / mask)

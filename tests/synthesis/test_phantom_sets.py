@@ -56,7 +56,7 @@ class TestPhantomSet:
             ({"count": 0}, "--count 0: out of range. Pass 1 to 1,000,000 phantoms."),
             ({"count": 1_000_001}, "--count 1000001: out of range"),
             ({"seed": -1}, "--seed -1: out of range. Pass 0 to 2147483647."),
-            ({"form": "bmp"}, "--format bmp: unknown. Pass one of png, dicom, nifti."),
+            ({"form": "bmp"}, "--format bmp: unknown. Pass one of png, dicom, nifti, study."),
             ({"size": 32}, "--size 32: out of range. Pass 64 to 512 pixels."),
             ({"size": 1024}, "--size 1024: out of range"),
         ],
