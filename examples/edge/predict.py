@@ -4,8 +4,9 @@
 
 A folder is one scan: its images are the slices from the neck to the vertex, in the order of the
 numbers in their names. MODEL.tflite is a file from `hemorrhage-tf export`: a ZIP archive at its end
-holds the image size, the thresholds and the labels. `head_crop.py` in the same folder is the
-library's own file and crops an image to the head. Research software, not a medical device.
+holds the image size, the thresholds and the labels. `head_crop.py` and `evidence.py` in the same
+folder are the library's own files: they crop an image to the head, and color an overlay. Research
+software, not a medical device.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from head_crop import HeadRegion, crop_to, find_head, uncrop
+from evidence import Decision, blend_evidence, locate_evidence
+from head_crop import DISPLAY_RIM, HeadRegion, crop_to, find_head, head_pixels, uncrop
 from PIL import Image
 
 METADATA_MEMBER = "hemorrhage_tf.json"
@@ -37,9 +39,6 @@ TOP_SLICES = 3  # without a scan model, the score of a scan is the mean over thi
 # library.
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 10_000
-
-_RED = np.array([255, 0, 0], np.float32)
-_MAX_OPACITY = 0.6  # the slice stays visible below
 
 
 class PredictionError(Exception):
@@ -120,30 +119,32 @@ def _resize(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BILINEAR))
 
 
-def draw_overlay(pixels: np.ndarray, cam: np.ndarray, head: HeadRegion | None) -> Image.Image:
-    """Color an image red where the model sees evidence of hemorrhage.
+def draw_overlay(
+    pixels: np.ndarray, cam: np.ndarray, head: HeadRegion | None, decision: Decision
+) -> Image.Image:
+    """Color an image where the model sees the evidence by which it exceeds the threshold.
 
-    The color scale is the same for every image: a location is redder the further its logit in `cam`
-    lies above 0, which is a probability of one half.
+    An image below the threshold stays as it is. The color scale is the same for every image.
 
     Args:
         pixels: uint8 `(height, width)` or `(height, width, 3)`.
         cam: float32 `(h, w)`, the class activation map; its mean is the logit.
         head: The head crop, or None if the model predicts the whole image.
+        decision: The probability and its threshold; those in the scan if a scan model has decided.
 
     Returns:
         An RGB image of the same size.
     """
     rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., np.newaxis], 3, axis=-1)
-    evidence = np.tanh(np.maximum(cam.astype(np.float32), 0) / 2)
-    opacity = _MAX_OPACITY * _map_to_image(evidence, pixels.shape[:2], head)[..., np.newaxis]
-    return Image.fromarray(np.rint(rgb * (1 - opacity) + _RED * opacity).astype(np.uint8))
+    evidence = _map_to_image(locate_evidence(cam, decision), pixels.shape[:2], head)
+    evidence *= head_pixels(find_head(pixels) if head is None else head, evidence.shape, DISPLAY_RIM)
+    return Image.fromarray(blend_evidence(rgb, evidence))
 
 
 def _map_to_image(cam: np.ndarray, shape: tuple[int, int], head: HeadRegion | None) -> np.ndarray:
     """Resize a map of the model input to its part of the image."""
     if head is None:
-        return _resize(cam, shape[::-1])
+        return _resize(cam, shape[::-1]).copy()
     return uncrop(_resize(cam, (head.side, head.side)), head, shape)
 
 
@@ -296,17 +297,19 @@ class Predictor:
         )
 
     def reaches(self, probability: np.float32, threshold: str) -> bool:
-        """Return whether a probability reaches a threshold of the metadata, or the one for slices.
+        """Return whether a probability reaches a threshold of the metadata.
 
         Args:
             probability: float32, in [0, 1].
             threshold: "threshold", "scan_threshold" or "slice_in_scan_threshold".
         """
-        value = self.metadata.get(threshold)
-        if value is None:
-            value = self.metadata["threshold"]
         # In float32, like the library: a float64 threshold could lie between two float32 values.
-        return bool(probability >= np.float32(value))
+        return bool(probability >= np.float32(self.threshold(threshold)))
+
+    def threshold(self, name: str) -> float:
+        """Return a threshold of the metadata, or the one for slices if the model lacks it."""
+        value = self.metadata.get(name)
+        return float(self.metadata["threshold"] if value is None else value)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -459,18 +462,29 @@ def _predict_all(predictor: Predictor, options: argparse.Namespace) -> tuple[dic
                 "hemorrhage": int(result.is_hemorrhage),
             }
             if options.cam is not None:
-                overlay = _overlay_path(options.cam, image, taken)
-                drawn = draw_overlay(pixels, result.cam, predictor.find_head(pixels))
-                drawn.save(overlay, "PNG")
-                row["cam"] = str(overlay)
+                row["cam"] = str(_overlay_path(options.cam, image, taken))
             rows.append(row)
             slices.append(result)
         if scan is not None and slices:
             results["scans"].append(_add_scan(predictor, scan, rows, slices))
+        if options.cam is not None:
+            _write_overlays(predictor, rows, slices)
         results["slices"] += rows
         if not options.json:
             _print_rows(predictor, results["scans"][-1] if scan and slices else None, rows)
     return results, failed
+
+
+def _write_overlays(predictor: Predictor, rows: list[dict], slices: list[SliceResult]) -> None:
+    """Write the overlays of slices that are decided on."""
+    for row, result in zip(rows, slices, strict=True):
+        pixels = read_image(row["path"])  # again, so that no scan is kept in memory
+        decision = Decision(result.probability, predictor.threshold("threshold"))
+        if "probability_in_scan" in row:
+            threshold = predictor.threshold("slice_in_scan_threshold")
+            decision = Decision(row["probability_in_scan"], threshold)
+        drawn = draw_overlay(pixels, result.cam, predictor.find_head(pixels), decision)
+        drawn.save(row["cam"], "PNG")
 
 
 def _images_of(folder: Path) -> list[str]:

@@ -164,11 +164,26 @@ def crop_to(pixels: np.ndarray, head: HeadRegion) -> np.ndarray:
     inside = square[top - head.top : bottom - head.top, left - head.left : right - head.left]
     inside[...] = pixels[top:bottom, left:right]
     if head.is_found:
-        shown = cells_to_pixels(head.cells, head.cell, (height, width))
-        inside[~shown[top:bottom, left:right]] = air
-        if head.shells is not None:
-            inside[head.shells[top:bottom, left:right]] = air
+        inside[~head_pixels(head, (height, width))[top:bottom, left:right]] = air
     return np.rot90(square, head.turns) if head.turns else square
+
+
+def head_pixels(head: HeadRegion, shape: tuple[int, int], rim: int = 0) -> np.ndarray:
+    """Return which pixels of a slice the head crop shows: bool `(height, width)`.
+
+    Args:
+        head: From `find_head`; one that was not found shows the whole slice.
+        shape: Height and width of the slice.
+        rim: Cells to leave out along the edge of the head: with `DISPLAY_RIM` or `HU_RIM` the air
+            around it. Defaults to 0.
+    """
+    if not head.is_found:
+        return np.ones(shape, bool)
+    cells = head.cells
+    for _ in range(rim):
+        cells = _eroded(cells)
+    shown = cells_to_pixels(cells, head.cell, shape)
+    return shown if head.shells is None else shown & ~head.shells
 
 
 def uncrop(square: np.ndarray, head: HeadRegion, shape: tuple[int, int]) -> np.ndarray:

@@ -12,12 +12,13 @@ import numpy as np
 from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.invalid_files import raise_or_skip_invalid
-from hemorrhage_tf.datasets.series import list_images
+from hemorrhage_tf.datasets.series import Listing, list_images
 from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.inference.flips import AXES, flip, mean_probability
 from hemorrhage_tf.inference.input_choice import check_file_names, input_for, input_through
 from hemorrhage_tf.inference.model_runner import ModelRunner
-from hemorrhage_tf.inference.overlay import OverlayFolder
+from hemorrhage_tf.inference.overlay import SliceView
+from hemorrhage_tf.inference.overlay_folder import OverlayFolder
 from hemorrhage_tf.inference.predictions import Prediction, ScanOutput, ScanProbabilities
 from hemorrhage_tf.inference.scan_runner import Members, ScanRunner
 from hemorrhage_tf.inference.slice_stream import SliceBatch, stream_slices
@@ -204,10 +205,11 @@ class Model(ModelRunner):
 
     def predict(
         self,
-        images: str | Path | Iterable[str | Path],
+        images: str | Path | Iterable[str | Path] | Listing,
         *,
         window: str | Sequence[str] | None = None,
         cam: str | Path | None = None,
+        contours: bool = False,
         series: str | int | Iterable[str | int] = (),
         tta: bool = False,
         skip_invalid: bool = False,
@@ -216,9 +218,11 @@ class Model(ModelRunner):
         """Predict files, folders and globs. Each file is read once.
 
         Args:
-            images: PNG, JPEG, DICOM or NIfTI files, folders or globs, one or several.
+            images: PNG, JPEG, DICOM or NIfTI files, folders or globs, one or several; or their
+                listing, from which the series were chosen already.
             window: Window for Hounsfield units; None for the model's.
             cam: Folder to write overlays of the class activation map to. Defaults to None.
+            contours: Draw contours in the overlays instead of colors. Defaults to False.
             series: The DICOM series to use of a folder or pattern, one or several: Series Number,
                 Series Instance UID, or an end of it that no other series has. Defaults to none, for
                 one series of each study, see `datasets.series_choice`.
@@ -241,6 +245,7 @@ class Model(ModelRunner):
                 images,
                 window=window,
                 cam=cam,
+                contours=contours,
                 series=series,
                 skip_invalid=skip_invalid,
                 progress=progress,
@@ -249,11 +254,15 @@ class Model(ModelRunner):
             self.require_cam()
         progress = progress or Progress(quiet=True)
         model_input = input_through(self.metadata, window)
-        listing = list_images(images, series, progress)
+        listing = images if isinstance(images, Listing) else list_images(images, series, progress)
         check_file_names(self.metadata, self.path, listing.slices, window)
-        results = StreamedResults(listing, self.run_scan if self.has_scan_model else None)
+        thresholds = Thresholds(self.threshold, self.slice_in_scan_threshold, self.scan_threshold)
+        run_scan = self.run_scan if self.has_scan_model else None
+        results = StreamedResults(listing, thresholds, run_scan)
         with ExitStack() as stack:
-            overlays = None if cam is None else stack.enter_context(OverlayFolder(Path(cam)))
+            overlays = None
+            if cam is not None:
+                overlays = stack.enter_context(OverlayFolder(Path(cam), contours))
             advance = stack.enter_context(progress.track("Predicting", len(listing.slices)))
             for batch in stream_slices(listing.slices, model_input, BATCH_SIZE):
                 advance(batch.size)
@@ -261,13 +270,13 @@ class Model(ModelRunner):
                 # After a problem the other files are still checked, for one complete message.
                 if skip_invalid or not results.problems:
                     self._predict_batch(batch, listing.slices, results, overlays)
+                    if overlays is not None:
+                        overlays.draw_decided(results.decision)
             raise_or_skip_invalid(results.problems, progress, skip_invalid, results.warnings)
             if not results.is_hounsfield:
                 raise DataError("no slice is left to predict. Pass at least one readable file.")
             self.input_for(np.array(results.is_hounsfield), window, progress)
-        return results.prediction(
-            Thresholds(self.threshold, self.slice_in_scan_threshold, self.scan_threshold)
-        )
+        return results.prediction()
 
     def _predict_batch(
         self,
@@ -276,7 +285,7 @@ class Model(ModelRunner):
         results: StreamedResults,
         overlays: OverlayFolder | None,
     ) -> None:
-        """Predict the valid slices of a batch, and write their overlays."""
+        """Predict the valid slices of a batch, and add their overlays."""
         if not batch.valid:
             results.add(batch, np.empty(0, np.float32), None, [], [])
             return
@@ -286,9 +295,10 @@ class Model(ModelRunner):
         )
         paths: list[str | None] = [None] * len(batch.valid)
         if overlays is not None:
+            views = (SliceView.of_slice(one.pixels, batch.model_input) for one in batch.valid)
             paths = [
-                overlays.write(slices[one.index], one.pixels, weights, batch.model_input)
-                for one, weights in zip(batch.valid, outputs["cam"], strict=True)
+                overlays.add(one.index, slices[one.index], view, weights)
+                for one, view, weights in zip(batch.valid, views, outputs["cam"], strict=True)
             ]
         results.add(
             batch,

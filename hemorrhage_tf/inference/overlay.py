@@ -1,44 +1,125 @@
-"""Overlays: a class activation map drawn on its slice, at the slice's own resolution."""
+"""Overlays: the evidence of a class activation map drawn on its slice, at the slice's resolution.
+
+What is drawn where, and in which color, is the business of `evidence`.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from pathlib import Path
-from types import TracebackType
+import math
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from hemorrhage_tf.core.errors import OutputError
-from hemorrhage_tf.imaging.head_crop import HeadRegion, uncrop
-from hemorrhage_tf.imaging.readers import SliceRef, to_rgb
+from hemorrhage_tf.imaging.head_crop import (
+    DISPLAY_RIM,
+    HU_RIM,
+    HeadRegion,
+    find_head,
+    head_pixels,
+    uncrop,
+)
+from hemorrhage_tf.imaging.readers import drop_equal_channels, to_rgb
+from hemorrhage_tf.inference.evidence import (
+    CONTOURS,
+    FULL_COLOR,
+    Decision,
+    blend_evidence,
+    color_evidence,
+    locate_evidence,
+    outline_evidence,
+)
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
-_RED = np.array([255, 0, 0], np.float32)
-_MAX_OPACITY = 0.6  # the slice stays visible below
+_BAR_WIDTH, _BAR_HEIGHT = 14, 256  # pixels
+_BAR_MARGIN = 8
+_BAR_TEXT = 11  # height of the letters
+_BAR_GRAY = 128  # of the brain below
+_BAR_TITLE = "evidence (logit)"
+_TICKS = (0.0, 10.0, 20.0, FULL_COLOR)
 
 
-def draw_overlay(pixels: np.ndarray, cam: np.ndarray, model_input: ModelInput) -> Image.Image:
-    """Color a slice red where the model sees evidence of hemorrhage.
+@dataclass(frozen=True)
+class SliceView:
+    """A slice as it is shown, and where its class activation map lies on it.
 
-    The color scale is the same for every slice: a location is redder the further its logit in
-    `cam` lies above 0, which is a probability of one half.
+    Attributes:
+        image: uint8 `(height, width)` or `(height, width, 3)`; Hounsfield units are shown through
+            the window.
+        region: The head crop; None where the model saw the whole slice.
+        head: bool `(height, width)`, the pixels of the head.
+    """
+
+    image: np.ndarray
+    region: HeadRegion | None
+    head: np.ndarray
+
+    @classmethod
+    def of_slice(cls, pixels: np.ndarray, model_input: ModelInput) -> SliceView:
+        """Return the view of a slice.
+
+        Args:
+            pixels: float32 `(height, width)` in HU, or uint8 `(height, width[, 3])` in [0, 255].
+            model_input: How the slice was converted to model input.
+        """
+        pixels = drop_equal_channels(pixels)
+        region = model_input.find_head(pixels)
+        found = find_head(pixels) if region is None else region
+        rim = DISPLAY_RIM if pixels.dtype == np.uint8 else HU_RIM
+        head = head_pixels(found, pixels.shape[:2], rim)
+        return cls(np.rint(model_input.apply_window(pixels)).astype(np.uint8), region, head)
+
+    def place(self, evidence: np.ndarray) -> np.ndarray:
+        """Place evidence on the slice.
+
+        Args:
+            evidence: float32 `(h, w)`, from `locate_evidence`.
+
+        Returns:
+            float32 `(height, width)`; 0 outside of the head.
+        """
+        return map_to_slice(evidence, self.image.shape[:2], self.region) * self.head
+
+    def draw(self, evidence: np.ndarray, contours: bool = False) -> Image.Image:
+        """Draw evidence on the slice.
+
+        Args:
+            evidence: float32 `(h, w)`, from `locate_evidence`.
+            contours: Draw contours instead of colors. Defaults to False.
+
+        Returns:
+            An RGB image of the slice's own size.
+        """
+        image = to_rgb(self.image)
+        if not evidence.any():
+            return Image.fromarray(image)
+        draw = outline_evidence if contours else blend_evidence
+        return Image.fromarray(draw(image, self.place(evidence)))
+
+
+def draw_overlay(
+    pixels: np.ndarray,
+    cam: np.ndarray,
+    model_input: ModelInput,
+    decision: Decision,
+    contours: bool = False,
+) -> Image.Image:
+    """Color a slice where the model sees the evidence by which it exceeds the threshold.
+
+    A slice below the threshold stays as it is. The color scale is the same for every slice, see
+    `evidence`.
 
     Args:
         pixels: float32 `(height, width)` in HU, or uint8 `(height, width[, 3])` in [0, 255].
-        cam: float32 `(h, w)`, the class activation map; its mean is the slice's logit.
+        cam: float32 `(h, w)`, the class activation map; its mean is the logit of the slice alone.
         model_input: How the slice was converted to model input.
+        decision: That on the slice.
+        contours: Draw contours instead of colors. Defaults to False.
 
     Returns:
         An RGB image of the slice's own size; Hounsfield units are shown through the window.
     """
-    shown = to_rgb(model_input.apply_window(pixels)).astype(np.float32)
-    evidence = np.tanh(np.maximum(cam.astype(np.float32), 0) / 2)
-    opacity = _MAX_OPACITY * map_to_slice(evidence, pixels.shape[:2], model_input.find_head(pixels))
-    opacity = opacity[..., np.newaxis]
-    return Image.fromarray(np.rint(shown * (1 - opacity) + _RED * opacity).astype(np.uint8))
+    return SliceView.of_slice(pixels, model_input).draw(locate_evidence(cam, decision), contours)
 
 
 def map_to_slice(cam: np.ndarray, shape: tuple[int, int], head: HeadRegion | None) -> np.ndarray:
@@ -61,73 +142,34 @@ def _resize(cam: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(cam).resize((width, height), Image.Resampling.BILINEAR))
 
 
-class OverlayFolder:
-    """A folder of overlays that appear all together, or not at all where an error ends the block.
+def draw_color_bar(contours: bool = False) -> Image.Image:
+    """Draw the color bar of the overlays: evidence in logits, from 0 at the bottom.
 
     Args:
-        folder: Where the overlays go; created if missing. An overlay is named after its slice,
-            `NAME.cam.png`, and numbered where a file in another folder has the same name.
+        contours: Show the two contours instead of colors. Defaults to False.
 
-    Raises:
-        OutputError: The folder cannot be written.
+    Returns:
+        An RGB image.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._names: set[str] = set()
-        self._partial: Path | None = None
-
-    def write(
-        self, ref: SliceRef, pixels: np.ndarray, cam: np.ndarray, model_input: ModelInput
-    ) -> str:
-        """Draw and store the overlay of a slice, see `draw_overlay`; and return its path."""
-        assert self._partial is not None
-        name = self._new_name(ref)
-        try:
-            image = draw_overlay(pixels, cam, model_input)
-            image.save(self._partial / name, "PNG")
-        except OSError as error:
-            raise self._error(error) from None
-        return str(self._folder / name)
-
-    def _new_name(self, ref: SliceRef) -> str:
-        stem = ref.path.name if ref.frame is None else f"{ref.path.name}.{ref.frame:04d}"
-        name, number = f"{stem}.cam.png", 1
-        while name in self._names:
-            number += 1
-            name = f"{stem}.{number}.cam.png"
-        self._names.add(name)
-        return name
-
-    def __enter__(self) -> OverlayFolder:
-        place = self._folder
-        while not place.exists() and place != place.parent:
-            place = place.parent
-        try:
-            self._partial = Path(tempfile.mkdtemp(prefix=".overlays.", suffix=".part", dir=place))
-        except OSError as error:
-            raise self._error(error) from None
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._partial is not None
-        try:
-            if kind is None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                for name in sorted(os.listdir(self._partial)):
-                    os.replace(self._partial / name, self._folder / name)
-        except OSError as failure:
-            raise self._error(failure) from None
-        finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
-
-    def _error(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"--cam {self._folder}: cannot be written ({error.strerror or error}). "
-            "Name a folder that can be written."
-        )
+    font = ImageFont.load_default(_BAR_TEXT)
+    top, bottom = 2 * _BAR_TEXT, _BAR_HEIGHT - _BAR_MARGIN
+    scale = np.linspace(FULL_COLOR, 0, bottom - top, dtype=np.float32)
+    column = np.full((len(scale), _BAR_WIDTH, 3), _BAR_GRAY, np.uint8)
+    if contours:
+        for level in CONTOURS:
+            at = int(np.argmin(np.abs(scale - level)))
+            color, _ = color_evidence(np.float32(level))
+            column[max(at - 1, 0) : at + 1] = np.rint(color)
+    else:
+        column = blend_evidence(column, np.repeat(scale[:, np.newaxis], _BAR_WIDTH, axis=1))
+    width = 2 * _BAR_MARGIN + math.ceil(font.getlength(_BAR_TITLE))
+    bar = Image.new("RGB", (width, _BAR_HEIGHT))
+    bar.paste(Image.fromarray(column), (_BAR_MARGIN, top))
+    pen = ImageDraw.Draw(bar)
+    pen.text((_BAR_MARGIN, 3), _BAR_TITLE, fill="white", font=font)
+    for tick in (0.0, *CONTOURS) if contours else _TICKS:
+        label = f"{tick:g}+" if tick == FULL_COLOR else f"{tick:g}"
+        at_tick = bottom - 1 - (bottom - 1 - top) * tick / FULL_COLOR
+        left = _BAR_MARGIN + _BAR_WIDTH + 4
+        pen.text((left, at_tick), label, fill="white", font=font, anchor="lm")
+    return bar

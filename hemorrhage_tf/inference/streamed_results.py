@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import Problem
 from hemorrhage_tf.datasets.series import Listing
+from hemorrhage_tf.inference.evidence import Decision
 from hemorrhage_tf.inference.predictions import Prediction, SlicePrediction, predict_scans
 from hemorrhage_tf.inference.scan_runner import RunScan, ScanRunner
 from hemorrhage_tf.inference.slice_stream import SliceBatch
@@ -31,7 +33,6 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class _SliceResult:
-    index: int
     probability: float
     warning: str | None
     cam: str | None
@@ -43,6 +44,7 @@ class StreamedResults:
 
     Args:
         listing: The slices and scans to predict.
+        thresholds: Those of the model.
         run_scan: `Model.run_scan`; None for a model without a scan model.
 
     Attributes:
@@ -51,9 +53,10 @@ class StreamedResults:
         is_hounsfield: Whether each valid slice is in HU.
     """
 
-    def __init__(self, listing: Listing, run_scan: RunScan | None) -> None:
+    def __init__(self, listing: Listing, thresholds: Thresholds, run_scan: RunScan | None) -> None:
         self._listing = listing
-        self._results: list[_SliceResult] = []
+        self._thresholds = thresholds
+        self._results: dict[int, _SliceResult] = {}  # by number of the slice
         self._runner = None
         if run_scan is not None:
             members = [scan.members for scan in listing.scans]
@@ -94,8 +97,8 @@ class StreamedResults:
         """
         results = zip(batch.valid, probabilities, cams, subtypes, strict=True)
         for one, probability, cam, of_subtypes in results:
-            self._results.append(
-                _SliceResult(one.index, float(probability), one.warning, cam, of_subtypes)
+            self._results[one.index] = _SliceResult(
+                float(probability), one.warning, cam, of_subtypes
             )
         if self._runner is None:
             return
@@ -105,35 +108,42 @@ class StreamedResults:
         for index in range(batch.first, batch.first + batch.size):
             self._runner.add(index, rows.get(index))
 
-    def prediction(self, thresholds: Thresholds) -> Prediction:
+    def decision(self, index: int) -> Decision | None:
+        """Return the decision on a slice; None while the scan model has not seen its whole scan."""
+        decision = self._decide(index)
+        return None if math.isnan(decision.probability) else decision
+
+    def _decide(self, index: int) -> Decision:
+        if self._runner is None or not self._runner.takes(index):
+            return Decision(self._results[index].probability, self._thresholds.slices)
+        in_scan = float(self._runner.in_scans[index])
+        return Decision(in_scan, self._thresholds.slices_in_scans)
+
+    def prediction(self) -> Prediction:
         """Return the predictions for slices and scans."""
         scans = {index: scan.name for scan in self._listing.scans for index in scan.members}
-        slices = [self._slice(one, scans.get(one.index), thresholds) for one in self._results]
+        slices = [self._slice(index, scans.get(index)) for index in self._results]
         by_scan = None
         if self._runner is not None:
             names = (scan.name for scan in self._listing.scans)
             by_scan = dict(zip(names, map(float, self._runner.scans), strict=True))
         return Prediction(
             slices=tuple(slices),
-            scans=predict_scans(slices, thresholds.scans, by_scan),
+            scans=predict_scans(slices, self._thresholds.scans, by_scan),
             left_out=self._listing.left_out,
         )
 
-    def _slice(
-        self, one: _SliceResult, scan: str | None, thresholds: Thresholds
-    ) -> SlicePrediction:
-        probability, threshold, in_scan = np.float32(one.probability), thresholds.slices, None
-        if self._runner is not None and scan is not None:
-            probability = self._runner.in_scans[one.index]
-            threshold, in_scan = thresholds.slices_in_scans, float(probability)
+    def _slice(self, index: int, scan: str | None) -> SlicePrediction:
+        one, decision = self._results[index], self._decide(index)
+        has_scan_model = self._runner is not None and scan is not None
         return SlicePrediction(
-            path=self._name(one.index),
+            path=self._name(index),
             probability=one.probability,
-            is_hemorrhage=bool(probability >= threshold),
+            is_hemorrhage=bool(np.float32(decision.probability) >= decision.threshold),
             scan=scan,
             cam=one.cam,
             warning=one.warning,
-            probability_in_scan=in_scan,
+            probability_in_scan=decision.probability if has_scan_model else None,
             subtypes=one.subtypes,
         )
 

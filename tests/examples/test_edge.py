@@ -19,6 +19,7 @@ from plain_phantoms import draw_phantom
 from hemorrhage_tf.core.errors import SliceError
 from hemorrhage_tf.imaging.head_crop import find_head
 from hemorrhage_tf.imaging.readers import read_slice
+from hemorrhage_tf.inference.evidence import Decision
 from hemorrhage_tf.inference.overlay import draw_overlay
 from hemorrhage_tf.pipeline.model_input import ModelInput, resize_to_square
 
@@ -238,30 +239,41 @@ class TestReading:
 
 
 class TestOverlay:
-    CAM = np.array([[-9, -9], [-9, 9]], np.float32)
+    CAM = np.array([[-9, -9], [-9, 29]], np.float32)
+    DECISION = Decision(probability=0.9, threshold=0.5)
 
     @pytest.mark.parametrize("shape", [(40, 60), (40, 60, 3)])
-    def test_is_red_only_where_the_logit_is_positive(self, shape):
+    def test_is_colored_only_where_the_evidence_is(self, shape):
         pixels = np.full(shape, 100, np.uint8)
-        overlay = np.asarray(example.draw_overlay(pixels, self.CAM, None))
+        overlay = np.asarray(example.draw_overlay(pixels, self.CAM, None, self.DECISION))
         assert overlay.shape == (40, 60, 3)
         np.testing.assert_array_equal(overlay[0, 0], [100, 100, 100])
-        np.testing.assert_allclose(overlay[-1, -1], [193, 40, 40], atol=1)
+        assert overlay[-1, -1, 0] > overlay[-1, -1, 2] + 60
+
+    def test_below_the_threshold_nothing_is_colored(self):
+        pixels = np.full((40, 60), 100, np.uint8)
+        overlay = example.draw_overlay(pixels, self.CAM, None, Decision(0.4, 0.5))
+        assert (np.asarray(overlay) == 100).all()
 
     def test_leaves_its_input_unchanged(self):
         pixels = np.full((4, 4), 100, np.uint8)
-        example.draw_overlay(pixels, self.CAM, None)
+        example.draw_overlay(pixels, self.CAM, None, self.DECISION)
         assert (pixels == 100).all()
 
-    def test_equals_the_librarys_for_a_cropped_head(self):
+    @pytest.mark.parametrize("crop_head", [True, False])
+    def test_equals_the_librarys(self, crop_head):
         pixels = np.pad(draw_phantom(0, 1, 1), ((60, 10), (5, 90)))
-        overlay = example.draw_overlay(pixels, self.CAM, find_head(pixels))
-        np.testing.assert_array_equal(overlay, draw_overlay(pixels, self.CAM, MODEL_INPUT))
+        head = find_head(pixels) if crop_head else None
+        overlay = example.draw_overlay(pixels, self.CAM, head, self.DECISION)
+        model_input = ModelInput(SIZE, crop_head=crop_head)
+        expected = draw_overlay(pixels, self.CAM, model_input, self.DECISION)
+        np.testing.assert_array_equal(overlay, expected)
 
 
-def test_head_crop_is_the_librarys_own_file():
-    library = EXAMPLE.parents[1] / "hemorrhage_tf" / "imaging" / "head_crop.py"
-    assert (EXAMPLE / "head_crop.py").samefile(library)
+@pytest.mark.parametrize("room, name", [("imaging", "head_crop"), ("inference", "evidence")])
+def test_files_that_are_the_librarys_own(room, name):
+    library = EXAMPLE.parents[1] / "hemorrhage_tf" / room / f"{name}.py"
+    assert (EXAMPLE / f"{name}.py").samefile(library)
 
 
 def test_requirements_are_three():

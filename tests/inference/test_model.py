@@ -277,7 +277,7 @@ class TestScanModel:
         assert [one.probability for one in batches.scans] == pytest.approx(
             [one.probability for one in expected.scans], abs=1e-6
         )
-        assert len(list((tmp_path / "cam").iterdir())) == 12
+        assert len(list((tmp_path / "cam").glob("*.cam.png"))) == 12
 
     def test_a_skipped_slice_is_missing_in_its_scan(self, series, heads):
         series[2].write_bytes(series[2].read_bytes()[:-500])
@@ -345,7 +345,8 @@ class TestOverlays:
                 assert (overlay.format, overlay.mode) == ("PNG", "RGB")
                 sizes.append(overlay.size)
         assert sizes == [(128, 128)] * 5 + [(167, 128), (200, 150)]
-        assert len(list(folder.iterdir())) == 7
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"color_bar.png", *(Path(one.cam).name for one in prediction)}
         without = model.predict(paths)
         assert probabilities(prediction) == pytest.approx(probabilities(without), abs=1e-5)
         assert {one.cam for one in without} == {None}
@@ -354,22 +355,39 @@ class TestOverlays:
         (one,) = model.predict(series[0], cam=tmp_path / "cam")
         shown = ModelInput(128, ("brain",), crop_head=False)(head(0))
         overlay = np.asarray(Image.open(one.cam)).astype(np.float32)
-        assert (overlay[..., 1] <= shown[..., 1] + 0.51).all()  # only red is added
-        np.testing.assert_array_equal(overlay[..., 1], overlay[..., 2])
         corner = (slice(0, 4), slice(0, 4))  # outside the head crop
         np.testing.assert_allclose(overlay[corner], shown[corner], atol=0.51)
+
+    def test_the_color_follows_the_decision_in_the_scan(self, series, tmp_path):
+        class OneSliceModel(ScanModel):
+            """Flags the third slice of a scan, whatever each is alone."""
+
+            def _compute_scan(self, features, geometry):
+                probabilities = np.full(len(features), 0.01, np.float32)
+                probabilities[2] = 0.99
+                return ScanOutput(0.9, probabilities)
+
+        model = OneSliceModel()
+        plain = model.predict(series[2], cam=tmp_path / "alone")
+        prediction = model.predict(series, cam=tmp_path / "scan")
+        colored = []
+        for one in [*plain, *prediction]:
+            overlay = np.asarray(Image.open(one.cam)).astype(int)
+            colored.append(bool((overlay[..., 0] != overlay[..., 2]).any()))
+        assert [one.is_hemorrhage for one in prediction] == [False, False, True, False, False]
+        assert colored == [plain[0].is_hemorrhage, False, False, True, False, False]
 
     def test_names_number_frames_and_files_of_the_same_name(
         self, model, volume, tmp_path, head, write_dicom
     ):
         model.predict(volume, cam=tmp_path / "frames")
-        assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == [
+        assert sorted(path.name for path in (tmp_path / "frames").glob("*.cam.png")) == [
             f"volume.nii.gz.{frame:04d}.cam.png" for frame in range(5)
         ]
         for index, name in enumerate("xyz"):
             write_dicom(tmp_path / name / "a.dcm", head(index))
         model.predict([tmp_path / name for name in "xyz"], cam=tmp_path / "same")
-        assert sorted(path.name for path in (tmp_path / "same").iterdir()) == [
+        assert sorted(path.name for path in (tmp_path / "same").glob("*.cam.png")) == [
             "a.dcm.2.cam.png",
             "a.dcm.3.cam.png",
             "a.dcm.cam.png",

@@ -7,7 +7,8 @@ from scipy import ndimage
 
 from hemorrhage_tf.imaging.head_crop import HeadRegion, crop_to
 from hemorrhage_tf.imaging.windows import Window
-from hemorrhage_tf.inference.overlay import draw_overlay, map_to_slice
+from hemorrhage_tf.inference.evidence import Decision, color_evidence
+from hemorrhage_tf.inference.overlay import draw_color_bar, draw_overlay, map_to_slice
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
 WHOLE = ModelInput(64, crop_head=False)
@@ -109,6 +110,16 @@ class TestMapToSlice:
             assert (placed == 1).sum() < 8 * 16
 
 
+FLAGGED = Decision(probability=0.99, threshold=0.5)
+NORMAL = Decision(probability=0.02, threshold=0.5)
+
+
+def colored(overlay, pixels):
+    """Where an overlay differs from its slice: bool `(height, width)`."""
+    rgb = pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
+    return (np.asarray(overlay) != rgb).any(axis=-1)
+
+
 class TestDrawOverlay:
     @pytest.mark.parametrize("turned", range(4))
     @pytest.mark.parametrize(
@@ -116,19 +127,19 @@ class TestDrawOverlay:
         [WHOLE, ModelInput(64), ModelInput(64, upright=True)],
         ids=["whole", "crop_head", "upright"],
     )
-    def test_red_lands_on_what_the_model_saw(self, model_input, turned):
+    def test_color_lands_on_what_the_model_saw(self, model_input, turned):
         pixels, spot = slice_with_a_spot(turned)
         seen = model_input(pixels)
         # A model that answers to green.
         green = (seen[..., 1] - seen[..., 0]).reshape(16, 4, 16, 4).mean(axis=(1, 3))
-        overlay = np.asarray(draw_overlay(pixels, green / 255 * 4, model_input)).astype(int)
-        assert overlay.shape == pixels.shape
-        redder = overlay[..., 0] - pixels[..., 0] - (overlay[..., 1] - pixels[..., 1])
+        overlay = draw_overlay(pixels, green / 255 * 400, model_input, FLAGGED)
+        assert overlay.size == pixels.shape[1::-1]
+        changed = np.abs(np.asarray(overlay).astype(int) - pixels).sum(axis=-1)
         np.testing.assert_allclose(
-            ndimage.center_of_mass(redder), ndimage.center_of_mass(spot), atol=2
+            ndimage.center_of_mass(changed), ndimage.center_of_mass(spot), atol=2
         )
-        assert redder[spot].mean() > 50
-        assert not redder[ndimage.distance_transform_edt(~spot) > 30].any()
+        assert changed[spot].mean() > 50
+        assert changed[ndimage.distance_transform_edt(~spot) > 45].max() < 10
 
     def test_upright_cases_are_turned(self):
         find_head = ModelInput(64, upright=True).find_head
@@ -137,38 +148,72 @@ class TestDrawOverlay:
 
     @pytest.mark.parametrize("shape", [(1, 1), (40, 70), (97, 31), (33, 45, 3)])
     @pytest.mark.parametrize("model_input", [WHOLE, ModelInput(64, upright=True)])
-    def test_no_red_where_nothing_speaks_for_hemorrhage(self, model_input, shape):
+    @pytest.mark.parametrize("contours", [False, True])
+    def test_a_slice_below_the_threshold_stays_as_it_is(self, model_input, shape, contours):
         pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        rgb = pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
-        for level in (0, -3):
-            overlay = draw_overlay(pixels, np.full((3, 3), level, np.float32), model_input)
-            assert overlay.mode == "RGB"
-            assert overlay.size == shape[1::-1]
-            np.testing.assert_array_equal(np.asarray(overlay), rgb)
+        cam = np.float32([[900, -1000], [50, 0]])
+        overlay = draw_overlay(pixels, cam, model_input, NORMAL, contours)
+        assert overlay.mode == "RGB"
+        assert overlay.size == shape[1::-1]
+        assert not colored(overlay, pixels).any()
 
-    def test_no_red_on_the_half_that_speaks_against(self):
+    def test_no_color_on_the_half_that_speaks_against(self):
         pixels = np.full((64, 64), 90, np.uint8)
-        cam = np.tile(np.float32([-9, -9, -9, -9, 4, 4, 4, 4]), (8, 1))
-        overlay = np.asarray(draw_overlay(pixels, cam, WHOLE))
-        assert (overlay[:, :28] == 90).all()
-        assert (overlay[:, 36:, 0] > overlay[:, 36:, 1] + 60).all()
+        cam = np.tile(np.float32([-9, -9, -9, -9, 40, 40, 40, 40]), (8, 1))
+        changed = colored(draw_overlay(pixels, cam, WHOLE, FLAGGED), pixels)
+        assert not changed[:, :28].any() and changed[:, 36:].all()
 
-    @pytest.mark.parametrize(("logit", "share"), [(1, 0.277270), (2, 0.456956), (60, 0.6)])
-    def test_the_scale_is_the_same_for_every_slice(self, logit, share):
-        # 0.6 tanh(logit / 2), whatever else the map holds.
-        pixels = np.full((40, 40), 100, np.uint8)
-        for other in (0, 50):
-            cam = np.full((8, 8), logit, np.float32)
-            cam[0, 0] = other
-            red, green, blue = np.asarray(draw_overlay(pixels, cam, WHOLE))[30, 30]
-            assert red == pytest.approx(100 * (1 - share) + 255 * share, abs=0.51)
-            assert green == blue == pytest.approx(100 * (1 - share), abs=0.51)
+    @pytest.mark.parametrize("turned", [0, 1])
+    @pytest.mark.parametrize("crop_head", [True, False])
+    @pytest.mark.parametrize("in_hounsfield", [True, False])
+    def test_nothing_outside_of_the_head(self, turned, crop_head, in_hounsfield):
+        pixels, _ = slice_with_a_spot(turned)
+        pixels = pixels[..., 0]
+        pixels[110:113, 110:113] = 110  # without the spot
+        if in_hounsfield:
+            pixels = np.where(pixels > 0, pixels.astype(np.float32) / 255 * 80, -1000)
+            pixels = pixels.astype(np.float32)
+        model_input = ModelInput(64, crop_head=crop_head)
+        everywhere = np.full((8, 8), 100, np.float32)
+        overlay = np.asarray(draw_overlay(pixels, everywhere, model_input, Decision(1, 1e-6)))
+        changed = overlay[..., 0] != overlay[..., 2]  # color on gray
+        y, x = np.mgrid[:220, :250]
+        v = (y - 90) / 75
+        radius = np.hypot(v, (x - 140) / (58 * (1 + 0.12 * v)))
+        radius = np.rot90(radius, turned)
+        assert changed[radius < 0.9].all()
+        assert not changed[radius > 1.1].any()
+
+    def test_the_scale_is_the_same_for_every_slice(self):
+        pixels = np.full((64, 64), 100, np.uint8)
+        # Evidence of 20 in a quarter of the one map, and of 40 in an eighth of the other.
+        quarter, eighth = np.zeros((2, 32, 32), np.float32)
+        quarter[:16, :16], eighth[:16, :8] = 20, 40
+        decision = Decision(1 / (1 + np.exp(-5)), 0.5)
+        one, other = (
+            np.asarray(draw_overlay(pixels, cam, WHOLE, decision)) for cam in (quarter, eighth)
+        )
+        for overlay, evidence in ((one, 20), (other, 40)):
+            color, opacity = color_evidence(np.float32(evidence))
+            expected = 100 * (1 - opacity) + color * opacity
+            np.testing.assert_allclose(overlay[10, 6], expected, atol=0.51)
+
+    def test_contours_leave_the_inside_as_it_is(self):
+        pixels = np.full((200, 200), 90, np.uint8)
+        cam = np.full((10, 10), -20, np.float32)
+        cam[3:7, 3:7] = 60
+        filled = colored(draw_overlay(pixels, cam, WHOLE, FLAGGED), pixels)
+        lines = colored(draw_overlay(pixels, cam, WHOLE, FLAGGED, contours=True), pixels)
+        assert lines.any() and not (lines & ~filled).any()
+        assert lines.sum() < filled.sum() / 4
+        assert not lines[95:105, 95:105].any() and filled[95:105, 95:105].all()
 
     @pytest.mark.parametrize("window", [None, ("bone",)])
     def test_hounsfield_units_are_shown_through_the_window(self, window):
         hounsfield = np.random.default_rng(0).uniform(-1000, 2000, (30, 50)).astype(np.float32)
         model_input = ModelInput(32, window, crop_head=False)
-        overlay = np.asarray(draw_overlay(hounsfield, np.zeros((2, 2), np.float32), model_input))
+        cam = np.zeros((2, 2), np.float32)
+        overlay = np.asarray(draw_overlay(hounsfield, cam, model_input, NORMAL))
         shown = (Window(600, 2800) if window else Window(40, 80)).apply(hounsfield)
         assert overlay.shape == (30, 50, 3)
         for channel in range(3):
@@ -177,7 +222,7 @@ class TestDrawOverlay:
     def test_three_windows_are_shown_in_color(self):
         hounsfield = np.full((20, 20), 60, np.float32)
         model_input = ModelInput(32, ("brain", "subdural", "bone"), crop_head=False)
-        overlay = draw_overlay(hounsfield, np.zeros((2, 2), np.float32), model_input)
+        overlay = draw_overlay(hounsfield, np.zeros((2, 2), np.float32), model_input, NORMAL)
         expected = [
             float(np.rint(each.apply(np.float32(60))))
             for each in (Window(40, 80), Window(80, 200), Window(600, 2800))
@@ -188,6 +233,25 @@ class TestDrawOverlay:
         pixels, _ = slice_with_a_spot()
         cam = np.random.default_rng(0).normal(0, 3, (8, 8)).astype(np.float32)
         before = pixels.copy(), cam.copy()
-        assert isinstance(draw_overlay(pixels, cam, ModelInput(64)), Image.Image)
+        assert isinstance(draw_overlay(pixels, cam, ModelInput(64), FLAGGED), Image.Image)
         np.testing.assert_array_equal(pixels, before[0])
         np.testing.assert_array_equal(cam, before[1])
+
+
+class TestColorBar:
+    @pytest.mark.parametrize("contours", [False, True])
+    def test_shows_the_scale_from_the_bottom_to_the_top(self, contours):
+        bar = draw_color_bar(contours)
+        assert bar.mode == "RGB"
+        column = np.asarray(bar)[22:248, 14].astype(int)  # below the title
+        gray = (column[:, 0] == column[:, 1]) & (column[:, 1] == column[:, 2])
+        if contours:
+            lines = np.flatnonzero(~gray)
+            assert lines.min() <= 1 and (np.diff(lines) > 100).sum() == 1  # at 30 and 7.5
+        else:
+            assert gray[-1] and not gray[:-10].any()
+            for row, evidence in ((0, 30), (112, 15)):
+                color, opacity = color_evidence(np.float32(evidence))
+                np.testing.assert_allclose(
+                    column[row], 128 * (1 - opacity) + color * opacity, atol=1.5
+                )

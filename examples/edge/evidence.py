@@ -1,0 +1,1 @@
+../../hemorrhage_tf/inference/evidence.py
