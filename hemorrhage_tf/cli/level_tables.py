@@ -73,6 +73,7 @@ def _level_table(metrics: Mapping[str, Any], name: str) -> Table:
     )
     unit = "scans" if name == LEVEL_NAMES[SCANS] else "slices"
     table = _create_table(title, "metric", "estimate", "95 % interval", "n")
+    add_roc_auc(table, metrics)
     for key, label in _PROPORTIONS.items():
         metric = metrics[key]
         if metric is None:
@@ -80,16 +81,13 @@ def _level_table(metrics: Mapping[str, Any], name: str) -> Table:
         else:
             table.add_row(label, *percent_cells(metric), f"{metric['n']:.4g}")
     add_predictive_values(table, metrics)
-    if metrics["roc_auc"] is None:
-        table.add_row("ROC AUC", "-", "needs both classes", str(metrics["n"]))
     calibration = metrics["calibration"]
     for label, metric in (
-        ("ROC AUC", metrics["roc_auc"]),
         ("calibration slope", calibration["slope"]),
         ("calibration intercept", calibration["intercept"]),
     ):
         if metric is not None:
-            table.add_row(label, *_decimal_cells(metric), str(metric["n"]))
+            table.add_row(label, *decimal_cells(metric), str(metric["n"]))
     return table
 
 
@@ -106,7 +104,7 @@ def _alarm_table(details: Mapping[str, Any]) -> Table:
         rows.append((label, row["specificity"], True))
     for label, metric, is_share in rows:
         if metric is not None:
-            table.add_row(label, *(percent_cells if is_share else _decimal_cells)(metric))
+            table.add_row(label, *(percent_cells if is_share else decimal_cells)(metric))
     return table
 
 
@@ -142,6 +140,13 @@ def _short_cell(metric: Mapping[str, Any] | None, with_n: bool = True) -> str:
     return f"{estimate:.0f}% ({low:.0f} to {high:.0f}{n})"
 
 
+def add_roc_auc(table: Table, metrics: Mapping[str, Any]) -> None:
+    """Add the ROC AUC to a table of metrics."""
+    area = metrics["roc_auc"]
+    cells = ("-", "needs both classes") if area is None else decimal_cells(area)
+    table.add_row("ROC AUC", *cells, str(metrics["n"] if area is None else area["n"]))
+
+
 def add_predictive_values(table: Table, metrics: Mapping[str, Any]) -> None:
     """Add PPV and NPV at the prevalence that was asked for, if any, to a table of metrics."""
     at_prevalence = metrics.get("at_prevalence") or {}
@@ -156,5 +161,6 @@ def percent_cells(metric: Mapping[str, Any]) -> tuple[str, str]:
     return f"{metric['estimate']:.1%}", f"{metric['low']:.1%} to {metric['high']:.1%}"
 
 
-def _decimal_cells(metric: Mapping[str, Any]) -> tuple[str, str]:
+def decimal_cells(metric: Mapping[str, Any]) -> tuple[str, str]:
+    """Return estimate and interval with three decimals, as two cells."""
     return f"{metric['estimate']:.3f}", f"{metric['low']:.3f} to {metric['high']:.3f}"

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hemorrhage_tf.cli.console import create_console
+from hemorrhage_tf.cli.probability_bar import ProbabilityBar
 from hemorrhage_tf.inference.predictions import Prediction, ScanPrediction, SlicePrediction
 
 
@@ -27,6 +28,9 @@ def parts_of(prediction: Prediction) -> Iterator[RenderableType]:
     for scan in prediction.scans:
         members = [one for one in prediction if one.scan == scan.scan]
         yield _headline(scan)
+        yield ProbabilityBar(
+            [one.final_probability for one in members], [one.is_hemorrhage for one in members]
+        )
         yield _top_table(scan, members)
         yield _slice_table(members)
     single = [one for one in prediction if one.scan is None]

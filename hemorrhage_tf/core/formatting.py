@@ -1,4 +1,4 @@
-"""Durations and file sizes as text."""
+"""Durations, rates and file sizes as text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ def format_duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min"
     return f"{round(hours / 24)} days"
+
+
+def format_rate(rate: float | None) -> str:
+    """Return steps per second: "0.42/s", "38/s", "1,200/s"; nothing for an unknown rate."""
+    if rate is None:
+        return ""
+    return f"{rate:.2g}/s" if rate < 10 else f"{rate:,.0f}/s"
 
 
 def format_size(size: float) -> str:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from hemorrhage_tf.core.event_log import EventLog, describe_failure
-from hemorrhage_tf.core.formatting import format_duration
+from hemorrhage_tf.core.formatting import format_duration, format_rate
 from hemorrhage_tf.core.signals import call_on_stop, raise_if_stopped, stopping_signal
+from hemorrhage_tf.core.terminal import color_system
 
 # Short work shows no progress bar.
 BAR_AFTER_SECONDS = 1.0
@@ -82,7 +83,9 @@ class Progress:
     def __init__(self, quiet: bool = False, log: EventLog | None = None) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = Console(
+            stderr=True, quiet=quiet, highlight=False, color_system=color_system()
+        )
         self.seconds: dict[str, float] = {}
         self._log = log
 
@@ -123,9 +126,10 @@ class Progress:
 
     @contextmanager
     def track(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show the progress of a stage and the time left.
+        """Show the progress of a stage, its rate and the time left.
 
-        A terminal shows a bar after one second; elsewhere a line is printed every half minute.
+        A terminal shows a bar after one second; elsewhere, and on a dumb terminal, a line is
+        printed every half minute.
 
         Args:
             description: What is being done, such as "Reading slices".
@@ -166,7 +170,7 @@ class Progress:
         start = monotonic()
         self.event("stage_begin", stage=description)
         try:
-            with self.console.status(description):
+            with self.console.status(description) if self._is_interactive else nullcontext():
                 yield
             seconds = monotonic() - start
             if not self._is_interactive and seconds >= LINE_EVERY_SECONDS:
@@ -176,7 +180,8 @@ class Progress:
 
     @property
     def _is_interactive(self) -> bool:
-        return self.console.is_terminal or self.console.is_jupyter
+        is_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
+        return is_terminal or self.console.is_jupyter
 
     def _print(self, text: str, style: str | None = None) -> None:
         self.console.print(text, markup=False, soft_wrap=True, style=style)
@@ -198,21 +203,25 @@ class Progress:
 
         bar = rich_progress.Progress(
             rich_progress.TextColumn("{task.description}"),
-            rich_progress.BarColumn(),
+            rich_progress.BarColumn(24),
             rich_progress.MofNCompleteColumn(),
             rich_progress.TimeElapsedColumn(),
             rich_progress.TextColumn("left"),
             rich_progress.TimeRemainingColumn(),
+            rich_progress.TextColumn("{task.fields[rate]}"),
             console=self.console,
         )
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(description, total=total, rate="")
         start = monotonic()
         is_visible = False
 
         def show(done: int) -> None:
             nonlocal is_visible
-            bar.update(task, completed=done)
-            if not is_visible and monotonic() - start > BAR_AFTER_SECONDS:
+            seconds = monotonic() - start
+            # The recent rate, or before there is one that from the start.
+            rate = bar.tasks[0].speed or (done / seconds if seconds else None)
+            bar.update(task, completed=done, rate=format_rate(rate))
+            if not is_visible and seconds > BAR_AFTER_SECONDS:
                 is_visible = True
                 bar.start()
 
@@ -237,8 +246,9 @@ class Progress:
             line = f"{description}: {done:,} of {total:,}"
             if done > printed:
                 # The recent rate: steps that were answered from a cache were much faster.
-                left = (total - done) * (now - printed_at) / (done - printed)
-                line += f", {format_duration(left)} left"
+                rate = (done - printed) / (now - printed_at)
+                left = format_duration((total - done) / rate)
+                line += f", {format_rate(rate)}, {left} left"
             self._print(line)
             printed_at, printed = now, done
 

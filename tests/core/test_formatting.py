@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hemorrhage_tf.core.formatting import format_duration, format_size
+from hemorrhage_tf.core.formatting import format_duration, format_rate, format_size
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ def test_durations_have_at_most_two_units(seconds, text):
 )
 def test_sizes_have_decimal_units(size, text):
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(None, ""), (0.0166, "0.017/s"), (4.26, "4.3/s"), (37.6, "38/s"), (1234.5, "1,234/s")],
+)
+def test_rates(rate, text):
+    assert format_rate(rate) == text

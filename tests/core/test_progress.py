@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import signal
 
 import pytest
@@ -52,11 +53,11 @@ class TestWithoutATerminal:
                 clock.now = float(second)
                 advance(400)
         assert capsys.readouterr().err.splitlines() == [
-            "Computing resnet152 features: 12,000 of 68,000, 2 min left",
-            "Computing resnet152 features: 24,000 of 68,000, 2 min left",
-            "Computing resnet152 features: 36,000 of 68,000, 80 s left",
-            "Computing resnet152 features: 48,000 of 68,000, 50 s left",
-            "Computing resnet152 features: 60,000 of 68,000, 20 s left",
+            "Computing resnet152 features: 12,000 of 68,000, 400/s, 2 min left",
+            "Computing resnet152 features: 24,000 of 68,000, 400/s, 2 min left",
+            "Computing resnet152 features: 36,000 of 68,000, 400/s, 80 s left",
+            "Computing resnet152 features: 48,000 of 68,000, 400/s, 50 s left",
+            "Computing resnet152 features: 60,000 of 68,000, 400/s, 20 s left",
             "Computing resnet152 features: 68,000 of 68,000, took 3 min",
         ]
 
@@ -65,7 +66,7 @@ class TestWithoutATerminal:
             clock.now = 59.0
             advance(1)
             raise KeyError
-        assert capsys.readouterr().err == "Work: 1 of 2, 59 s left\n"
+        assert capsys.readouterr().err == "Work: 1 of 2, 0.017/s, 59 s left\n"
 
     def test_a_long_stage_prints_its_duration(self, capsys, clock):
         with Progress().stage("Importing TensorFlow"):
@@ -89,6 +90,39 @@ def test_a_terminal_shows_a_bar_after_a_second(capsys, clock, monkeypatch):
             advance(2)
         shown = capsys.readouterr().err
         assert ("2/2" in shown) == (name == "Long")
+    assert "1.3/s" in shown
+
+
+def test_a_dumb_terminal_shows_lines_without_codes(capsys, clock, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    progress = Progress()
+    progress.warn("careful")
+    with progress.track("Work", 4) as advance, progress.stage("Stage"):
+        clock.now = 40.0
+        advance(2)
+        clock.now = 50.0
+        advance(2)
+    assert capsys.readouterr().err.splitlines() == [
+        "Warning: careful",
+        "Work: 2 of 4, 0.05/s, 40 s left",
+        "Stage: took 50 s",
+        "Work: 4 of 4, took 50 s",
+    ]
+
+
+def test_no_color_leaves_a_bar_without_colors(capsys, clock, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    progress = Progress()
+    progress.warn("careful")
+    with progress.track("Work", 2) as advance:
+        clock.now = 2.0
+        advance(2)
+    shown = capsys.readouterr().err
+    assert "2/2" in shown
+    assert not re.search(r"\x1b\[[0-9;]*m", shown)
 
 
 class TestLog:
