@@ -30,12 +30,13 @@ from hemorrhage_tf.evaluation.resampling import Bootstrap
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.imaging.windows import Window, to_display_image
 from hemorrhage_tf.inference.model import Model
-from hemorrhage_tf.models.embedded_model import read_embedded
+from hemorrhage_tf.models.backbones import build_backbone
+from hemorrhage_tf.models.phantomnet import IMAGE_SIZE
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.synthesis.display_image import draw_display_image
 from hemorrhage_tf.synthesis.draw import draw_phantom
+from hemorrhage_tf.training.pretraining.metrics import feature_computer
 from hemorrhage_tf.training.pretraining.samples import gray_model_input
-from hemorrhage_tf.training.pretraining.scan_pretraining import feature_computer
 
 LEVELS = {"neck": (-9.0, 0.0), "base": (0.0, 0.3), "middle": (0.3, 0.75), "vertex": (0.75, 9.0)}
 # Display windows that slices in HU are shown through, besides the model's own.
@@ -75,11 +76,14 @@ class LevelEstimator:
 
     def __init__(self, count: int = PHANTOMS) -> None:
         from sklearn.linear_model import RidgeCV
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
-        self._compute = feature_computer(read_embedded())
+        self._compute = feature_computer(build_backbone("phantomnet", "embedded", IMAGE_SIZE))
         drawn = [_draw_image_and_level(number) for number in range(count)]
         features = self._compute(np.stack([image for image, _ in drawn]))
-        self._ridge = RidgeCV(np.logspace(0, 4, 9)).fit(features, [level for _, level in drawn])
+        ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 4, 9)))
+        self._ridge = ridge.fit(features, [level for _, level in drawn])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return the level of uint8 gray model inputs `(n, 192, 192)`: float64 `(n,)`."""

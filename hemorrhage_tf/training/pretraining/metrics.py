@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,30 @@ from hemorrhage_tf.training.pretraining.samples import Samples, to_rgb_float
 _BATCH_SIZE = 100
 
 
-def pooled_features(backbone: Any, samples: Samples) -> np.ndarray:
-    """Compute average and maximum pooled features: float32 `(n, 2 * channels)`."""
+def feature_computer(backbone: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that computes pooled features.
+
+    Args:
+        backbone: PhantomNet, a `keras.Model`.
+
+    Returns:
+        A function from uint8 gray model inputs `(n, height, width)` to float32
+        `(n, 2 * channels)`, average and maximum pooled.
+    """
     import tensorflow as tf
 
+    from hemorrhage_tf.models.backbones import backbone_spec
     from hemorrhage_tf.models.classifier import build_feature_model
+    from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
 
-    model = build_feature_model(backbone, "symmetric")
-    forward = tf.function(lambda images: model(images, training=False))
-    return np.concatenate(
-        [
-            forward(to_rgb_float(samples.images[first : first + _BATCH_SIZE])).numpy()
-            for first in range(0, len(samples), _BATCH_SIZE)
-        ]
-    )
+    model = build_feature_model(backbone, backbone_spec(EMBEDDED_MODEL).normalization)
+    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        parts = np.split(images, range(_BATCH_SIZE, len(images), _BATCH_SIZE))
+        return np.concatenate([forward(to_rgb_float(part)).numpy() for part in parts])
+
+    return compute
 
 
 def threshold_for(probabilities: np.ndarray, specificity: float) -> float:

@@ -1,9 +1,9 @@
 """Pretrain PhantomNet on phantoms alone: `python -m hemorrhage_tf.training.pretraining.pretrain`.
 
 No real slice takes part. The backbone learns to predict whether there is a hemorrhage and, from the
-phantoms' masks, where. Then the head is solved and the operating point chosen on phantoms of
-another random seed, and the metrics are computed on phantoms of a third seed. `scan_pretraining`
-adds the scan model and the operating points of scans.
+phantoms' masks, where. Then the head is solved and the operating point chosen on the slices of
+phantom scans of another random seed, and the metrics are computed on phantoms of a third seed.
+`scan_pretraining` adds the scan model and the operating points of scans.
 
 An interrupted pretraining resumes from its checkpoint. `docs/phantomnet.md` lists the command that
 trained the embedded model.
@@ -19,15 +19,16 @@ from typing import Any
 
 import click
 import numpy as np
+from scipy.special import expit
 
 from hemorrhage_tf.core.native_output import import_tensorflow
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.models.phantomnet import EVIDENCE, IMAGE_SIZE
 from hemorrhage_tf.synthesis.draw import GENERATOR_VERSION
 from hemorrhage_tf.training.pretraining.metrics import (
+    feature_computer,
     flatten_metrics,
     pointing_accuracy,
-    pooled_features,
     slice_metrics,
     threshold_for,
 )
@@ -38,12 +39,15 @@ from hemorrhage_tf.training.pretraining.options import (
     workers_option,
 )
 from hemorrhage_tf.training.pretraining.samples import SampleStore
+from hemorrhage_tf.training.pretraining.scan_samples import HEAD_SEED, ScanFeatureStore
 from hemorrhage_tf.training.pretraining.settings import PretrainingSettings
 from hemorrhage_tf.training.pretraining.step import BACKENDS
 from hemorrhage_tf.training.pretraining.training import train
 
-# Offsets of the random seed, so that no phantom is in two sets.
-HEAD_SEED, TEST_SEED = 1_000_001, 2_000_002
+# Offset of the random seed, so that no phantom is in two sets.
+TEST_SEED = 2_000_002
+# Heads that choose the threshold, each solved without one fold.
+HEAD_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -125,10 +129,10 @@ def pretrain(
 
 
 def work_folder(work: Path, settings: PretrainingSettings) -> Path:
-    """Create the folder of a training, which depends on its settings and the phantoms' version."""
+    """Create the folder of a training, by the settings that it depends on."""
     from hemorrhage_tf.models.backbones import fingerprint
 
-    recorded = settings.to_dict()
+    recorded = settings.of_training()
     folder = work / f"training-{fingerprint(recorded)[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(recorded, indent=2) + "\n")
@@ -141,25 +145,23 @@ def _round_kernel(weights: np.ndarray) -> np.ndarray:
 
 
 def _solve(settings: PretrainingSettings, store: SampleStore, backbone: Any) -> _Solved:
-    """Solve the head and choose its threshold, on phantoms that the backbone never saw."""
-    from hemorrhage_tf.models.classifier import standardize
-    from hemorrhage_tf.training.head_solver import (
-        HeadWeights,
-        class_weight,
-        feature_statistics,
-        solve_head,
-    )
+    """Solve the head and choose its threshold, on scans that the backbone never saw."""
+    from hemorrhage_tf.models.backbones import weights_hash
+    from hemorrhage_tf.training.pretraining.slice_head import cross_fitted_logits, solve_slice_head
 
-    samples = store.samples(settings.seed + HEAD_SEED, settings.head_count, "phantoms for the head")
-    labels = samples.labels.astype(np.int64)
+    scan_store = ScanFeatureStore(
+        store.folder,
+        feature_computer(backbone),
+        weights_hash(backbone),
+        store.workers,
+        store.progress,
+    )
+    scans = scan_store.scans(settings.seed + HEAD_SEED, settings.head_scans, "scans for the head")
     with store.progress.stage("Solving the head"):
-        features = pooled_features(backbone, samples)
-        mean, variance = feature_statistics(features)
-        standardized = standardize(features, mean, variance)
-        solution = solve_head(standardized, labels, class_weight(labels, "none"), settings.l2)
-    head = HeadWeights(mean, variance, solution.kernel, solution.bias)
-    threshold = threshold_for(head.probabilities(features)[labels == 0], settings.specificity)
-    return _Solved(head, threshold)
+        head = solve_slice_head(scans.features, scans.labels, settings.l2)
+        logits = cross_fitted_logits(scans, settings.l2, HEAD_FOLDS, settings.seed)
+    normal = scans.of_normal_scans
+    return _Solved(head, threshold_for(expit(logits[normal]), settings.specificity))
 
 
 def _compute_metrics(
@@ -172,9 +174,10 @@ def _compute_metrics(
     head = solved.head
     samples = store.samples(settings.seed + TEST_SEED, settings.test_count, "test phantoms")
     with store.progress.stage("Computing metrics"):
+        features = feature_computer(backbone)(samples.images)
         classifier = build_classifier([Branch(backbone_spec("phantomnet"), backbone)], "avg_max")
         set_head(classifier, head.mean, head.variance, head.kernel, head.bias)
-        probabilities = head.probabilities(pooled_features(backbone, samples))
+        probabilities = head.probabilities(features)
         metrics = slice_metrics(probabilities, samples, solved.threshold)
         metrics["pointing"] = pointing_accuracy(classifier, samples)
     return metrics
@@ -206,7 +209,7 @@ def _check_backend(train_only: bool) -> None:
 @count_option(PretrainingSettings, "count", "Train on N phantoms.")
 @count_option(PretrainingSettings, "epochs", "Make N passes over the phantoms.")
 @count_option(PretrainingSettings, "hard-from", "Repeat hard phantoms from pass N.", least=0)
-@count_option(PretrainingSettings, "head-count", "Solve the head on N phantoms.")
+@count_option(PretrainingSettings, "head-scans", "Solve the head on N scans.", least=10)
 @count_option(PretrainingSettings, "test-count", "Compute metrics on N phantoms.")
 @count_option(PretrainingSettings, "batch-size", "Train on N phantoms in each step.")
 @click.option(

@@ -17,29 +17,10 @@ from hemorrhage_tf.models.scan_model import (
     set_scan_inputs,
 )
 from hemorrhage_tf.training.pretraining.scan_samples import ScanFeatures
+from hemorrhage_tf.training.pretraining.slice_head import folds_of_scans
 from hemorrhage_tf.training.scan_loop import ScanLoop
 from hemorrhage_tf.training.scan_samples import ScanSamples
 from hemorrhage_tf.training.scan_trainer import principal_axes
-
-
-@dataclass(frozen=True)
-class SliceInputs:
-    """What a scan model computes of each slice alone.
-
-    Attributes:
-        kernel: float32 `(width, 1)`, of the slice head.
-        bias: float32 `(1,)`, of the slice head.
-        axes: float32 `(width, DIRECTIONS)`, which standardized features are multiplied by.
-    """
-
-    kernel: np.ndarray
-    bias: np.ndarray
-    axes: np.ndarray
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Return logit and directions: float32 `(n, 1 + DIRECTIONS)`."""
-        parts = features @ self.kernel + self.bias, features @ self.axes
-        return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -55,6 +36,19 @@ class ScanLogits:
     slices: np.ndarray
 
 
+@dataclass(frozen=True)
+class OutOfFold:
+    """Logits of slices and scans by models that did not see their heads.
+
+    Attributes:
+        alone: float32 `(n,)`, of the slices alone, from `slice_head.cross_fitted_logits`.
+        by_scan_model: From `cross_validate`.
+    """
+
+    alone: np.ndarray
+    by_scan_model: ScanLogits
+
+
 def known_positions(scans: ScanFeatures) -> np.ndarray:
     """Return the positions in mm, but NaN in half of the scans of display images.
 
@@ -65,28 +59,26 @@ def known_positions(scans: ScanFeatures) -> np.ndarray:
 
 
 def cross_validate(
-    scans: ScanFeatures, head: tuple[np.ndarray, np.ndarray], kind: str, folds: int, seed: int
+    scans: ScanFeatures, alone: np.ndarray, kind: str, folds: int, seed: int
 ) -> ScanLogits:
     """Predict each scan by a model that was trained on scans of other heads.
 
     Args:
         scans: The scans.
-        head: Kernel and bias of a slice head that saw none of the scans.
+        alone: float32 `(n,)`, logits of the slices alone, see `slice_head.cross_fitted_logits`.
         kind: Kind of the scan model, see `build_scan_model`.
-        folds: Number of folds. Both scans of a head are in the same one.
+        folds: Number of folds, see `slice_head.folds_of_scans`.
         seed: Random seed of the folds and of the training.
 
     Returns:
         Uncalibrated logits.
     """
-    heads, head_of_scan = np.unique(_first(scans.scans, scans) // 2, return_inverse=True)
-    fold_of_head = np.random.default_rng(seed).permutation(len(heads)) % folds
-    fold_of_scan = fold_of_head[head_of_scan]
+    fold_of_scan = folds_of_scans(scans, folds, seed)
     logits = ScanLogits(np.zeros(len(scans.members)), np.zeros(len(scans)))
     loop = ScanLoop(kind, seed)
     for fold in range(folds):
         training = _chosen(scans, fold_of_scan != fold)
-        inputs = SliceInputs(*head, principal_axes(scans.features[training], DIRECTIONS))
+        inputs = _inputs(scans, alone, principal_axes(scans.features[training], DIRECTIONS))
         loop.train(_samples(scans, training, inputs), "none")
         tested = _chosen(scans, fold_of_scan == fold)
         found = loop.predict(_samples(scans, tested, inputs))
@@ -98,30 +90,31 @@ def fit_scan_model(
     scans: ScanFeatures,
     head: tuple[np.ndarray, np.ndarray],
     kind: str,
-    out_of_fold: ScanLogits,
+    out_of_fold: OutOfFold,
     seed: int,
 ) -> tuple[Any, tuple[LogitCalibration, LogitCalibration]]:
     """Train a scan model on all scans, and calibrate it on the logits out of fold.
 
     Args:
         scans: The scans.
-        head: Kernel and bias of a slice head that saw none of the scans.
+        head: Kernel and bias of the slice head.
         kind: Kind of the scan model, see `build_scan_model`.
-        out_of_fold: From `cross_validate` with the same arguments.
+        out_of_fold: The logits that the scan model is trained and calibrated on.
         seed: Random seed of the training.
 
     Returns:
         The `keras.Model` from `build_scan_model`, and the calibrations of its scans and slices.
     """
-    inputs = SliceInputs(*head, principal_axes(scans.features, DIRECTIONS))
+    axes = principal_axes(scans.features, DIRECTIONS)
+    inputs = _inputs(scans, out_of_fold.alone, axes)
     loop = ScanLoop(kind, seed)
     loop.train(_samples(scans, np.arange(len(scans)), inputs), "none")
     model = build_scan_model(kind, scans.features.shape[1])
-    set_scan_inputs(model, inputs.kernel, inputs.bias, inputs.axes)
+    set_scan_inputs(model, *head, axes)
     model.get_layer(loop.core.name).set_weights(loop.core.get_weights())
     calibrations = (
-        fit_calibration(scans.scan_labels, expit(out_of_fold.scans)),
-        fit_calibration(scans.labels.astype(np.int64), expit(out_of_fold.slices)),
+        fit_calibration(scans.scan_labels, expit(out_of_fold.by_scan_model.scans)),
+        fit_calibration(scans.labels.astype(np.int64), expit(out_of_fold.by_scan_model.slices)),
     )
     pairs = [(each.temperature, each.offset) for each in calibrations]
     set_scan_calibration(model, scans=pairs[0], slices=pairs[1])
@@ -155,22 +148,23 @@ def scan_probabilities(model: Any, scans: ScanFeatures) -> tuple[np.ndarray, np.
     return of_scans, of_slices
 
 
-def _first(values: np.ndarray, scans: ScanFeatures) -> np.ndarray:
-    """Return the value of the first slice of each scan."""
-    return values[[members[0] for members in scans.members]]
-
-
 def _chosen(scans: ScanFeatures, is_chosen: np.ndarray) -> np.ndarray:
     """Return the slices of the chosen scans."""
     return np.concatenate([scans.members[scan] for scan in np.flatnonzero(is_chosen)])
 
 
-def _samples(scans: ScanFeatures, rows: np.ndarray, inputs: SliceInputs) -> ScanSamples:
+def _inputs(scans: ScanFeatures, alone: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Return what the scan model sees of each slice: float32 `(n, 1 + DIRECTIONS)`."""
+    parts = alone[:, np.newaxis], scans.features @ axes
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _samples(scans: ScanFeatures, rows: np.ndarray, inputs: np.ndarray) -> ScanSamples:
     """Return the slices of whole scans as samples of a scan model."""
     labels = scans.labels[rows].astype(np.int64)
     starts = np.flatnonzero(np.diff(scans.scans[rows], prepend=-1))
     return ScanSamples(
-        inputs=inputs(scans.features[rows])[:, np.newaxis],
+        inputs=inputs[rows, np.newaxis],
         offsets=np.append(starts, len(rows)),
         positions=known_positions(scans)[rows],
         labels=labels,

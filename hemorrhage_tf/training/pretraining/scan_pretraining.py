@@ -13,7 +13,6 @@ command that trained the scan model of the package.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,22 @@ from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.models.embedded_model import EmbeddedModel
 from hemorrhage_tf.models.scan_model import SCAN_MODELS
 from hemorrhage_tf.synthesis.draw import GENERATOR_VERSION
-from hemorrhage_tf.training.pretraining.metrics import threshold_for
+from hemorrhage_tf.training.pretraining.metrics import feature_computer, threshold_for
 from hemorrhage_tf.training.pretraining.options import (
     count_option,
     seed_option,
     work_option,
     workers_option,
 )
-from hemorrhage_tf.training.pretraining.samples import to_rgb_float
-from hemorrhage_tf.training.pretraining.scan_samples import ScanFeatures, ScanFeatureStore
+from hemorrhage_tf.training.pretraining.scan_samples import (
+    HEAD_SEED,
+    ScanFeatures,
+    ScanFeatureStore,
+)
+from hemorrhage_tf.training.pretraining.settings import PretrainingSettings
 
-# Offsets of the random seed, so that no head is in two sets, nor in those of `pretrain`.
-TRAINING_SEED, THRESHOLD_SEED, TEST_SEED = 6_000_006, 7_000_007, 8_000_008
-_BATCH_SIZE = 64
+# Offsets of the random seed, so that no head is in two sets.
+THRESHOLD_SEED, TEST_SEED = 7_000_007, 8_000_008
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class ScanPretrainingSettings:
         test_count: Number of scans to measure on.
         kind: Kind of the scan model; "auto" for the one with the lowest log loss of scans in the
             cross-validation.
-        folds: Number of folds of the cross-validation.
+        folds: Number of folds of the cross-validation, and of the slice heads whose logits the scan
+            model is trained on.
+        l2: Strength of the penalty of these slice heads.
         scan_specificity: Specificity on scans for which their threshold is chosen.
         slice_specificity: Specificity on the slices of scans without a hemorrhage for which the
             threshold of slices in their scans is chosen.
@@ -65,8 +69,9 @@ class ScanPretrainingSettings:
     test_count: int = 400
     kind: str = "auto"
     folds: int = 5
-    scan_specificity: float = 0.975
-    slice_specificity: float = 0.98
+    l2: float = PretrainingSettings.l2
+    scan_specificity: float = 0.95
+    slice_specificity: float = 0.96
     seed: int = 0
 
 
@@ -85,21 +90,29 @@ def pretrain_scan_model(
         Settings and metrics, as written next to the weights.
     """
     from hemorrhage_tf.models.embedded_model import write_embedded_scan_model
-    from hemorrhage_tf.training.pretraining.scan_fitting import fit_scan_model, scan_probabilities
+    from hemorrhage_tf.training.pretraining.scan_fitting import (
+        OutOfFold,
+        fit_scan_model,
+        scan_probabilities,
+    )
     from hemorrhage_tf.training.pretraining.scan_metrics import ScanDecisions, scan_model_metrics
+    from hemorrhage_tf.training.pretraining.slice_head import cross_fitted_logits
 
-    seeds = (settings.seed + offset for offset in (TRAINING_SEED, THRESHOLD_SEED, TEST_SEED))
+    seeds = (settings.seed + offset for offset in (HEAD_SEED, THRESHOLD_SEED, TEST_SEED))
     counts = settings.count, settings.threshold_count, settings.test_count
     names = "training scans", "scans for the thresholds", "test scans"
     training, held_out, test = (
-        store.scans(*each) for each in zip(seeds, counts, names, strict=True)
+        _standardized(store.scans(*each), model) for each in zip(seeds, counts, names, strict=True)
     )
     head = model.head["kernel"], model.head["bias"]
-    compared = _compare(settings, training, head, store.progress)
+    logits_alone = cross_fitted_logits(training, settings.l2, settings.folds, settings.seed)
+    compared = _compare(settings, training, logits_alone, store.progress)
     kind = min(compared, key=lambda name: compared[name].log_loss)
     with store.progress.stage(f"Training the scan model ({kind})"):
         logits = compared[kind].logits
-        scan_model, calibrations = fit_scan_model(training, head, kind, logits, settings.seed)
+        scan_model, calibrations = fit_scan_model(
+            training, head, kind, OutOfFold(logits_alone, logits), settings.seed
+        )
         for_scans, for_slices = calibrations
         out_of_fold = for_scans.apply(expit(logits.scans)), for_slices.apply(expit(logits.slices))
         held_out_scans, held_out_slices = scan_probabilities(scan_model, held_out)
@@ -148,10 +161,8 @@ def _choose_thresholds(
     """
     of_scans, of_slices = [], []
     for scans, scan_probabilities, slice_probabilities in sets:
-        is_normal = scans.scan_labels == 0
-        of_scans.append(scan_probabilities[is_normal])
-        lengths = [len(members) for members in scans.members]
-        of_slices.append(slice_probabilities[np.repeat(is_normal, lengths)])
+        of_scans.append(scan_probabilities[scans.scan_labels == 0])
+        of_slices.append(slice_probabilities[scans.of_normal_scans])
     return (
         threshold_for(np.concatenate(of_scans), settings.scan_specificity),
         threshold_for(np.concatenate(of_slices), settings.slice_specificity),
@@ -176,7 +187,7 @@ class _Compared:
 def _compare(
     settings: ScanPretrainingSettings,
     training: ScanFeatures,
-    head: tuple[np.ndarray, np.ndarray],
+    logits_alone: np.ndarray,
     progress: Progress,
 ) -> dict[str, _Compared]:
     """Cross-validate the kinds."""
@@ -189,7 +200,7 @@ def _compare(
     labels = training.scan_labels
     for kind in SCAN_MODELS if settings.kind == "auto" else (settings.kind,):
         with progress.stage(f"Cross-validating {kind}"):
-            logits = cross_validate(training, head, kind, settings.folds, settings.seed)
+            logits = cross_validate(training, logits_alone, kind, settings.folds, settings.seed)
         probabilities = expit(logits.scans)
         calibrated = fit_calibration(labels, probabilities).apply(probabilities)
         area = float(roc_auc_score(labels, logits.scans))
@@ -208,24 +219,12 @@ def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
     return {name: rounded(value) for name, value in figures.items()}
 
 
-def feature_computer(model: EmbeddedModel) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from gray model inputs to standardized features, see `ScanFeatureStore`."""
-    import tensorflow as tf
+def _standardized(scans: ScanFeatures, model: EmbeddedModel) -> ScanFeatures:
+    """Standardize the features of scans as the embedded model's head does."""
+    from hemorrhage_tf.models.classifier import standardize
 
-    from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
-    from hemorrhage_tf.models.classifier import build_feature_model, standardize
-    from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
-
-    backbone = build_backbone(EMBEDDED_MODEL, "embedded", model.metadata.image_size)
-    features = build_feature_model(backbone, backbone_spec(EMBEDDED_MODEL).normalization)
-    forward = tf.function(lambda images: features(images, training=False), reduce_retracing=True)
-
-    def compute(images: np.ndarray) -> np.ndarray:
-        parts = np.split(images, range(_BATCH_SIZE, len(images), _BATCH_SIZE))
-        pooled = np.concatenate([forward(to_rgb_float(part)).numpy() for part in parts])
-        return standardize(pooled, model.head["mean"], model.head["variance"])
-
-    return compute
+    features = standardize(scans.features, model.head["mean"], model.head["variance"])
+    return replace(scans, features=features)
 
 
 @click.command()
@@ -252,13 +251,15 @@ def feature_computer(model: EmbeddedModel) -> Callable[[np.ndarray], np.ndarray]
 @workers_option
 def main(work: Path, out: Path | None, workers: int, **settings: Any) -> None:
     """Train the scan model of PhantomNet on phantom scans alone, or resume an interrupted run."""
+    from hemorrhage_tf.models.backbones import build_backbone
     from hemorrhage_tf.models.embedded_model import read_embedded
-    from hemorrhage_tf.models.pretrained_files import FOLDER
+    from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL, FOLDER
 
     import_tensorflow()
     model = read_embedded()
+    backbone = build_backbone(EMBEDDED_MODEL, "embedded", model.metadata.image_size)
     store = ScanFeatureStore(
-        work, feature_computer(model), model.metadata.weights_hash, workers, Progress()
+        work, feature_computer(backbone), model.metadata.weights_hash, workers, Progress()
     )
     chosen = ScanPretrainingSettings(**settings)
     description = pretrain_scan_model(chosen, store, model, out or FOLDER)

@@ -30,6 +30,8 @@ from hemorrhage_tf.training.pretraining.samples import (
     write_shard,
 )
 
+# Offset of the random seed of the scans that the head and the scan model are trained on.
+HEAD_SEED = 6_000_006
 SHARD_SIZE = 10  # scans in a file, of half as many heads
 FEWEST_SLICES, MOST_SLICES = 20, 250
 # Share of the scans in Hounsfield units. The others are display images.
@@ -47,7 +49,8 @@ class ScanFeatures:
     """Features of the slices of scans.
 
     Attributes:
-        features: float32 `(n, width)`, standardized as the embedded model's head does.
+        features: float32 `(n, width)`: pooled features, or those that the embedded model's head
+            standardized.
         positions: float64 `(n,)`, height of each slice above the skull base, in mm.
         labels: uint8 `(n,)`, 1 for a hemorrhage in the slice.
         scans: int64 `(n,)`, index of each slice's scan, in ascending order. Scans 2k and 2k + 1 are
@@ -75,6 +78,12 @@ class ScanFeatures:
         """1 for each scan with a hemorrhage: int64 `(scans,)`."""
         return np.array([int(self.labels[slices].any()) for slices in self.members], np.int64)
 
+    @property
+    def of_normal_scans(self) -> np.ndarray:
+        """Whether each slice is of a scan without a hemorrhage: bool `(n,)`."""
+        lengths = [len(slices) for slices in self.members]
+        return np.repeat(self.scan_labels == 0, lengths)
+
 
 @dataclass(frozen=True)
 class ScanFeatureStore:
@@ -82,7 +91,7 @@ class ScanFeatureStore:
 
     Attributes:
         folder: The folder of all sets.
-        compute: Computes the standardized features of uint8 gray model inputs `(n, 192, 192)`.
+        compute: Computes the pooled features of uint8 gray model inputs `(n, 192, 192)`.
         model_hash: Identifies the weights behind `compute`.
         workers: Number of processes that draw; 1 draws in this process.
         progress: Reports progress.
@@ -95,14 +104,14 @@ class ScanFeatureStore:
     progress: Progress
 
     def scans(self, seed: int, count: int, name: str = "scans") -> ScanFeatures:
-        """Return the features of scans: of each head one without and one with a hemorrhage.
+        """Return pooled features of scans: of each head one without and one with a hemorrhage.
 
         Args:
             seed: Random seed of the set.
             count: Number of scans, rounded up to whole shards.
             name: Name of the set in progress reports. Defaults to "scans".
         """
-        folder = self.folder / f"scan-features-v{GENERATOR_VERSION}-{self.model_hash[:8]}-s{seed}"
+        folder = self.folder / f"scan-pooled-v{GENERATOR_VERSION}-{self.model_hash[:8]}-s{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{number:05d}.npz" for number in range(-(-count // SHARD_SIZE))]
         missing = [number for number, path in enumerate(paths) if not path.is_file()]

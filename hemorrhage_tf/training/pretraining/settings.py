@@ -17,15 +17,16 @@ class PretrainingSettings:
         epochs: Number of passes over them, each with other augmentations.
         hard_from: First pass, counted from 0, in which half of the samples come from the quarter
             with the largest losses; see `training.order_of_pass`.
-        head_count: Number of phantoms to solve the head and choose the operating point on.
+        head_scans: Number of phantom scans on whose slices the head is solved and its operating
+            point is chosen; half of them have a hemorrhage.
         test_count: Number of phantoms to measure on.
         batch_size: Number of phantoms in a step.
         learning_rate: Highest learning rate of AdamW, after the warm-up.
         weight_decay: Weight decay of AdamW.
         warmup: Number of steps over which the learning rate rises.
         l2: Strength of the head's penalty, see `head_solver.solve_head`.
-        specificity: Specificity on phantoms for which the threshold is chosen. It is high, since a
-            scan of 30 slices has 30 chances of a false alarm.
+        specificity: Specificity on the slices of scans without a hemorrhage for which the threshold
+            of slices is chosen.
         seed: Random seed of the phantoms, the initial weights and the augmentation.
         start: Hash of the weights file that the backbone starts from; None for random weights.
     """
@@ -33,14 +34,14 @@ class PretrainingSettings:
     count: int = 70_000
     epochs: int = 5
     hard_from: int = 2
-    head_count: int = 6_000
+    head_scans: int = 600
     test_count: int = 4_000
     batch_size: int = 32
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-3
     warmup: int = 300
-    l2: float = 1 / 8
-    specificity: float = 0.97
+    l2: float = 1 / 32
+    specificity: float = 0.96
     seed: int = 0
     start: str | None = None
 
@@ -53,6 +54,11 @@ class PretrainingSettings:
     def steps(self) -> int:
         """Number of steps in all passes."""
         return self.steps_of_epoch * self.epochs
+
+    def of_training(self) -> dict[str, Any]:
+        """Return the settings that the weights of the backbone depend on."""
+        later = {"head_scans", "test_count", "l2", "specificity"}
+        return {name: value for name, value in self.to_dict().items() if name not in later}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as they are recorded, with the version of the phantoms."""

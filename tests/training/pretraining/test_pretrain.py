@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from pretraining_samples import QUIET, SMALL
 
-from hemorrhage_tf.training.pretraining import pretrain, samples, settings
+from hemorrhage_tf.training.pretraining import pretrain, samples, scan_samples, settings
 from hemorrhage_tf.training.pretraining.samples import SampleStore
 from hemorrhage_tf.training.pretraining.settings import PretrainingSettings
 
@@ -16,6 +16,11 @@ class TestWorkFolder:
         first = pretrain.work_folder(tmp_path, SMALL)
         assert first == pretrain.work_folder(tmp_path, SMALL)
         assert first != pretrain.work_folder(tmp_path, PretrainingSettings())
+
+    def test_another_head_continues_with_the_same_training(self, tmp_path):
+        first = pretrain.work_folder(tmp_path, SMALL)
+        other = replace(SMALL, head_scans=20, l2=1.0, specificity=0.9, test_count=5)
+        assert first == pretrain.work_folder(tmp_path, other)
 
     def test_other_phantoms_have_another_folder(self, tmp_path, monkeypatch):
         first = pretrain.work_folder(tmp_path, SMALL)
@@ -27,7 +32,8 @@ class TestPretrain:
     @pytest.mark.slow
     def test_writes_the_files_of_an_embedded_model(self, tmp_path, monkeypatch):
         monkeypatch.setattr(samples, "SHARD_SIZE", 40)
-        small = replace(SMALL, count=40, epochs=1, head_count=40, test_count=40, batch_size=20)
+        monkeypatch.setattr(scan_samples, "MOST_SLICES", 22)
+        small = replace(SMALL, count=40, epochs=1, head_scans=10, test_count=40, batch_size=20)
         store = SampleStore(tmp_path / "work", 1, QUIET)
         assert pretrain.pretrain(small, store, tmp_path / "out", train_only=True) is None
         assert not (tmp_path / "out").exists()

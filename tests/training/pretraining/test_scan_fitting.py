@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from hemorrhage_tf.training import scan_loop
 from hemorrhage_tf.training.pretraining.scan_fitting import (
+    OutOfFold,
     ScanLogits,
     cross_validate,
     fit_scan_model,
@@ -35,15 +36,20 @@ def test_half_of_the_display_images_have_no_position(scans):
     np.testing.assert_array_equal(known_positions(more)[~unknown], more.positions[~unknown])
 
 
+def logits_alone(scans):
+    kernel, bias = first_feature_head()
+    return (scans.features @ kernel + bias)[:, 0]
+
+
 class TestCrossValidate:
     @pytest.mark.slow
     def test_a_head_s_labels_do_not_change_its_own_predictions(self, scans):
-        head = first_feature_head()
-        logits = cross_validate(scans, head, "pooling", 4, 0)
+        alone = logits_alone(scans)
+        logits = cross_validate(scans, alone, "pooling", 4, 0)
         assert roc_auc_score(scans.scan_labels, logits.scans) > 0.8
         own = scans.scans // 2 == 3
         other = replace(scans, labels=np.where(own, 1 - scans.labels, scans.labels))
-        changed = cross_validate(other, head, "pooling", 4, 0)
+        changed = cross_validate(other, alone, "pooling", 4, 0)
         np.testing.assert_allclose(changed.scans[6:8], logits.scans[6:8], atol=1e-6)
         np.testing.assert_allclose(changed.slices[own], logits.slices[own], atol=1e-6)
         assert not np.allclose(changed.scans, logits.scans, atol=1e-3)
@@ -51,12 +57,13 @@ class TestCrossValidate:
 
 @pytest.fixture
 def noisy(scans):
-    """Return logits out of fold that are too high."""
+    """Return logits of a scan model out of fold that are too high."""
     rng = np.random.default_rng(1)
-    return ScanLogits(
+    logits = ScanLogits(
         2.0 * scans.scan_labels + rng.normal(size=len(scans.scan_labels)) + 3.0,
         2.0 * scans.labels + rng.normal(size=len(scans)) + 3.0,
     )
+    return OutOfFold(logits_alone(scans), logits)
 
 
 class TestFitScanModel:
@@ -67,7 +74,7 @@ class TestFitScanModel:
             assert kernel.item() == pytest.approx(1 / calibration.temperature)
             assert bias.item() == pytest.approx(calibration.offset)
         # The mean of calibrated probabilities is the share of hemorrhage.
-        calibrated = calibrations[1].apply(expit(noisy.slices))
+        calibrated = calibrations[1].apply(expit(noisy.by_scan_model.slices))
         assert calibrated.mean() == pytest.approx(scans.labels.mean(), abs=0.02)
         of_scans, of_slices = scan_probabilities(model, scans)
         assert of_scans.shape == (16,) and of_slices.shape == (len(scans),)

@@ -8,12 +8,15 @@ from click.testing import CliRunner
 from pretraining_samples import QUIET
 from scan_features import made_up_scans
 
+import hemorrhage_tf as htf
+from hemorrhage_tf.models.backbones import build_backbone
 from hemorrhage_tf.models.embedded_model import build_embedded_scan_model, read_embedded
 from hemorrhage_tf.training import scan_loop
+from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.training.pretraining import scan_pretraining
+from hemorrhage_tf.training.pretraining.metrics import feature_computer
 from hemorrhage_tf.training.pretraining.scan_pretraining import (
     ScanPretrainingSettings,
-    feature_computer,
     pretrain_scan_model,
 )
 
@@ -65,14 +68,11 @@ def test_adds_a_scan_model_to_the_embedded_model(folder, monkeypatch):
 def test_features_are_those_that_the_head_sees(embedded_model):
     model = read_embedded()
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
-    features = feature_computer(model)(images)
+    features = feature_computer(build_backbone("phantomnet", "embedded", 64))(images)
     assert features.shape == (3, 158) and features.dtype == np.float32
-    from scipy.special import expit
-
-    import hemorrhage_tf as htf
 
     expected = htf.load("phantomnet").run(np.repeat(images[..., np.newaxis], 3, -1) * np.float32(1))
-    found = expit(features @ model.head["kernel"] + model.head["bias"])[:, 0]
+    found = HeadWeights(**model.head).probabilities(features)
     np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
