@@ -21,15 +21,52 @@ from hemorrhage_tf.cli.options import examples
         "hemorrhage-tf predict series/ volume.nii.gz --cam overlays",
         "hemorrhage-tf predict slices/ '*.jpg' --model runs/first --csv > out.csv",
         "hemorrhage-tf predict study/ --series 3 --tta",
+        "hemorrhage-tf predict study/ --dicom-out results",
+        "hemorrhage-tf predict --dicomweb URL --study UID --dicom-out results",
     ),
 )
-@click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGES...")
+@click.argument("images", nargs=-1, type=click.Path(), metavar="[IMAGES]...")
 @options.model
 @click.option(
     "--cam",
     metavar="DIR",
     type=click.Path(file_okay=False),
     help="Write overlays of the class activation map to this folder.",
+)
+@click.option(
+    "--contours",
+    is_flag=True,
+    help="Draw contours in the overlays instead of colors (--cam).",
+)
+@click.option(
+    "--dicom-out",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Write DICOM results of each scan to this folder, with its identity.",
+)
+@click.option(
+    "--anonymize",
+    is_flag=True,
+    help="De-identify the DICOM results (PS3.15, basic profile).",
+)
+@click.option(
+    "--dicomweb",
+    metavar="URL",
+    help="Predict a study of this archive, and store the results there.",
+)
+@click.option("--study", metavar="UID", help="Study Instance UID of the study.")
+@click.option("--watch", is_flag=True, help="Predict every CT study that the archive gets.")
+@click.option(
+    "--token",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="File with a bearer token for the archive.",
+)
+@click.option(
+    "--ca",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="File with the certificates to trust, PEM.  [default: the usual authorities]",
 )
 @click.option(
     "--series",
@@ -40,6 +77,7 @@ from hemorrhage_tf.cli.options import examples
 @options.tta
 @options.window
 @options.skip_invalid()
+@options.log_json()
 @options.as_json
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV only: a row for each slice.")
 def predict(images: tuple[str, ...], as_json: bool, as_csv: bool, **options: Any) -> None:

@@ -70,6 +70,10 @@ class OutputError(HemorrhageError):
     """An output path that cannot be written: it exists, the disk is full, access is denied."""
 
 
+class ArchiveError(HemorrhageError):
+    """An archive that cannot be reached, that refuses a request, or lacks what is asked for."""
+
+
 class ClusterError(HemorrhageError):
     """Workers that cannot reach each other, that differ, or that were lost."""
 

@@ -14,6 +14,7 @@ monotonic clock) and `event`. The events are:
 | `stage_begin` | a stage of the work starts | `stage`, `total` (steps) where it is known |
 | `progress` | at most every ten seconds | `stage`, `count` (steps done), `total`, `seconds` |
 | `stage_end` | a stage ends or fails | `stage`, `seconds`; `count` and `total` where known |
+| `scan` | a scan was predicted | what was found by which model, see `dicom_results.audit_trail` |
 | `result` | the verb succeeded | `summary`, `metrics`; `path` for fit, `level` for evaluate |
 | `error` | the verb failed | `error` (class), `message` (null if it may name a slice), `where` |
 | `stopped` | a signal ended the verb | `signal`, such as "SIGTERM" |

@@ -189,3 +189,19 @@ def test_patients_of_a_table_are_kept_together_and_not_written(
     for index in range(0, 24, 2):
         assert split[index]["repeat_1"] == split[index + 1]["repeat_1"]
     assert leaks(run.path) == []
+
+
+def test_dicom_results_alone_name_the_patient(named, run, tmp_path):
+    folder = next(path.parent for path in named.rglob("*.dcm"))
+    out = tmp_path / "out"
+    options = {"model": run, "quiet": True}
+    htf.predict(folder, dicom_out=out, log_json=out / "log.jsonl", **options)
+    found = leaks(out)
+    assert found and all(name.endswith(".dcm") for name, _ in found)
+    names = " ".join(path.as_posix() for path in out.rglob("*"))
+    assert not any(secret in names for secret in SECRETS)
+    anonymous = tmp_path / "anonymous"
+    htf.predict(
+        folder, dicom_out=anonymous, anonymize=True, log_json=anonymous / "log.jsonl", **options
+    )
+    assert len(list(anonymous.rglob("*.dcm"))) >= 2 and leaks(anonymous) == []
