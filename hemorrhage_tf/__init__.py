@@ -46,10 +46,14 @@ _HOMES = {
     "recalibrate": "hemorrhage_tf.verbs.recalibrate",
 }
 
-__all__ = ["__version__", *_HOMES]
+_MODULES = {"plots": "hemorrhage_tf.evaluation.plots"}
+
+__all__ = ["__version__", *_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -20,6 +20,7 @@ from hemorrhage_tf.cli.options import examples
         "hemorrhage-tf evaluate head_ct --model runs/first --json",
         "hemorrhage-tf evaluate head_ct --model runs/first --against runs/second",
         "hemorrhage-tf evaluate head_ct --against runs/first --prevalence 0.1",
+        "hemorrhage-tf evaluate head_ct --figures figures --format pdf",
     ),
 )
 @click.argument("data", type=click.Path())
@@ -30,6 +31,20 @@ from hemorrhage_tf.cli.options import examples
     metavar="FILE",
     type=click.Path(dir_okay=False),
     help="Write a report with images and curves to this HTML file.",
+)
+@click.option(
+    "--figures",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Write curves, calibration, errors and scans as figures to this folder.",
+)
+@click.option(
+    "--format",
+    "figure_format",
+    type=click.Choice(["png", "pdf", "svg"]),
+    default="png",
+    show_default=True,
+    help="Format of the figures.",
 )
 @options.tta
 @options.prevalence()
@@ -62,6 +77,8 @@ def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
     print_metrics(evaluation.metrics, f"{model} on {data}")
     if options["report"]:
         click.echo(f"Report: {options['report']}")
+    if options["figures"]:
+        click.echo(f"Figures: {options['figures']}")
     of_levels = {
         "slices" if evaluation.level == "slice" else "scans": evaluation.comparison,
         "slices in their scans": evaluation.in_scan_comparison,

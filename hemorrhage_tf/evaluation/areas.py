@@ -272,6 +272,24 @@ def repeated_areas(labels: np.ndarray, scores: np.ndarray, resamples: Resamples)
     )
 
 
+def roc_area(labels: np.ndarray, scores: np.ndarray, resamples: Resamples) -> Interval | None:
+    """Compute the ROC AUC of `repeated_areas` alone, without a bootstrap of independent slices.
+
+    Args:
+        labels: `(n,)`, 0 or 1.
+        scores: `(repeats, n)`, higher for hemorrhage.
+        resamples: Of patients or of slices.
+
+    Returns:
+        The mean over the repeats, or None where a class is missing.
+    """
+    if resamples.of_patients or labels.min() == labels.max():
+        return repeated_areas(labels, scores, resamples).roc_auc
+    areas, variances = np.transpose([delong_variance(labels, repeat) for repeat in scores])
+    roc_interval, _ = _interval_functions(labels, resamples)
+    return roc_interval(float(areas.mean()), float(variances.mean()))
+
+
 def _interval_functions(
     labels: np.ndarray, resamples: Resamples
 ) -> tuple[Callable[[float, float], Interval], Callable[[float, float], Interval | None]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,18 @@ class LabeledPredictions:
         else:
             predicted = np.stack(self.decisions).astype(bool)
         return checked[0][0], scores, predicted
+
+    def select(self, members: np.ndarray) -> LabeledPredictions:
+        """Return the predictions of some of the slices or scans, a mask `(n,)` or indices."""
+        return replace(
+            self,
+            labels=np.asarray(self.labels)[members],
+            repeats=[np.asarray(repeat)[members] for repeat in self.repeats],
+            decisions=None
+            if self.decisions is None
+            else [np.asarray(each)[members] for each in self.decisions],
+            groups=None if self.groups is None else np.asarray(self.groups)[members],
+        )
 
 
 _NO_PREDICTIONS = (

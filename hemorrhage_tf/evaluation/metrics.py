@@ -200,7 +200,7 @@ def compute_metrics(
     resamples = Resamples.make(
         len(labels), predictions.groups, drawn, bootstrap.seed, predictions.unit
     )
-    decided = _decision_metrics(labels, predicted, resamples)
+    decided = decision_metrics(labels, predicted, resamples)
     sensitivity, specificity = decided["sensitivity"], decided["specificity"]
     areas = repeated_areas(labels, scores, resamples)
     brier, each_brier = _brier(labels, scores, resamples)
@@ -286,10 +286,16 @@ def number_of_resamples(n: int, bootstraps: int) -> int:
     return min(bootstraps, max(LEAST_BOOTSTRAPS, bootstraps * MOST_RESAMPLED // n))
 
 
-def _decision_metrics(
+def decision_metrics(
     labels: np.ndarray, predicted: np.ndarray, resamples: Resamples
-) -> dict[str, Any]:
-    """Compute the five proportions of decisions `(repeats, n)`, as means over the repeats."""
+) -> dict[str, Interval | None]:
+    """Compute accuracy, sensitivity, specificity, PPV and NPV, as means over the repeats.
+
+    Args:
+        labels: `(n,)`, 0 or 1.
+        predicted: bool `(repeats, n)`, True for predicted hemorrhage.
+        resamples: Of patients, or of slices (scans).
+    """
     positive = labels == 1
     share = predicted.mean(0)
     true_positive, true_negative = positive * share, ~positive * (1 - share)

@@ -29,6 +29,12 @@ def is_run_folder(path: Path) -> bool:
     return all((path / name).is_file() for name in RUN_FILES)
 
 
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a run's `history.csv`, one for each epoch of each training."""
+    with open(path / HISTORY_FILE, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def training_hashes(path: Path) -> set[str]:
     """Read the content hashes of the slices that a run was trained on from its `split.csv`.
 

@@ -2,76 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from hemorrhage_tf.auditing.audit_result import Audit
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.slice_index import SliceIndex
-from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
-from hemorrhage_tf.evaluation.metrics import binary_metrics
 from hemorrhage_tf.evaluation.robustness import robustness
 from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES, SLICES_IN_SCANS
+from hemorrhage_tf.evaluation.subgroups import subgroup_metrics
 from hemorrhage_tf.imaging.readers import read_slice
-from hemorrhage_tf.inference.model import BATCH_SIZE, Model
-from hemorrhage_tf.inference.overlay import draw_overlay
-from hemorrhage_tf.inference.predictions import ScanPrediction
-from hemorrhage_tf.models.run_files import HISTORY_FILE, is_run_folder
-from hemorrhage_tf.pipeline.model_input import ModelInput
+from hemorrhage_tf.inference.model import BATCH_SIZE
+from hemorrhage_tf.models.run_files import is_run_folder, read_history
 from hemorrhage_tf.reports.content import model_rows, not_tested
-from hemorrhage_tf.reports.gallery import (
-    CONFIDENT_HEMORRHAGE,
-    CONFIDENT_NORMAL,
-    FALSE_NEGATIVE,
-    FALSE_POSITIVE,
-    GalleryItem,
+from hemorrhage_tf.reports.evaluation_content import (
+    EvaluationContent,
+    gallery_items,
+    gallery_kinds,
 )
+from hemorrhage_tf.reports.gallery import GalleryItem
 from hemorrhage_tf.reports.html_report import write_report
 from hemorrhage_tf.reports.report_content import LevelContent, ReportContent
 
-CONFIDENT_SLICES = 6  # correct slices per class in the gallery
 ROBUSTNESS_SLICES = 100  # slices, at most, that are altered to measure robustness
-MAX_SUBGROUPS = 12  # a column of the manifest with more values does not define subgroups
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class EvaluationContent:
-    """An evaluation, as its report needs it.
-
-    Attributes:
-        title: Heading of the page.
-        model: The evaluated model.
-        model_input: How the slices are converted to model input.
-        slices: The evaluated slices.
-        slice_probabilities: `(slices,)`, one probability per slice, in [0, 1].
-        levels: The predictions of each level, by the names of `scan_metrics`.
-        scans: The predictions of scans. Defaults to none.
-        scan_labels: int64 `(m,)` of the scans. Defaults to none.
-        metrics: `Evaluation.metrics`, with `warnings`.
-        audit: Of the slices.
-        comparisons: With a second model by level, from `comparison.compare`. Defaults to none.
-        model_names: Names of the two models of the comparison.
-    """
-
-    title: str
-    model: Model
-    model_input: ModelInput
-    slices: SliceIndex
-    slice_probabilities: np.ndarray
-    levels: Mapping[str, LabeledPredictions]
-    scans: Sequence[ScanPrediction] = ()
-    scan_labels: Sequence[int] | np.ndarray = ()
-    metrics: Mapping[str, Any]
-    audit: Audit
-    comparisons: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    model_names: tuple[str, str] = ("this model", "the other model")
 
 
 def write_evaluation_report(
@@ -92,8 +47,7 @@ def write_evaluation_report(
     """
     slices, metrics, model = evaluation.slices, evaluation.metrics, evaluation.model
     counts_slices = SLICES in evaluation.levels
-    main_level = SLICES if counts_slices else SCANS
-    main = evaluation.levels[main_level]
+    main = evaluation.levels[evaluation.main_level]
     all_slices_count = counts_slices and len(main.labels) == len(slices)
     content = ReportContent(
         title=evaluation.title,
@@ -107,19 +61,20 @@ def write_evaluation_report(
         levels=[
             LevelContent(name, metrics[name], evaluation.levels[name])
             for name in (SLICES_IN_SCANS, SCANS)
-            if name in evaluation.levels and name != main_level
+            if name in evaluation.levels and name != evaluation.main_level
         ],
         scan_details=metrics["scan_details"],
         scan_rows=_scan_rows(evaluation),
         model_rows=model_rows(model.metadata),
         data_rows=_data_rows(slices),
         history=_read_history(model.path),
-        audit=evaluation.audit.to_dict(),
-        gallery=_gallery_items(evaluation, progress) if counts_slices else (),
+        audit=None if evaluation.audit is None else evaluation.audit.to_dict(),
+        gallery=_gallery(evaluation, progress) if counts_slices else (),
         robustness=_measure_robustness(evaluation, progress),
         subgroups=_subgroup_rows(evaluation) or None,
         comparisons=evaluation.comparisons,
         model_names=evaluation.model_names,
+        against=evaluation.against_levels,
         warnings=metrics["warnings"],
         not_tested=not_tested(metrics),
         versions=model.metadata.versions,
@@ -161,63 +116,14 @@ def _read_history(path: Path) -> list[dict[str, str]]:
     """Return the rows of a run's history.csv, or nothing for a model that is not a run folder."""
     if not is_run_folder(path):
         return []
-    with open(path / HISTORY_FILE, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_history(path)
 
 
-def _gallery_items(evaluation: EvaluationContent, progress: Progress) -> list[GalleryItem]:
-    """Return every wrong slice and the most confident correct ones, with overlays if possible."""
-    model, model_input, slices = evaluation.model, evaluation.model_input, evaluation.slices
-    probabilities = evaluation.slice_probabilities
-    kinds = _gallery_kinds(slices.labels, probabilities, model.threshold)
-    if not kinds:
-        return []
-    refs = [slices.refs[index] for index in kinds]
-    cams: list[np.ndarray | None] = [None] * len(refs)
-    if model.has_cam:
-        cams = [cam for _, cam in model.probabilities_with_cams(refs, progress, model_input)]
-    names, labels = slices.names, slices.labels
-    items = []
-    for (index, kind), ref, cam in zip(kinds.items(), refs, cams, strict=True):
-        pixels = read_slice(ref)
-        display = np.rint(model_input.apply_window(pixels)).astype(np.uint8)
-        items.append(
-            GalleryItem(
-                name=names[index],
-                label=int(labels[index]),
-                probability=float(probabilities[index]),
-                predicted_hemorrhage=bool(probabilities[index] >= model.threshold),
-                kind=kind,
-                image=_encode_png(Image.fromarray(display)),
-                overlay=None
-                if cam is None
-                else _encode_png(draw_overlay(pixels, cam, model_input)),
-            )
-        )
-    return items
-
-
-def _gallery_kinds(
-    labels: np.ndarray, probabilities: np.ndarray, threshold: float
-) -> dict[int, str]:
-    """Return the kind of each slice that belongs in the gallery, by the slice's index."""
-    positive, predicted = labels == 1, probabilities >= threshold
-    order = np.argsort(-probabilities, kind="stable")
-    kinds = {
-        int(index): FALSE_NEGATIVE if positive[index] else FALSE_POSITIVE
-        for index in order[(positive != predicted)[order]]
-    }
-    hemorrhages = order[(positive & predicted)[order]]
-    normals = order[::-1][(~positive & ~predicted)[order[::-1]]]
-    kinds |= dict.fromkeys(map(int, hemorrhages[:CONFIDENT_SLICES]), CONFIDENT_HEMORRHAGE)
-    kinds |= dict.fromkeys(map(int, normals[:CONFIDENT_SLICES]), CONFIDENT_NORMAL)
-    return kinds
-
-
-def _encode_png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+def _gallery(evaluation: EvaluationContent, progress: Progress) -> list[GalleryItem]:
+    """Return every wrong slice and the most confident correct ones."""
+    labels, threshold = evaluation.slices.labels, evaluation.model.threshold
+    kinds = gallery_kinds(labels, evaluation.slice_probabilities, threshold)
+    return gallery_items(evaluation, kinds, progress)
 
 
 def _measure_robustness(evaluation: EvaluationContent, progress: Progress) -> list[dict[str, Any]]:
@@ -239,22 +145,14 @@ def _measure_robustness(evaluation: EvaluationContent, progress: Progress) -> li
 
 def _subgroup_rows(evaluation: EvaluationContent) -> list[dict[str, Any]]:
     """Compute metrics for each value of each column of the manifest that has few values."""
-    slices, threshold = evaluation.slices, evaluation.model.threshold
-    rows = []
-    for position, column in enumerate(slices.manifest.columns):
-        values = np.array([record.columns[position] for record in slices.manifest.records])
-        distinct = np.unique(values)
-        if not 2 <= len(distinct) <= MAX_SUBGROUPS:
-            continue
-        for value in distinct:
-            members = values == value
-            probabilities = evaluation.slice_probabilities[members]
-            metrics = binary_metrics(slices.labels[members], [probabilities], threshold)
-            rows.append(
-                {
-                    "subgroup": f"{column}: {value or 'blank'}",
-                    "slices": int(members.sum()),
-                    **{key: metrics[key] for key in ("sensitivity", "specificity", "roc_auc")},
-                }
-            )
-    return rows
+    if SLICES not in evaluation.levels:
+        return []
+    groups = subgroup_metrics(evaluation.levels[SLICES], evaluation.columns)
+    return [
+        {
+            "subgroup": group.name,
+            "slices": group.n,
+            **{key: group.metrics[key] for key in ("sensitivity", "specificity", "roc_auc")},
+        }
+        for group in groups
+    ]

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from hemorrhage_tf.evaluation.resampling import Resamples
-from hemorrhage_tf.reports.chart_geometry import Chart
-from hemorrhage_tf.reports.charts import interval_chart, precision_recall_chart, roc_chart
-from hemorrhage_tf.reports.curves import curves
+from hemorrhage_tf.evaluation.plots.models import PlottedModel
 from hemorrhage_tf.reports.number_formats import format_count, format_quantity
-
-BAND_RESAMPLES = 500  # bootstrap resamples of each band
+from hemorrhage_tf.reports.report_charts import Chart, curve_charts, forest_chart
 
 # Key in metrics.json, name, explanation (a format string of `unit`), and whether it is a
 # percentage.
@@ -35,46 +28,85 @@ _CALIBRATION = (
     ("in_the_large", "Calibration-in-the-large", "0 is best; above 0, probabilities are too low"),
 )
 
-_TILES = ("sensitivity", "specificity", "roc_auc", "accuracy")
+# The five numbers at the top of a report: key, name, a sentence (a format string of the number, of
+# `rest` to a hundred and of `unit`), and whether the large number is a percentage.
+FIVE = (
+    (
+        "sensitivity",
+        "Sensitivity",
+        "Of 100 {unit} with hemorrhage, {value} are found and {rest} are missed.",
+        True,
+    ),
+    (
+        "specificity",
+        "Specificity",
+        "Of 100 {unit} without hemorrhage, {value} are predicted normal and {rest} are false "
+        "alarms.",
+        True,
+    ),
+    (
+        "ppv",
+        "PPV",
+        "Of 100 {unit} predicted hemorrhage here, {value} have one.",
+        True,
+    ),
+    ("npv", "NPV", "Of 100 {unit} predicted normal here, {value} are normal.", True),
+    (
+        "roc_auc",
+        "ROC AUC",
+        "In {value} of 100 pairs, the one with hemorrhage gets the higher probability.",
+        False,
+    ),
+)
 
 
-def level_section(
-    metrics: Mapping[str, Any],
-    labels: np.ndarray,
-    repeats: np.ndarray,
-    resamples: Resamples,
-    prefix: str = "",
-) -> dict[str, Any]:
+def level_section(models: Sequence[PlottedModel], prefix: str = "") -> dict[str, Any]:
     """Compute what a report says of one level.
 
     Args:
-        metrics: From `metrics.binary_metrics`.
-        labels: int64 `(n,)`, 0 or 1.
-        repeats: float64 `(repeats, n)`, probabilities.
-        resamples: Of patients, or of slices (scans); `BAND_RESAMPLES` of them.
+        models: The evaluated model with its metrics; and a second one that the curves compare it
+            with, or none.
         prefix: Put before the ids of the charts, which must be unique on the page. Defaults to "".
     """
-    unit = resamples.unit
+    model = models[0]
+    metrics, unit = model.known or {}, model.unit
     rows = list(_metric_rows(metrics, unit))
-    charts = _curve_charts(metrics, labels, repeats, resamples)
     return {
         "unit": unit,
         "metrics": metrics,
         "summary": summary_sentence(metrics, unit),
         "resampled": "patients" if metrics["intervals_of"] == "patients" else unit,
-        "tiles": [row for name in _TILES for row in rows if row["key"] == name],
+        "five": five_numbers(metrics, unit),
         "metric_rows": rows,
-        "metrics_chart": _named(_metrics_chart(rows), prefix),
+        "metrics_chart": _metrics_chart(rows, prefix),
         "confusion": metrics["confusion"],
         "row_fractions": _row_fractions(metrics["confusion"]),
-        "curves": [_named(chart, prefix) for chart in charts],
+        "curves": curve_charts(models, prefix),
+        "band_resamples": model.band_resamples.bootstraps,
         "operating_point": metrics.get("operating_point"),
-        "repeats": len(repeats),
+        "repeats": len(model.scores),
     }
 
 
-def _named(chart: Chart, prefix: str) -> Chart:
-    return replace(chart, key=f"{prefix}{chart.key}")
+def five_numbers(metrics: Mapping[str, Any], unit: str) -> list[dict[str, Any]]:
+    """Return the five numbers that matter, each with a sentence that says what it means.
+
+    Args:
+        metrics: From `metrics.binary_metrics`.
+        unit: What the metrics count, "slices" or "scans".
+    """
+    rows = []
+    for key, name, sentence, percent in FIVE:
+        metric = metrics.get(key)
+        text = "Not available: it needs both classes."
+        if metric is not None:
+            value = round(100 * metric["estimate"])
+            text = sentence.format(value=value, rest=100 - value, unit=unit)
+        elif key in ("ppv", "npv"):
+            decision = "hemorrhage" if key == "ppv" else "normal"
+            text = f"Not available: nothing is predicted {decision}."
+        rows.append({"name": name, "metric": metric, "percent": percent, "sentence": text})
+    return rows
 
 
 def summary_sentence(metrics: Mapping[str, Any], unit: str = "slices") -> str:
@@ -128,17 +160,16 @@ def _metric_rows(metrics: Mapping[str, Any], unit: str) -> Iterator[dict[str, An
             yield row(f"prevalence {key}", name, meaning, True, at_prevalence[key])
 
 
-def _metrics_chart(rows: Sequence[Mapping[str, Any]]) -> Chart:
+def _metrics_chart(rows: Sequence[Mapping[str, Any]], prefix: str) -> Chart | None:
     keys = {key for key, *_ in METRICS}
-    return interval_chart(
-        "metrics",
+    return forest_chart(
+        f"{prefix}metrics",
         "Metrics with 95% confidence intervals",
         [
             (row["name"], row["metric"], row["percent"])
             for row in rows
             if row["key"] in keys and row["metric"]
         ],
-        span=(0.0, 1.0),
     )
 
 
@@ -149,23 +180,3 @@ def _row_fractions(counts: Mapping[str, float]) -> dict[str, float | None]:
         total = sum(counts[name] for name in names)
         fractions.update({name: counts[name] / total if total else None for name in names})
     return fractions
-
-
-def _curve_charts(
-    metrics: Mapping[str, Any], labels: np.ndarray, repeats: np.ndarray, resamples: Resamples
-) -> list[Chart]:
-    if labels.min() == labels.max():
-        return []
-    roc, pr = curves(labels, repeats, resamples)
-    sensitivity = metrics["sensitivity"]["estimate"]
-    false_positive_rate = 1 - metrics["specificity"]["estimate"]
-    ppv = metrics["ppv"]
-    return [
-        roc_chart(roc, metrics["roc_auc"], (false_positive_rate, sensitivity)),
-        precision_recall_chart(
-            pr,
-            metrics["pr_auc"],
-            (sensitivity, ppv["estimate"]) if ppv else None,
-            float(labels.mean()),
-        ),
-    ]

@@ -45,7 +45,6 @@ class ReportContent:
         scan_details: `ScanDetails.to_dict()`, or None for data without scans. Defaults to None.
         scan_rows: Name, label, probability, decision, and number of slices and of flagged slices
             of each scan; empty for data without scans. Defaults to none.
-        seed: Random seed of the bootstrap bands. Defaults to 0.
         model_rows: Name and value of each property of the model.
         data_rows: Name and value of each property of the data.
         operating_point: `OperatingPoint.to_dict()`, or None.
@@ -58,6 +57,7 @@ class ReportContent:
         comparisons: From `comparison.compare`, by level as `scan_metrics` names it. Defaults to
             none.
         model_names: Names of the two models of the comparison.
+        against: The predictions of the second model by level. Defaults to none.
         warnings: What a reader must not miss, such as slices that the model was trained on.
         not_tested: Sentences on what the metrics do not show.
         versions: Of the package and its main dependencies.
@@ -74,7 +74,6 @@ class ReportContent:
     levels: Sequence[LevelContent] = ()
     scan_details: Mapping[str, Any] | None = None
     scan_rows: Sequence[tuple[str, int, float, bool, int, int]] = ()
-    seed: int = 0
     model_rows: Sequence[tuple[str, str]] = ()
     data_rows: Sequence[tuple[str, str]] = ()
     operating_point: Mapping[str, Any] | None = None
@@ -85,6 +84,7 @@ class ReportContent:
     subgroups: Sequence[Mapping[str, Any]] | None = None
     comparisons: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     model_names: tuple[str, str] = ("this model", "the other model")
+    against: Mapping[str, LabeledPredictions] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     not_tested: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -8,22 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.evaluation.resampling import Resamples
+from hemorrhage_tf.evaluation.intervals import plain_interval, wilson
+from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
+from hemorrhage_tf.evaluation.plots.history import group_trainings
+from hemorrhage_tf.evaluation.plots.models import PlottedModel
 from hemorrhage_tf.evaluation.scan_metrics import LEVEL_NAMES, SCANS, SLICES
-from hemorrhage_tf.reports.chart_geometry import Chart
-from hemorrhage_tf.reports.charts import (
-    bar_chart,
-    group_trainings,
-    histogram_chart,
-    history_chart,
-    interval_chart,
-    reliability_chart,
-)
 from hemorrhage_tf.reports.gallery import group_gallery
-from hemorrhage_tf.reports.level_section import BAND_RESAMPLES, METRICS, level_section
+from hemorrhage_tf.reports.level_section import METRICS, level_section
 from hemorrhage_tf.reports.number_formats import flatten, format_metric, format_number
+from hemorrhage_tf.reports.report_charts import (
+    Chart,
+    calibration_chart,
+    decision_chart,
+    forest_chart,
+    histogram_chart,
+    history_charts,
+)
 from hemorrhage_tf.reports.report_content import LevelContent, ReportContent
-from hemorrhage_tf.reports.scan_section import details_section, overview
+from hemorrhage_tf.reports.scan_section import details_section, overview, sensitivity_charts
 from hemorrhage_tf.reports.subtype_section import subtype_section
 
 UNFOLDED_ITEMS = 12  # slices of a kind, and rows of a table, that are visible without a click
@@ -47,30 +49,31 @@ def report_sections(content: ReportContent) -> dict[str, Any]:
         DataError: If an image of the gallery is not a PNG or JPEG.
     """
     metrics = content.metrics
-    labels = np.asarray(content.labels).astype(np.int64)
-    repeats = np.atleast_2d(np.asarray(content.probabilities, np.float64))
-    resamples = Resamples.make(
-        len(labels), content.groups, BAND_RESAMPLES, content.seed, content.unit
+    main_level = SCANS if content.unit == SCANS else SLICES
+    predictions = LabeledPredictions(
+        labels=np.asarray(content.labels),
+        repeats=list(np.atleast_2d(np.asarray(content.probabilities, np.float64))),
+        threshold=content.threshold,
+        groups=content.groups,
+        unit=content.unit,
     )
-    trainings = group_trainings(content.history)
-    history = [
-        history_chart(column, title, trainings)
-        for column, title in (("loss", "Loss"), ("accuracy", "Accuracy"))
-    ]
+    models = _models(content, main_level, predictions, metrics)
     return {
         "content": content,
-        **level_section(metrics, labels, repeats, resamples),
+        **level_section(models),
         "operating_point": content.operating_point,
-        "main_name": LEVEL_NAMES[SCANS if content.unit == SCANS else SLICES],
-        "levels": [_further_level(level, content.seed) for level in content.levels],
+        "main_name": LEVEL_NAMES[main_level],
+        "levels": [_further_level(level, content) for level in content.levels],
         "overview": overview(content),
         "details": details_section(content.scan_details),
+        "details_charts": sensitivity_charts(content.scan_details),
         "scan_rows": content.scan_rows,
-        "reliability": reliability_chart(metrics["calibration"]["reliability"], content.unit),
+        "calibration": calibration_chart(models[0]),
         "bins": metrics["calibration"]["reliability"],
-        "histogram": histogram_chart(labels, repeats, content.threshold, content.unit),
-        "history": [chart for chart in history if chart is not None],
-        "trainings": len(trainings),
+        "histogram": histogram_chart(models[0]),
+        "decision": decision_chart(models),
+        "history": history_charts(content.history),
+        "trainings": len(group_trainings(content.history)),
         "audit": audit_section(content.audit, metrics.get("roc_auc")),
         "comparisons": [
             _comparison_section(name, comparison)
@@ -81,13 +84,27 @@ def report_sections(content: ReportContent) -> dict[str, Any]:
         "robustness": _robustness_section(content.robustness),
         "subtypes": subtype_section(metrics),
         "subgroups": _subgroups_section(content.subgroups),
-        "slice_rows": _slice_rows(content, labels, repeats),
+        "slice_rows": _slice_rows(content, models[0].labels, models[0].scores),
         "flat": list(flatten(metrics)),
         "as_json": json.dumps(metrics, indent=2, sort_keys=True, allow_nan=False),
-        "band_resamples": BAND_RESAMPLES,
         "unfolded": UNFOLDED_ITEMS,
         "max_listed": MAX_LISTED_SLICES,
     }
+
+
+def _models(
+    content: ReportContent,
+    level: str,
+    predictions: LabeledPredictions,
+    metrics: Mapping[str, Any],
+) -> list[PlottedModel]:
+    """Return the evaluated model, and the one to compare it with where it has that level."""
+    against = content.against.get(level)
+    if against is None:
+        return [PlottedModel("", predictions, metrics)]
+    first, second = content.model_names
+    second = second if second != first else f"{second} (second)"
+    return [PlottedModel(first, predictions, metrics), PlottedModel(second, against)]
 
 
 def audit_section(
@@ -109,13 +126,11 @@ def audit_section(
     rows += [(each["name"], each["roc_auc"], False) for each in shortcuts]
     best = max(shortcuts, key=lambda each: each["roc_auc"]["estimate"], default=None)
     title = "ROC AUC of this model and of shortcut baselines"
-    chart = interval_chart(
+    chart = forest_chart(
         "shortcuts",
         title if area is not None else "ROC AUC of shortcut baselines",
         rows,
-        span=(0.0, 1.0),
         reference=(0.5, "chance"),
-        highlighted=1 if area is not None else 0,
     )
     # An audit of an earlier version may lack some of these.
     names = ("conclusions", "problems", "pairs", "differences")
@@ -128,15 +143,11 @@ def audit_section(
     }
 
 
-def _further_level(level: LevelContent, seed: int) -> dict[str, Any]:
+def _further_level(level: LevelContent, content: ReportContent) -> dict[str, Any]:
     """Compute the values of a level beside the main one."""
-    labels, scores, _ = level.predictions.check()
-    resamples = Resamples.make(
-        len(labels), level.predictions.groups, BAND_RESAMPLES, seed, level.predictions.unit
-    )
-    prefix = f"{level.name.replace('_', '-')}-"
+    models = _models(content, level.name, level.predictions, level.metrics)
     return {
-        **level_section(level.metrics, labels, scores, resamples, prefix),
+        **level_section(models, f"{level.name.replace('_', '-')}-"),
         "name": level.name,
         "title": LEVEL_NAMES[level.name],
     }
@@ -153,7 +164,7 @@ def _comparison_section(level: str, comparison: Mapping[str, Any]) -> dict[str, 
     return {
         "title": LEVEL_NAMES[level],
         "rows": rows,
-        "chart": interval_chart(
+        "chart": forest_chart(
             f"comparison-{level.replace('_', '-')}",
             "Differences with 95% confidence intervals",
             [(row["name"], row["difference"], row["percent"]) for row in rows],
@@ -168,11 +179,11 @@ def _robustness_section(rows: Sequence[Mapping[str, Any]] | None) -> dict[str, A
         return None
     return {
         "rows": rows,
-        "chart": bar_chart(
+        "chart": forest_chart(
             "robustness",
             "Predictions that change when the slice is altered",
             [
-                (row["name"], row["changed_decisions"] / row["n"], f"{row['changed_decisions']}")
+                (row["name"], plain_interval(wilson(row["changed_decisions"], row["n"])), True)
                 for row in rows
                 if row["n"]
             ],
@@ -194,7 +205,9 @@ def _subgroups_section(rows: Sequence[Mapping[str, Any]] | None) -> dict[str, An
             if _is_metric(row.get(column))
         ]
         if metrics:
-            charts.append(interval_chart(f"subgroup-{len(charts)}", f"{title} by group", metrics))
+            chart = forest_chart(f"subgroup-{len(charts)}", f"{title} by group", metrics)
+            if chart is not None:
+                charts.append(chart)
     return {
         "columns": [title for title, _ in headings],
         "rows": [

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from hemorrhage_tf.evaluation.scan_metrics import LEVEL_NAMES, SLICES
-from hemorrhage_tf.reports.chart_geometry import Chart
-from hemorrhage_tf.reports.charts import interval_chart
+from hemorrhage_tf.reports.report_charts import Chart, forest_chart
 from hemorrhage_tf.reports.report_content import ReportContent
 
-# Key, name and whether it is a percentage.
+# Key, name, meaning, and whether it is a percentage.
 _OVERVIEW = (
-    ("sensitivity", "Sensitivity", True),
-    ("specificity", "Specificity", True),
-    ("roc_auc", "ROC AUC", False),
-    ("ppv", "PPV", True),
-    ("npv", "NPV", True),
+    ("sensitivity", "Sensitivity", "share of the hemorrhages that are found", True),
+    ("specificity", "Specificity", "share of the others that are predicted normal", True),
+    ("ppv", "PPV", "share of the predicted hemorrhages that are right, here", True),
+    ("npv", "NPV", "share of the predicted normals that are right, here", True),
+    ("roc_auc", "ROC AUC", "chance that a hemorrhage scores higher than a normal", False),
 )
 
 
@@ -37,7 +36,8 @@ def overview(content: ReportContent) -> dict[str, Any] | None:
         "names": [name for name, _ in levels],
         "counts": [f"{of['n']}, {of['n_positive']} with hemorrhage" for _, of in levels],
         "rows": [
-            (title, percent, [of.get(key) for _, of in levels]) for key, title, percent in _OVERVIEW
+            (title, meaning, percent, [of.get(key) for _, of in levels])
+            for key, title, meaning, percent in _OVERVIEW
         ],
     }
 
@@ -66,7 +66,6 @@ def details_section(details: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "sizes": [{"name": describe_size(row), **row} for row in details["by_size"]],
         "subtypes": _subtype_rows(details["by_subtype"]),
         "subtype_levels": [LEVEL_NAMES[level] for level in details["by_subtype"]],
-        "charts": list(_subtype_charts(details["by_subtype"])),
         "notes": details["notes"],
     }
 
@@ -86,12 +85,17 @@ def _subtype_rows(
     return [(name, [of_level[name] for of_level in by_subtype.values()]) for name in names]
 
 
-def _subtype_charts(by_subtype: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
+def sensitivity_charts(details: Mapping[str, Any] | None) -> list[Chart]:
+    """Draw the sensitivity by subtype, one chart for each level.
+
+    Args:
+        details: `ScanDetails.to_dict()`, or None.
+    """
     charts = []
-    for level, of_level in by_subtype.items():
+    for level, of_level in ({} if details is None else details["by_subtype"]).items():
         rows = [(name, metric, True) for name, metric in of_level.items() if metric is not None]
-        if rows:
-            key = f"subtypes-{level.replace('_', '-')}"
-            title = f"Sensitivity by subtype, {LEVEL_NAMES[level]}"
-            charts.append(interval_chart(key, title, rows, span=(0.0, 1.0)))
+        title = f"Sensitivity by subtype, {LEVEL_NAMES[level]}"
+        chart = forest_chart(f"subtypes-{level.replace('_', '-')}", title, rows)
+        if chart is not None:
+            charts.append(chart)
     return charts

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hemorrhage_tf.reports.charts import interval_chart
 from hemorrhage_tf.reports.number_formats import NOT_AVAILABLE, format_metric
+from hemorrhage_tf.reports.report_charts import forest_chart
 
 _COLUMNS = (
     ("roc_auc", "ROC AUC", False),
@@ -58,17 +58,12 @@ def subtype_section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         for name, values in metrics["subtypes"].items()
         if values["roc_auc"] is not None
     ]
-    chart = interval_chart(
-        "subtypes",
-        "ROC AUC of each subtype",
-        areas,
-        span=(0.0, 1.0),
-        reference=(0.5, "chance"),
-    )
     return {
         "headings": [title for _, title, _ in _COLUMNS],
         "keys": [key for key, _, _ in _COLUMNS],
         "rows": rows,
-        "chart": chart if areas else None,
+        "chart": forest_chart(
+            "subtypes", "ROC AUC of each subtype", areas, reference=(0.5, "chance")
+        ),
         "weighted_log_loss": weighted_log_loss_text(metrics),
     }

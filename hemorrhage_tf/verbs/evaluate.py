@@ -11,16 +11,20 @@ from hemorrhage_tf.auditing.audit import audit_slices
 from hemorrhage_tf.auditing.audit_result import best_shortcut_metric
 from hemorrhage_tf.core.progress import Progress, verb_progress
 from hemorrhage_tf.datasets.kept_readings import SLICE_INDEX
+from hemorrhage_tf.datasets.layouts.base import SUBTYPES
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
 from hemorrhage_tf.evaluation import dataset_shift
 from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
+from hemorrhage_tf.evaluation.plots.files import check_format
 from hemorrhage_tf.evaluation.predictive_values import check_prevalence
 from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES_IN_SCANS
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
-from hemorrhage_tf.reports.evaluation_report import EvaluationContent, write_evaluation_report
+from hemorrhage_tf.reports.evaluation_content import EvaluationContent
+from hemorrhage_tf.reports.evaluation_report import write_evaluation_report
+from hemorrhage_tf.reports.figures import check_figure_folder, write_figures
 from hemorrhage_tf.training.features.cache_location import cache_folder
 from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS
 from hemorrhage_tf.verbs.arguments import ModelArgument, check_data, model_name, resolve_model
@@ -42,6 +46,8 @@ def evaluate(
     window: str | Sequence[str] | None = None,
     prevalence: float | None = None,
     report: str | Path | None = None,
+    figures: str | Path | None = None,
+    figure_format: str = "png",
     tta: bool = False,
     skip_invalid: bool = False,
     log_json: str | Path | None = None,
@@ -65,6 +71,8 @@ def evaluate(
         prevalence: Prevalence of hemorrhage where the model will be used, in (0, 1): predictive
             values are computed for it, too.
         report: HTML file to write a report to. Defaults to None.
+        figures: Folder to write the figures of a paper to, see `plots`. Defaults to None.
+        figure_format: "png", "pdf" or "svg". Defaults to "png".
         tta: Average over each slice and its flips, which takes four times as long. Defaults to
             False.
         skip_invalid: Continue without files and rows that cannot be used. Defaults to False.
@@ -96,6 +104,8 @@ def evaluate(
     with verb_progress("evaluate", options, log_json, quiet) as progress:
         data = check_data(data)
         check_prevalence(prevalence)
+        check_format(figure_format)
+        check_figure_folder(figures)
         manifest = read_manifest(data, positive, target, progress=progress)
         keep_in = cache_folder() / SLICE_INDEX
         slices = build_slice_index(manifest, progress, skip_invalid, keep_in=keep_in)
@@ -103,12 +113,14 @@ def evaluate(
         evaluator.subtypes = evaluated_subtypes(slices, target)
         evaluator.target = (target or "").strip().lower()
         loaded = resolve_model(model, progress, tta)
-        evaluation = evaluator.evaluate(
-            loaded, None if against is None else resolve_model(against, progress, tta)
-        )
+        second = None if against is None else resolve_model(against, progress, tta)
+        evaluation = evaluator.evaluate(loaded, second)
         if report is not None:
-            names = (model_name(loaded), "" if against is None else model_name(against))
-            evaluator.write_report(Path(report), loaded, evaluation, names)
+            content = evaluator.content(loaded, second, evaluation, with_audit=True)
+            write_evaluation_report(Path(report), content, progress)
+        if figures is not None:
+            content = evaluator.content(loaded, second, evaluation, with_audit=False)
+            write_figures(Path(figures), content, figure_format, progress)
         progress.event(
             "result",
             summary=evaluation.summary,
@@ -147,12 +159,11 @@ class _Evaluator:
         self._prevalence = prevalence
         self._progress = progress
         self._units = CountedUnits.of(slices)
-        self._levels: dict[str, LabeledPredictions] = {}
+        self._against_levels: dict[str, LabeledPredictions] = {}
 
     def evaluate(self, model: Model, against: Model | None) -> Evaluation:
         slices, units = self._slices, self._units
         levels = self._predict(model)
-        self._levels = levels.levels
         trained_on = model.training_hashes()
         overlap = sum(key in trained_on for key in slices.hashes)
         metrics = levels.metrics(self._prevalence)
@@ -162,7 +173,9 @@ class _Evaluator:
         metrics["warnings"] = self._warnings(model, overlap)
         comparisons = {}
         if against is not None:
-            comparisons = compare_levels(levels, self._predict(against))
+            other = self._predict(against)
+            self._against_levels = other.levels
+            comparisons = compare_levels(levels, other)
         predictions, scans = levels.predictions()
         return Evaluation(
             metrics=metrics,
@@ -175,25 +188,29 @@ class _Evaluator:
             scan_labels=units.scans.labels,
             in_scan_comparison=comparisons.get(SLICES_IN_SCANS),
             scan_comparison=comparisons.get(SCANS),
+            levels=levels.levels,
+            columns=self._columns(),
         )
 
-    def write_report(
-        self, path: Path, model: Model, evaluation: Evaluation, names: tuple[str, str]
-    ) -> None:
-        slices = self._slices
-        audit = audit_slices(slices, self._progress)
+    def content(
+        self, model: Model, against: Model | None, evaluation: Evaluation, with_audit: bool
+    ) -> EvaluationContent:
+        """Return what the report and the figures show; the report has an audit, too."""
+        slices, metrics = self._slices, evaluation.metrics
+        audit = audit_slices(slices, self._progress) if with_audit else None
         shortcut = best_shortcut_metric(audit)
-        probabilities = np.array([one.probability for one in evaluation.predictions], np.float32)
-        content = EvaluationContent(
+        names = (model_name(model), "" if against is None else model_name(against))
+        return EvaluationContent(
             title=f"{names[0]} on {slices.manifest.root.name or 'slices'}",
             model=model,
             model_input=model.input_for(slices.is_hounsfield, self._window),
             slices=slices,
-            slice_probabilities=probabilities,
-            levels=self._levels,
+            predictions=evaluation.predictions,
+            levels=evaluation.levels,
+            columns=evaluation.columns,
             scans=evaluation.scans,
             scan_labels=evaluation.scan_labels,
-            metrics=evaluation.metrics | ({"best_shortcut": shortcut} if shortcut else {}),
+            metrics=metrics | ({"best_shortcut": shortcut} if shortcut else {}),
             audit=audit,
             comparisons={
                 name: comparison
@@ -205,8 +222,20 @@ class _Evaluator:
                 if comparison is not None
             },
             model_names=names,
+            against_levels=self._against_levels,
+            against_path=None if against is None else against.path,
         )
-        write_evaluation_report(path, content, self._progress)
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        """Return the further columns of the manifest, for the slices that the metrics count."""
+        manifest, labeled = self._slices.manifest, self._units.labeled
+        # Columns of subtypes divide slices by their label.
+        names = [name for name in manifest.columns if name not in SUBTYPES]
+        if not self._units.counts_slices or not names:
+            return {}
+        cells = [manifest.records[index].columns for index in labeled.tolist()]
+        places = {name: manifest.columns.index(name) for name in names}
+        return {name: np.array([row[place] for row in cells]) for name, place in places.items()}
 
     def _predict(self, model: Model) -> ModelLevels:
         slices, scans = self._slices, self._units.scans

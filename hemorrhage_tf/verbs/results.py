@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.predictions import ScanPrediction, SlicePrediction
 
@@ -41,6 +44,25 @@ class Run:
         """The main metrics in one line, with their intervals."""
         return _summary(self.metrics)
 
+    def _repr_html_(self) -> str:
+        from hemorrhage_tf.verbs.result_html import metrics_html
+
+        return metrics_html(f"Run {self.path.name}", self.metrics)
+
+    @cached_property
+    def levels(self) -> Mapping[str, LabeledPredictions]:
+        """The out-of-fold predictions by level, read from the tables of the run folder."""
+        from hemorrhage_tf.verbs.run_levels import read_levels
+
+        return read_levels(self.path, self.metrics)
+
+    @property
+    def history(self) -> list[dict[str, str]]:
+        """The rows of `history.csv`, one for each epoch of each training."""
+        from hemorrhage_tf.models.run_files import read_history
+
+        return read_history(self.path)
+
     def model(self) -> Model:
         """Load the trained model."""
         from hemorrhage_tf.inference.loading import load
@@ -69,6 +91,10 @@ class Evaluation:
         scan_labels: int64 `(m,)` of the scans, 0 or 1.
         in_scan_comparison: The same as `comparison` for slices in their scans, or None.
         scan_comparison: The same for scans, or None.
+        levels: The labeled predictions by level, "slices", "slices_in_scans" and "scans": what the
+            metrics were computed from.
+        columns: The further columns of the manifest by name, one value for each slice of the main
+            metrics; empty where these count scans.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -89,6 +115,8 @@ class Evaluation:
     scan_labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     in_scan_comparison: dict[str, Any] | None = None
     scan_comparison: dict[str, Any] | None = None
+    levels: Mapping[str, LabeledPredictions] = field(default_factory=dict)
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def in_scan_metrics(self) -> dict[str, Any] | None:
@@ -109,6 +137,11 @@ class Evaluation:
     def summary(self) -> str:
         """The main metrics in one line, with their intervals; those of scans follow."""
         return _summary(self.metrics)
+
+    def _repr_html_(self) -> str:
+        from hemorrhage_tf.verbs.result_html import metrics_html
+
+        return metrics_html("Evaluation", self.metrics)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from report_examples import AUDIT, METRIC, draw_predictions, minimal_content
 
+from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
 from hemorrhage_tf.evaluation.metrics import binary_metrics
 from hemorrhage_tf.reports import report_sections as sections
-from hemorrhage_tf.reports.level_section import summary_sentence
+from hemorrhage_tf.reports.level_section import five_numbers, summary_sentence
 from hemorrhage_tf.reports.report_sections import audit_section, report_sections
 
 
@@ -60,5 +61,32 @@ class TestAuditSection:
 
     @pytest.mark.parametrize("area", [None, METRIC])
     def test_the_model_itself_is_the_first_row(self, area):
-        names = [mark.text for mark in audit_section(AUDIT, area)["chart"].marks]
-        assert ("this model" in names) == (area is not None)
+        description = audit_section(AUDIT, area)["chart"].description
+        assert description.startswith("this model 0.800" if area else "border 0.800")
+
+
+class TestFiveNumbers:
+    def test_say_in_words_what_they_mean(self):
+        labels = np.array([1] * 10 + [0] * 10)
+        probabilities = np.array([0.9] * 8 + [0.1] * 2 + [0.9] + [0.1] * 9)
+        rows = five_numbers(binary_metrics(labels, [probabilities]), "scans")
+        assert [row["sentence"] for row in rows] == [
+            "Of 100 scans with hemorrhage, 80 are found and 20 are missed.",
+            "Of 100 scans without hemorrhage, 90 are predicted normal and 10 are false alarms.",
+            "Of 100 scans predicted hemorrhage here, 89 have one.",
+            "Of 100 scans predicted normal here, 82 are normal.",
+            "In 85 of 100 pairs, the one with hemorrhage gets the higher probability.",
+        ]
+
+    def test_name_the_reason_for_a_missing_one(self):
+        rows = five_numbers(binary_metrics(np.zeros(12, int), [np.zeros(12)]), "slices")
+        assert rows[0]["sentence"] == "Not available: it needs both classes."
+        assert rows[2]["sentence"] == "Not available: nothing is predicted hemorrhage."
+
+
+def test_curves_of_a_comparison_show_both_models():
+    labels, repeats = draw_predictions(repeats=2)
+    against = {"slices": LabeledPredictions(labels, [repeats[1]])}
+    values = report_sections(minimal_content(against=against, model_names=("a", "a")))
+    text = values["curves"][0].description
+    assert "a: area" in text and "a (second): area" in text

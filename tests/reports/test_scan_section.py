@@ -6,7 +6,12 @@ import pytest
 from report_examples import draw_levels, full_content, minimal_content
 
 from hemorrhage_tf.reports.html_report import render
-from hemorrhage_tf.reports.scan_section import describe_size, details_section, overview
+from hemorrhage_tf.reports.scan_section import (
+    describe_size,
+    details_section,
+    overview,
+    sensitivity_charts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,7 @@ def test_overview_compares_the_levels():
     table = overview(full_content())
     assert table["names"] == ["slices alone", "slices in their scans", "scans"]
     assert table["counts"][2] == "30, 12 with hemorrhage"
-    name, percent, metrics = table["rows"][0]
+    name, _, percent, metrics = table["rows"][0]
     assert (name, percent) == ("Sensitivity", True)
     assert [metric["n"] for metric in metrics] == [30, 53, 12]
     assert overview(minimal_content()) is None
@@ -41,8 +46,10 @@ def test_details_name_their_level():
     ]
     # Subtypes that do not occur have a row, and no mark in the charts.
     assert [name for name, _ in section["subtypes"]] == ["epidural", "intraparenchymal", "subdural"]
-    assert len(section["charts"]) == 3
-    assert "subdural" not in section["charts"][0].description
+    charts = sensitivity_charts(details)
+    assert len(charts) == 3
+    assert "subdural" not in charts[0].description
+    assert sensitivity_charts(None) == []
     assert details_section(None) is None
 
 
