@@ -30,13 +30,14 @@ def measure(kind: str, scans: int) -> dict[str, float]:
     from made_up_scans import MadeUpFeatures, make_scan_context
 
     from hemorrhage_tf.training.head_solver import HeadWeights
+    from hemorrhage_tf.training.known_head import Anchors
     from hemorrhage_tf.training.scan_trainer import ScanTrainer
 
     context = make_scan_context(np.random.default_rng(0).integers(20, 81, scans))
     features = MadeUpFeatures(context.true_labels, VIEWS, WIDTH)
     zeros = np.zeros(WIDTH, np.float32)
     head = HeadWeights(zeros, zeros + 1, np.eye(WIDTH, 1, dtype=np.float32), zeros[:1])
-    trainer = ScanTrainer(context, features, kind)
+    trainer = ScanTrainer(context, features, kind, Anchors(context, features))
     slices = np.arange(len(context.slices))
     before, start = _peak_mb(), time.monotonic()
     trainer.train(slices, np.arange(scans), slices[:0], head)

@@ -19,8 +19,10 @@ from hemorrhage_tf.pipeline.augmentation import AUGMENTATIONS, DEFAULT_AUGMENTAT
 from hemorrhage_tf.training.features.cache_location import DEFAULT_LIMIT, LIMIT_VARIABLE
 from hemorrhage_tf.training.settings import (
     CLASS_WEIGHTS,
+    DEFAULT_PHANTOMS,
     FEATURE_DTYPES,
     PRECISIONS,
+    PRIORS,
     SOLVERS,
     STRATEGIES,
     FitSettings,
@@ -55,6 +57,12 @@ def _setting(flag: str, help: str, **attributes: Any) -> Any:
 @option_group("Data")
 @options.positive(optgroup.option)
 @options.target(optgroup.option)
+@optgroup.option(
+    "--external",
+    metavar="DATA",
+    type=click.Path(),
+    help="A second set that is only evaluated.",
+)
 @optgroup.option(
     "--window",
     metavar="WINDOW",
@@ -123,6 +131,25 @@ def _setting(flag: str, help: str, **attributes: Any) -> Any:
     type=click.Choice(SOLVERS),
 )
 @_setting("--l2", "Strength of the L2 penalty (lbfgs).", type=float)
+@_setting(
+    "--prior",
+    "Where the penalty pulls the head: to the embedded head, with its answers on phantoms, or to "
+    "zero. auto: embedded where the model contains it.",
+    type=click.Choice(PRIORS),
+)
+@_setting(
+    "--phantoms",
+    f"Phantoms to train the head on besides DATA.  [default: {DEFAULT_PHANTOMS} with the prior, "
+    "else 0]",
+    metavar="COUNT",
+    type=int,
+)
+@_setting(
+    "--phantom-weight",
+    "Weight of all phantoms, relative to that of DATA.  [default: chosen out of fold]",
+    metavar="WEIGHT",
+    type=float,
+)
 @_setting("--epochs", "Epochs over the training views (adam).", type=int)
 @_setting("--batch-size", "Global batch size over all replicas.", type=int)
 @_setting("--learning-rate", "Learning rate of Adam for the head.", type=float)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.markup import escape
@@ -13,15 +13,18 @@ from rich.table import Table
 from hemorrhage_tf.auditing.audit_result import Audit
 from hemorrhage_tf.cli import audit_tables, level_tables
 from hemorrhage_tf.cli.console import create_console
+from hemorrhage_tf.cli.set_table import set_table
 from hemorrhage_tf.cli.subtype_table import subtype_table
 from hemorrhage_tf.core.formatting import format_size
-from hemorrhage_tf.exporters.benchmark import Measurement
-from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.models.backbone_options import describe_backbones, split_backbone_values
 from hemorrhage_tf.models.backbones import BACKBONES
 from hemorrhage_tf.reports.number_formats import format_metric
 from hemorrhage_tf.training.features.cache_limits import CacheInfo, PruneResult
 from hemorrhage_tf.verbs.results import Run
+
+if TYPE_CHECKING:  # importing an exporter takes longer than printing any other table
+    from hemorrhage_tf.exporters.benchmark import Measurement
+    from hemorrhage_tf.exporters.export import Export
 
 
 def print_run(run: Run) -> None:
@@ -68,6 +71,14 @@ def _settings_rows(config: dict[str, Any]) -> Iterable[tuple[str, str]]:
             f"{settings['learning_rate']:g}"
         )
     yield "training", f"{training}, class weights {settings['class_weights']}"
+    if settings.get("prior", "none") != "none":
+        yield "prior", "the embedded head"
+    if settings.get("phantoms"):
+        how = "chosen out of fold" if settings["phantom_weight"] is None else "given"
+        yield (
+            "phantoms",
+            f"{settings['phantoms']} besides the data, weight {config['phantom_weight']:g} ({how})",
+        )
     if settings["fine_tune_epochs"]:
         yield (
             "fine-tuning",
@@ -105,23 +116,23 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
     for table in (
         *tables,
         *level_tables.detail_tables(metrics.get("scan_details")),
-        *filter(None, [subtype_table(metrics)]),
+        *filter(None, [subtype_table(metrics), set_table(metrics)]),
     ):
         console.print(table)
     for name, level in levels.items():
         text = _describe_evaluation(level)
         if name:
             text = f"{name.capitalize()}: {text[:1].lower()}{text[1:]}"
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(text, markup=False)
     details = metrics.get("scan_details") or {"notes": []}
     notes = [note for level in levels.values() for note in level["notes"]] + details["notes"]
     for note in dict.fromkeys(notes):
-        console.print(f"{note[:1].upper()}{note[1:]}.", markup=False, soft_wrap=True)
+        console.print(f"{note[:1].upper()}{note[1:]}.", markup=False)
     shortcut = metrics.get("best_shortcut")
     if shortcut and len(levels) > 1:
         area = format_metric(shortcut["roc_auc"])
         text = f"ROC AUC of {shortcut['name']} alone, by slice: {area}."
-        console.print(text, markup=False, soft_wrap=True, style="yellow")
+        console.print(text, markup=False, style="yellow")
     if metrics.get("leaks"):
         console.print(
             "Slices that share a patient or an exact duplicate with the other side of the split: "
@@ -147,9 +158,9 @@ def _describe_intervals(metrics: Mapping[str, Any]) -> str:
 
 
 _PROPORTIONS = {
-    "accuracy": "accuracy",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
+    "accuracy": "accuracy",
     "ppv": "PPV",
     "npv": "NPV",
 }
@@ -160,6 +171,12 @@ def _metrics_table(metrics: dict[str, Any], title: str) -> Table:
     table.add_column("metric", style="bold")
     for name in ("estimate", "95 % interval", "n"):
         table.add_column(name, justify="right")
+    level_tables.add_roc_auc(table, metrics)
+    shortcut = metrics.get("best_shortcut")
+    if shortcut:  # next to the area that it questions
+        area = shortcut["roc_auc"]
+        label = f"ROC AUC of {shortcut['name']} alone"
+        table.add_row(label, *level_tables.decimal_cells(area), str(area["n"]), style="yellow")
     for key, label in _PROPORTIONS.items():
         metric = metrics[key]
         if metric is None:
@@ -168,27 +185,15 @@ def _metrics_table(metrics: dict[str, Any], title: str) -> Table:
             table.add_row(label, *level_tables.percent_cells(metric), f"{metric['n']:.4g}")
     level_tables.add_predictive_values(table, metrics)
     calibration = metrics["calibration"]
-    if metrics["roc_auc"] is None:
-        table.add_row("ROC AUC", "-", "needs both classes", str(metrics["n"]))
     for label, metric in (
-        ("ROC AUC", metrics["roc_auc"]),
         ("PR AUC", metrics["pr_auc"]),
         ("Brier score", metrics["brier"]),
         ("calibration slope", calibration["slope"]),
         ("calibration intercept", calibration["intercept"]),
     ):
         if metric is not None:
-            table.add_row(label, *_decimal_cells(metric), str(metric["n"]))
-    shortcut = metrics.get("best_shortcut")
-    if shortcut:
-        area = shortcut["roc_auc"]
-        label = f"ROC AUC of {shortcut['name']} alone"
-        table.add_row(label, *_decimal_cells(area), str(area["n"]), style="yellow")
+            table.add_row(label, *level_tables.decimal_cells(metric), str(metric["n"]))
     return table
-
-
-def _decimal_cells(metric: dict[str, Any]) -> tuple[str, str]:
-    return f"{metric['estimate']:.3f}", f"{metric['low']:.3f} to {metric['high']:.3f}"
 
 
 def _confusion_table(counts: dict[str, float]) -> Table:

@@ -32,6 +32,7 @@ from hemorrhage_tf.reports.number_formats import (
     format_metric,
     format_number,
 )
+from hemorrhage_tf.reports.set_rows import set_rows
 from hemorrhage_tf.reports.subtype_section import subtype_rows, weighted_log_loss_text
 
 if TYPE_CHECKING:
@@ -259,6 +260,7 @@ def _card_values(content: CardContent) -> dict[str, Any]:
         ],
         "audited": content.audit is not None,
         "subtypes": subtype_rows(metrics),
+        "sets": set_rows(metrics),
         "weighted_log_loss": weighted_log_loss_text(metrics),
         "robustness": [dict(row) for row in content.robustness or ()],
         "limits": [
@@ -387,10 +389,10 @@ def _recorded_by_site(content: CardContent) -> dict[str, str | None]:
     count, independence = describe_counts(content.metrics), content.independence
     if independence == "other site":
         return {"internal": None, "external": f"{count} from another site"}
-    return {
-        "internal": f"{count}, {independence}",
-        "external": "none: the model was not tested on data from another site",
-    }
+    external = "none: the model was not tested on data from another site"
+    if "external" in content.metrics:
+        external = f"{content.metrics['external']['n']} slices of another set, see Performance"
+    return {"internal": f"{count}, {independence}", "external": external}
 
 
 def _describe_exclusions(audit: Mapping[str, Any] | None) -> str | None:

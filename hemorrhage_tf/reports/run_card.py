@@ -63,6 +63,8 @@ def write_run_card(
             ("augmentation", ", ".join(settings["augment"]) or "none"),
             ("views", str(settings["views"])),
             ("class weights", settings["class_weights"]),
+            ("prior of the head", settings["prior"]),
+            *_phantom_rows(config),
             ("random seed", str(settings["seed"])),
         ],
         preprocessing=describe_model_input(metadata.model_input),
@@ -75,6 +77,12 @@ def write_run_card(
         versions=metadata.versions,
     )
     write_model_card(folder, content)
+
+
+def _phantom_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
+    count = config["settings"]["phantoms"]
+    weight = f"{count} besides the data, weight {config['phantom_weight']:g}"
+    return [("phantoms", weight)] if count else []
 
 
 def _describe_split(settings: dict[str, Any], data: dict[str, Any], metrics: dict[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ class FitContext:
             for each subtype; None for any hemorrhage alone. Defaults to None.
         scan_model: Kind of the scan model to train, see `scan_folds.choose_scan_model`; None for
             none. Defaults to None.
+        phantoms: Phantoms that heads are trained on besides the slices. Defaults to None.
+        evaluated: Sets that are only evaluated, by name. Defaults to none.
     """
 
     slices: SliceIndex
@@ -39,6 +42,8 @@ class FitContext:
     cache_folder: Path
     subtypes: np.ndarray | None = None
     scan_model: str | None = None
+    phantoms: SliceIndex | None = None
+    evaluated: Mapping[str, SliceIndex] = field(default_factory=dict)
 
     @property
     def targets(self) -> np.ndarray:

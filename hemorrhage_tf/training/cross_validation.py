@@ -9,25 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.errors import DataError
-from hemorrhage_tf.datasets import splits
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.evaluation import dataset_shift
 from hemorrhage_tf.evaluation.cross_fitting import CrossFit, OutOfFold, cross_fit
 from hemorrhage_tf.evaluation.logit_calibration import LogitCalibration
 from hemorrhage_tf.evaluation.operating_point import (
-    WITHOUT_PREDICTIONS,
     OperatingPoint,
     choose,
-    parse_operating_point,
 )
 from hemorrhage_tf.evaluation.subtype_fitting import SubtypeFit, SubtypeRule
 from hemorrhage_tf.pipeline.datasets import translate_read_errors
 from hemorrhage_tf.training.checkpoint import FitCheckpoint
 from hemorrhage_tf.training.context import FitContext
+from hemorrhage_tf.training.evaluated_sets import metrics_of_sets
 from hemorrhage_tf.training.feature_sources import build_feature_sources
 from hemorrhage_tf.training.fold_metrics import fold_metrics
-from hemorrhage_tf.training.folds import Fold, FoldResult
+from hemorrhage_tf.training.folds import Fold, FoldResult, make_inner_folds
 from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.training.loop import Epoch, TrainingHooks
 from hemorrhage_tf.training.scan_folds import FittedScanModel, ScanTrainings
@@ -40,8 +37,6 @@ from hemorrhage_tf.training.subtype_folds import (
 )
 from hemorrhage_tf.training.tensorboard import TensorBoardLog
 from hemorrhage_tf.training.trainer import Trainer, hold_out_validation
-
-INNER_FOLDS = 5  # of the training part of a single split, for calibration and operating point
 
 _NO_SLICES = np.array([], np.int64)
 _EVERYTHING = "all"  # the training on all slices after a cross-validation
@@ -65,6 +60,7 @@ class FitResult:
         subtype_rules: Calibration and threshold of each subtype, the calibration already part of
             the weights; empty without subtypes.
         scan_model: The scan model; None without one.
+        phantom_weight: The weight of phantoms in the training of the saved model; 0 without any.
     """
 
     folds: list[FoldResult]
@@ -78,6 +74,7 @@ class FitResult:
     write_classifier: Callable[[Path], None]
     subtype_rules: tuple[SubtypeRule, ...] = ()
     scan_model: FittedScanModel | None = None
+    phantom_weight: float = 0.0
 
 
 def train_folds(
@@ -117,7 +114,9 @@ def train_folds(
 
     trainings = _Trainings(context, trainer, checkpoint, tensorboard)
     if context.scan_model is not None:
-        trainings.scans = ScanTrainings(context, trainer.features, context.scan_model, checkpoint)
+        trainings.scans = ScanTrainings(
+            context, trainer.features, trainer.anchors, context.scan_model, checkpoint
+        )
     trainings.run(folds)
     fit = trainings.cross_fit(folds)
     subtypes = None if context.subtypes is None else trainings.fit_subtypes(folds, fit)
@@ -138,6 +137,7 @@ def train_folds(
     )
     if subtypes is not None:
         metrics |= subtype_fold_metrics(context, results, rules)
+    metrics |= metrics_of_sets(context, trainer, fit.point.threshold, prevalence)
     return FitResult(
         folds=results,
         final_history=trainings.final_history,
@@ -150,6 +150,7 @@ def train_folds(
         write_classifier=trainer.write_classifier,
         subtype_rules=rules,
         scan_model=scan_model,
+        phantom_weight=trainer.head.phantom_weight,
     )
 
 
@@ -207,7 +208,7 @@ class _Trainings:
         """Train inner folds, folds, and at last the model to save."""
         is_cross_validation = len(folds) > 1
         if not is_cross_validation:
-            self._inner_folds = _make_inner_folds(self._context, folds[0], self.scans is not None)
+            self._inner_folds = make_inner_folds(self._context, folds[0], self.scans is not None)
         everything = Fold(0, 0, np.arange(len(self._context.slices)), _NO_SLICES)
         trainings = [*self._inner_folds, *folds, *([everything] if is_cross_validation else [])]
         self._trainer.plan([fold.train for fold in trainings])
@@ -300,6 +301,7 @@ class _Trainings:
                 variance=finished["variance"],
                 kernel=finished["kernel"],
                 bias=finished["bias"],
+                phantom_weight=finished["phantom_weight"],
             )
             self._trainer.subtypes = finished["subtypes"]
             self._advance(self._trainer.epochs)
@@ -324,6 +326,7 @@ class _Trainings:
                     **{"kernel": head.kernel, "bias": head.bias},
                     **{"probabilities": probabilities, "history": history},
                     "subtypes": self._trainer.subtypes,
+                    "phantom_weight": head.phantom_weight,
                 },
             )
         return probabilities, history
@@ -394,30 +397,6 @@ def _cross_fit_folds(
 def _uncalibrated_prior(settings: FitSettings) -> float | None:
     """Return the share of hemorrhage that probabilities assume by training, or None for its own."""
     return 0.5 if settings.class_weights == "balanced" else None
-
-
-def _make_inner_folds(context: FitContext, fold: Fold, has_scan_model: bool) -> list[Fold]:
-    """Split a training part into folds, if they are needed and quick to train."""
-    slices, settings = context.slices, context.settings
-    kinds = [parse_operating_point(settings.operating_point)[0]]
-    if has_scan_model:
-        kinds.append(parse_operating_point(settings.scan_operating_point, "scans")[0])
-    needs_predictions = not all(kind in WITHOUT_PREDICTIONS for kind in kinds)
-    is_needed = settings.calibration != "none" or needs_predictions
-    if not is_needed or not settings.trains_quickly:
-        return []
-    labels, groups = slices.labels[fold.train], slices.groups[fold.train]
-    try:
-        inner = splits.folds(labels, groups, INNER_FOLDS, settings.seed)
-    except DataError as error:
-        if needs_predictions:
-            raise
-        context.progress.note(f"Probabilities are not calibrated: {error}")
-        return []
-    return [
-        Fold(1, number + 1, fold.train[train], fold.train[test])
-        for number, (train, test) in enumerate(inner)
-    ]
 
 
 def _training_name(fold: Fold) -> str:

@@ -10,8 +10,12 @@ from hemorrhage_tf.core.errors import DataError, OptionError, Problem
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets import splits
 from hemorrhage_tf.datasets.slice_index import SliceIndex
+from hemorrhage_tf.evaluation.operating_point import WITHOUT_PREDICTIONS, parse_operating_point
+from hemorrhage_tf.training.context import FitContext
 from hemorrhage_tf.training.loop import Epoch
 from hemorrhage_tf.training.settings import FitSettings
+
+INNER_FOLDS = 5  # of the training part of a single split, for calibration and operating point
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,42 @@ def make_folds(slices: SliceIndex, settings: FitSettings, progress: Progress) ->
         for number, (train, test) in enumerate(
             splits.folds(labels, groups, settings.folds, splits.repeat_seed(settings.seed, repeat))
         )
+    ]
+
+
+def make_inner_folds(context: FitContext, fold: Fold, has_scan_model: bool) -> list[Fold]:
+    """Split a training part into folds, if they are needed and quick to train.
+
+    Args:
+        context: The context of the fit.
+        fold: The training part.
+        has_scan_model: Whether the fit trains a scan model.
+
+    Returns:
+        The folds, or none.
+
+    Raises:
+        DataError: There are too few groups, and the operating point needs predictions.
+    """
+    slices, settings = context.slices, context.settings
+    kinds = [parse_operating_point(settings.operating_point)[0]]
+    if has_scan_model:
+        kinds.append(parse_operating_point(settings.scan_operating_point, "scans")[0])
+    needs_predictions = not all(kind in WITHOUT_PREDICTIONS for kind in kinds)
+    is_needed = settings.calibration != "none" or needs_predictions
+    if not is_needed or not settings.trains_quickly:
+        return []
+    labels, groups = slices.labels[fold.train], slices.groups[fold.train]
+    try:
+        inner = splits.folds(labels, groups, INNER_FOLDS, settings.seed)
+    except DataError as error:
+        if needs_predictions:
+            raise
+        context.progress.note(f"Probabilities are not calibrated: {error}")
+        return []
+    return [
+        Fold(1, number + 1, fold.train[train], fold.train[test])
+        for number, (train, test) in enumerate(inner)
     ]
 
 

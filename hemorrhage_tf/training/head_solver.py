@@ -18,7 +18,7 @@ MAX_ITERATIONS = 1000  # of L-BFGS; it usually takes fewer than 100
 
 # The largest entry of the gradient at which L-BFGS stops. scikit-learn's 1e-4 leaves probabilities
 # visibly away from the optimum, see docs/decisions.md.
-_GRADIENT_TOLERANCE = 1e-8
+GRADIENT_TOLERANCE = 1e-8
 
 # Of the further outputs, whose products are in float32: a smaller gradient is rounding.
 _COARSE_TOLERANCE = 1e-5
@@ -40,12 +40,14 @@ class HeadWeights:
         variance: float32 `(width,)`, of the pooled training features.
         kernel: float32 `(width, outputs)`: a column for any hemorrhage, then one for each subtype.
         bias: float32 `(outputs,)`.
+        phantom_weight: The weight of phantoms in its training. Defaults to 0, for none.
     """
 
     mean: np.ndarray
     variance: np.ndarray
     kernel: np.ndarray
     bias: np.ndarray
+    phantom_weight: float = 0.0
 
     def probabilities(self, pooled: np.ndarray) -> np.ndarray:
         """Apply standardization, the first dense unit and sigmoid.
@@ -193,14 +195,18 @@ def solve_head(
 
 
 def solve_first_outputs(
-    samples: Samples, l2: float, all_sum: Callable[[np.ndarray], np.ndarray] = SINGLE.all_sum
+    samples: Samples,
+    l2: float | np.ndarray,
+    all_sum: Callable[[np.ndarray], np.ndarray] = SINGLE.all_sum,
+    tolerance: float = GRADIENT_TOLERANCE,
 ) -> list[Solution]:
     """Solve several heads together, as `solve_head` solves the first output of one.
 
     Args:
         samples: The samples of all heads, or one worker's part of them.
-        l2: Strength of the penalty.
+        l2: Strength of the penalty; one for all heads, or one for each.
         all_sum: See `solve_head`.
+        tolerance: The largest entry of the gradient at which L-BFGS stops. Defaults to 1e-8.
 
     Returns:
         A solution for each head.
@@ -214,7 +220,7 @@ def solve_first_outputs(
             iterations=optimum.iterations,
             converged=optimum.converged,
         )
-        for optimum in minimize(samples, l2, all_sum, _options(_GRADIENT_TOLERANCE))
+        for optimum in minimize(samples, l2, all_sum, _options(tolerance))
     ]
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from hemorrhage_tf.training.features.table import CHUNK_BYTES, FeatureChunks
+from hemorrhage_tf.training.features.table import CHUNK_BYTES, FeatureChunks, JoinedChunks
 from hemorrhage_tf.training.lockstep import minimize_in_lockstep
 
 MOST_TOGETHER = 32
 _WEIGHT_BYTES = 64 * 2**20  # of the weights of all samples in all regressions
 _MOST_THREADS = 16
 
-Features = np.ndarray | FeatureChunks
+Features = np.ndarray | FeatureChunks | JoinedChunks
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Optimum:
     Attributes:
         kernel: float64 `(width,)`, of the standardized features.
         bias: The bias.
-        loss: Mean weighted loss, without the penalty.
-        accuracy: Accuracy at a probability of 0.5, on the samples whose weight is not 0.
+        loss: Mean weighted loss of the counted samples, without the penalty.
+        accuracy: Their accuracy at a probability of 0.5, where the weight is not 0.
         iterations: Number of iterations.
         converged: False if the iterations ran out.
     """
@@ -53,11 +53,15 @@ class Samples:
 
     Attributes:
         inputs: `(n, width)` features, or their chunks.
-        labels: `(n,)`, 0 or 1.
+        labels: `(n,)`, 0 or 1; or `(n, k)` in [0, 1], the wanted probabilities.
         weights: float32 `(n, k)`, of each sample in each regression; 0 where it is not part of it.
         means: `(k, width)`, which the features of each regression are standardized by; None to
             leave them unchanged. Defaults to None.
         deviations: `(k, width)`, likewise. Defaults to None.
+        centers: `(k, width)`, the kernel that the penalty pulls each regression toward; None for
+            zero. Defaults to None.
+        counted: How many samples, from the first on, the reported loss and accuracy are of; None
+            for all. Defaults to None.
     """
 
     inputs: Features
@@ -65,6 +69,8 @@ class Samples:
     weights: np.ndarray
     means: np.ndarray | None = None
     deviations: np.ndarray | None = None
+    centers: np.ndarray | None = None
+    counted: int | None = None
 
 
 def most_together(samples: int) -> int:
@@ -74,15 +80,15 @@ def most_together(samples: int) -> int:
 
 def minimize(
     samples: Samples,
-    l2: float,
+    l2: float | np.ndarray,
     all_sum: Callable[[np.ndarray], np.ndarray],
     options: dict[str, Any],
 ) -> list[Optimum]:
-    """Minimize mean(weights * loss) + l2 / 2 * |kernel|^2 for each regression, in float64.
+    """Minimize mean(weights * loss) + l2 / 2 * |kernel - center|^2 for each, in float64.
 
     Args:
         samples: The samples.
-        l2: Strength of the penalty, which leaves the bias out.
+        l2: Strength of the penalty, which leaves the bias out; one for all, or `(k,)`.
         all_sum: Sums an array over the workers.
         options: Of `scipy.optimize.minimize` with the method "L-BFGS-B".
 
@@ -96,9 +102,10 @@ def minimize(
     # Each chunk is multiplied by one thread, so the sums do not depend on the number of cores.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as threads:
         regressions = _Regressions(samples, l2, all_sum, threads, 2 * cores)
-        results = minimize_in_lockstep(
-            regressions.objectives, np.zeros((count, width + 1)), options
-        )
+        starts = np.zeros((count, width + 1))
+        if samples.centers is not None:
+            starts[:, :-1] = samples.centers
+        results = minimize_in_lockstep(regressions.objectives, starts, options)
         points = np.stack([result.x for result in results])
         losses, accuracies = regressions.evaluate(points)
     return [
@@ -120,13 +127,13 @@ class _Regressions:
     def __init__(
         self,
         samples: Samples,
-        l2: float,
+        l2: float | np.ndarray,
         all_sum: Callable[[np.ndarray], np.ndarray],
         threads: ThreadPoolExecutor,
         ahead: int,
     ) -> None:
         self._samples = samples
-        self._l2 = l2
+        self._l2 = np.broadcast_to(np.asarray(l2, np.float64), samples.weights.shape[1:])
         self._all_sum = all_sum
         self._threads = threads
         self._ahead = ahead
@@ -143,12 +150,16 @@ class _Regressions:
         if samples.means is not None and samples.deviations is not None:
             gradients[:, :width] -= gradients[:, width:] * samples.means[chosen]
             gradients[:, :width] /= samples.deviations[chosen]
-        gradients[:, :width] += self._l2 * kernels
-        return sums[:, -1] + 0.5 * self._l2 * np.square(kernels).sum(axis=1), gradients
+        l2, pulls = self._l2[chosen], kernels
+        if samples.centers is not None:
+            pulls = kernels - samples.centers[chosen]
+        gradients[:, :width] += l2[:, np.newaxis] * pulls
+        return sums[:, -1] + 0.5 * l2 * np.square(pulls).sum(axis=1), gradients
 
     def evaluate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute the mean weighted losses, without the penalty, and the accuracies."""
-        sums = self._sum(_performance, self._unstandardized(points, list(range(len(points)))), 3)
+        linear = self._unstandardized(points, list(range(len(points))))
+        sums = self._sum(_performance, linear, 3, self._samples.counted)
         losses, right, counts = self._all_sum(sums).T
         return losses / counts, right / counts
 
@@ -161,12 +172,18 @@ class _Regressions:
             biases = biases - (kernels * samples.means[which]).sum(axis=1)
         return _Linear(np.ascontiguousarray(kernels.T), biases, which)
 
-    def _sum(self, of_chunk: _OfChunk, linear: _Linear, size: int) -> np.ndarray:
-        """Sum a function over the chunks, always in their order."""
+    def _sum(
+        self, of_chunk: _OfChunk, linear: _Linear, size: int, counted: int | None = None
+    ) -> np.ndarray:
+        """Sum a function over the chunks, or those of the counted samples, always in order."""
         total = np.zeros((len(linear.which), size))
         pending: deque[Future[np.ndarray]] = deque()
         begin = 0
         for chunk in _chunks_of(self._samples.inputs):
+            if counted is not None and begin + len(chunk) > counted:
+                chunk = chunk[: max(0, counted - begin)]
+            if not len(chunk):
+                break
             rows = slice(begin, begin + len(chunk))
             begin += len(chunk)
             labels, weights = self._samples.labels[rows], self._samples.weights[rows]
@@ -205,7 +222,7 @@ def _gradients(
     """Return for each regression the sums of gradients of kernel and bias, and of losses."""
     exact = chunk.astype(np.float64, copy=False)  # the line search needs it
     logits = exact @ linear.kernels + linear.biases
-    targets = labels[:, np.newaxis]
+    targets = _targets(labels, linear)
     weights = weights[:, linear.which].astype(np.float64)
     residuals = weights * (expit(logits) - targets)
     losses = weights * (np.logaddexp(0.0, logits) - targets * logits)
@@ -218,12 +235,16 @@ def _performance(
 ) -> np.ndarray:
     """Return for each regression the sums of losses, of right samples and of samples."""
     logits = chunk.astype(np.float64, copy=False) @ linear.kernels + linear.biases
-    targets = labels[:, np.newaxis]
+    targets = _targets(labels, linear)
     weights = weights[:, linear.which]
     losses = (weights * (np.logaddexp(0.0, logits) - targets * logits)).sum(axis=0)
     is_part = weights > 0
     right = (((logits > 0) == (targets > 0.5)) & is_part).sum(axis=0)
     return np.column_stack([losses, right, is_part.sum(axis=0)])
+
+
+def _targets(labels: np.ndarray, linear: _Linear) -> np.ndarray:
+    return labels[:, np.newaxis] if labels.ndim == 1 else labels[:, linear.which]
 
 
 def _chunks_of(inputs: Features) -> Iterable[np.ndarray]:

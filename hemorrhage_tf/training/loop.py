@@ -17,6 +17,7 @@ import numpy as np
 from hemorrhage_tf.training.distributed.single_process import SINGLE, SampleShard, SingleProcess
 
 Epoch = dict[str, Any]
+PHANTOM_WEIGHT = "phantom_weight"  # of an epoch, where phantoms are trained on
 DatasetOf = Callable[[np.ndarray], Any]
 
 

@@ -27,7 +27,7 @@ from hemorrhage_tf.models.run_files import (
     is_run_folder,
 )
 from hemorrhage_tf.training.folds import FoldResult
-from hemorrhage_tf.training.loop import Epoch
+from hemorrhage_tf.training.loop import PHANTOM_WEIGHT, Epoch
 from hemorrhage_tf.training.scan_folds import ScanTables
 
 SPLIT_COLUMNS = ("path", "frame", "content_hash", "label", "patient", "group", "part")
@@ -172,7 +172,11 @@ def write_tables(
         rows = _scan_rows(slices, results, scan_tables)
         write_csv(folder / SCANS_FILE, rows, SCAN_PREDICTION_COLUMNS)
     write_csv(folder / PREDICTIONS_FILE, _prediction_rows(slices, results, scan_tables), columns)
-    write_csv(folder / HISTORY_FILE, _history_rows(results, final_history), HISTORY_COLUMNS)
+    history = list(_history_rows(results, final_history))
+    columns = list(HISTORY_COLUMNS)
+    if any(PHANTOM_WEIGHT in row for row in history):
+        columns.append(PHANTOM_WEIGHT)
+    write_csv(folder / HISTORY_FILE, history, columns)
 
 
 def probability_columns() -> list[str]:

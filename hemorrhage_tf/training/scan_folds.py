@@ -26,6 +26,7 @@ from hemorrhage_tf.training.fold_metrics import (
 )
 from hemorrhage_tf.training.folds import Fold
 from hemorrhage_tf.training.head_solver import HeadWeights
+from hemorrhage_tf.training.known_head import Anchors
 from hemorrhage_tf.training.scan_trainer import ScanTrainer, ScanTraining
 from hemorrhage_tf.training.settings import FitSettings
 
@@ -156,15 +157,21 @@ class ScanTrainings:
     Args:
         context: The context of the fit.
         features: The features of all slices.
+        anchors: What the heads of the slices are held to.
         kind: The kind of scan model.
         checkpoint: Stores finished trainings.
     """
 
     def __init__(
-        self, context: FitContext, features: FeatureTable, kind: str, checkpoint: FitCheckpoint
+        self,
+        context: FitContext,
+        features: FeatureTable,
+        anchors: Anchors,
+        kind: str,
+        checkpoint: FitCheckpoint,
     ) -> None:
         self._context = context
-        self._trainer = ScanTrainer(context, features, kind)
+        self._trainer = ScanTrainer(context, features, kind, anchors)
         self._checkpoint = checkpoint
         self._trainings: dict[str, ScanTraining] = {}
 

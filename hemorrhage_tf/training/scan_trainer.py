@@ -19,8 +19,10 @@ from hemorrhage_tf.models.classifier import deviation, standardize
 from hemorrhage_tf.models.scan_core import DIRECTIONS
 from hemorrhage_tf.models.scan_model import build_scan_model, set_scan_inputs
 from hemorrhage_tf.training.context import FitContext
+from hemorrhage_tf.training.distributed.single_process import SINGLE
 from hemorrhage_tf.training.features.table import IN_MEMORY_BYTES, FeatureChunks, FeatureTable
 from hemorrhage_tf.training.head_solver import HeadWeights, class_weight, solve_first_outputs
+from hemorrhage_tf.training.known_head import Anchors
 from hemorrhage_tf.training.logistic_regressions import Samples
 from hemorrhage_tf.training.scan_loop import ScanLoop
 from hemorrhage_tf.training.scan_samples import ScanSamples
@@ -67,14 +69,18 @@ class ScanTrainer:
         context: The context of the fit.
         features: The features of all slices; all views of those that are trained on.
         kind: "pooling", "attention" or "gru".
+        anchors: What the heads are held to.
 
     Attributes:
         kind: The kind of the scan models.
     """
 
-    def __init__(self, context: FitContext, features: FeatureTable, kind: str) -> None:
+    def __init__(
+        self, context: FitContext, features: FeatureTable, kind: str, anchors: Anchors
+    ) -> None:
         self._context = context
         self._features = features
+        self._anchors = anchors
         self.kind = kind
         self._loop = ScanLoop(kind, context.settings.seed)
 
@@ -140,16 +146,20 @@ class ScanTrainer:
                 labels[owners[is_other]], settings.class_weights
             )
         shape = len(parts), self._features.width
-        solutions = solve_first_outputs(
-            Samples(
-                inputs=FeatureChunks(self._features, all_rows, dtype="float32"),
-                labels=labels[owners],
-                weights=weights,
-                means=np.broadcast_to(head.mean.astype(np.float64), shape),
-                deviations=np.broadcast_to(deviation(head.variance).astype(np.float64), shape),
-            ),
-            settings.l2,
+        samples = Samples(
+            inputs=FeatureChunks(self._features, all_rows, dtype="float32"),
+            labels=labels[owners],
+            weights=weights,
+            means=np.broadcast_to(head.mean.astype(np.float64), shape),
+            deviations=np.broadcast_to(deviation(head.variance).astype(np.float64), shape),
         )
+        held, l2 = self._anchors.hold(
+            samples,
+            [slices[others] for others, _ in parts],
+            np.full(len(parts), head.phantom_weight),
+            SINGLE,
+        )
+        solutions = solve_first_outputs(held, l2)
         kernels = np.concatenate([solution.kernel for solution in solutions], axis=1)
         biases = np.concatenate([solution.bias for solution in solutions])
         return fold_of, kernels, biases

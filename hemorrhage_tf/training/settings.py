@@ -16,6 +16,7 @@ from hemorrhage_tf.models.backbone_options import (
     parse_backbone_options,
     values_by_backbone,
 )
+from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE
 from hemorrhage_tf.models.classifier import check_pooling
 from hemorrhage_tf.models.scan_model import SCAN_MODELS
 from hemorrhage_tf.pipeline.augmentation import DEFAULT_AUGMENTATIONS, parse_augmentations
@@ -25,6 +26,8 @@ PRECISIONS = ("auto", "off", "bfloat16", "float16")
 CLASS_WEIGHTS = ("balanced", "none")
 SOLVERS = ("auto", "adam", "lbfgs")
 FEATURE_DTYPES = ("float32", "float16")
+PRIORS = ("auto", "embedded", "none")
+DEFAULT_PHANTOMS = 500  # with a prior
 
 # Settings that only passes over batches can honor: changing one makes "auto" choose Adam.
 _ADAM_SETTINGS = (
@@ -79,8 +82,17 @@ class FitSettings:
             features to convergence, "adam" in epochs over batches; "auto" is "lbfgs" unless a
             setting needs Adam. Defaults to "auto".
         l2: float. Strength of the L2 penalty with L-BFGS, which minimizes the mean weighted loss
-            plus l2 / 2 times the squared length of the kernel. Adam has no penalty. Defaults to
-            0.015625.
+            plus l2 / 2 times the squared distance of the kernel from the prior. Adam has no
+            penalty. Defaults to 0.015625.
+        prior: str, one of "auto", "embedded" or "none". Where the L2 penalty pulls the kernel to:
+            the head of the embedded model, or zero. "embedded" also takes its answers on phantoms
+            as what the head should say there. It needs L-BFGS and the embedded weights of
+            PhantomNet. Defaults to "auto", "embedded" where that is possible.
+        phantoms: int or None. Number of phantoms to train the head on besides the slices, with
+            L-BFGS. Defaults to None: 500 with the prior "embedded", and else 0.
+        phantom_weight: float or None. Weight of all phantoms together, relative to that of all
+            views of the training slices. Defaults to None: of 0.25, 1 and 4 the largest whose
+            out-of-fold loss on the training slices is within one standard error of the lowest.
         epochs: int. Number of epochs with Adam. Defaults to 10.
         batch_size: int. Global batch size, over all replicas. Defaults to 32.
         learning_rate: float. Learning rate of Adam for the head. Defaults to 0.001.
@@ -141,6 +153,9 @@ class FitSettings:
     repeats: int = 1
     solver: str = "auto"
     l2: float = 1 / 64
+    prior: str = "auto"
+    phantoms: int | None = None
+    phantom_weight: float | None = None
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -174,6 +189,10 @@ class FitSettings:
         if self.window is not None:
             set_field(self, "window", parse_windows(self.window))
         self._check_values()
+        if self.prior == "auto":
+            set_field(self, "prior", "none" if self._why_no_prior() else "embedded")
+        if self.phantoms is None:
+            set_field(self, "phantoms", DEFAULT_PHANTOMS if self.prior == "embedded" else 0)
         self._check_combinations()
 
     @property
@@ -226,6 +245,7 @@ class FitSettings:
         _check_choice("--class-weights", self.class_weights, CLASS_WEIGHTS)
         _check_choice("--feature-dtype", self.feature_dtype, FEATURE_DTYPES)
         _check_choice("--solver", self.solver, SOLVERS)
+        _check_choice("--prior", self.prior, PRIORS)
         _check_choice("--calibration", self.calibration, CALIBRATIONS)
         _check_choice("--scan-model", self.scan_model, ("auto", "none", *SCAN_MODELS))
         _check_range("--image-size", self.input_size, 8, 2048)
@@ -235,6 +255,8 @@ class FitSettings:
         _check_range("--batch-size", self.batch_size, 1, 1_000_000)
         _check_range("--early-stopping", self.early_stopping, 0, 100_000)
         _check_range("--fine-tune-epochs", self.fine_tune_epochs, 0, 100_000)
+        if self.phantoms is not None:
+            _check_range("--phantoms", self.phantoms, 0, 100_000)
         _check_range("--seed", self.seed, 0, 2**31 - 1)
         if not 0 <= self.dropout < 1:
             raise OptionError(
@@ -245,9 +267,9 @@ class FitSettings:
                 f"--test-fraction {self.test_fraction}: out of range. Pass a number between 0 "
                 "and 1."
             )
-        for name in ("l2", "learning_rate", "fine_tune_learning_rate"):
+        for name in ("l2", "phantom_weight", "learning_rate", "fine_tune_learning_rate"):
             value = getattr(self, name)
-            if not 0 < value < float("inf"):
+            if value is not None and not 0 < value < float("inf"):
                 option = name.replace("_", "-")
                 raise OptionError(f"--{option} {value}: out of range. Pass a number above 0.")
         if self.folds and self.folds < 2:
@@ -274,6 +296,7 @@ class FitSettings:
             )
         if self.solver == "lbfgs":
             self._check_lbfgs()
+        self._check_prior()
         if self.scan_model in SCAN_MODELS and not self.trains_quickly:
             raise OptionError(
                 f"--scan-model {self.scan_model}: a scan model is trained on cached features of a "
@@ -287,6 +310,47 @@ class FitSettings:
                 f"--operating-point {self.operating_point}: this criterion needs out-of-fold "
                 "predictions. A single split with fine-tuning or without the feature cache has "
                 "none. Add --folds 5, or pass --operating-point balanced."
+            )
+
+    def _why_no_prior(self) -> str | None:
+        """Return why the embedded head cannot be the prior, or None if it can."""
+        if self.head_solver != "lbfgs":
+            return "only --solver lbfgs has a penalty"
+        backbones = {each.spec.name: each for each in self.backbones}
+        embedded = backbones.get(EMBEDDED_BACKBONE)
+        if embedded is None or embedded.weights != "embedded" or embedded.feature_layer:
+            return f"it belongs to the embedded weights of a whole {EMBEDDED_BACKBONE}"
+        if self.pooling != "avg_max":
+            return "it belongs to --pooling avg_max"
+        if self._has_window_for_each_channel:
+            return "it belongs to gray slices, not to a window for each channel"
+        return None
+
+    @property
+    def _has_window_for_each_channel(self) -> bool:
+        return self.window is not None and len(self.window) > 1
+
+    def _check_prior(self) -> None:
+        reason = self._why_no_prior()
+        if self.prior == "embedded" and reason:
+            raise OptionError(
+                f"--prior embedded: the embedded head does not fit this model; {reason}. Pass "
+                f"--prior none, or --backbone {EMBEDDED_BACKBONE} with its defaults."
+            )
+        if self.phantoms and self.head_solver != "lbfgs":
+            raise OptionError(
+                f"--phantoms {self.phantoms}: only --solver lbfgs trains on phantoms besides the "
+                "data. Pass --phantoms 0, or leave out the options that need Adam."
+            )
+        if self.phantoms and self._has_window_for_each_channel:
+            raise OptionError(
+                f"--phantoms {self.phantoms}: phantoms are display images, which cannot have a "
+                "window for each channel. Pass --phantoms 0, or one --window."
+            )
+        if self.phantom_weight is not None and not self.phantoms:
+            raise OptionError(
+                f"--phantom-weight {self.phantom_weight:g}: there are no phantoms to weigh. Add "
+                f"--phantoms {DEFAULT_PHANTOMS}, or leave this out."
             )
 
     def _check_lbfgs(self) -> None:

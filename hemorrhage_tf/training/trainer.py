@@ -30,17 +30,17 @@ from hemorrhage_tf.training.features.rows import FeatureRows
 from hemorrhage_tf.training.features.source import FeatureSource
 from hemorrhage_tf.training.features.table import FeatureChunks, FeatureTable
 from hemorrhage_tf.training.fine_tuning import fine_tuned_layers
-from hemorrhage_tf.training.head_groups import HeadGroups
+from hemorrhage_tf.training.head_groups import HeadGroups, SolvedHead
 from hemorrhage_tf.training.head_solver import (
     HeadWeights,
-    Solution,
     constant_biases,
     feature_statistics,
     output_weights,
     solve_further_outputs,
 )
 from hemorrhage_tf.training.kept_models import classifier_key
-from hemorrhage_tf.training.loop import Epoch, Loop, Stage, whole_pass
+from hemorrhage_tf.training.known_head import Anchors, Phantoms, embedded_head
+from hemorrhage_tf.training.loop import PHANTOM_WEIGHT, Epoch, Loop, Stage, whole_pass
 from hemorrhage_tf.training.samples import (
     FeatureSamples,
     ImageSamples,
@@ -85,6 +85,7 @@ class Trainer:
         head: The head of the last training.
         subtypes: float32 `(n, 5)`, the last training's probabilities of subtypes for its test
             slices, not capped at any hemorrhage; `(n, 0)` of a model without subtypes.
+        anchors: What heads are held to, after `prepare`.
 
     Raises:
         OptionError: `fine_tune_from` names no layer that can be trained.
@@ -92,6 +93,7 @@ class Trainer:
 
     head: HeadWeights
     subtypes: np.ndarray
+    anchors: Anchors
 
     def __init__(self, context: FitContext, feature_sources: FeatureSources) -> None:
         self._context = context
@@ -145,7 +147,26 @@ class Trainer:
             )
             rows.append((first, others))
         self._features = FeatureTable(views, rows, self._settings.pooling)
-        self._heads = HeadGroups(self._context, self._features)
+        self.anchors = self._make_anchors()
+        self._heads = HeadGroups(self._context, self._features, self.anchors)
+
+    def _make_anchors(self) -> Anchors:
+        """Return what heads are held to, with the features of the phantoms."""
+        context, known, phantoms = self._context, None, None
+        if self._settings.prior == "embedded":
+            known = embedded_head(self._sources)
+        if context.phantoms is not None:
+            phantoms = Phantoms(self.features_of(context.phantoms), context.phantoms.labels)
+        return Anchors(context, self._features, known, phantoms)
+
+    def features_of(self, slices: SliceIndex) -> FeatureTable:
+        """Compute the features of other slices, without augmentation."""
+        rows = []
+        for source in self._sources:
+            first = self._compute(source, [range(1)] * len(slices), "float32", slices)
+            none = self._compute(source, [range(0)] * len(slices), "float32", slices)
+            rows.append((first, none))
+        return FeatureTable(np.ones(len(slices), np.int64), rows, self._settings.pooling)
 
     def plan(self, trainings: Sequence[np.ndarray]) -> None:
         """Tell which trainings follow, so that their heads are solved together.
@@ -178,11 +199,17 @@ class Trainer:
         self._constant_biases = constant_biases(self._context.targets[task.train])
         self._constant_biases[0] = np.nan  # any hemorrhage is always trained
         kernel = np.zeros((self._features.width, targets.shape[1]), np.float32)
-        self.head = HeadWeights(mean, variance, kernel, np.nan_to_num(self._constant_biases))
+        self.head = HeadWeights(
+            mean,
+            variance,
+            kernel,
+            np.nan_to_num(self._constant_biases),
+            0.0 if solved is None else solved.phantom_weight,
+        )
         if not self._settings.feature_cache:
             history = self._train_on_images("head", task)
         elif solved is not None:
-            history = self._solve(solved.solution, rows, targets, task)
+            history = self._solve(solved, rows, targets, task)
         else:
             history = self._train_on_features(task)
         if self._settings.fine_tune_epochs:
@@ -234,13 +261,21 @@ class Trainer:
         self.build_classifier().save(path)
         kept.keep_classifier(key, path, self.head)
 
-    def _compute(self, source: FeatureSource, views: list[range], dtype: str) -> FeatureRows:
+    def _compute(
+        self,
+        source: FeatureSource,
+        views: list[range],
+        dtype: str,
+        slices: SliceIndex | None = None,
+    ) -> FeatureRows:
+        """Compute the features of views, of the fit's own slices or of others."""
         context = self._context
+        slices = slices or context.slices
         return compute_features(
             source,
             SliceViews(
-                slices=context.slices.refs,
-                hashes=context.slices.hashes,
+                slices=slices.refs,
+                hashes=slices.hashes,
                 views=views,
                 augmentation=self._augmentation,
             ),
@@ -264,7 +299,7 @@ class Trainer:
         return classifier
 
     def _solve(
-        self, first: Solution, rows: np.ndarray, targets: np.ndarray, task: TrainingTask
+        self, solved: SolvedHead, rows: np.ndarray, targets: np.ndarray, task: TrainingTask
     ) -> list[Epoch]:
         """Take the head that L-BFGS found, and solve for its further outputs."""
         settings, cluster = self._settings, self._context.cluster
@@ -272,7 +307,7 @@ class Trainer:
         own = _own_positions(len(rows), cluster)
         standardization = self.head.mean, self.head.variance
         solution = solve_further_outputs(
-            first,
+            solved.solution,
             FeatureChunks(self._features, rows[own], standardization),
             targets[own],
             weights[own],
@@ -289,6 +324,8 @@ class Trainer:
         task.hooks.advance(settings.epochs)
         row: Epoch = {"stage": "head", "epoch": solution.iterations}
         row |= {"loss": solution.loss, "accuracy": solution.accuracy}
+        if self.anchors.has_phantoms:
+            row[PHANTOM_WEIGHT] = solved.phantom_weight
         task.hooks.record(row)
         return [row]
 

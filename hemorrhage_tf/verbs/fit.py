@@ -27,13 +27,13 @@ from hemorrhage_tf.models import run_files
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
 from hemorrhage_tf.pipeline.model_input import ModelInput, choose_window
 from hemorrhage_tf.reports.run_card import write_run_card
-from hemorrhage_tf.synthesis.phantom_sets import cached_phantoms
-from hemorrhage_tf.training.checkpoint import FitCheckpoint, checkpoint_folder, run_folder_of
+from hemorrhage_tf.training.checkpoint import FitCheckpoint, run_folder_of
 from hemorrhage_tf.training.context import FitContext
 from hemorrhage_tf.training.cross_validation import FitResult, train_folds
 from hemorrhage_tf.training.distributed.cluster import join_cluster
 from hemorrhage_tf.training.distributed.cluster_spec import read_cluster
 from hemorrhage_tf.training.distributed.single_process import SINGLE, SingleProcess
+from hemorrhage_tf.training.evaluated_sets import EXTERNAL
 from hemorrhage_tf.training.feature_sources import trains_with_tensorflow, uses_tensorflow
 from hemorrhage_tf.training.features import cache_limits
 from hemorrhage_tf.training.features.cache_location import cache_folder
@@ -51,6 +51,8 @@ from hemorrhage_tf.training.strategy import resolve_strategy
 from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS, TensorBoardLog
 from hemorrhage_tf.verbs.arguments import check_data
 from hemorrhage_tf.verbs.data_config import data_config
+from hemorrhage_tf.verbs.fit_further_data import read_further_data
+from hemorrhage_tf.verbs.fit_outputs import check_outside_of_run, log_of_worker
 from hemorrhage_tf.verbs.fit_request import FitRequest, read_finished_run, restore_request
 from hemorrhage_tf.verbs.results import Run
 
@@ -66,6 +68,7 @@ def fit(
     resume: str | Path | None = None,
     positive: str | None = None,
     target: str | None = None,
+    external: str | Path | Manifest | None = None,
     anonymize: bool = True,
     skip_invalid: bool = False,
     prevalence: float | None = None,
@@ -94,6 +97,8 @@ def fit(
         positive: Name of the positive class, where it is not a known one.
         target: Column to use as label, where there are several. "all" trains an output for any
             hemorrhage and one for each subtype; the data needs a column for each.
+        external: A second set of labeled slices, in any form of `data`. It is only evaluated: its
+            metrics show whether the model has learned more than the habits of the first.
         anonymize: Keep patient IDs, and paths that contain one, out of the run. Defaults to True.
         skip_invalid: Continue without files and rows that cannot be used. Defaults to False.
         prevalence: Prevalence of hemorrhage where the model will be used, in (0, 1): predictive
@@ -122,6 +127,7 @@ def fit(
     limit = parse_cache_limit(cache_limit)
     request = FitRequest(
         data=None if data is None else check_data(data),
+        external=None if external is None else check_data(external),
         overwrite=overwrite,
         positive=positive,
         target=target,
@@ -138,7 +144,7 @@ def fit(
         finished = read_finished_run(folder)
         if finished is None:
             request = restore_request(folder, request, out)
-    _check_outside_of_run(folder, log_json, tensorboard)
+    check_outside_of_run(folder, log_json, tensorboard)
     places = _Places(
         out=folder,
         is_out_given=out is not None or resume is not None,
@@ -147,7 +153,7 @@ def fit(
         tensorboard=tensorboard,
         is_resumed=resume is not None,
     )
-    log = _log_of_worker(log_json, request)
+    log = log_of_worker(log_json, request)
     with verb_progress("fit", request.to_log(places.is_resumed), log, quiet) as progress:
         if finished is not None:
             progress.note(f"{folder} is already complete.")
@@ -230,11 +236,13 @@ class _Fit:
         subtypes = None
         if asks_for_subtypes(request.target):
             subtypes = subtype_labels(slices.manifest)
-        identity = request.identity(slices, settings, subtypes)
+        further = read_further_data(request, settings, places.cache, cluster, progress)
+        external = further.evaluated.get(EXTERNAL)
+        identity = request.identity(slices, settings, subtypes, external)
         cluster.require_agreement({name: json.dumps(value) for name, value in identity.items()})
         with FitCheckpoint(places.out, progress) as checkpoint:
             checkpoint.open(
-                options=request.to_dict(path_names_patient=manifest.root_is_named),
+                options=request.to_dict(manifest.root_is_named, further.external_root_is_named),
                 identity=identity,
                 writes=cluster.is_chief,
                 restart=request.overwrite and not places.is_resumed,
@@ -256,6 +264,8 @@ class _Fit:
                     cache_folder=places.cache,
                     subtypes=subtypes,
                     scan_model=scan_model,
+                    phantoms=further.phantoms,
+                    evaluated=further.evaluated,
                 )
                 result = train_folds(context, folds, checkpoint, tensorboard, request.prevalence)
                 run = self._finish(context, result, audit, checkpoint)
@@ -273,6 +283,9 @@ class _Fit:
             f"No DATA given: training on {PHANTOM_COUNT} synthetic head-CT phantoms with the "
             f"backbone {settings.backbone}."
         )
+        # Only here, because importing the generator takes a while.
+        from hemorrhage_tf.synthesis.phantom_sets import cached_phantoms
+
         folder = self._places.cache / "phantoms"
         return cached_phantoms(folder, PHANTOM_COUNT, settings.seed, self._progress)
 
@@ -319,10 +332,13 @@ class _Fit:
         if shortcut is not None:
             metrics["best_shortcut"] = shortcut
         metadata = _metadata(context, result)
+        external = context.evaluated.get(EXTERNAL)
         config = {
             "settings": context.settings.to_dict(),
             "head_solver": context.settings.head_solver,
             "data": data_config(context.slices),
+            "external": None if external is None else data_config(external),
+            "phantom_weight": result.phantom_weight,
             "model": metadata.to_dict(),
             "training_feature_precision": result.precision,
             "training_profile": result.training_profile,
@@ -358,36 +374,6 @@ class _Fit:
                 f"Removed the least recently used features from {self._places.cache} "
                 f"({format_size(pruned.bytes)}). Set the limit with --cache-limit."
             )
-
-
-def _check_outside_of_run(
-    run: Path, log_json: str | Path | None, tensorboard: str | Path | None
-) -> None:
-    """Reject outputs inside the run folder, which is written as a whole at the end."""
-    places = run.resolve(), checkpoint_folder(run).resolve()
-    for option, given, path in (
-        ("--log-json", log_json, Path(log_json or "")),
-        ("--tensorboard", tensorboard, Path(tensorboard or "", run.name)),
-    ):
-        resolved = path.resolve()
-        if given is not None and any(
-            resolved.is_relative_to(place) or place.is_relative_to(resolved) for place in places
-        ):
-            raise OptionError(
-                f"{option} {given}: {path} is inside the run folder {run}, which is only written "
-                "at the end. Name another place."
-            )
-
-
-def _log_of_worker(log_json: str | Path | None, request: FitRequest) -> Path | None:
-    """Return the event log of this worker; all workers have the same command line."""
-    if log_json is None:
-        return None
-    path = Path(log_json)
-    if request.settings.get("strategy") != "multiworker":
-        return path
-    index = read_cluster().index
-    return path.with_suffix(f".worker-{index}{path.suffix}") if index else path
 
 
 def _model_input(slices: SliceIndex, settings: FitSettings) -> ModelInput:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.datasets.layouts.base import SUBTYPES
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.models import run_files
@@ -28,6 +29,7 @@ class FitRequest:
     """The options of a fit, except where it reads and writes; see `fit`."""
 
     data: str | Path | Manifest | None = None
+    external: str | Path | Manifest | None = None
     overwrite: bool = False
     positive: str | None = None
     target: str | None = None
@@ -43,30 +45,64 @@ class FitRequest:
         return self.data is None
 
     def fit_settings(self) -> FitSettings:
-        """Return the checked settings; with phantoms the default backbone is the embedded one.
+        """Return the checked settings.
+
+        With phantoms as data the default backbone is the embedded one, without a prior. Nor is
+        there a prior for the labels of one subtype, since the embedded head knows any hemorrhage.
 
         Raises:
             OptionError: A setting is unknown, or its value is not accepted.
         """
         values = self.settings
         if self.uses_phantoms:
-            values = {"backbone": EMBEDDED_BACKBONE, **values}
-        return create_settings(FitSettings, values)
+            values = {"backbone": EMBEDDED_BACKBONE, "prior": "none", **values}
+        if (self.target or "").strip().lower() in SUBTYPES:
+            values = {"prior": "none", **values}
+            self._check_subtype_target(values)
+        settings = create_settings(FitSettings, values)
+        if self.external is not None and not settings.trains_quickly:
+            raise OptionError(
+                f"--external {self.external}: needs cached features of a frozen backbone. "
+                "Received: --no-feature-cache or --fine-tune-epochs. Leave out --external, and "
+                "evaluate the finished model: hemorrhage-tf evaluate DATA --model RUN."
+            )
+        return settings
 
-    def to_dict(self, path_names_patient: bool) -> dict[str, Any]:
-        """Return plain values for the checkpoint; a path that names a patient is left out."""
-        path = None
-        if isinstance(self.data, str | Path) and not path_names_patient:
-            path = str(Path(self.data).resolve())
-        return {**vars(self), "data": path, "uses_phantoms": self.uses_phantoms}
+    def _check_subtype_target(self, values: dict[str, Any]) -> None:
+        for option, value in (("prior", values["prior"]), ("phantoms", values.get("phantoms"))):
+            if value not in ("none", None, 0):
+                raise OptionError(
+                    f"--{option} {value}: the embedded head and the labels of phantoms are those "
+                    f"of any hemorrhage. Received: --target {self.target}. Leave out one of them."
+                )
+
+    def to_dict(
+        self, path_names_patient: bool, external_names_patient: bool = False
+    ) -> dict[str, Any]:
+        """Return plain values for the checkpoint; paths that name a patient are left out."""
+        paths = {
+            name: str(Path(value).resolve())
+            if isinstance(value, str | Path) and not names_patient
+            else None
+            for name, value, names_patient in (
+                ("data", self.data, path_names_patient),
+                ("external", self.external, external_names_patient),
+            )
+        }
+        return {**vars(self), **paths, "uses_phantoms": self.uses_phantoms}
 
     def to_log(self, is_resumed: bool) -> dict[str, Any]:
-        """Return the values for the event log, which does not name the data."""
-        options = {name: value for name, value in vars(self).items() if name != "data"}
+        """Return the values for the event log, which names no data."""
+        options = dict(vars(self))
+        del options["data"], options["external"]
         return {**options.pop("settings"), **options, "resumed": is_resumed}
 
     def identity(
-        self, slices: SliceIndex, settings: FitSettings, subtypes: np.ndarray | None = None
+        self,
+        slices: SliceIndex,
+        settings: FitSettings,
+        subtypes: np.ndarray | None = None,
+        external: SliceIndex | None = None,
     ) -> dict[str, Any]:
         """Return everything that must be the same for a resumed fit to have the same result."""
         identity = {_option(name): value for name, value in settings.to_dict().items()}
@@ -74,6 +110,8 @@ class FitRequest:
             identity[_option(name)] = getattr(self, name)
         identity |= {f"{name} version": version for name, version in versions().items()}
         identity["slices"] = slices.data_hash
+        if external is not None:
+            identity["slices of --external"] = external.data_hash
         if len(slices.scans):
             identity["scans of the slices"] = slices.scans.digest
         if subtypes is not None:
@@ -126,6 +164,11 @@ def restore_request(run: Path, given: FitRequest, out: str | Path | None) -> Fit
         data = str(Path(data).resolve())
     if isinstance(data, Manifest) or (options["data"] is None and not uses_phantoms):
         options["data"] = data  # the checkpoint does not store it
+    external = given.external
+    if isinstance(external, str | Path):
+        external = str(Path(external).resolve())
+    if isinstance(external, Manifest) or options["external"] is None:
+        options["external"] = external  # that it is the same set is checked later
     differences = [
         (name, original.get(name, "the default"), value)
         for name, value in given.settings.items()
@@ -134,7 +177,7 @@ def restore_request(run: Path, given: FitRequest, out: str | Path | None) -> Fit
     unset = vars(FitRequest(settings=given.settings))
     differences += [
         (name, options[name], value)
-        for name, value in vars(replace(given, data=data)).items()
+        for name, value in vars(replace(given, data=data, external=external)).items()
         if value not in (unset[name], options[name])
     ]
     if out is not None and Path(out).resolve() != run.resolve():

@@ -15,9 +15,9 @@ from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.pipeline.model_input import ModelInput
 from hemorrhage_tf.training.checkpoint import FitCheckpoint
 from hemorrhage_tf.training.context import FitContext
-from hemorrhage_tf.training.cross_validation import INNER_FOLDS, FitResult, train_folds
+from hemorrhage_tf.training.cross_validation import FitResult, train_folds
 from hemorrhage_tf.training.distributed.single_process import SINGLE
-from hemorrhage_tf.training.folds import make_folds
+from hemorrhage_tf.training.folds import INNER_FOLDS, make_folds
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.training.tensorboard import TensorBoardLog
 from hemorrhage_tf.training.trainer import Trainer

@@ -16,6 +16,7 @@ from hemorrhage_tf.training.head_solver import (
     feature_statistics,
     solve_head,
 )
+from hemorrhage_tf.training.known_head import Anchors
 from hemorrhage_tf.training.scan_trainer import ScanTrainer, principal_axes
 
 LENGTHS = np.random.default_rng(0).integers(12, 24, 40)
@@ -47,7 +48,7 @@ def train(kind: str = "pooling", is_weak: bool = False, cluster=None):
     # Labels of scans alone teach less.
     strength = 4.0 if is_weak else 1.5
     features = MadeUpFeatures(context.true_labels, views=2, width=WIDTH, strength=strength)
-    trainer = ScanTrainer(context, features, kind)
+    trainer = ScanTrainer(context, features, kind, Anchors(context, features))
     slices = np.sort(np.concatenate([context.slices.scans.members[scan] for scan in TRAIN]))
     head = fit_head(context, features, slices)
     return context, features, trainer, trainer.train(slices, TRAIN, TEST, head), head
@@ -148,7 +149,9 @@ def test_patients_of_one_class_only_are_an_error():
     slices = np.sort(np.concatenate([context.slices.scans.members[scan] for scan in (0, 1, 2)]))
     head = fit_head(context, features, slices)
     with pytest.raises(DataError, match="2 folds need at least 2 groups of slices with hemorrhage"):
-        ScanTrainer(context, features, "pooling").train(slices, np.arange(3), TEST[:0], head)
+        ScanTrainer(context, features, "pooling", Anchors(context, features)).train(
+            slices, np.arange(3), TEST[:0], head
+        )
 
 
 def test_principal_axes_are_those_of_a_singular_value_decomposition():

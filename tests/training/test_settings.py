@@ -104,7 +104,51 @@ class TestHeadSolver:
         assert settings.solver == values.get("solver", "auto")
 
 
+class TestPrior:
+    @pytest.mark.parametrize(
+        "values, prior, phantoms",
+        [
+            ({"backbone": "phantomnet"}, "embedded", 500),
+            ({"backbone": "tiny+phantomnet"}, "embedded", 500),
+            ({"backbone": "phantomnet", "phantoms": 0}, "embedded", 0),
+            ({"backbone": "phantomnet", "prior": "none"}, "none", 0),
+            ({"backbone": "phantomnet", "prior": "none", "phantoms": 40}, "none", 40),
+            ({"backbone": "phantomnet", "weights": "none"}, "none", 0),
+            ({"backbone": "phantomnet", "pooling": "max"}, "none", 0),
+            ({"backbone": "phantomnet", "epochs": 3}, "none", 0),
+            ({"backbone": "phantomnet", "window": "brain,subdural,bone"}, "none", 0),
+            ({"backbone": "tiny"}, "none", 0),
+            ({"backbone": "tiny", "phantoms": 40}, "none", 40),
+        ],
+    )
+    def test_is_the_embedded_head_where_the_model_contains_it(self, values, prior, phantoms):
+        settings = FitSettings(**values)
+        assert (settings.prior, settings.phantoms) == (prior, phantoms)
+        assert FitSettings(**settings.to_dict()) == settings
+
+
 INVALID = [
+    ({"prior": "imagenet"}, r"--prior imagenet: unknown. Pass one of auto, embedded, none"),
+    ({"prior": "embedded"}, r"--prior embedded: .*embedded weights of a whole phantomnet"),
+    (
+        {"backbone": "phantomnet", "prior": "embedded", "pooling": "avg"},
+        r"--prior embedded: .*it belongs to --pooling avg_max. Pass --prior none",
+    ),
+    (
+        {"backbone": "phantomnet", "prior": "embedded", "solver": "adam"},
+        r"--prior embedded: .*only --solver lbfgs has a penalty",
+    ),
+    ({"phantoms": -1}, r"--phantoms -1: out of range. Pass 0 to 100000."),
+    ({"phantoms": 9, "epochs": 3}, r"--phantoms 9: only --solver lbfgs .* Pass --phantoms 0"),
+    (
+        {"phantoms": 9, "window": "brain,subdural,bone"},
+        r"--phantoms 9: .*a window for each channel. Pass --phantoms 0",
+    ),
+    ({"phantom_weight": 2.0}, r"--phantom-weight 2: there are no phantoms.*Add --phantoms 500"),
+    (
+        {"phantoms": 9, "phantom_weight": 0.0},
+        r"--phantom-weight 0.0: out of range. Pass a number above 0.",
+    ),
     ({"backbone": "resnet51"}, r"--backbone resnet51: no such backbone. Pass one of .*resnet50"),
     ({"weights": "imagenet"}, r"--weights imagenet: there are no ImageNet weights of tiny"),
     (

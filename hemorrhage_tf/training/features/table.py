@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,33 @@ class FeatureChunks:
             yield chunk
         if fits_in_memory:
             self._in_memory = chunks
+
+
+@dataclass(frozen=True)
+class JoinedChunks:
+    """The chunks of two tables of the same width, one after the other.
+
+    Attributes:
+        first: The chunks of the first table.
+        second: Those of the second.
+    """
+
+    first: FeatureChunks
+    second: FeatureChunks
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows in all chunks, and width."""
+        return self.first.shape[0] + self.second.shape[0], self.first.shape[1]
+
+    def in_float32(self) -> JoinedChunks:
+        """Return the same features in float32."""
+        return JoinedChunks(self.first.in_float32(), self.second.in_float32())
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield `(n, width)` arrays."""
+        yield from self.first
+        yield from self.second
 
 
 def window_order(count: int, rng: np.random.Generator) -> np.ndarray:
