@@ -305,6 +305,11 @@ class Manifest:
         if not isinstance(self.records, Records):
             object.__setattr__(self, "records", Records(self.records))
 
+    def _repr_html_(self) -> str:
+        from hemorrhage_tf.datasets.manifest_html import manifest_html
+
+        return manifest_html(self)
+
     def __len__(self) -> int:
         return len(self.records)
 

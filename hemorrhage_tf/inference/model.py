@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hemorrhage_tf.inference.model_runner import ModelRunner
 from hemorrhage_tf.inference.overlay import SliceView
 from hemorrhage_tf.inference.overlay_folder import OverlayFolder
 from hemorrhage_tf.inference.predictions import Prediction, ScanOutput, ScanProbabilities
+from hemorrhage_tf.inference.previews import SlicePreviews
 from hemorrhage_tf.inference.scan_runner import Members, ScanRunner
 from hemorrhage_tf.inference.slice_stream import SliceBatch, stream_slices
 from hemorrhage_tf.inference.streamed_results import StreamedResults, Thresholds
@@ -276,7 +278,8 @@ class Model(ModelRunner):
             if not results.is_hounsfield:
                 raise DataError("no slice is left to predict. Pass at least one readable file.")
             self.input_for(np.array(results.is_hounsfield), window, progress)
-        return results.prediction()
+        previews = SlicePreviews(self, model_input, results.predicted_refs)
+        return replace(results.prediction(), previews=previews)
 
     def _predict_batch(
         self,

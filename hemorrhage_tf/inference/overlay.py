@@ -80,18 +80,18 @@ class SliceView:
         """
         return map_to_slice(evidence, self.image.shape[:2], self.region) * self.head
 
-    def draw(self, evidence: np.ndarray, contours: bool = False) -> Image.Image:
+    def draw(self, evidence: np.ndarray | None, contours: bool = False) -> Image.Image:
         """Draw evidence on the slice.
 
         Args:
-            evidence: float32 `(h, w)`, from `locate_evidence`.
+            evidence: float32 `(h, w)`, from `locate_evidence`; None for the slice alone.
             contours: Draw contours instead of colors. Defaults to False.
 
         Returns:
             An RGB image of the slice's own size.
         """
         image = to_rgb(self.image)
-        if not evidence.any():
+        if evidence is None or not evidence.any():
             return Image.fromarray(image)
         draw = outline_evidence if contours else blend_evidence
         return Image.fromarray(draw(image, self.place(evidence)))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hemorrhage_tf.datasets.series_choice import LeftOutSeries
 from hemorrhage_tf.models.scan_score import TOP_SLICES, mean_of_highest
+
+if TYPE_CHECKING:
+    from hemorrhage_tf.inference.previews import SlicePreviews
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,8 @@ class Prediction:
         slices: One for each slice; those of a scan follow each other, from the neck to the vertex.
         scans: One for each series or volume of more than one slice.
         left_out: The series of a study that were not used, with the reason. Defaults to none.
+        previews: Draws slices for a notebook; None if that is not possible. It is no part of the
+            result, is not compared, and is not pickled. Defaults to None.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -190,6 +195,7 @@ class Prediction:
     slices: tuple[SlicePrediction, ...]
     scans: tuple[ScanPrediction, ...]
     left_out: tuple[LeftOutSeries, ...] = ()
+    previews: SlicePreviews | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, list[dict[str, Any]]]:
         """Return plain values for JSON: `scans`, `slices` and `left_out`."""
@@ -227,6 +233,14 @@ class Prediction:
                 }
             rows.append(row | values)
         return rows
+
+    def _repr_html_(self) -> str:
+        from hemorrhage_tf.inference.prediction_html import prediction_html
+
+        return prediction_html(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "previews": None}
 
     def __len__(self) -> int:
         return len(self.slices)

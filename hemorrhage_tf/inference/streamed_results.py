@@ -10,6 +10,7 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import Problem
 from hemorrhage_tf.datasets.series import Listing
+from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.inference.evidence import Decision
 from hemorrhage_tf.inference.predictions import Prediction, SlicePrediction, predict_scans
 from hemorrhage_tf.inference.scan_runner import RunScan, ScanRunner
@@ -118,6 +119,11 @@ class StreamedResults:
             return Decision(self._results[index].probability, self._thresholds.slices)
         in_scan = float(self._runner.in_scans[index])
         return Decision(in_scan, self._thresholds.slices_in_scans)
+
+    @property
+    def predicted_refs(self) -> list[SliceRef]:
+        """Where the predicted slices are, in the order of the prediction."""
+        return [self._listing.slices[index] for index in self._results]
 
     def prediction(self) -> Prediction:
         """Return the predictions for slices and scans."""
