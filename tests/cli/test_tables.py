@@ -248,12 +248,12 @@ runs/first on [head_ct]
 
   metric                  estimate     95 % interval    n
  ─────────────────────────────────────────────────────────
-  accuracy                   90.0%    76.9% to 96.0%   40
+  ROC AUC                    0.975    0.912 to 0.993   40
   sensitivity                85.0%    64.0% to 94.8%   20
   specificity                95.0%    76.4% to 99.1%   21
+  accuracy                   90.0%    76.9% to 96.0%   40
   PPV                        94.4%    74.2% to 99.0%   18
   NPV                        86.4%    66.7% to 95.3%   22
-  ROC AUC                    0.975    0.912 to 0.993   40
   PR AUC                     0.971    0.901 to 0.992   40
   Brier score                0.071    0.040 to 0.110   40
   calibration slope          1.100    0.600 to 2.100   40
@@ -273,17 +273,17 @@ phantomnet
 
   metric                         estimate        95 % interval     n
  ────────────────────────────────────────────────────────────────────
-  accuracy                          90.0%       76.9% to 96.0%    40
+  ROC AUC                               -   needs both classes    40
+  ROC AUC of gray levels alone      0.557       0.476 to 0.635   200
   sensitivity                           -       no such slices     0
   specificity                       95.0%       76.4% to 99.1%    21
+  accuracy                          90.0%       76.9% to 96.0%    40
   PPV                               94.4%       74.2% to 99.0%    18
   NPV                               86.4%       66.7% to 95.3%    22
   PPV at a prevalence of 0.1        65.4%       20.0% to 90.0%
   NPV at a prevalence of 0.1        98.3%       95.0% to 99.0%
-  ROC AUC                               -   needs both classes    40
   PR AUC                            0.971       0.901 to 0.992    40
   Brier score                       0.071       0.040 to 0.110    40
-  ROC AUC of gray levels alone      0.557       0.476 to 0.635   200
 
 Confusion matrix
 
@@ -301,12 +301,12 @@ runs/first
 
   metric                  estimate     95 % interval    n
  ─────────────────────────────────────────────────────────
-  accuracy                   90.0%    76.9% to 96.0%   40
+  ROC AUC                    0.975    0.912 to 0.993   40
   sensitivity                85.0%    64.0% to 94.8%   20
   specificity                95.0%    76.4% to 99.1%   21
+  accuracy                   90.0%    76.9% to 96.0%   40
   PPV                        94.4%    74.2% to 99.0%   18
   NPV                        86.4%    66.7% to 95.3%   22
-  ROC AUC                    0.975    0.912 to 0.993   40
   PR AUC                     0.971    0.901 to 0.992   40
   Brier score                0.071    0.040 to 0.110   40
   calibration slope          1.100    0.600 to 2.100   40
@@ -349,6 +349,7 @@ p: McNemar, exact (accuracy); bootstrap (sensitivity); DeLong, paired (ROC AUC).
     "prediction": """
 series: no hemorrhage
 probability 0.555, threshold 0.700; 1 of 2 slices flagged
+  neck ▁█ vertex
 
   slices to look at    place   probability
  ──────────────────────────────────────────
@@ -369,6 +370,7 @@ probability 0.555, threshold 0.700; 1 of 2 slices flagged
     "prediction of a scan model": """
 s: hemorrhage
 probability 0.875, threshold 0.500; 1 of 2 slices flagged
+  neck ▃▇ vertex
 
   slices to look at    place   probability
  ──────────────────────────────────────────
