@@ -1,9 +1,12 @@
-"""What a manifest shows of itself in a notebook: counts and a few slices, and no patient."""
+"""What a manifest shows of itself in a notebook: counts and a few slices, and no patient.
+
+`records` calls this file, which therefore does not import it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,13 +19,11 @@ from hemorrhage_tf.imaging.windows import to_display_image
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from hemorrhage_tf.datasets.records import Manifest
-
 _THUMBNAILS = 4  # of each class
 
 
-def manifest_html(manifest: Manifest) -> str:
-    """Return the HTML of a manifest."""
+def manifest_html(manifest: Any) -> str:
+    """Return the HTML of a `Manifest`."""
     records, labels = manifest.records, manifest.labels
     rows = [
         ("slices", len(manifest)),
@@ -38,7 +39,7 @@ def manifest_html(manifest: Manifest) -> str:
     return join_html(f"Manifest: {manifest.layout}", table, side_by_side(_thumbnails(manifest)))
 
 
-def _thumbnails(manifest: Manifest) -> Iterator[Markup]:
+def _thumbnails(manifest: Any) -> Iterator[Markup]:
     for label, name in ((1, "hemorrhage"), (0, "no hemorrhage")):
         members = np.flatnonzero(manifest.labels == label)
         spread = np.linspace(0, len(members) - 1, min(_THUMBNAILS, len(members))).astype(int)
@@ -46,7 +47,7 @@ def _thumbnails(manifest: Manifest) -> Iterator[Markup]:
             yield thumbnail(_read(manifest, int(index)), f"Slice {index + 1}: {name}", name)
 
 
-def _read(manifest: Manifest, index: int) -> Image.Image | None:
+def _read(manifest: Any, index: int) -> Image.Image | None:
     try:
         return Image.fromarray(to_display_image(read_slice(manifest.records.ref(index))))
     except SliceError:

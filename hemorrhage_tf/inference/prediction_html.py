@@ -1,9 +1,12 @@
-"""What a prediction shows of itself in a notebook."""
+"""What a `Prediction` shows of itself in a notebook.
+
+`predictions` calls this file, which therefore does not import it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,15 +23,13 @@ from hemorrhage_tf.inference.evidence import FULL_COLOR, blend_evidence
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from hemorrhage_tf.inference.predictions import Prediction
-
 _ROWS = 20  # of a table
 _THUMBNAILS = 6  # of slices that belong to no scan
 _GRAY = 128  # of the brain below the color bar
 
 
-def prediction_html(prediction: Prediction) -> str:
-    """Return the HTML of a prediction: its scans, the slices to look at, and a table of slices."""
+def prediction_html(prediction: Any) -> str:
+    """Return the HTML of a `Prediction`: scans, slices to look at, and a table of slices."""
     flagged = sum(one.is_hemorrhage for one in prediction)
     title = f"{len(prediction)} slices, {flagged} predicted hemorrhage"
     if prediction.scans:
@@ -44,7 +45,7 @@ def prediction_html(prediction: Prediction) -> str:
     return join_html(title, *parts, images, scale, table, more)
 
 
-def _scans(prediction: Prediction) -> tuple[tuple[str, ...], list[tuple[object, ...]], str]:
+def _scans(prediction: Any) -> tuple[tuple[str, ...], list[tuple[object, ...]], str]:
     headings = ("scan", "probability", "threshold", "hemorrhage", "flagged slices", "look at")
     rows = [
         (
@@ -60,7 +61,7 @@ def _scans(prediction: Prediction) -> tuple[tuple[str, ...], list[tuple[object, 
     return headings, rows, "Scans; places to look at are counted from the neck"
 
 
-def _thumbnails(prediction: Prediction) -> Iterator[Markup]:
+def _thumbnails(prediction: Any) -> Iterator[Markup]:
     """Yield the slices to look at of the first scans, and the highest of no scan."""
     for index, caption in _chosen(prediction):
         one = prediction[index]
@@ -70,7 +71,7 @@ def _thumbnails(prediction: Prediction) -> Iterator[Markup]:
         yield thumbnail(prediction.previews.draw(index, one), text, text)
 
 
-def _chosen(prediction: Prediction) -> Iterator[tuple[int, str]]:
+def _chosen(prediction: Any) -> Iterator[tuple[int, str]]:
     members: dict[str | None, list[int]] = {}
     for index, one in enumerate(prediction):
         members.setdefault(one.scan, []).append(index)
@@ -83,7 +84,7 @@ def _chosen(prediction: Prediction) -> Iterator[tuple[int, str]]:
         yield index, f"slice {index + 1}"
 
 
-def _slice_rows(prediction: Prediction) -> Iterator[tuple[object, ...]]:
+def _slice_rows(prediction: Any) -> Iterator[tuple[object, ...]]:
     for one in prediction.slices[:_ROWS]:
         yield (
             one.path,

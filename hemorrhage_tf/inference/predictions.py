@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from hemorrhage_tf.datasets.series_choice import LeftOutSeries
 from hemorrhage_tf.models.scan_score import TOP_SLICES, mean_of_highest
 
 if TYPE_CHECKING:
-    from hemorrhage_tf.inference.previews import SlicePreviews
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,13 @@ class SlicePrediction:
         return row
 
 
+class Previews(Protocol):
+    """Draws slices of a prediction."""
+
+    def draw(self, index: int, prediction: SlicePrediction) -> Image.Image | None:
+        """Draw a slice; see `previews.SlicePreviews`."""
+
+
 @dataclass(frozen=True)
 class ScanPrediction:
     """A model's prediction for one scan.
@@ -195,7 +202,7 @@ class Prediction:
     slices: tuple[SlicePrediction, ...]
     scans: tuple[ScanPrediction, ...]
     left_out: tuple[LeftOutSeries, ...] = ()
-    previews: SlicePreviews | None = field(default=None, compare=False, repr=False)
+    previews: Previews | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, list[dict[str, Any]]]:
         """Return plain values for JSON: `scans`, `slices` and `left_out`."""
