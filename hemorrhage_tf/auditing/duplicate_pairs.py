@@ -163,7 +163,11 @@ class _Search:
     def add_cropped(self) -> None:
         """Add the cropped duplicates that are not known otherwise."""
         for i, j, correlation, flip, fine in find_cropped_duplicates(
-            self._readings.contents, self._readings.gray_shares, self._rows, self._patients
+            self._readings.contents,
+            self._readings.gray_shares,
+            self._rows,
+            self._patients,
+            known=self.pairs,
         ):
             if self._is_duplicate(i, j, fine):
                 relation = f"{NEAR_DUPLICATE}, cropped" + (f" and flipped {flip}" if flip else "")

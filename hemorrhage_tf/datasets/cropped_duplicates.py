@@ -7,6 +7,7 @@ fine steps; large ones by coarse crops first.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from hemorrhage_tf.datasets.crops import (
     COARSE_CORRELATION,
     COARSE_SIZE,
     CROP_STEP,
+    CropEstimates,
     Ends,
     crop_ends,
     crops_around,
@@ -94,6 +96,7 @@ def find_cropped_duplicates(
     rows: np.ndarray,
     patients: np.ndarray | None = None,
     workers: Workers = ALONE,
+    known: Iterable[tuple[int, int]] = (),
 ) -> list[CroppedPair]:
     """Find the cropped duplicates in a set of any size.
 
@@ -103,6 +106,8 @@ def find_cropped_duplicates(
         rows: int64 `(n,)`: the slices to compare.
         patients: int64 `(n,)` from `same_image.number_patients`. Defaults to None, unknown.
         workers: The workers that share the search. Defaults to this process alone.
+        known: Pairs that a small set need not be searched for, unless they are of two known
+            patients, because they are duplicates without a crop. Defaults to none.
 
     Returns:
         The pairs, as positions in `rows`, the most similar first, each pair once.
@@ -114,9 +119,8 @@ def find_cropped_duplicates(
     # The matrix products are many and small: BLAS threads would mostly wait for each other.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(COMPARISON_THREADS) as pool:
         if len(rows) <= thumbnails.ALL_PAIRS_UP_TO:
-            small = _SmallSearch(
-                contents.take(rows).astype(np.float32, copy=False), shares, patients
-            )
+            loaded = contents.take(rows).astype(np.float32, copy=False)
+            small = _SmallSearch(loaded, shares, patients, known)
             search: Callable[[int], np.ndarray] = small.search
             places = range(len(rows))
         else:
@@ -156,10 +160,22 @@ class _SmallSearch:
         contents: float32 `(n, 64, 64)`.
         shares: float32 `(n, 22)`.
         patients: int64 `(n,)`.
+        known: Pairs to leave out, see `find_cropped_duplicates`.
     """
 
-    def __init__(self, contents: np.ndarray, shares: np.ndarray, patients: np.ndarray) -> None:
+    def __init__(
+        self,
+        contents: np.ndarray,
+        shares: np.ndarray,
+        patients: np.ndarray,
+        known: Iterable[tuple[int, int]],
+    ) -> None:
         self._contents, self._shares, self._patients = contents, shares, patients
+        self._known: defaultdict[int, set[int]] = defaultdict(set)
+        for one, other in known:
+            if not _are_two_patients(patients, one, other):
+                self._known[one].add(other)
+                self._known[other].add(one)
         self._ends = crop_ends()
         self._axis = resampling(tuple(self._ends), COARSE_SIZE)
         few = tuple((low, high) for low in _FEW_CROPS for high in _FEW_CROPS)
@@ -176,9 +192,18 @@ class _SmallSearch:
         similar = self._coarse[:, others] @ take_crops(content, self._axis, self._axis).T
         pairs: list[_Found] = []
         crops_near: dict[tuple[Ends, Ends], np.ndarray] = {}  # those of neighbors are often equal
+        estimates: dict[tuple[Ends, Ends], CropEstimates] = {}
+        known = self._known.get(index, frozenset())
         for flip, other in np.argwhere(similar.max(axis=-1) >= COARSE_CORRELATION):
+            if others[other] in known:
+                continue
             row, column = divmod(int(similar[flip, other].argmax()), len(self._ends))
             ends = (self._ends[row], self._ends[column])
+            if ends not in estimates:
+                estimates[ends] = CropEstimates(content, *ends)
+            estimate = estimates[ends].highest(self._full[flip, others[other]])
+            if estimate < CROPPED_CORRELATION - CropEstimates.SLACK:
+                continue
             if ends not in crops_near:
                 crops_near[ends] = crops_around(content, *ends)
             value = float((crops_near[ends] @ self._full[flip, others[other]]).max())

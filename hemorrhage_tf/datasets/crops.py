@@ -178,6 +178,51 @@ def crops_around(content: np.ndarray, rows: Ends, columns: Ends) -> np.ndarray:
     return take_crops(content, *(resampling(ends, THUMBNAIL_SIZE) for ends in near))
 
 
+class CropEstimates:
+    """Estimates of the correlations of the crops of `crops_around`, in a tenth of the time.
+
+    The crops are not computed: a product with all of them is a product with their rows, and then
+    with their columns. Rounding changes a correlation by far less than `SLACK`.
+
+    Args:
+        content: float32 `(64, 64)`.
+        rows: The ends of the rows.
+        columns: The ends of the columns.
+    """
+
+    SLACK = 1e-3
+
+    def __init__(self, content: np.ndarray, rows: Ends, columns: Ends) -> None:
+        near = [tuple(neighboring_ends(ends, CROP_STEP / 2)) for ends in (rows, columns)]
+        of_rows, self._columns = (resampling(ends, THUMBNAIL_SIZE) for ends in near)
+        centered = content - content.mean()  # so that little is lost where sums are subtracted
+        half = of_rows.reshape(-1, CONTENT_SIZE) @ centered
+        self._half = half.reshape(of_rows.shape)
+        grams = self._half.transpose(0, 2, 1) @ self._half
+        squares = grams.reshape(len(grams), -1) @ _column_grams(near[1]).T
+        sums = self._half.sum(axis=1) @ self._columns.sum(axis=1).T
+        variances = squares - sums * sums / THUMBNAIL_SIZE**2
+        self._lengths = np.sqrt(np.maximum(variances, 1e-6))
+
+    def highest(self, whole: np.ndarray) -> float:
+        """Estimate the highest correlation with a whole slice.
+
+        Args:
+            whole: float32 `(1024,)` from `shrink`.
+        """
+        square = whole.reshape(THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+        combined = (square.T @ self._half).reshape(len(self._half), -1)
+        products = combined @ self._columns.reshape(len(self._columns), -1).T
+        return float((products / self._lengths).max())
+
+
+@functools.lru_cache(maxsize=512)
+def _column_grams(ends: tuple[Ends, ...]) -> np.ndarray:
+    """Return the products of each pair of pixels over all columns of a crop, `(k, 64 * 64)`."""
+    matrices = resampling(ends, THUMBNAIL_SIZE)
+    return (matrices.transpose(0, 2, 1) @ matrices).reshape(len(ends), -1)
+
+
 def _shrunk(contents: np.ndarray, size: int) -> np.ndarray:
     matrix = resampling(((0.0, 0.0),), size)[0]
     return matrix @ contents @ matrix.T
