@@ -39,7 +39,7 @@ model = click.option(
     metavar="MODEL",
     default=EMBEDDED_MODEL,
     show_default=True,
-    help="Run folder, .keras file, SavedModel folder, .tflite file, or phantomnet (embedded).",
+    help="Run folder, SavedModel folder, .keras, .tflite or .onnx file, or phantomnet (embedded).",
 )
 tta = click.option(
     "--tta",

@@ -35,7 +35,8 @@ class Measurement:
 
     Attributes:
         path: The model, as the caller named it.
-        format: "run folder", "keras", "saved_model", "tflite", "onnx" or "embedded".
+        format: "run folder", "keras", "saved_model", "tflite", "onnx", "hub folder" or
+            "embedded".
         size_bytes: Size of the file (of an `.onnx` file without its scan model), of all files of
             another folder, or of a run folder's model.keras, in bytes.
         load_seconds: Time to load the model, without the import of libraries.

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.exporters import export as exporter
 from hemorrhage_tf.exporters.export import Export
-from hemorrhage_tf.exporters.settings import ExportSettings
+from hemorrhage_tf.exporters.hub_folder import export_hub_folder
+from hemorrhage_tf.exporters.settings import FORMATS, HUB, WEB, ExportSettings
+from hemorrhage_tf.exporters.web_app import WebAppSource, export_web_app
 from hemorrhage_tf.verbs.arguments import create_settings
 from hemorrhage_tf.verbs.results import Run
 
@@ -18,20 +21,28 @@ def export(
     model: str | Path | Run,
     target: str | Path,
     *,
+    format: str | None = None,
+    web_page: str | Path | None = None,
     verify: str | Path | Manifest | None = None,
     representative: str | Path | Manifest | None = None,
     quiet: bool = False,
     **settings: Any,
 ) -> Export:
-    """Export a trained model to a TFLite file or a SavedModel folder, and verify it.
+    """Export a trained model to a TFLite or ONNX file or a SavedModel folder, and verify it.
 
     The exported model is run in its own runtime and compared with the trained model on held-out
     slices. If they disagree, nothing is written.
 
     Args:
         model: A run folder, its `.keras` file, the result of `fit`, or "phantomnet", the embedded
-            model.
-        target: `NAME.tflite` for a TFLite file; a name without an ending for a SavedModel folder.
+            model; for a web page also a `.tflite` file.
+        target: `NAME.tflite` for a TFLite file; `NAME.onnx` for an ONNX file; a name without an
+            ending for a SavedModel folder.
+        format: "web" for a folder with a page that predicts in the browser; "hub" for a folder for
+            the Hugging Face Hub, with the Keras, the TFLite and the ONNX files. None for the form
+            that the ending of `target` says.
+        web_page: The folder with the built page, for the format "web". None for the one in the
+            package.
         verify: Labeled slices to compare on. None for the test slices of the run, or for new
             phantoms where the model is the embedded one.
         representative: Labeled slices to calibrate int8 on. None for the training slices of the
@@ -55,6 +66,15 @@ def export(
     """
     chosen = create_settings(ExportSettings, settings)
     source = model.path if isinstance(model, Run) else Path(model)
-    return exporter.export(
-        source, target, chosen, Progress(quiet=quiet), verify=verify, representative=representative
-    )
+    if format not in (None, *FORMATS):
+        raise OptionError(f"--format {format}: unknown. Pass one of {', '.join(FORMATS)}.")
+    if format == WEB:
+        page = None if web_page is None else Path(web_page)
+        app = WebAppSource(source, page, verify, representative)
+        return export_web_app(app, Path(target), chosen, Progress(quiet=quiet))
+    options: dict[str, Any] = {"verify": verify, "representative": representative}
+    if web_page is not None:
+        raise OptionError(f"--web-page {web_page}: only a page has one. Pass --format web, too.")
+    if format == HUB:
+        return export_hub_folder(source, Path(target), chosen, Progress(quiet=quiet), **options)
+    return exporter.export(source, target, chosen, Progress(quiet=quiet), **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -142,6 +143,14 @@ class TestModel:
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
         with pytest.raises(ModelError, match=r"needs onnxruntime.*hemorrhage_tf\[onnx\]"):
             htf.load(onnx_once / "a.onnx")
+
+    def test_needs_no_tensorflow(self, onnx_once):
+        code = (
+            "import sys, hemorrhage_tf as htf; htf.load(sys.argv[1]);"
+            "print(*{'tensorflow', 'keras', 'onnx', 'tf2onnx'} & set(sys.modules))"
+        )
+        command = [sys.executable, "-c", code, onnx_once / "a.onnx"]
+        assert subprocess.run(command, capture_output=True, check=True).stdout.strip() == b""
 
     def test_is_benchmarked(self, onnx_once):
         (one,) = htf.benchmark(onnx_once / "a.onnx", rounds=2, quiet=True)
