@@ -17,7 +17,7 @@ from hemorrhage_tf.version import __version__
 # Replaces a date or time that the images do not have, where DICOM requires one.
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
 _UTF_8 = "ISO_IR 192"
-_LONGEST_SERIAL_NUMBER = 64
+_LONGEST = 64  # characters of a long string, LO
 
 
 def evidence_of(source: SourceScan, slices: Iterable[SourceSlice]) -> list[Dataset]:
@@ -50,9 +50,9 @@ def equipment_of(result: ScanResult, description: str) -> Mapping[str, Any]:
     algorithm = result.algorithm
     return {
         "manufacturer": MANUFACTURER,
-        "manufacturer_model_name": algorithm.name,
+        "manufacturer_model_name": algorithm.name[:_LONGEST],
         "software_versions": __version__,
-        "device_serial_number": algorithm.model_hash[:_LONGEST_SERIAL_NUMBER],
+        "device_serial_number": algorithm.model_hash[:_LONGEST],
         "series_description": description,
         "specific_character_set": _UTF_8,
         "content_date": result.source.date or UNKNOWN_DATE,

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from hemorrhage_tf.core.errors import ArchiveError, DataError, HemorrhageError, OptionError
+from hemorrhage_tf.core.atomic_files import describe_os_error
+from hemorrhage_tf.core.errors import (
+    ArchiveError,
+    DataError,
+    HemorrhageError,
+    OptionError,
+    OutputError,
+)
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.core.signals import raise_if_stopped
 from hemorrhage_tf.dicom_results.derived_uids import derive_uid
@@ -25,6 +35,7 @@ if TYPE_CHECKING:  # they need the extra `dicom`
 PredictFolder = Callable[[Path], tuple[Prediction, "list[WrittenScan]"]]
 
 _POLL_SECONDS = 10.0
+_WORK_PREFIX, _WORK_SUFFIX = ".study.", ".part"  # of the folder that a study is fetched to
 _STEP_SECONDS = 0.2  # how soon a signal ends a wait
 
 
@@ -73,7 +84,7 @@ class ArchiveOptions:
 
 
 def predict_study(
-    archive: Archive, study: str, predict_folder: PredictFolder, progress: Progress
+    archive: Archive, study: str, predict_folder: PredictFolder, out: Path, progress: Progress
 ) -> Prediction:
     """Fetch a study, predict it, and store the results in the archive.
 
@@ -81,6 +92,7 @@ def predict_study(
         archive: The archive.
         study: The Study Instance UID.
         predict_folder: Predicts the files in a folder, and writes their results.
+        out: The folder of the results, which also holds the study meanwhile.
         progress: Shows the progress.
 
     Returns:
@@ -89,9 +101,9 @@ def predict_study(
     Raises:
         ArchiveError: The archive cannot be reached, or refuses; the results are written all the
             same if the study was fetched.
+        OutputError: The folder cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="hemorrhage-tf-") as name:
-        folder = Path(name)
+    with _work_folder(out) as folder:
         with progress.stage("Fetching the study"):
             archive.fetch(study, folder)
         prediction, written = predict_folder(folder)
@@ -108,7 +120,7 @@ def predict_study(
 
 
 def watch_archive(
-    archive: Archive, record: WatchRecord, predict_folder: PredictFolder, progress: Progress
+    archive: Archive, predict_folder: PredictFolder, out: Path, progress: Progress
 ) -> NoReturn:
     """Predict each CT study that an archive has or gets, until a signal ends it.
 
@@ -117,10 +129,16 @@ def watch_archive(
 
     Args:
         archive: The archive.
-        record: What was done before.
         predict_folder: Predicts the files in a folder, and writes their results.
+        out: The folder of the results and of the record, see `WatchRecord`.
         progress: Notes what becomes of each study, without identity.
+
+    Raises:
+        OutputError: The folder cannot be written.
     """
+    record = WatchRecord(out)
+    for left_behind in out.glob(f"{_WORK_PREFIX}*{_WORK_SUFFIX}"):  # by a process that was killed
+        shutil.rmtree(left_behind, ignore_errors=True)
     progress.note("Watching the archive. Stop it with Ctrl-C; the next start continues.")
     earlier: dict[str, int] = {}
     is_reachable = True
@@ -137,18 +155,16 @@ def watch_archive(
         for study, instances in studies.items():
             name = derive_uid("anonymous", study)
             if earlier.get(study) == instances and record.is_due(name, instances):
-                state = _attempt(archive, study, name, predict_folder, progress)
-                record.add(name, state, instances)
+                predict = partial(predict_study, archive, study, predict_folder, out, progress)
+                record.add(name, _attempt(name, predict, progress), instances)
         earlier = studies
         _wait(_POLL_SECONDS)
 
 
-def _attempt(
-    archive: Archive, study: str, name: str, predict_folder: PredictFolder, progress: Progress
-) -> str:
+def _attempt(name: str, predict: Callable[[], Prediction], progress: Progress) -> str:
     """Predict one study of a watched archive; note and return what became of it."""
     try:
-        prediction = predict_study(archive, study, predict_folder, progress)
+        prediction = predict()
     except DataError as error:
         progress.warn(f"Study {name}: cannot be used; waits for further images.", f"\n{error}")
         return UNUSABLE
@@ -160,6 +176,23 @@ def _attempt(
         f"Study {name}: done, {flagged} of {len(prediction.scans)} scans predicted hemorrhage."
     )
     return DONE
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder for a fetched study, within that of the results, which names it as well."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, suffix=_WORK_SUFFIX, dir=out))
+    except OSError as error:
+        raise OutputError(
+            f"--dicom-out {out}: cannot be written ({describe_os_error(error)}). Make room or name "
+            "another folder."
+        ) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait(seconds: float) -> None:

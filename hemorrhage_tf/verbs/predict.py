@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress, verb_progress
 from hemorrhage_tf.datasets.series import list_images
-from hemorrhage_tf.dicom_results.watch_record import WatchRecord
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.predictions import Prediction
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
@@ -151,8 +150,8 @@ def predict(
             return predictor.predict([folder])
 
         if archive.study is not None:
-            return predict_study(opened, archive.study, predict_folder, progress)
-        watch_archive(opened, WatchRecord(output.folder), predict_folder, progress)
+            return predict_study(opened, archive.study, predict_folder, output.folder, progress)
+        watch_archive(opened, predict_folder, output.folder, progress)
 
 
 def _archive_options(
@@ -218,7 +217,7 @@ class _Predictor:
                 prediction, sources, model, self.window, output, progress, self.skip_invalid
             )
         if self.has_log:
-            write_audit_trail(prediction, listing, model, written, progress)
+            write_audit_trail(prediction, listing, sources, model, written, progress)
         flagged = sum(one.is_hemorrhage for one in prediction)
         progress.event(
             "result",

@@ -110,12 +110,23 @@ def write_dicom(
 def write_audit_trail(
     prediction: Prediction,
     listing: Listing,
+    sources: Mapping[str, SourceScan],
     model: Model,
     written: Sequence[WrittenScan],
     progress: Progress,
 ) -> None:
-    """Write which scan had which result into the event log, without identity."""
-    sources, _ = find_source_scans(listing, anonymize=True)
+    """Write which scan had which result into the event log, without identity.
+
+    Args:
+        prediction: The prediction.
+        listing: What was predicted.
+        sources: From `find_sources`; empty if no DICOM results were written.
+        model: The model that predicted.
+        written: From `write_dicom`.
+        progress: Writes the events.
+    """
+    if not sources:
+        sources, _ = find_source_scans(listing, anonymize=True)
     objects = {one.scan: one.instances for one in written}
     log_scans(prediction, sources, model, objects, progress)
 

@@ -105,7 +105,8 @@ def test_an_archive_that_dies(archive, model, tmp_path):
     archive.breaks_off = True
     with pytest.raises(ArchiveError, match="the connection to the archive failed, or broke"):
         run(archive, model, tmp_path)
-    assert not (tmp_path / "out").exists()
+    # Nothing of the fetched images is left.
+    assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(ArchiveError, match="Check the URL and that the archive runs"):
         run(archive, model, tmp_path, dicomweb="http://127.0.0.1:9/dicom-web")
 
@@ -223,7 +224,10 @@ def test_a_watched_archive_is_predicted_study_by_study(archive, watch, write_dic
     other = {"StudyInstanceUID": "1.2.826.7", "SeriesInstanceUID": "1.2.826.7.1"}
     archive.load(write_predicted_series(write_dicom, tmp_path / "other", (0.9, 0.8), **other))
     log = tmp_path / "log.jsonl"
+    left_behind = tmp_path / "out" / ".study.killed.part"
+    left_behind.mkdir(parents=True)
     record = watch(3, log_json=log)
+    assert not left_behind.exists()
     assert [one["state"] for one in record] == ["done", "done"]
     assert [one["instances"] for one in record] == [3, 2]
     assert archive.modalities() == ["CT", "CT", "KO", "KO", "OT", "OT", "SR", "SR"]
