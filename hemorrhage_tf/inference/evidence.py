@@ -80,7 +80,7 @@ def color_evidence(evidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         float32 of that shape and 3, RGB in [0, 255]; and float32 of that shape, in [0, 1].
     """
-    low, high = np.float32(LOW_COLOR), np.float32(HIGH_COLOR)
+    low, high = np.array(LOW_COLOR, np.float32), np.array(HIGH_COLOR, np.float32)
     share = np.clip(evidence / np.float32(FULL_COLOR), 0, 1)[..., np.newaxis]
     opacity = np.float32(MAX_OPACITY) * np.clip(evidence / np.float32(FULL_OPACITY), 0, 1)
     return low + (high - low) * share, opacity
@@ -118,7 +118,7 @@ def outline_evidence(image: np.ndarray, evidence: np.ndarray) -> np.ndarray:
         core = inside
         for _ in range(width):
             core = _eroded(core)
-        color, _ = color_evidence(np.float32(level))
+        color, _ = color_evidence(np.array(level, np.float32))
         outlined[inside & ~core] = np.rint(color).astype(np.uint8)
     return outlined
 

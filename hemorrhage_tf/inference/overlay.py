@@ -158,7 +158,7 @@ def draw_color_bar(contours: bool = False) -> Image.Image:
     if contours:
         for level in CONTOURS:
             at = int(np.argmin(np.abs(scale - level)))
-            color, _ = color_evidence(np.float32(level))
+            color, _ = color_evidence(np.array(level, np.float32))
             column[max(at - 1, 0) : at + 1] = np.rint(color)
     else:
         column = blend_evidence(column, np.repeat(scale[:, np.newaxis], _BAR_WIDTH, axis=1))

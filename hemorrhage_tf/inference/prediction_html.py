@@ -47,7 +47,7 @@ def prediction_html(prediction: Any) -> str:
 
 def _scans(prediction: Any) -> tuple[tuple[str, ...], list[tuple[object, ...]], str]:
     headings = ("scan", "probability", "threshold", "hemorrhage", "flagged slices", "look at")
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             one.scan,
             f"{one.probability:.3f}",
