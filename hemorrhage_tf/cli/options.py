@@ -39,7 +39,8 @@ model = click.option(
     metavar="MODEL",
     default=EMBEDDED_MODEL,
     show_default=True,
-    help="Run folder, SavedModel folder, .keras, .tflite or .onnx file, or phantomnet (embedded).",
+    help="Run folder, SavedModel or hub folder, .keras, .tflite or .onnx file, hf://USER/NAME, or "
+    "phantomnet (embedded).",
 )
 tta = click.option(
     "--tta",
