@@ -18,7 +18,14 @@ from hemorrhage_tf.evaluation import dataset_shift
 from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES, SLICES_IN_SCANS
 from hemorrhage_tf.exporters import export as exporter
 from hemorrhage_tf.exporters.settings import ExportSettings
-from hemorrhage_tf.inference.forms import EMBEDDED, KERAS, RUN_FOLDER, TFLITE, model_form
+from hemorrhage_tf.inference.forms import (
+    EMBEDDED,
+    HUB_FOLDER,
+    KERAS,
+    RUN_FOLDER,
+    TFLITE,
+    model_form,
+)
 from hemorrhage_tf.inference.keras_model import load_scan_model
 from hemorrhage_tf.models import run_files
 from hemorrhage_tf.models.metadata import ModelMetadata, write_metadata
@@ -152,7 +159,8 @@ def check_source(model: Path) -> Path:
         OptionError: It is an export, whose weights are not changed.
     """
     form = model_form(model)
-    if form in (RUN_FOLDER, KERAS, EMBEDDED, None):  # loading says what is wrong with None
+    # Loading says what is wrong with None.
+    if form in (RUN_FOLDER, KERAS, HUB_FOLDER, EMBEDDED, None):
         return model
     raise OptionError(
         f"--model {model}: an exported model cannot be recalibrated, because its weights are "
