@@ -8,7 +8,7 @@ fine steps; large ones by coarse crops first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -193,7 +193,7 @@ class _SmallSearch:
         pairs: list[_Found] = []
         crops_near: dict[tuple[Ends, Ends], np.ndarray] = {}  # those of neighbors are often equal
         estimates: dict[tuple[Ends, Ends], CropEstimates] = {}
-        known = self._known.get(index, frozenset())
+        known: Set[int] = self._known.get(index, frozenset())
         for flip, other in np.argwhere(similar.max(axis=-1) >= COARSE_CORRELATION):
             if others[other] in known:
                 continue

@@ -126,8 +126,8 @@ def find_near_duplicates(
     count = len(rows)
     gray, contents, gray_shares = arrays
     near = find_near_pairs(gray, rows, workers=workers)
-    known = [(first, second) for first, second, _ in near.tolist()]
-    cropped = find_cropped_duplicates(contents, gray_shares, rows, patients, workers, known)
+    whole = [(first, second) for first, second, _ in near.tolist()]
+    cropped = find_cropped_duplicates(contents, gray_shares, rows, patients, workers, whole)
     limit = None if patients is None else same_image_limit(gray, contents, rows, patients)
     alike = np.zeros(0, PAIR)
     if patients is not None and limit is not None:
