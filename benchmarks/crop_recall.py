@@ -9,6 +9,7 @@ comparing every pair, and the pairs found that are not copies.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 
@@ -63,6 +64,7 @@ def main() -> None:
         images = [image for part in parts for image in part]
     reductions = [make_thumbnails(image) for image in images]
     print(f"{'slices':>10}{'found':>10}{'each alone':>12}{'not planted':>13}{'seconds':>10}")
+    measured = {}
     for size in sizes:
         rng = np.random.default_rng(size)
         own = size - options.crops
@@ -85,6 +87,13 @@ def main() -> None:
             f"{len(found - planted):13,}{seconds:10.1f}",
             flush=True,
         )
+        measured[str(size)] = {
+            "found": round(len(found & planted) / len(planted), 4),
+            "each alone": round(alone / len(planted), 4),
+            "not planted": len(found - planted),
+            "seconds": round(seconds, 1),
+        }
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

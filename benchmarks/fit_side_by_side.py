@@ -15,38 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[1]
-
-
-def measure(checkout: Path, arguments: list[str]) -> dict[str, float]:
-    """Run a fit in a checkout; return seconds, and the peak memory of its largest process in MB."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    before, start = os.times(), time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hemorrhage_tf", "fit", *arguments],
-        cwd=checkout,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    message = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"fit {' '.join(arguments)} failed:\n{message.decode(errors='replace')}")
-    after = os.times()
-    return {
-        "wall": round(time.perf_counter() - start, 1),
-        "processor": round(sum(after[2:4]) - sum(before[2:4]), 1),
-        "memory": round(usage.ru_maxrss / 1024),
-    }
+from processes import HERE, Measured, measure, ratios
 
 
 def main() -> None:
@@ -58,12 +30,13 @@ def main() -> None:
     parser.add_argument("--cache", help="folder of a feature cache that is kept")
     options, further = parser.parse_known_args()
     checkouts = {"this": HERE, "other": options.against.resolve()}
-    results: dict[str, dict[str, list[dict[str, float]]]] = {}
+    results: dict[str, dict[str, list[Measured]]] = {}
     with tempfile.TemporaryDirectory() as folder:
 
         def run(fit: str, name: str, number: int, cache: str, *arguments: str) -> None:
             out = str(Path(folder, f"{name} {fit} {number}"))
-            measured = measure(checkouts[name], [*arguments, "--out", out, "--cache", cache])
+            command = ["-m", "hemorrhage_tf", "fit", *arguments, "--out", out, "--cache", cache]
+            measured = measure(command, checkouts[name])
             print(f"{fit}, {name}: {measured}", flush=True)
             results.setdefault(fit, {}).setdefault(name, []).append(measured)
 
@@ -80,18 +53,11 @@ def main() -> None:
                     cache = options.cache or str(Path(folder, f"cache {name}"))
                     # The first round fills the cache.
                     run("5 x 5" if number >= 0 else "5 x 5, first", name, number, cache, *arguments)
-    ratios = {
-        fit: {
-            unit: round(
-                min(each[unit] for each in measured["other"])
-                / max(min(each[unit] for each in measured["this"]), 0.01),
-                2,
-            )
-            for unit in ("wall", "processor", "memory")
-        }
-        for fit, measured in results.items()
+    units = ("wall", "processor", "memory")
+    of_fits = {
+        fit: ratios(measured["other"], measured["this"], units) for fit, measured in results.items()
     }
-    print(json.dumps({"fits": results, "ratios": ratios}))
+    print(json.dumps({"fits": results, "ratios": of_fits}))
 
 
 if __name__ == "__main__":

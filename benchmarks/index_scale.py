@@ -4,7 +4,7 @@ Run with `python benchmarks/index_scale.py [--sizes 10000,100000] [--phantoms 40
 [--slices-per-patient 20]`. The slices are variations of phantoms of 48 to 64 pixels a side:
 rotated, scaled, bent, mirrored and noisy, so that they are as similar as heads are and hardly any
 is a duplicate. Each size is measured in a process of its own. Seconds are wall time and processor
-time, the latter with all worker processes.
+time, the latter with all worker processes. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -162,6 +162,7 @@ def main() -> None:
     )
     peaks = [each["tables, peak MB"] for each in measured]
     print(f"peak of the last over the first: {peaks[-1] / peaks[0]:.2f}")
+    print(json.dumps({str(each["slices"]): each for each in measured}))
 
 
 if __name__ == "__main__":

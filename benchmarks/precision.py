@@ -5,6 +5,7 @@ The registry's `bfloat16_is_faster` comes from this table.
     python benchmarks/precision.py [BACKBONE...]
 """
 
+import json
 import os
 import sys
 import time
@@ -37,8 +38,9 @@ def measure(backbone: Any, normalization: str, images: Any) -> tuple[np.ndarray,
 
 
 def main() -> None:
-    """Measure the named backbones, or all, and print a table."""
+    """Measure the named backbones, or all; print a table, and one JSON object at the end."""
     print(f"{'backbone':<20} {'unfolded':>9} {'folded':>9} {'bfloat16':>9}   mean bfloat16 error")
+    results = {}
     for name in sys.argv[1:] or BACKBONES:
         spec = BACKBONES[name]
         size = spec.image_size
@@ -51,6 +53,8 @@ def main() -> None:
         mixed, bfloat16 = measure(mixed_backbone, spec.normalization, images)
         error = np.abs(mixed - exact).mean() / np.abs(exact).mean()
         print(f"{name:<20} {unfolded:9.1f} {folded:9.1f} {bfloat16:9.1f}   {error:.1%}", flush=True)
+        results[name] = {"unfolded": unfolded, "folded": folded, "bfloat16": bfloat16}
+    print(json.dumps({"milliseconds": results}))
 
 
 if __name__ == "__main__":

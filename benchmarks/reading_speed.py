@@ -5,25 +5,29 @@ of labeled slices, read anew and, in a checkout that keeps it, again. Other work
 slows both checkouts down alike, so ratios of processor time (user and system) can be compared best.
 
     git worktree add ../before COMMIT
-    python benchmarks/reading_speed.py 'slices/*.jpg' --data manifest.csv --against ../before
+    python benchmarks/reading_speed.py --slices 2500 --against ../before
 
-The last line of the output is one JSON object with the seconds of each round.
+The slices are JPEGs of 650 x 650 pixels: phantoms, each shifted, turned and noisy in its own way.
+The last line of the output is one JSON object with the seconds of each round, and the milliseconds
+of processor time of each further slice in `predict`, and of each slice in the index.
 """
 
 from __future__ import annotations
 
 import argparse
-import glob
 import json
-import os
-import platform
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[1]
+import numpy as np
+from PIL import Image
+from processes import HERE, Measured, measure, ratios
+
+from hemorrhage_tf.synthesis.draw import draw_phantom
+
+SIDE = 650  # pixels
+DRAWN = 100  # phantoms that the slices are variations of
+
 INDEX = """
 import inspect, sys
 from pathlib import Path
@@ -36,74 +40,72 @@ build_slice_index(read_manifest(sys.argv[1]), Progress(quiet=True), skip_invalid
 """
 
 
-def measure(checkout: Path, arguments: list[str]) -> dict[str, float]:
-    """Run Python in a checkout; return wall and processor seconds, of its children too."""
-    environment = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {
-        "PYTHONPATH": str(checkout),
-        # Compiled files, as an installation has them.
-        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "reading_speed"),
-    }
-    before, start = os.times(), time.perf_counter()
-    subprocess.run(
-        [sys.executable, *arguments],
-        cwd=checkout,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )
-    after = os.times()
-    used = sum(after[2:4]) - sum(before[2:4])
-    return {"wall": round(time.perf_counter() - start, 2), "processor": round(used, 2)}
+def write_slices(folder: Path, count: int) -> Path:
+    """Write labeled JPEGs; return their manifest."""
+    rng = np.random.default_rng(0)
+    drawn = [draw_phantom(0, index, size=224).hounsfield for index in range(min(count, DRAWN))]
+    lines = ["path,label"]
+    for index in range(count):
+        gray = (drawn[index % DRAWN].clip(0, 80) * (255 / 80)).astype(np.uint8)
+        image = Image.fromarray(gray).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        angle, shift = rng.uniform(-30, 30), rng.uniform(-20, 20, 2)
+        pixels = np.asarray(image.rotate(angle, translate=tuple(shift.tolist())), np.float32)
+        noisy = (pixels + rng.normal(0, 4, pixels.shape)).clip(0, 255).astype(np.uint8)
+        path = folder / f"{index:05d}.jpg"
+        Image.fromarray(noisy).save(path, quality=92)
+        lines.append(f"{path.name},{index % 2}")
+    manifest = folder / "slices.csv"
+    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return manifest
 
 
-def commands(images: str, data: str | None, kept: str) -> dict[str, list[str]]:
+def commands(manifest: Path, kept: str) -> dict[str, list[str]]:
     """Return the arguments of Python for each command."""
     program = ["-m", "hemorrhage_tf"]
-    files = sorted(glob.glob(images)) or [images]
-    every = {
+    images = manifest.parent
+    return {
         "--version": [*program, "--version"],
         "--help": [*program, "--help"],
-        "predict one": [*program, "predict", files[0]],
-        "predict many": [*program, "predict", images, "--json"],
+        "predict one": [*program, "predict", str(images / "00000.jpg")],
+        "predict all": [*program, "predict", str(images / "*.jpg"), "--json"],
+        "index": ["-c", INDEX, str(manifest), ""],
+        "index, first kept": ["-c", INDEX, str(manifest), kept],
+        "index, kept": ["-c", INDEX, str(manifest), kept],
     }
-    if data is not None:
-        every["index"] = ["-c", INDEX, data, ""]
-        every["index, first kept"] = ["-c", INDEX, data, kept]
-        every["index, kept"] = ["-c", INDEX, data, kept]
-    return every
 
 
 def main() -> None:
     """Time each command in both checkouts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("images", help="folder or pattern of slices to predict")
-    parser.add_argument("--data", help="labeled slices to index")
+    parser.add_argument("--slices", type=int, default=2500, help="number of slices")
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    checkouts = {"here": HERE}
+    checkouts = {"this": HERE}
     if options.against is not None:
-        checkouts["against"] = options.against.resolve()
-    images = str(Path(options.images).absolute())
-    data = None if options.data is None else str(Path(options.data).absolute())
-    results: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as kept:
-            for command, arguments in commands(images, data, kept).items():
-                of_command = results.setdefault(command, {name: [] for name in checkouts})
-                for name, checkout in checkouts.items():
-                    of_command[name].append(measure(checkout, arguments))
+        checkouts["other"] = options.against.resolve()
+    results: dict[str, dict[str, list[Measured]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = write_slices(Path(folder), options.slices)
+        for number in range(options.rounds):
+            for name, checkout in checkouts.items():
+                kept = str(Path(folder, f"kept {name} {number}"))
+                for command, arguments in commands(manifest, kept).items():
+                    measured = measure(arguments, checkout)
+                    results.setdefault(command, {}).setdefault(name, []).append(measured)
+                    print(f"{command}, {name}: {measured}", flush=True)
+    found = {}
     for command, of_command in results.items():
-        least = {
-            name: min(each["processor"] for each in rounds) for name, rounds in of_command.items()
-        }
-        ratio = f", ratio {least['against'] / least['here']:.1f}" if "against" in least else ""
-        seconds = ", ".join(f"{name} {value:.2f} s" for name, value in least.items())
-        print(f"{command}: processor time {seconds}{ratio}")
-    machine = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    print(json.dumps({**machine, "python": platform.python_version(), "results": results}))
+        if "other" in of_command:
+            found[command] = ratios(of_command["other"], of_command["this"])
+
+    def least(command: str) -> float:
+        return min(each["processor"] for each in results[command]["this"])
+
+    further = 1000 * (least("predict all") - least("predict one")) / max(options.slices - 1, 1)
+    per_slice = {"predict": round(further, 2)}
+    per_slice["index"] = round(1000 * least("index") / options.slices, 2)
+    print(json.dumps({"results": results, "ratios": found, "milliseconds per slice": per_slice}))
 
 
 if __name__ == "__main__":
