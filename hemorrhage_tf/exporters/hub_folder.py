@@ -74,7 +74,7 @@ def export_hub_folder(
     trained = TrainedModel.load(source, verify, progress)
     settings = replace(settings, cam=True, batch="dynamic")
     images = images_to_calibrate_on(source, trained, settings, representative, progress)
-    verifications = {}
+    verifications: dict[str, Any] = {}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(target) as draft:

@@ -55,7 +55,7 @@ def fetch(path: str | Path) -> Path:
             "pip install 'hemorrhage_tf[hub]'."
         )
     import huggingface_hub
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     class Silent(tqdm):  # the caller shows the progress
         def __init__(self, *arguments: object, **keywords: object) -> None:

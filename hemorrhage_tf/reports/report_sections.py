@@ -183,9 +183,9 @@ def _robustness_section(rows: Sequence[Mapping[str, Any]] | None) -> dict[str, A
             "robustness",
             "Predictions that change when the slice is altered",
             [
-                (row["name"], plain_interval(wilson(row["changed_decisions"], row["n"])), True)
+                (row["name"], changed, True)
                 for row in rows
-                if row["n"]
+                if (changed := plain_interval(wilson(row["changed_decisions"], row["n"])))
             ],
         ),
     }

@@ -50,10 +50,10 @@ class TestLoad:
         assert len(model.training_hashes()) > 12
         assert "quantiles" in model.training_profile()
 
-    @pytest.mark.parametrize("name", ["missing", "empty_folder", "model.onnx"])
+    @pytest.mark.parametrize("name", ["missing", "empty_folder", "model.pb"])
     def test_names_the_accepted_forms_for_anything_else(self, name, tmp_path):
         (tmp_path / "empty_folder").mkdir()
-        (tmp_path / "model.onnx").write_text("x")
+        (tmp_path / "model.pb").write_text("x")
         with pytest.raises(ModelError, match="Pass a run folder"):
             htf.load(tmp_path / name)
 
