@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from report_examples import EVIL_NAME, full_content, minimal_content
 
 from hemorrhage_tf.reports.html_report import write_report
 
+AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
     "--headless",
@@ -90,3 +92,22 @@ class TestInABrowser:
             corner = image.convert("L").getpixel((3, 3))
         assert (corner > 200) if light else (corner < 60)
         assert "CONSOLE" not in log
+
+    @pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core: npm --prefix web ci")
+    @pytest.mark.parametrize("dark", [(), ("--force-dark-mode",)])
+    def test_axe_finds_no_violation(self, tmp_path, dark):
+        path = write_report(tmp_path / "report.html", full_content())
+        # The report may run no script, so a copy without its policy does.
+        html = re.sub(r"<meta http-equiv=[^>]*>", "", path.read_text("utf-8"))
+        run = (
+            f"<p id='found' hidden></p><script src='{AXE.as_uri()}'></script><script>"
+            "onload = async () => {"
+            "for (const each of document.querySelectorAll('details')) each.open = true;"
+            "const { violations } = await axe.run();"
+            "document.querySelector('#found').textContent = JSON.stringify(violations.map("
+            "each => `${each.id}: ${each.nodes[0].html}`)); };</script></body>"
+        )
+        page = tmp_path / "page.html"
+        page.write_text(html.replace("</body>", run), "utf-8")
+        out, _ = browse(tmp_path, "--virtual-time-budget=60000", *dark, "--dump-dom", page.as_uri())
+        assert re.search(r'<p id="found" hidden="">(.*?)</p>', out)[1] == "[]"
