@@ -59,7 +59,7 @@ def export_web_app(
     """Write a folder with a page that predicts in the browser.
 
     An exported `.tflite` file is used as it is, and so is that of the package for "phantomnet"
-    without quantization. Another model is exported and verified first, with the class activation
+    without options. Another model is exported and verified first, with the class activation
     map and for single slices.
 
     Args:
@@ -74,7 +74,7 @@ def export_web_app(
     Raises:
         ModelError: There is no model, the exported one differs too much from it, or a `.tflite`
             file lacks the signatures of fixed shapes that LiteRT.js needs.
-        OptionError: The page is not built.
+        OptionError: The page is not built, or a `.tflite` file comes with options of a conversion.
         OutputError: The target exists or is not writable.
     """
     if target.exists():
@@ -121,14 +121,22 @@ def _model_file(
     source: WebAppSource, settings: ExportSettings, draft: Path, progress: Progress
 ) -> Path:
     """Return a verified `.tflite` file of the model."""
+    # The page needs the map, and one slice at a time, whatever is passed.
+    settings = replace(settings, cam=True, batch="static")
+    is_default = settings == ExportSettings(cam=True) and source.verify is None
     if model_form(source.model) == TFLITE:
+        if not is_default:
+            raise OptionError(
+                f"{source.model}: a .tflite file is used as it is, without options of a "
+                "conversion. Leave out the options, or pass the run folder."
+            )
         return source.model
-    if is_embedded(source.model) and settings.quantize == "none" and source.verify is None:
+    if is_embedded(source.model) and is_default:
         return embedded_file(TFLITE_FILE)
     export(
         source.model,
         draft,
-        replace(settings, cam=True, batch="static"),
+        settings,
         progress,
         verify=source.verify,
         representative=source.representative,
