@@ -26,6 +26,7 @@ INCLUDED = {
     "examples/edge.md": "examples/edge/README.md",
     "examples/orthanc.md": "examples/orthanc/README.md",
     "examples/serving.md": "examples/serving/README.md",
+    "examples/web.md": "examples/web/README.md",
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
 }
