@@ -108,16 +108,6 @@ class ImageStatisticsTable:
     arrays: FileArray = field(default_factory=lambda: FileArray(ARRAYS))
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    @classmethod
-    def from_statistics(cls, statistics: Sequence[ImageStatistics]) -> ImageStatisticsTable:
-        """Return the statistics as a table."""
-        numbers, arrays, saved = pack_statistics(statistics)
-        formats: dict[SavedFormat, int] = {}
-        numbers["format"] = [formats.setdefault(each, len(formats)) for each in saved]
-        stored = FileArray(ARRAYS)
-        stored.append(arrays)
-        return cls(numbers, tuple(formats), stored, np.arange(len(numbers)))
-
     def __len__(self) -> int:
         return len(self.numbers)
 

@@ -125,7 +125,7 @@ def _level_figures(
 def level_models(evaluation: EvaluationContent, level: str) -> dict[str, PlottedModel]:
     """Return one model or two to plot at a level, by name; a single one has no name."""
     other = evaluation.against_levels.get(level)
-    first, second = evaluation.model_names if other is not None else ("", "")
+    first, second = _names(evaluation) if other is not None else ("", "")
     known = evaluation.metrics_of(level)
     models = {first: PlottedModel(first, evaluation.levels[level], known)}
     if other is not None:
@@ -134,10 +134,21 @@ def level_models(evaluation: EvaluationContent, level: str) -> dict[str, Plotted
     return models
 
 
+def _names(evaluation: EvaluationContent) -> tuple[str, str]:
+    """Return the last part of both models' paths, since a legend has no room for a path.
+
+    The whole paths are returned where their last parts are the same.
+    """
+    names = evaluation.model_names
+    first, second = (Path(name).name or name for name in names)
+    return names if first == second else (first, second)
+
+
 def _history_figures(evaluation: EvaluationContent) -> Iterator[_Figure]:
-    paths = {evaluation.model_names[0]: evaluation.model.path}
+    first, second = _names(evaluation)
+    paths = {first: evaluation.model.path}
     if evaluation.against_path is not None:
-        paths[evaluation.model_names[1]] = evaluation.against_path
+        paths[second] = evaluation.against_path
     histories = {name: read_history(path) for name, path in paths.items() if is_run_folder(path)}
     for metric in ("loss", "accuracy"):
         drawn = {name: rows for name, rows in histories.items() if has_line(rows, metric)}

@@ -185,7 +185,8 @@ def _robustness_section(rows: Sequence[Mapping[str, Any]] | None) -> dict[str, A
             [
                 (row["name"], changed, True)
                 for row in rows
-                if (changed := plain_interval(wilson(row["changed_decisions"], row["n"])))
+                if row["n"]
+                and (changed := plain_interval(wilson(row["changed_decisions"], row["n"])))
             ],
         ),
     }

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency, fisher_exact, mannwhitneyu
+from statistics_tables import table_of
 from statsmodels.stats.multitest import multipletests
 
 from hemorrhage_tf.auditing.class_differences import class_differences
@@ -35,7 +36,7 @@ def compare(labels=LABELS, groups=None, **columns):
         dataclasses.replace(PLAIN, **{name: values[index] for name, values in columns.items()})
         for index in range(len(labels))
     ]
-    table = ImageStatisticsTable.from_statistics(statistics)
+    table = table_of(statistics)
     groups = np.arange(len(labels)) if groups is None else groups
     differences, unvaried = class_differences(table, labels, groups)
     return {each.name: each for each in differences}, unvaried

@@ -28,6 +28,24 @@ def test_json_is_the_same_with_a_report(run, embedded_model, kaggle_once, tmp_pa
     assert "ROC" in report.read_text()
 
 
+def test_writes_figures_of_both_models(run, embedded_model, run_folder, kaggle_once, tmp_path):
+    options = ("--against", run_folder, "--figures", tmp_path / "new", "--format", "svg")
+    result = run("evaluate", kaggle_once, *options)
+    assert result.exit_code == 0, result.output
+    assert f"Figures: {tmp_path / 'new'}" in result.stdout
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert {"roc.svg", "calibration.svg", "confusion.svg", "decision_curve.svg"} <= names
+    assert all(name.endswith(".svg") for name in names)
+    legend = (tmp_path / "new" / "roc.svg").read_text()
+    assert f"<!-- {run_folder.name}: AUC" in legend and "<!-- phantomnet: AUC" in legend
+
+
+def test_figures_need_a_folder(run, run_folder, kaggle_once, tmp_path):
+    (tmp_path / "file").touch()
+    options = ("--model", run_folder, "--figures", tmp_path / "file")
+    assert run("evaluate", kaggle_once, *options).exit_code == 2
+
+
 def test_compares_with_a_second_model(run, embedded_model, run_folder, kaggle_once):
     result = run("evaluate", kaggle_once, "--model", run_folder, "--against", "phantomnet")
     assert result.exit_code == 0, result.output

@@ -26,7 +26,7 @@ def slice_file(tmp_path):
         ("fit nowhere --window lung", 2, "--window lung: "),
         ("fit nowhere --no-crop-head --upright", 2, "--upright"),
         ("fit nowhere --seed x", 2, "'x' is not a valid integer"),
-        ("predict", 2, "Missing argument 'IMAGES...'"),
+        ("predict", 2, "no images were passed. Pass files, folders or globs."),
         ("predict nowhere.png", 1, "nowhere.png"),
         ("predict x.png --json --csv", 2, "--json and --csv exclude each other"),
         ("predict phantomnet", 2, "phantomnet: this is a model, not an image. Pass it as --model"),
@@ -89,6 +89,7 @@ def test_lists_commands_in_the_order_of_use(run):
         "phantoms",
         "cache",
         "benchmark",
+        "explain",
     ]
 
 

@@ -96,7 +96,8 @@ def test_csv_holds_slices_with_their_overlays(run, run_folder, series, tmp_path)
     result = run("predict", series, "--model", run_folder, "--csv", "--cam", folder)
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [row["scan"] for row in rows] == [str(series)] * 4
-    assert sorted(row["cam"] for row in rows) == sorted(str(path) for path in folder.iterdir())
+    overlays = sorted(str(path) for path in folder.iterdir() if path.name != "color_bar.png")
+    assert sorted(row["cam"] for row in rows) == overlays
 
 
 def test_csv_repeats_the_scan_in_each_row(run, run_folder, series, kaggle_once):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from statistics_tables import table_of
 
 from hemorrhage_tf.datasets.image_statistics import (
     ImageStatisticsTable,
@@ -61,7 +62,7 @@ class TestImageStatisticsTable:
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
     def test_returns_the_statistics_it_was_given(self, statistics):
-        table = ImageStatisticsTable.from_statistics(statistics)
+        table = table_of(statistics)
         assert len(table) == 3
         for one, other in zip(table, statistics, strict=True):
             self.assert_equal(one, other)
@@ -70,19 +71,19 @@ class TestImageStatisticsTable:
         assert table.numbers["jpeg_quality"].tolist() == [-1, 90, -1]
 
     def test_takes_some(self, statistics):
-        taken = ImageStatisticsTable.from_statistics(statistics).take(np.array([2, 1]))
+        taken = table_of(statistics).take(np.array([2, 1]))
         taken = taken.take(np.array([1]))
         assert len(taken) == 1
         self.assert_equal(taken[0], statistics[1])
 
     def test_yields_gray_levels_and_borders(self, statistics):
-        table = ImageStatisticsTable.from_statistics(statistics)
+        table = table_of(statistics)
         ((levels, border),) = table.blocks()
         np.testing.assert_array_equal(levels, [each.levels for each in statistics])
         np.testing.assert_array_equal(border, [each.border for each in statistics])
 
     def test_may_be_empty(self):
-        assert len(ImageStatisticsTable()) == len(ImageStatisticsTable.from_statistics([])) == 0
+        assert len(ImageStatisticsTable()) == len(table_of([])) == 0
 
 
 class TestEdgeMarks:

@@ -173,10 +173,10 @@ class TestErrors:
         with pytest.raises(OptionError, match=f"{option} {value}: out of range. Pass 1 or more"):
             benchmark([tmp_path], **{name: value}, progress=QUIET)
 
-    @pytest.mark.parametrize("name", ["missing", "empty_folder", "model.onnx"])
+    @pytest.mark.parametrize("name", ["missing", "empty_folder", "model.pb"])
     def test_rejects_a_path_without_a_model_and_lists_the_accepted(self, name, tmp_path):
         (tmp_path / "empty_folder").mkdir()
-        (tmp_path / "model.onnx").write_text("x")
+        (tmp_path / "model.pb").write_text("x")
         with pytest.raises(ModelError, match=rf"{name}: no.* model.* Pass a run folder"):
             benchmark([tmp_path / name], progress=QUIET)
 

@@ -62,8 +62,8 @@ def plot_forest(
         >>> evaluation = htf.evaluate("head_ct", model="runs/first", quiet=True)
         >>> names = ("sensitivity", "specificity")
         >>> ax = htf.plots.plot_forest({name: evaluation.metrics[name] for name in names})
-        >>> ax.get_xlim()
-        (0.0, 1.0)
+        >>> [float(limit) for limit in ax.get_xlim()]
+        [0.0, 1.0]
     """
     first = list(rows.items() if isinstance(rows, Mapping) else rows)
     if not first:
@@ -79,7 +79,12 @@ def plot_forest(
     with axes_to_draw_on(ax, (3.5, forest_height([name for name, _ in first]))) as axes:
         if reference is not None:
             axes.axvline(reference[0], **CHANCE)
-            text: dict[str, Any] = {"ha": "center", "va": "bottom", "color": SOFT, "fontsize": "small"}
+            text: dict[str, Any] = {
+                "ha": "center",
+                "va": "bottom",
+                "color": SOFT,
+                "fontsize": "small",
+            }
             axes.text(reference[0], -0.15, reference[1], **text)
         below = [
             top + _write_row(axes, top, name, None if further else (metric, is_percent))
@@ -113,7 +118,11 @@ def _tops(names: Sequence[str], further: int) -> np.ndarray:
 def _write_row(axes: Axes, top: float, name: str, value: tuple[Metric, bool] | None) -> float:
     """Write the name of a row, and its value at the right; and return how far below they reach."""
     short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "clip_on": False}
+    place: dict[str, Any] = {
+        "transform": axes.get_yaxis_transform(),
+        "va": "center",
+        "clip_on": False,
+    }
     axes.text(0.0, top + 0.3, short, ha="left", **place)
     down = _LINE if len(name) > _SHORT_NAME else 0.0
     if value is not None:
