@@ -137,7 +137,9 @@ def draw_overlay(
     """
     rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., np.newaxis], 3, axis=-1)
     evidence = _map_to_image(locate_evidence(cam, decision), pixels.shape[:2], head)
-    evidence *= head_pixels(find_head(pixels) if head is None else head, evidence.shape, DISPLAY_RIM)
+    evidence *= head_pixels(
+        find_head(pixels) if head is None else head, evidence.shape, DISPLAY_RIM
+    )
     return Image.fromarray(blend_evidence(rgb, evidence))
 
 

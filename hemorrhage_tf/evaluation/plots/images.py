@@ -11,7 +11,6 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.evaluation.plots.style import (
-    BLUE,
     MODEL_STYLES,
     SOFT,
     VERMILLION,
