@@ -17,8 +17,12 @@ from hemorrhage_tf.imaging.dicom.elements import (
     read_integer,
     read_text,
 )
-from hemorrhage_tf.imaging.dicom.frames import read_frame_count, read_functional_groups
-from hemorrhage_tf.imaging.dicom.geometry import read_orientation
+from hemorrhage_tf.imaging.dicom.frames import (
+    FRAME_COUNT_KEYWORDS,
+    read_frame_count,
+    read_functional_groups,
+)
+from hemorrhage_tf.imaging.dicom.geometry import read_orientations
 from hemorrhage_tf.imaging.dicom.parse import open_dicom
 
 # What results say of the patient and the study, with the value representations (PS3.3, C.7.1.1
@@ -52,9 +56,7 @@ _KEYWORDS = (
     "ContentTime",
     "BurnedInAnnotation",
     "ImageOrientationPatient",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
+    *FRAME_COUNT_KEYWORDS,
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
@@ -133,8 +135,8 @@ def read_source_tags(path: Path, anonymize: bool) -> SourceTags:
         _check_uids(path, uids, anonymize)
         groups = read_functional_groups(file)
         orientations = {
-            _rounded(read_orientation(file, groups, frame))
-            for frame in range(read_frame_count(file))
+            _rounded(orientation)
+            for orientation in read_orientations(file, groups, read_frame_count(file))
         }
         date, time = (read_text(dataset, f"Content{kind}") or "" for kind in ("Date", "Time"))
         if not (date and is_valid_text(date, "DA")):

@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzz_studies.py"
 
 @pytest.mark.slow
 def test_mutated_studies_are_answered():
-    command = [sys.executable, SCRIPT, "--count", "60", "--seed", "1"]
+    command = [sys.executable, SCRIPT, "--count", "30", "--seed", "1"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     # Both kinds of answers occur, so that the mutations test something.

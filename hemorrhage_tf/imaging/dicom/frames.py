@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from hemorrhage_tf.core.errors import SliceError
 from hemorrhage_tf.imaging.dicom.dicom_file import DicomFile
 from hemorrhage_tf.imaging.dicom.elements import read_integer, read_items
+from hemorrhage_tf.imaging.dicom.transfer_syntaxes import NATIVE
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 MAX_FRAMES = 100_000
+# What `read_frame_count` needs of a file.
+FRAME_COUNT_KEYWORDS = ("NumberOfFrames", "Rows", "Columns", "BitsAllocated")
+
+# A compressed frame has at least one fragment, which begins with a tag and a length.
+_FRAGMENT_HEAD_BYTES = 8
 
 
 class FunctionalGroups(NamedTuple):
@@ -50,12 +56,37 @@ def find_macro(
 
 
 def read_frame_count(file: DicomFile) -> int:
-    """Return how many frames a file declares; 1 if it declares none."""
+    """Return how many frames a file declares; 1 if it declares none.
+
+    Raises:
+        SliceError: The file cannot hold as many, or they are over the limit.
+
+    Reference:
+        DICOM PS3.5, section A.4 (fragments of compressed frames).
+    """
     count = read_integer(file.dataset, "NumberOfFrames")
     count = 1 if count is None else count
     if not 1 <= count <= MAX_FRAMES:
         raise SliceError(file.path, f"declares {count} frames: it must have 1 to {MAX_FRAMES}")
+    # Callers loop over frames: a wrong count must not cost more than the file's size.
+    largest = file.stream.size // _smallest_frame_bytes(file)
+    if count > max(largest, 1):
+        raise SliceError(
+            file.path,
+            f"declares {count} frames, but its {file.stream.size} bytes hold at most {largest}: "
+            "it is truncated, or its header is wrong",
+        )
     return count
+
+
+def _smallest_frame_bytes(file: DicomFile) -> int:
+    """Return how many bytes a frame takes at least."""
+    if file.transfer_syntax not in NATIVE:
+        return _FRAGMENT_HEAD_BYTES
+    bits = 1
+    for keyword in ("Rows", "Columns", "BitsAllocated"):
+        bits *= max(read_integer(file.dataset, keyword) or 1, 1)
+    return max(bits // 8, 1)
 
 
 def check_frame_index(file: DicomFile, frame: int | None, count: int) -> int:

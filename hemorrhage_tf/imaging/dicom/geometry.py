@@ -42,14 +42,38 @@ def slice_normal(orientation: np.ndarray) -> np.ndarray:
     return -normal if normal[np.abs(normal).argmax()] < 0 else normal
 
 
-def read_position(
-    file: DicomFile, groups: FunctionalGroups, frame: int, frame_count: int
-) -> float | None:
-    """Compute the position of a frame along its normal, in mm; None if the file lacks it.
+def read_orientations(
+    file: DicomFile, groups: FunctionalGroups, frame_count: int
+) -> list[np.ndarray | None]:
+    """Read the orientation of each frame; frames that have none of their own are listed once."""
+    return [
+        read_orientation(file, groups, frame) for frame in _distinct_frames(groups, frame_count)
+    ]
+
+
+def read_positions(
+    file: DicomFile, groups: FunctionalGroups, frame_count: int
+) -> tuple[float | None, ...]:
+    """Compute the position of each frame along its normal, in mm; None where the file lacks it.
 
     Reference:
         DICOM PS3.3, C.7.6.2.1.1 (Image Position), C.7.6.16.2.3 (plane position macro).
     """
+    distinct = [
+        _read_position(file, groups, frame, frame_count)
+        for frame in _distinct_frames(groups, frame_count)
+    ]
+    return tuple(distinct + distinct[-1:] * (frame_count - len(distinct)))
+
+
+def _distinct_frames(groups: FunctionalGroups, frame_count: int) -> range:
+    """Return the frames with groups of their own, and the first without; the rest are like it."""
+    return range(min(frame_count, len(groups.per_frame) + 1))
+
+
+def _read_position(
+    file: DicomFile, groups: FunctionalGroups, frame: int, frame_count: int
+) -> float | None:
     orientation = read_orientation(file, groups, frame)
     plane = find_macro(file, groups, frame, "PlanePositionSequence")
     if plane is None and frame_count == 1:  # one position cannot describe several frames

@@ -17,6 +17,7 @@ from hemorrhage_tf.imaging.dicom.display_pixels import (
 )
 from hemorrhage_tf.imaging.dicom.elements import read_instance_number, read_text
 from hemorrhage_tf.imaging.dicom.frames import (
+    FRAME_COUNT_KEYWORDS,
     check_frame_index,
     find_macro,
     read_frame_count,
@@ -24,7 +25,7 @@ from hemorrhage_tf.imaging.dicom.frames import (
 )
 from hemorrhage_tf.imaging.dicom.geometry import (
     read_orientation,
-    read_position,
+    read_positions,
     read_thickness,
     to_upright,
 )
@@ -42,9 +43,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 _FRAME_GEOMETRY = (
     "ImageOrientationPatient",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
+    *FRAME_COUNT_KEYWORDS,
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
@@ -67,7 +66,6 @@ _FRAME_KEYWORDS = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
-    "BitsAllocated",
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
@@ -105,7 +103,7 @@ def read_header(path: str | Path) -> Header:
         groups = read_functional_groups(file)
         orientation = read_orientation(file, groups, 0)
         return Header(
-            positions=tuple(read_position(file, groups, frame, count) for frame in range(count)),
+            positions=read_positions(file, groups, count),
             patient=read_text(dataset, "PatientID"),
             identifying=read_identifying_texts(file),
             series=read_text(dataset, "SeriesInstanceUID"),
