@@ -17,6 +17,7 @@ from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.models import run_files
 from hemorrhage_tf.models.backbones import EMBEDDED_BACKBONE, fingerprint
+from hemorrhage_tf.models.embedded_model import read_embedded
 from hemorrhage_tf.models.metadata import versions
 from hemorrhage_tf.training.checkpoint import checkpoint_folder, read_checkpoint_header
 from hemorrhage_tf.training.settings import FitSettings
@@ -126,6 +127,9 @@ class FitRequest:
                 with open(backbone.weights, "rb") as file:
                     digest = hashlib.file_digest(file, "blake2b").hexdigest()
                 identity[f"weights of {backbone.spec.name}"] = digest[:32]
+        if settings.prior == "embedded":
+            head = {name: values.tolist() for name, values in read_embedded().head.items()}
+            identity["head of the embedded model"] = fingerprint(head)[:32]
         return identity
 
 

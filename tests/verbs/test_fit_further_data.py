@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from plain_phantoms import draw_phantom
 
 import hemorrhage_tf as htf
 from hemorrhage_tf.core.errors import OptionError
+from hemorrhage_tf.core.progress import Progress
+from hemorrhage_tf.datasets.manifest import read_manifest
+from hemorrhage_tf.datasets.slice_index import build_slice_index
+from hemorrhage_tf.models.embedded_model import read_embedded
 from hemorrhage_tf.verbs import fit_further_data
 from hemorrhage_tf.verbs.fit_request import FitRequest
 
@@ -151,6 +156,21 @@ class TestSubtypes:
         request = FitRequest(data=kaggle_once, target="subdural", settings=settings)
         with pytest.raises(OptionError, match=r"--target subdural. Leave out one of them"):
             request.fit_settings()
+
+
+def test_another_head_of_the_embedded_model_is_another_fit(
+    kaggle_once, embedded_model, monkeypatch
+):
+    progress = Progress(quiet=True)
+    slices = build_slice_index(read_manifest(kaggle_once, progress=progress), progress)
+    request = FitRequest(data=kaggle_once, settings={"backbone": "phantomnet"})
+    settings = request.fit_settings()
+    before = request.identity(slices, settings)
+    model = read_embedded()
+    other = replace(model, head={**model.head, "bias": model.head["bias"] + 1})
+    monkeypatch.setattr("hemorrhage_tf.verbs.fit_request.read_embedded", lambda: other)
+    after = request.identity(slices, settings)
+    assert {name for name in after if after[name] != before[name]} == {"head of the embedded model"}
 
 
 def test_a_fit_without_data_has_no_prior():
