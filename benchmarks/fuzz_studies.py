@@ -6,7 +6,7 @@ flipped bytes. A study is answered if its results are written or a HemorrhageErr
 Objects must be read by pydicom, and pass `dciodvfy` where it is installed. The exit status is 1
 otherwise.
 
-    python benchmarks/fuzz_studies.py [--count 5000] [--seed 0]
+    python benchmarks/fuzz_studies.py [--count 5000] [--seed 0] [--minutes 60]
 
 A study depends only on the seed and its number: `--first 4711 --count 1` repeats one.
 """
@@ -27,14 +27,18 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5000, help="number of studies")
     parser.add_argument("--first", type=int, default=0, help="number of the first study")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, help="start no study after so long")
     arguments = parser.parse_args()
     outcomes: Counter[str] = Counter()
     failures = 0
     begin = time.process_time()
+    start = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model, slices = ConstantModel(folder / "model"), draw_slices()
         for number in range(arguments.first, arguments.first + arguments.count):
+            if arguments.minutes and time.monotonic() - start > 60 * arguments.minutes:
+                break
             outcome, problem = run_one(slices, arguments.seed, number, model, folder)
             outcomes[outcome] += 1
             if problem:
