@@ -6,7 +6,6 @@ Each function below writes the picture of its name into the folder `images`. Sli
 
 from __future__ import annotations
 
-import csv
 import functools
 import shutil
 import subprocess
@@ -82,27 +81,6 @@ def phantoms() -> None:
             panel.axis("off")
     figure.tight_layout()
     figure.savefig(IMAGES / "phantoms.png", dpi=75)
-    plt.close(figure)
-
-
-def pretraining() -> None:
-    """Draw losses and accuracy over the steps of the pretraining, from `pretraining.csv`."""
-    with open(HERE / "pretraining.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    steps = np.array([int(row["step"]) for row in rows])
-    figure, panels = plt.subplots(1, 3, figsize=(12.5, 3.2))
-    titles = {
-        "label_loss": "loss of the label",
-        "map_loss": "loss of the maps",
-        "accuracy": "accuracy on augmented training phantoms",
-    }
-    for (name, title), panel in zip(titles.items(), panels, strict=True):
-        panel.plot(steps, [float(row[name]) for row in rows], linewidth=1)
-        panel.set_title(title, fontsize=10)
-        panel.set_xlabel("step of 32 phantoms")
-        panel.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(IMAGES / "pretraining.png", dpi=75)
     plt.close(figure)
 
 
@@ -207,7 +185,6 @@ PICTURES: dict[str, Callable[[], None]] = {
         decision_curve,
         intervals,
         phantoms,
-        pretraining,
         report,
     )
 }
