@@ -160,12 +160,31 @@ def run_in_process(arguments: list[str]) -> tuple[int, str]:
 
 
 def elide(printed: list[str], shown: tuple[str, ...]) -> list[str]:
-    """Leave out the lines that the page leaves out: those between its first and its last ones."""
-    if ELLIPSIS not in shown:
+    """Leave out the lines that the page leaves out, between the parts that it shows.
+
+    The first part begins with the first line, and the last one ends with the last line. Any other
+    begins with the first line that agrees with its own first one.
+    """
+    parts = list(_split_at_ellipses(shown))
+    if len(parts) == 1:
         return printed
-    first = shown.index(ELLIPSIS)
-    last = len(shown) - first - 1
-    return [*printed[:first], ELLIPSIS, *(printed[-last:] if last else [])]
+    first, *middle, last = parts
+    lines = [*printed[: len(first)], ELLIPSIS]
+    for part in middle:
+        begin = next((n for n, line in enumerate(printed) if _agree(part[0], line)), len(printed))
+        lines += [*printed[begin : begin + len(part)], ELLIPSIS]
+    return [*lines, *(printed[-len(last) :] if last else [])]
+
+
+def _split_at_ellipses(shown: tuple[str, ...]) -> Iterator[list[str]]:
+    part: list[str] = []
+    for line in shown:
+        if line == ELLIPSIS:
+            yield part
+            part = []
+        else:
+            part.append(line)
+    yield part
 
 
 def differences(page: str, run: str) -> Iterator[str]:

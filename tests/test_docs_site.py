@@ -85,6 +85,11 @@ class TestPages:
         shown = ("first", "...", "last")
         assert run_pages.elide(["1", "2", "3", "4"], shown) == ["1", "...", "4"]
 
+    def test_a_part_in_the_middle_is_found_by_its_first_line(self):
+        printed = ["begin", "other", "metric", "0.98", "more", "end"]
+        shown = ("begin", "...", "metric", "0.97", "...", "end")
+        assert run_pages.elide(printed, shown) == ["begin", "...", "metric", "0.98", "...", "end"]
+
     @pytest.mark.parametrize(
         ("page", "run", "agree"),
         [
