@@ -44,8 +44,33 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         partial.unlink(missing_ok=True)
 
 
+def write_requested_file(
+    path: Path,
+    content: bytes,
+    advice: str = "Nothing was left behind. Make room or name another file.",
+) -> None:
+    """Write a file that the user requested, and create its parent folders.
+
+    Args:
+        path: The file to create or replace.
+        content: Its bytes.
+        advice: The end of the error message. Defaults to naming another file.
+
+    Raises:
+        OutputError: The file cannot be written. Nothing is left behind, and an earlier file is
+            kept.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(content))
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({describe_os_error(error)}). {advice}"
+        ) from None
+
+
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a UTF-8 text file that the user requested, and create its parent folders.
+    """Write a UTF-8 text file as `write_requested_file` does.
 
     Args:
         path: The file to create or replace.
@@ -56,15 +81,7 @@ def write_text_atomically(path: Path, text: str) -> None:
         OutputError: The file cannot be written. Nothing is left behind, and an earlier file is
             kept.
     """
-    data = text.encode("utf-8", "replace")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(data))
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({describe_os_error(error)}). Nothing was left behind. "
-            "Make room or name another file."
-        ) from None
+    write_requested_file(path, text.encode("utf-8", "replace"))
 
 
 @contextmanager

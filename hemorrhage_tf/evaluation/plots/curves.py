@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +10,8 @@ import numpy as np
 from hemorrhage_tf.evaluation import curves
 from hemorrhage_tf.evaluation.plots.models import (
     Data,
-    PlottedModel,
+    add_legend,
     describe,
-    join_notes,
     models_to_plot,
     require_both_classes,
     styled,
@@ -76,15 +75,13 @@ def plot_roc(
         axes.plot((0, 1), (0, 1), **CHANCE)
         for model, style in styled(models):
             curve = curves.roc_curve(model.labels, model.scores, model.band_resamples)
-            axes.fill_between(
-                curve.grid, curve.low, curve.high, color=style.color, alpha=BAND_OPACITY, lw=0
-            )
+            _draw_band(axes, style, curve.grid, curve)
             text = describe(model, "AUC", model.metric("roc_auc"))
             axes.plot(curve.x, curve.y, color=style.color, linestyle=style.line, label=text)
             specificity = model.metric("specificity")
             _draw_point(axes, style, _complement(specificity), model.metric("sensitivity"))
         set_unit_square(axes, "1 - specificity", "sensitivity")
-        _add_legend(axes, "lower right", models)
+        add_legend(axes, "lower right", models)
     return axes
 
 
@@ -126,9 +123,7 @@ def plot_precision_recall(
             axes.plot((0, 1), (prevalence, prevalence), **CHANCE)
         for model, style in styled(models):
             curve = curves.precision_recall_curve(model.labels, model.scores, model.band_resamples)
-            axes.fill_between(
-                curve.grid, curve.low, curve.high, color=style.color, alpha=BAND_OPACITY, lw=0
-            )
+            _draw_band(axes, style, curve.grid, curve)
             axes.plot(
                 curve.x,
                 curve.y,
@@ -139,7 +134,7 @@ def plot_precision_recall(
             )
             _draw_point(axes, style, model.metric("sensitivity"), model.metric("ppv"))
         set_unit_square(axes, "recall (sensitivity)", "precision (PPV)")
-        _add_legend(axes, "lower left", models)
+        add_legend(axes, "lower left", models)
     return axes
 
 
@@ -186,9 +181,7 @@ def plot_decision_curve(
         top, for_all = 0.0, {}  # the latter by prevalence
         for model, style in styled(models):
             curve = curves.decision_curve(model.labels, model.scores, model.band_resamples)
-            axes.fill_between(
-                curve.thresholds, curve.low, curve.high, color=style.color, alpha=BAND_OPACITY, lw=0
-            )
+            _draw_band(axes, style, curve.thresholds, curve)
             axes.plot(
                 curve.thresholds,
                 curve.benefit,
@@ -203,8 +196,14 @@ def plot_decision_curve(
         axes.axhline(0, label="hemorrhage for none", **CHANCE)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.15 * top, 1.08 * top))
         axes.set(xlabel="threshold probability", ylabel="net benefit")
-        _add_legend(axes, "upper right", models)
+        add_legend(axes, "upper right", models)
     return axes
+
+
+def _draw_band(
+    axes: Axes, style: ModelStyle, x: np.ndarray, curve: curves.Curve | curves.DecisionCurve
+) -> None:
+    axes.fill_between(x, curve.low, curve.high, color=style.color, alpha=BAND_OPACITY, lw=0)
 
 
 def _complement(metric: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -240,7 +239,3 @@ def _reach(metric: Mapping[str, Any]) -> np.ndarray:
     estimate = metric["estimate"]
     ends = [[estimate - metric["low"]], [metric["high"] - estimate]]
     return np.maximum(ends, 0.0)  # rounding
-
-
-def _add_legend(axes: Axes, place: Any, models: Sequence[PlottedModel]) -> None:
-    axes.legend(loc=place, title=join_notes(models) or None, title_fontsize="small")

@@ -9,6 +9,7 @@ import numpy as np
 from hemorrhage_tf.evaluation.plots.models import (
     Data,
     PlottedModel,
+    add_legend,
     join_notes,
     models_to_plot,
     styled,
@@ -23,6 +24,7 @@ from hemorrhage_tf.evaluation.plots.style import (
     TEXT,
     VERMILLION,
     WIDE,
+    ModelStyle,
     axes_to_draw_on,
     set_unit_square,
 )
@@ -95,20 +97,19 @@ def plot_calibration(
                 markeredgewidth=0.6,
                 label=model.name or "observed (95% CI)",
             )
-            _draw_counts(axes, model, index, len(models))
+            _draw_counts(axes, model, style, index, len(models))
         set_unit_square(axes, "predicted probability", f"observed share of {models[0].unit}")
         axes.set_ylim(-_COUNTS_HEIGHT - 0.04, 1.01)
         axes.set_yticks(np.linspace(0, 1, 6))
-        axes.legend(loc="upper left", title=join_notes(models) or None, title_fontsize="small")
+        add_legend(axes, "best", models)
     return axes
 
 
-def _draw_counts(axes: Axes, model: PlottedModel, index: int, models: int) -> None:
+def _draw_counts(
+    axes: Axes, model: PlottedModel, style: ModelStyle, index: int, models: int
+) -> None:
     """Draw the size of each bin as a bar below 0; the bars of several models stand side by side."""
     bins = model.reliability
-    style = next(
-        style for place, (_, style) in enumerate(styled([model] * models)) if place == index
-    )
     sizes = np.array([each["n"] for each in bins], float)
     left = np.array([each["from"] for each in bins])
     width = np.array([each["to"] for each in bins]) - left
@@ -186,8 +187,7 @@ def plot_score_histogram(
         for y, place, text in ((0.97, "top", "hemorrhage"), (0.03, "bottom", "no hemorrhage")):
             axes.text(0.5, y, text, transform=axes.transAxes, ha="center", va=place, bbox=box)
         if len(models) > 1 or join_notes(models):
-            handles, names = axes.get_legend_handles_labels()
-            axes.legend(handles, names, loc="upper right", title=join_notes(models) or None)
+            add_legend(axes, "upper right", models)
     return axes
 
 

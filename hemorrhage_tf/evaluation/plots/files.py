@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hemorrhage_tf.core.atomic_files import describe_os_error, write_atomically
-from hemorrhage_tf.core.errors import OptionError, OutputError
+from hemorrhage_tf.core.atomic_files import write_requested_file
+from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.evaluation.plots.style import plot_style
 
 if TYPE_CHECKING:
@@ -94,11 +94,4 @@ def write_figure(path: Path, figure: Figure) -> None:
         OutputError: The file cannot be written. Nothing is left behind.
     """
     content = figure_bytes(figure, path.suffix.removeprefix("."))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(content))
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({describe_os_error(error)}). Make room or name another "
-            "folder."
-        ) from None
+    write_requested_file(path, content, "Make room or name another folder.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from hemorrhage_tf.evaluation.metrics import confusion, decision_metrics, number
 from hemorrhage_tf.evaluation.plots.style import MODEL_STYLES, ModelStyle
 from hemorrhage_tf.evaluation.resampling import BOOTSTRAPS, Resamples
 from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BAND_RESAMPLES = 500  # bootstrap resamples of a band
 
@@ -258,3 +261,17 @@ def describe(model: PlottedModel, name: str, metric: Mapping[str, Any] | None) -
 def join_notes(models: Sequence[PlottedModel]) -> str:
     """Return what a reader must know of the predictions; empty for ordinary ones."""
     return "; ".join(model.note for model in models if model.note)
+
+
+def add_legend(axes: Axes, place: str, models: Sequence[PlottedModel]) -> None:
+    """Add the legend, with what a reader must know of the predictions as its title.
+
+    Args:
+        axes: With the plot.
+        place: As matplotlib names it, such as "lower right".
+        models: That are plotted.
+    """
+    # Without these two, matplotlib warns where no line has a label.
+    handles, names = axes.get_legend_handles_labels()
+    title = join_notes(models) or None
+    axes.legend(handles, names, loc=place, title=title, title_fontsize="small")
