@@ -3,7 +3,7 @@
 import workerUrl from './worker?worker&url';
 import { fromDrop, fromList, type NamedFile } from './listing/files';
 import type { ModelDescription } from './model/metadata';
-import type { Results, SlicePrediction } from './model/predictions';
+import { finalProbability, type Results, type SlicePrediction } from './model/predictions';
 import type { Reply, Request } from './protocol';
 import { toCsv } from './ui/csv';
 import { byId, counted, create } from './ui/dom';
@@ -130,9 +130,9 @@ function requestView(one: SlicePrediction): void {
   const text = results.sliceText();
   byId('slice-text').textContent = text;
   byId('canvas').setAttribute('aria-label', text);
-  const inScan = one.probabilityInScan;
-  const probability = inScan ?? one.probability;
-  const threshold = inScan === null ? model.threshold : model.sliceInScanThreshold;
+  const probability = finalProbability(one);
+  const threshold =
+    one.probabilityInScan === null ? model.threshold : model.sliceInScanThreshold;
   send({ type: 'view', view, index: one.index, probability, threshold });
 }
 

@@ -21,8 +21,8 @@ export type Reply =
   | { type: 'ready'; description: ModelDescription; threads: number; hasCam: boolean }
   | { type: 'failed'; message: string }
   | { type: 'progress'; job: number; stage: 'headers' | 'slices'; done: number; count: number }
-  | { type: 'slice'; job: number; index: number; name: string; thumbnail: Thumbnail; probability: number }
+  | { type: 'slice'; job: number; index: number; thumbnail: Thumbnail }
   | { type: 'results'; job: number; results: Results; seconds: number }
   | { type: 'error'; job: number; message: string }
-  | { type: 'view'; view: number; index: number; slice: Slice; evidence: Float32Array | null }
+  | { type: 'view'; view: number; slice: Slice; evidence: Float32Array | null }
   | { type: 'viewError'; view: number; message: string };

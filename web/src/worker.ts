@@ -93,10 +93,9 @@ async function predict(job: number, files: NamedFile[]): Promise<void> {
     let done = 0;
     const results = await predictListing(found, runner, description, {
       isCancelled: () => job !== currentJob,
-      onSlice: (index, slice, probability, cam) => {
+      onSlice: (index, slice, cam) => {
         cams[index] = cam;
-        const { name } = found.slices[index];
-        reply({ type: 'slice', job, index, name, thumbnail: thumbnailOf(slice), probability });
+        reply({ type: 'slice', job, index, thumbnail: thumbnailOf(slice) });
         reply({ type: 'progress', job, stage: 'slices', done: ++done, count: found.slices.length });
       },
     });
@@ -135,7 +134,7 @@ async function view(request: Extract<Request, { type: 'view' }>): Promise<void> 
       const region = description.input.cropHead ? head : null;
       evidence = evidenceOnSlice(found, region, head, slice.height, slice.width);
     }
-    reply({ type: 'view', view: number, index, slice, evidence });
+    reply({ type: 'view', view: number, slice, evidence });
   } catch (error) {
     reply({ type: 'viewError', view: number, message: describe(error) });
   }

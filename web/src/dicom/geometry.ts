@@ -42,11 +42,6 @@ export function readPosition(file: DicomFile, frame: number): number | null {
   return dot(corner, sliceNormal(orientation));
 }
 
-export function readThickness(file: DicomFile): number | null {
-  const values = numbers(macro(file, 0, 'PixelMeasuresSequence') ?? file.dataSet, 'SliceThickness');
-  return values.length === 1 && Number.isFinite(values[0]) && values[0] > 0 ? values[0] : null;
-}
-
 /** Return whether a slice is tilted by at most 45 degrees from the axial plane. */
 export function isAxial(orientation: Orientation): boolean {
   return Math.abs(sliceNormal(orientation)[2]) >= Math.cos(Math.PI / 4) - 1e-6;

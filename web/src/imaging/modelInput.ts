@@ -1,6 +1,6 @@
 /** Model input: the form of a slice that a model takes, as in `pipeline/model_input.py`. */
 
-import { cropTo, findHead, type HeadRegion } from './headCrop';
+import { cropTo, type HeadRegion } from './headCrop';
 import { resize } from './resize';
 import { isHounsfield, type Slice } from './slice';
 import { applyWindow, DEFAULT_WINDOW, parseWindow } from './windows';
@@ -11,11 +11,6 @@ export interface InputSettings {
   window: string[] | null;
   cropHead: boolean;
   upright: boolean;
-}
-
-/** Find the region of a slice that the model sees; null for the whole slice. */
-export function regionOf(slice: Slice, settings: InputSettings): HeadRegion | null {
-  return settings.cropHead ? findHead(slice, settings.upright) : null;
 }
 
 /** Return whether display images are accepted: not if each channel has its own window. */

@@ -106,8 +106,15 @@ async function addFile(
   let header;
   if (format === 'nifti') {
     const { positions, inputWarning } = await readVolume(file);
-    header = { positions, inputWarning, patient: null, series: null, seriesNumber: null };
-    header = { ...header, instance: null, number: null };
+    header = {
+      positions,
+      inputWarning,
+      patient: null,
+      series: null,
+      seriesNumber: null,
+      instance: null,
+      number: null,
+    };
   } else {
     header = readHeader(openDicom(new Uint8Array(await file.arrayBuffer())));
   }

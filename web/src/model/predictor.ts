@@ -13,7 +13,7 @@ import { meanOfHighest, scanGeometry, topPlaces } from './scans';
 
 /** What happens while slices are predicted. */
 export interface Events {
-  onSlice(index: number, slice: Slice, probability: number, cam: Float32Array | null): void;
+  onSlice(index: number, slice: Slice, cam: Float32Array | null): void;
   isCancelled(): boolean;
 }
 
@@ -77,7 +77,7 @@ async function predictSlice(
   const head = findHead(gray, input.upright);
   const output = await runner.runSlice(modelInput(gray, input, input.cropHead ? head : null));
   const { probability, cam, features } = output;
-  events.onSlice(index, slice, probability, cam);
+  events.onSlice(index, slice, cam);
   const named = description.subtypes.map((name, i) => [name, output.subtypes?.[i] ?? NaN]);
   return {
     index,
