@@ -17,7 +17,7 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.exporters.converter_output import silence_converter
-from hemorrhage_tf.exporters.saved_model import scan_function, served_module
+from hemorrhage_tf.exporters.saved_model import image_function, scan_function, served_module
 from hemorrhage_tf.exporters.settings import ExportSettings
 from hemorrhage_tf.inference.input_types import cast_images
 from hemorrhage_tf.models.metadata import METADATA_FILE, ModelMetadata
@@ -72,20 +72,10 @@ def convert_classifier(
     """
     import tensorflow as tf
 
-    if settings.quantize == "int8" and len(calibration) == 0:
-        raise OptionError(
-            "--quantize int8: there are no slices to calibrate on. Pass --representative DATA."
-        )
+    settings.require_calibration(calibration)
     module = served_module(classifier, scan_model)
     spec = tf.TensorSpec((None, image_size, image_size, 3), settings.input_type, name="image")
-
-    @tf.function(input_signature=[spec])
-    def serve(image: Any) -> Any:
-        outputs = dict(module.forward(tf.cast(image, tf.float32)))
-        if not settings.cam:
-            del outputs["cam"]
-        return outputs
-
+    serve = image_function(module, spec, settings.cam)
     with silence_converter():
         model = _convert(serve, [spec], ("batch",))
         if settings.quantize == "int8":

@@ -45,6 +45,7 @@ def write_saved_model(
     module = served_module(classifier, scan_model)
     size = metadata.image_size
     image = tf.TensorSpec((None, size, size, 3), input_type, name="image")
+    serve = image_function(module, image)
     image_bytes = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
     @tf.function(input_signature=[image_bytes])
@@ -55,10 +56,6 @@ def write_saved_model(
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
         )
         return module.forward(images)
-
-    @tf.function(input_signature=[image])
-    def serve(image: Any) -> Any:
-        return module.forward(tf.cast(image, tf.float32))
 
     signatures = {"serving_default": serve}
     if metadata.model_input.takes_display_images:
@@ -103,6 +100,26 @@ def served_module(classifier: Any, scan_model: Any = None) -> Any:
             return scan_model(inputs, training=False)
 
     return Served()
+
+
+def image_function(module: Any, spec: Any, cam: bool = True) -> Any:
+    """Return the function behind the signature `serving_default`.
+
+    Args:
+        module: From `served_module`.
+        spec: The `tf.TensorSpec` of `image`.
+        cam: Whether it outputs the class activation map. Defaults to True.
+    """
+    import tensorflow as tf
+
+    @tf.function(input_signature=[spec])
+    def serve(image: Any) -> Any:
+        outputs = dict(module.forward(tf.cast(image, tf.float32)))
+        if not cam:
+            del outputs["cam"]
+        return outputs
+
+    return serve
 
 
 def scan_function(module: Any, scan_model: Any, batch: int | None = None) -> Any:

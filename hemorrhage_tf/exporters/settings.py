@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 
 from hemorrhage_tf.core.errors import OptionError
@@ -54,4 +55,11 @@ class ExportSettings:
             raise OptionError(
                 f"--calibration-slices {self.calibration_slices}: too few for int8. Pass "
                 f"{MIN_CALIBRATION_SLICES} or more."
+            )
+
+    def require_calibration(self, images: Sized) -> None:
+        """Raise an OptionError for int8 without images to calibrate on."""
+        if self.quantize == "int8" and len(images) == 0:
+            raise OptionError(
+                "--quantize int8: there are no slices to calibrate on. Pass --representative DATA."
             )

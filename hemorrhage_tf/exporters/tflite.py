@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.exporters.converter_output import silence_converter
 from hemorrhage_tf.exporters.saved_model import (
+    image_function,
     padded_scan_function,
     scan_function,
     served_module,
@@ -75,23 +75,12 @@ def convert(
     """
     import tensorflow as tf
 
-    if settings.quantize == "int8" and len(calibration) == 0:
-        raise OptionError(
-            "--quantize int8: there are no slices to calibrate on. Pass --representative DATA."
-        )
+    settings.require_calibration(calibration)
     module = served_module(classifier, scan_model)
 
     def serve_images(count: int | None) -> Any:
-        shape = (count, image_size, image_size, 3)
-
-        @tf.function(input_signature=[tf.TensorSpec(shape, settings.input_type, name="image")])
-        def serve(image: Any) -> Any:
-            outputs = dict(module.forward(tf.cast(image, tf.float32)))
-            if not settings.cam:
-                del outputs["cam"]
-            return outputs
-
-        return serve
+        spec = tf.TensorSpec((count, image_size, image_size, 3), settings.input_type, name="image")
+        return image_function(module, spec, settings.cam)
 
     signatures = {SIGNATURE: serve_images(1 if settings.batch == "static" else None)}
     if settings.batch == "dynamic":
