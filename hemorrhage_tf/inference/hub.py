@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hemorrhage_tf.core.errors import ModelError
 from hemorrhage_tf.models.metadata import METADATA_FILE
-from hemorrhage_tf.models.pretrained_files import CHECKSUMS_FILE
+from hemorrhage_tf.models.pretrained_files import CHECKSUMS_FILE, read_checksums
 from hemorrhage_tf.models.run_files import SCAN_MODEL_FILE
 from hemorrhage_tf.version import __version__
 
@@ -94,12 +94,11 @@ def check_files(folder: Path) -> None:
         ModelError: A file is damaged, or the list is missing.
     """
     try:
-        lines = (folder / CHECKSUMS_FILE).read_text(encoding="utf-8").splitlines()
+        listed = read_checksums(folder)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{folder}: {CHECKSUMS_FILE} is missing or damaged ({error}). Copy the folder again."
         ) from None
-    listed = {line[66:].strip(): line[:64] for line in lines}
     damaged = [
         name
         for name in _NEEDED

@@ -38,8 +38,7 @@ def embedded_file(name: str) -> Path:
     """
     path, checksums = FOLDER / name, FOLDER / CHECKSUMS_FILE
     try:
-        lines = checksums.read_text(encoding="utf-8").splitlines()
-        listed = {line[66:].strip(): line[:64] for line in lines}
+        listed = read_checksums(FOLDER)
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError) as error:
         at = checksums if isinstance(error, ValueError) else Path(error.filename or path)
@@ -55,6 +54,20 @@ def embedded_file(name: str) -> Path:
             f"{REINSTALL}"
         )
     return path
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """Read the `SHA256SUMS` of a folder.
+
+    Returns:
+        The checksums in hexadecimal digits, by name of the file.
+
+    Raises:
+        OSError: The list is missing or unreadable.
+        ValueError: It is not text.
+    """
+    lines = (folder / CHECKSUMS_FILE).read_text(encoding="utf-8").splitlines()
+    return {line[66:].strip(): line[:64] for line in lines}
 
 
 def write_checksums(folder: Path, names: tuple[str, ...] | None = None) -> None:
