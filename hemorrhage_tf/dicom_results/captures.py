@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from highdicom.sc import SCImage
+from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
@@ -59,7 +60,6 @@ def create_summary_capture(
 
 def _create(result: ScanResult, name: str, number: int, pixels: np.ndarray) -> SCImage:
     [reference] = evidence_of(result.source, result.source.slices[:1])
-    equipment = dict(equipment_of(result, "Hemorrhage, captures, research"))
     capture = SCImage.from_ref_dataset(
         ref_dataset=reference,
         pixel_array=np.ascontiguousarray(pixels),
@@ -72,7 +72,7 @@ def _create(result: ScanResult, name: str, number: int, pixels: np.ndarray) -> S
         sop_instance_uid=result.uid("instance", "SC", name),
         instance_number=number,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **equipment,
+        **equipment_of(result, "Hemorrhage, captures, research"),
     )
     capture.BodyPartExamined = "HEAD"
     capture.ConversionType = "WSD"
@@ -90,15 +90,11 @@ def _create(result: ScanResult, name: str, number: int, pixels: np.ndarray) -> S
 def _refer_to(capture: SCImage, slices: Sequence[SourceSlice], purpose: Code) -> None:
     items = []
     for one in slices:
-        code = Dataset()
-        code.CodeValue = purpose.value
-        code.CodingSchemeDesignator = purpose.scheme_designator
-        code.CodeMeaning = purpose.meaning
         item = Dataset()
         item.ReferencedSOPClassUID = one.sop_class
         item.ReferencedSOPInstanceUID = one.instance
         if one.frame is not None:
             item.ReferencedFrameNumber = one.frame
-        item.PurposeOfReferenceCodeSequence = [code]
+        item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(purpose)]
         items.append(item)
     capture.SourceImageSequence = items

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from highdicom.sr import DeviceObserverIdentifyingAttributes, ObserverContext
+from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
@@ -66,7 +66,7 @@ def device_context(result: ScanResult) -> ObserverContext:
     return ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-            uid=result.algorithm.device_uid,
+            uid=algorithm.device_uid,
             name=algorithm.name,
             manufacturer_name=MANUFACTURER,
             model_name=algorithm.name,
@@ -89,11 +89,7 @@ def add_identity(dataset: Dataset, source: SourceScan) -> None:
     for item in dataset.get("ContributingEquipmentSequence", ()):
         del item.ContributionDateTime
     if source.is_anonymous:
-        method = Dataset()
-        method.CodeValue = BASIC_PROFILE.value
-        method.CodingSchemeDesignator = BASIC_PROFILE.scheme_designator
-        method.CodeMeaning = BASIC_PROFILE.meaning
         dataset.PatientIdentityRemoved = "YES"
         dataset.DeidentificationMethod = "PS3.15 Basic Application Level Confidentiality Profile"
-        dataset.DeidentificationMethodCodeSequence = [method]
+        dataset.DeidentificationMethodCodeSequence = [CodedConcept.from_code(BASIC_PROFILE)]
         dataset.LongitudinalTemporalInformationModified = "REMOVED"

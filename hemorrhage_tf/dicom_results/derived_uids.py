@@ -24,6 +24,11 @@ def derive_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
 
 
+def anonymous_uid(uid: str) -> str:
+    """Return the UID that replaces one where the patient must not be identified."""
+    return derive_uid("anonymous", uid)
+
+
 def derive_name(*parts: str) -> str:
     """Return 12 hexadecimal digits that depend on some texts alone, for a name in outputs."""
     return uuid.uuid5(_NAMESPACE, chr(0).join(parts)).hex[:_HEX_DIGITS]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hemorrhage_tf.core.errors import Problem, SliceError
 from hemorrhage_tf.datasets.series import Listing, Scan
-from hemorrhage_tf.dicom_results.derived_uids import derive_name, derive_uid
+from hemorrhage_tf.dicom_results.derived_uids import anonymous_uid, derive_name
 from hemorrhage_tf.dicom_results.source_tags import IDENTITY, SourceTags, read_source_tags
 from hemorrhage_tf.imaging.dicom.parse import is_dicom
 from hemorrhage_tf.imaging.readers import SliceRef
@@ -176,13 +176,11 @@ def deidentify(source: SourceScan) -> SourceScan:
         source,
         identity=identity,
         left_empty=(),
-        study=derive_uid("anonymous", source.study),
-        series=derive_uid("anonymous", source.series),
-        frame_of_reference=None if frame is None else derive_uid("anonymous", frame),
+        study=anonymous_uid(source.study),
+        series=anonymous_uid(source.series),
+        frame_of_reference=None if frame is None else anonymous_uid(frame),
         date="",
         time="",
-        slices=tuple(
-            replace(one, instance=derive_uid("anonymous", one.instance)) for one in source.slices
-        ),
+        slices=tuple(replace(one, instance=anonymous_uid(one.instance)) for one in source.slices),
         is_anonymous=True,
     )

@@ -23,7 +23,7 @@ from hemorrhage_tf.core.errors import (
 )
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.core.signals import raise_if_stopped
-from hemorrhage_tf.dicom_results.derived_uids import derive_uid
+from hemorrhage_tf.dicom_results.derived_uids import anonymous_uid
 from hemorrhage_tf.dicom_results.watch_record import DONE, FAILED, UNUSABLE, WatchRecord
 from hemorrhage_tf.inference.predictions import Prediction
 
@@ -153,7 +153,7 @@ def watch_archive(
                 progress.warn(f"{error} Trying again every {_POLL_SECONDS:g} seconds.")
             is_reachable, studies = False, {}
         for study, instances in studies.items():
-            name = derive_uid("anonymous", study)
+            name = anonymous_uid(study)
             if earlier.get(study) == instances and record.is_due(name, instances):
                 predict = partial(predict_study, archive, study, predict_folder, out, progress)
                 record.add(name, _attempt(name, predict, progress), instances)
