@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hemorrhage_tf.synthesis.scanner import LOWEST_HU
+
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_LOWEST_HU = -1024
+_INTERCEPT = int(LOWEST_HU)  # so that no stored value is negative
 
 
 def derive_phantom_uid(*parts: object) -> str:
@@ -39,9 +41,9 @@ def create_ct_image(hounsfield: np.ndarray, pixel: float, instance: str) -> Data
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     dataset.PixelRepresentation = 0
-    dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = 1, _LOWEST_HU, "HU"
+    dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = 1, _INTERCEPT, "HU"
     dataset.WindowCenter, dataset.WindowWidth = 40, 80
-    dataset.PixelData = (hounsfield - _LOWEST_HU).astype("<u2").tobytes()
+    dataset.PixelData = (hounsfield - _INTERCEPT).astype("<u2").tobytes()
     dataset["PixelData"].VR = "OW"
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -6,7 +6,7 @@ import contextlib
 import csv
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,19 +104,11 @@ def write_phantoms(
     Raises:
         OutputError: The folder exists or cannot be written.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise OutputError(f"{folder}: already exists. Pass the name of a new folder.")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_folder(folder) as partial:
-            _write_set(partial, phantom_set, progress or Progress(quiet=True), workers)
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: phantoms cannot be written ({describe_os_error(error)}). Nothing was left "
-            "behind. Make room or pass another folder."
-        ) from None
-    return folder
+    count = phantom_set.count
+    chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
+    write_chunk = functools.partial(_write_chunk, phantom_set)
+    workers = 1 if count < PARALLEL_FROM else workers
+    return write_parts(folder, "phantoms", chunks, write_chunk, progress, workers)
 
 
 def cached_phantoms(folder: Path, count: int, seed: int, progress: Progress | None = None) -> Path:
@@ -145,31 +137,71 @@ def cached_phantoms(folder: Path, count: int, seed: int, progress: Progress | No
     return target
 
 
-def _write_set(folder: Path, phantom_set: PhantomSet, progress: Progress, workers: int) -> None:
-    (folder / "slices").mkdir()
-    (folder / "masks").mkdir()
-    count = phantom_set.count
-    workers = min(workers, -(-count // CHUNK))
-    chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
-    write_chunk = functools.partial(_write_chunk, folder, phantom_set)
+def write_parts(
+    folder: str | Path,
+    what: str,
+    parts: Sequence[range],
+    write_part: Callable[[Path, range], list[dict[str, object]]],
+    progress: Progress | None,
+    workers: int,
+) -> Path:
+    """Write a new folder with masks and a manifest, part by part.
+
+    Args:
+        folder: The new folder. Missing parent folders are created.
+        what: What is written, in the plural.
+        parts: Indices of what a process writes at a time.
+        write_part: Writes a part into a folder with `masks/`; returns its rows of the manifest.
+        progress: Reports progress; None for no reports.
+        workers: Number of processes that draw.
+
+    Raises:
+        OutputError: The folder exists or cannot be written.
+    """
+    folder, progress = Path(folder), progress or Progress(quiet=True)
+    if folder.exists():
+        raise OutputError(f"{folder}: already exists. Pass the name of a new folder.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(folder) as partial:
+            (partial / "masks").mkdir()
+            write = functools.partial(write_part, partial)
+            _write_manifest(partial, what, parts, write, progress, min(workers, len(parts)))
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: {what} cannot be written ({describe_os_error(error)}). Nothing was left "
+            "behind. Make room or pass another folder."
+        ) from None
+    return folder
+
+
+def _write_manifest(
+    folder: Path,
+    what: str,
+    parts: Sequence[range],
+    write_part: Callable[[range], list[dict[str, object]]],
+    progress: Progress,
+    workers: int,
+) -> None:
     with (
         open(folder / MANIFEST, "w", newline="", encoding="utf-8") as file,
         contextlib.ExitStack() as stack,
     ):
-        advance = stack.enter_context(progress.track("Drawing phantoms", count))
+        advance = stack.enter_context(progress.track(f"Drawing {what}", sum(map(len, parts))))
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        if workers == 1 or count < PARALLEL_FROM:
-            written: Iterator[list[dict[str, object]]] = map(write_chunk, chunks)
+        if workers == 1:
+            written: Iterator[list[dict[str, object]]] = map(write_part, parts)
         else:
             executor = stack.enter_context(drawing_processes(workers))
-            written = executor.map(write_chunk, chunks)
-        for rows in written:
+            written = executor.map(write_part, parts)
+        for part, rows in zip(parts, written, strict=True):
             writer.writerows(rows)
-            advance(len(rows))
+            advance(len(part))
 
 
-def _write_chunk(folder: Path, phantom_set: PhantomSet, indices: range) -> list[dict[str, object]]:
+def _write_chunk(phantom_set: PhantomSet, folder: Path, indices: range) -> list[dict[str, object]]:
+    (folder / "slices").mkdir(exist_ok=True)
     return [_write_one(folder, phantom_set, index) for index in indices]
 
 

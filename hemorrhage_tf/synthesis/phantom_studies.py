@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
-from hemorrhage_tf.core.atomic_files import atomic_folder, describe_os_error
-from hemorrhage_tf.core.errors import OutputError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.synthesis.draw_study import THIN, PhantomSeries, PhantomStudy, draw_study
 from hemorrhage_tf.synthesis.phantom_dicom import create_ct_image, derive_phantom_uid
-from hemorrhage_tf.synthesis.phantom_sets import (
-    COLUMNS,
-    MANIFEST,
-    PhantomSet,
-    drawing_processes,
-    manifest_row,
-)
+from hemorrhage_tf.synthesis.phantom_sets import PhantomSet, manifest_row, write_parts
 
 _THICK_SERIES = 2
 _DATE, _TIME = "20200101", "120000"  # of all studies: archives sort by them
@@ -49,40 +38,13 @@ def write_phantom_studies(
     Raises:
         OutputError: The folder exists or cannot be written.
     """
-    folder, progress = Path(folder), progress or Progress(quiet=True)
-    if folder.exists():
-        raise OutputError(f"{folder}: already exists. Pass the name of a new folder.")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_folder(folder) as partial:
-            _write_all(partial, studies, progress, workers)
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: studies cannot be written ({describe_os_error(error)}). Nothing was left "
-            "behind. Make room or pass another folder."
-        ) from None
-    return folder
+    parts = [range(index, index + 1) for index in range(studies.count)]
+    write_part = functools.partial(_write_studies, studies)
+    return write_parts(folder, "studies", parts, write_part, progress, workers)
 
 
-def _write_all(folder: Path, studies: PhantomSet, progress: Progress, workers: int) -> None:
-    (folder / "masks").mkdir()
-    workers = min(workers, studies.count)
-    write_one = functools.partial(_write_study, folder, studies)
-    with (
-        open(folder / MANIFEST, "w", newline="", encoding="utf-8") as file,
-        contextlib.ExitStack() as stack,
-    ):
-        advance = stack.enter_context(progress.track("Drawing studies", studies.count))
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        if workers == 1:
-            written: Iterator[list[dict[str, object]]] = map(write_one, range(studies.count))
-        else:
-            executor = stack.enter_context(drawing_processes(workers))
-            written = executor.map(write_one, range(studies.count))
-        for rows in written:
-            writer.writerows(rows)
-            advance(1)
+def _write_studies(studies: PhantomSet, folder: Path, indices: range) -> list[dict[str, object]]:
+    return [row for index in indices for row in _write_study(folder, studies, index)]
 
 
 def _write_study(folder: Path, studies: PhantomSet, index: int) -> list[dict[str, object]]:
