@@ -323,6 +323,16 @@ def test_missing_identity_and_dates_are_empty(write_dicom, model, tmp_path):
     assert report.ContentDate == "19000101"
 
 
+def test_empty_names_are_not_taken_for_unreadable_ones(write_dicom, model, tmp_path, capsys):
+    names = {"PatientName": "", "ReferringPhysicianName": ""}
+    folder = write_predicted_series(write_dicom, tmp_path / "series", (0.1, 0.9), **names)
+    htf.predict(folder, model=model, dicom_out=tmp_path / "out")
+    [path] = (tmp_path / "out").glob("*/report.dcm")
+    report = pydicom.dcmread(path)
+    assert (report.PatientName, report.ReferringPhysicianName) == ("", "")
+    assert "Left empty" not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_values_that_dicom_does_not_allow_are_left_empty(write_dicom, model, tmp_path, capsys):
     folder = write_predicted_series(

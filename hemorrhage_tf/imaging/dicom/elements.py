@@ -120,10 +120,13 @@ def read_items(file: DicomFile, dataset: Dataset, keyword: str) -> Sequence[Data
 def is_empty(dataset: Dataset, keyword: str) -> bool:
     """Return whether an element is missing or has no value, rather than an unreadable one."""
     from pydicom.tag import Tag
+    from pydicom.valuerep import PersonName
 
     if keyword not in dataset:
         return True
     value = dataset.get_item(Tag(keyword)).value
+    if isinstance(value, PersonName):  # what a name becomes once it was read
+        value = str(value)
     return value is None or (isinstance(value, bytes | str) and not value.strip())
 
 
