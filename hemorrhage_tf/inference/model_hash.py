@@ -6,7 +6,9 @@ import hashlib
 from pathlib import Path
 
 from hemorrhage_tf.core.errors import ModelError
+from hemorrhage_tf.inference.forms import KERAS, ONNX, model_form
 from hemorrhage_tf.inference.model import Model
+from hemorrhage_tf.inference.onnx_model import scan_file
 from hemorrhage_tf.models.pretrained_files import TFLITE_FILE, embedded_file
 from hemorrhage_tf.models.run_files import MODEL_FILE, SCAN_MODEL_FILE, is_run_folder
 
@@ -42,14 +44,15 @@ def _files(model: Model) -> list[tuple[str, Path]]:
     path = model.path
     if model.is_embedded:
         return [("model", embedded_file(TFLITE_FILE))]
-    if path.is_dir() and not is_run_folder(path):  # a SavedModel
+    if path.is_dir() and not is_run_folder(path):  # a SavedModel or a hub folder
         paths = sorted(one for one in path.rglob("*") if one.is_file())
         return [(one.relative_to(path).as_posix(), one) for one in paths]
     if path.is_dir():
         path = path / MODEL_FILE
     files = [("model", path)]
-    # A scan model beside a `.keras` file belongs to it; other files hold theirs.
-    scan_model = path.with_name(SCAN_MODEL_FILE)
-    if model.has_scan_model and path.name == MODEL_FILE and scan_model.is_file():
+    # Beside a `.keras` and an `.onnx` file lies their scan model; a `.tflite` file holds its own.
+    beside = {KERAS: path.with_name(SCAN_MODEL_FILE), ONNX: scan_file(path)}
+    scan_model = beside.get(model_form(path) or "")
+    if model.has_scan_model and scan_model is not None and scan_model.is_file():
         files.append(("scan model", scan_model))
     return files

@@ -15,6 +15,7 @@ import hemorrhage_tf as htf
 from hemorrhage_tf.core.errors import ModelError, OptionError, OutputError
 from hemorrhage_tf.exporters.onnx_file import convert_classifier
 from hemorrhage_tf.exporters.settings import ExportSettings
+from hemorrhage_tf.inference.model_hash import model_hash
 
 SIZE = 32
 IMAGES = np.random.default_rng(0).integers(0, 256, (16, SIZE, SIZE, 3)).astype(np.float32)
@@ -138,6 +139,16 @@ class TestModel:
         shutil.copy(onnx_once / "a.onnx", tmp_path)
         with pytest.raises(ModelError, match="a.scan.onnx.*Copy it there"):
             htf.load(tmp_path / "a.onnx")
+
+    @pytest.mark.parametrize("name", ["a.onnx", "a.scan.onnx"])
+    def test_its_hash_changes_with_each_file(self, onnx_once, tmp_path, name):
+        for one in ("a.onnx", "a.scan.onnx"):
+            shutil.copy(onnx_once / one, tmp_path)
+        model = htf.load(tmp_path / "a.onnx")
+        before = model_hash(model)
+        with open(tmp_path / name, "ab") as file:
+            file.write(b"x")
+        assert model_hash(model) != before
 
     def test_names_a_missing_runtime(self, onnx_once, monkeypatch):
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
