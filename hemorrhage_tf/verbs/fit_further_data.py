@@ -10,7 +10,6 @@ from hemorrhage_tf.core.workers import Workers
 from hemorrhage_tf.datasets.kept_readings import SLICE_INDEX
 from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
-from hemorrhage_tf.synthesis.phantom_sets import cached_phantoms
 from hemorrhage_tf.training.evaluated_sets import EXTERNAL, PHANTOMS
 from hemorrhage_tf.training.settings import FitSettings
 from hemorrhage_tf.verbs.fit_request import FitRequest
@@ -57,6 +56,9 @@ def read_further_data(
     """
 
     def read_phantoms(count: int, seed: int) -> SliceIndex:
+        # Only here, because importing the generator takes a while.
+        from hemorrhage_tf.synthesis.phantom_sets import cached_phantoms
+
         folder = cached_phantoms(cache / "phantoms", count, seed, progress)
         # The appearance of phantoms is no reason for a warning.
         quiet = Progress(quiet=True)
