@@ -69,8 +69,18 @@ class HeadWeights:
         Returns:
             float32 `(n, outputs)` in [0, 1]. Subtypes are not capped at any hemorrhage.
         """
-        logits = standardize(pooled, self.mean, self.variance) @ self.kernel + self.bias
-        return (1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+        return (1.0 / (1.0 + np.exp(-self.logits(pooled).astype(np.float64)))).astype(np.float32)
+
+    def logits(self, pooled: np.ndarray) -> np.ndarray:
+        """Apply standardization and dense units.
+
+        Args:
+            pooled: `(n, width)` pooled features.
+
+        Returns:
+            float32 `(n, outputs)`.
+        """
+        return standardize(pooled, self.mean, self.variance) @ self.kernel + self.bias
 
 
 def class_weight(labels: np.ndarray, kind: str) -> np.ndarray:

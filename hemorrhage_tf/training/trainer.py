@@ -139,9 +139,12 @@ class Trainer:
             # The first views of a slice are computed and stored in float32: all of them, or only
             # view 0 of an evaluated slice where training may do with less.
             exact = views if policy == source.policy and not stores_half else is_evaluated
-            first = self._compute(source, [range(number) for number in exact], "float32")
+            first = self._compute(
+                source, self._context.slices, [range(number) for number in exact], "float32"
+            )
             others = self._compute(
                 replace(source, policy=policy),
+                self._context.slices,
                 [range(begin, end) for begin, end in zip(exact, views, strict=True)],
                 self._settings.feature_dtype,
             )
@@ -163,8 +166,8 @@ class Trainer:
         """Compute the features of other slices, without augmentation."""
         rows = []
         for source in self._sources:
-            first = self._compute(source, [range(1)] * len(slices), "float32", slices)
-            none = self._compute(source, [range(0)] * len(slices), "float32", slices)
+            first = self._compute(source, slices, [range(1)] * len(slices), "float32")
+            none = self._compute(source, slices, [range(0)] * len(slices), "float32")
             rows.append((first, none))
         return FeatureTable(np.ones(len(slices), np.int64), rows, self._settings.pooling)
 
@@ -262,15 +265,10 @@ class Trainer:
         kept.keep_classifier(key, path, self.head)
 
     def _compute(
-        self,
-        source: FeatureSource,
-        views: list[range],
-        dtype: str,
-        slices: SliceIndex | None = None,
+        self, source: FeatureSource, slices: SliceIndex, views: list[range], dtype: str
     ) -> FeatureRows:
-        """Compute the features of views, of the fit's own slices or of others."""
+        """Compute the features of views of slices."""
         context = self._context
-        slices = slices or context.slices
         return compute_features(
             source,
             SliceViews(

@@ -59,6 +59,5 @@ def cross_fitted_logits(scans: ScanFeatures, l2: float, folds: int, seed: int) -
     for number in range(folds):
         own = fold == number
         head = solve_slice_head(scans.features[~own], scans.labels[~own], l2)
-        inputs = standardize(scans.features[own], head.mean, head.variance)
-        logits[own] = (inputs @ head.kernel + head.bias)[:, 0]
+        logits[own] = head.logits(scans.features[own])[:, 0]
     return logits
