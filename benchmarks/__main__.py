@@ -28,7 +28,6 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "tensorflow", "keras", "pillow", "ai-edge-litert")
 
-
 RESNET152 = "resnet152_conv4_imagenet.weights.h5"
 MOBILENET_V2 = "mobilenetv2_imagenet.weights.h5"
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
@@ -15,15 +15,12 @@ HERE = Path(__file__).resolve().parents[1]
 Measured = dict[str, float]
 
 
-def measure(
-    arguments: Sequence[str], checkout: Path = HERE, environment: Mapping[str, str] | None = None
-) -> Measured:
+def measure(arguments: Sequence[str], checkout: Path = HERE) -> Measured:
     """Run Python in a checkout, and end this program if it fails.
 
     Args:
         arguments: Those of Python.
         checkout: The checkout whose package is used. Defaults to this one.
-        environment: Further variables. Defaults to none.
 
     Returns:
         "wall" and "processor" seconds, the latter (user and system) of its children too, and
@@ -34,7 +31,6 @@ def measure(
         "PYTHONPATH": str(checkout),
         # Compiled files, as an installation has them.
         "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir(), "benchmarks")),
-        **(environment or {}),
     }
     before, start = os.times(), time.perf_counter()
     with tempfile.TemporaryFile() as messages:

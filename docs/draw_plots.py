@@ -32,12 +32,12 @@ HERE = Path(__file__).parent
 IMAGES = HERE / "images"
 WORK = tempfile.TemporaryDirectory()
 PHANTOMS = 160  # that the metrics are computed on
-SCREEN = {"figure.dpi": 100, "savefig.dpi": 200, "font.size": 8}
+SCREEN = {"figure.dpi": 100, "font.size": 8}
 
 
-def save(figure: plt.Figure, name: str, dpi: int = 150) -> None:
+def save(figure: plt.Figure, name: str) -> None:
     """Write a picture, which is the same in the dark theme."""
-    figure.savefig(IMAGES / f"{name}.png", dpi=dpi, bbox_inches="tight", facecolor="white")
+    figure.savefig(IMAGES / f"{name}.png", dpi=150, bbox_inches="tight", facecolor="white")
     plt.close(figure)
 
 

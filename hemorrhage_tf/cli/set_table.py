@@ -8,6 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from hemorrhage_tf.reports.number_formats import NOT_AVAILABLE
 from hemorrhage_tf.reports.set_rows import set_rows
 
 
@@ -22,7 +23,7 @@ def set_table(metrics: Mapping[str, Any]) -> Table | None:
     table.add_column("set", style="bold")
     columns = {"slices": "slices", "roc_auc": "ROC AUC"}
     columns |= {"sensitivity": "sensitivity", "specificity": "specificity"}
-    if any("known_head" in metrics.get(key, {}) for key in ("external", "phantoms")):
+    if any(row["known_head"] != NOT_AVAILABLE for row in rows):
         columns["known_head"] = "PhantomNet itself"
     for name in columns.values():
         table.add_column(name, justify="right")
