@@ -21,6 +21,7 @@ import numpy as np
 from hemorrhage_tf.core.errors import DataError, ModelError, OptionError
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.unlabeled_slices import index_unlabeled_slices
+from hemorrhage_tf.exporters.stored_size import stored_size
 from hemorrhage_tf.inference.forms import EMBEDDED, FORMS, RUN_FOLDER, model_form
 from hemorrhage_tf.inference.hub import fetch
 from hemorrhage_tf.models.pretrained_files import TFLITE_FILE, embedded_file
@@ -128,7 +129,7 @@ def benchmark(
                 Measurement(
                     path=str(path),
                     format=form,
-                    size_bytes=_size(at),
+                    size_bytes=stored_size(at),
                     **answer,
                     **predictions.compare(first),
                 )
@@ -177,11 +178,6 @@ def _location(path: Path, form: str) -> Path:
     if form == EMBEDDED:
         return embedded_file(TFLITE_FILE)
     return path / MODEL_FILE if form == RUN_FOLDER else fetch(path)
-
-
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _measure_in_process(request: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ It reads a request from standard input and writes the answer to standard output,
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import math
 import os
@@ -34,6 +36,13 @@ PHANTOM_SIZE = 224
 WARM_UP_CALLS = 3
 # A median of fewer batches would not exclude a disturbed one.
 MIN_BATCHES = 3
+
+# What runs a form without TensorFlow.
+_RUNTIMES = {
+    TFLITE: "ai_edge_litert.interpreter",
+    EMBEDDED: "ai_edge_litert.interpreter",
+    ONNX: "onnxruntime",
+}
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -90,19 +99,11 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare_libraries(form: str, threads: int) -> None:
     """Import the libraries of a format, which is not part of its load time, and set the threads."""
-    if form in (TFLITE, EMBEDDED):
+    if form in _RUNTIMES:
         # Without TensorFlow, as on a device: its memory would count as the model's. `load` sets the
-        # threads, and raises the error if the interpreter is missing.
-        try:
-            import ai_edge_litert.interpreter  # noqa: F401
-        except ImportError:
-            pass
-        return
-    if form == ONNX:
-        try:
-            import onnxruntime  # noqa: F401
-        except ImportError:
-            pass
+        # threads, and raises the error if the runtime is missing.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(_RUNTIMES[form])
         return
     import_tensorflow()
     import keras  # noqa: F401

@@ -29,6 +29,7 @@ from hemorrhage_tf.exporters.reference_slices import (
 )
 from hemorrhage_tf.exporters.saved_model import write_saved_model
 from hemorrhage_tf.exporters.settings import ONNX_QUANTIZATIONS, ExportSettings
+from hemorrhage_tf.exporters.stored_size import stored_size
 from hemorrhage_tf.exporters.tflite import convert
 from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
 from hemorrhage_tf.exporters.trained_model import DYNAMIC_SHAPES, Signatures, TrainedModel
@@ -158,7 +159,7 @@ def export(
         images = images_to_calibrate_on(source, trained, settings, representative, progress)
         verifications = write_form(form, draft, trained, settings, images, progress)
         name = SAVED_MODEL if form == SAVED_MODEL else f"{form} {settings.quantize}"
-        size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+        size = stored_size(partial)
         described = _description(form, settings, verifications)
         write_card(source, draft, trained, described, is_default=verify is None)
         # Beside a file: its card, and the scan model of an .onnx file.
@@ -244,10 +245,8 @@ def _write_tflite(
         )
 
     write(metadata)
-    exported = load(draft)
-    name = settings.quantize
-    form = f"tflite, --quantize {name}"
-    verifications = _verify(trained, exported, form, settings, progress)
+    form = f"{TFLITE}, --quantize {settings.quantize}"
+    verifications = _verify(trained, load(draft), form, settings, progress)
     if settings.batch == "dynamic" or trained.scan_model is not None:
         fixed = FixedShapeTFLiteModel(draft)
         verifications |= _verify(trained, fixed, form, settings, progress, FIXED_SHAPES)

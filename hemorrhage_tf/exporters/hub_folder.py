@@ -25,6 +25,7 @@ from hemorrhage_tf.exporters.export import (
 )
 from hemorrhage_tf.exporters.onnx_file import require_onnx
 from hemorrhage_tf.exporters.settings import ONNX_QUANTIZATIONS, ExportSettings
+from hemorrhage_tf.exporters.stored_size import stored_size
 from hemorrhage_tf.exporters.trained_model import TrainedModel
 from hemorrhage_tf.exporters.verify import TOLERANCES, check
 from hemorrhage_tf.inference.forms import HUB_FOLDER, ONNX, TFLITE, is_embedded
@@ -104,8 +105,7 @@ def export_hub_folder(
             f"{target}: cannot be written ({describe_os_error(error)}). Nothing was left behind. "
             "Pass another target."
         ) from None
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    return Export(target, HUB_FOLDER, size, verifications)
+    return Export(target, HUB_FOLDER, stored_size(target), verifications)
 
 
 def _require_packages() -> None:

@@ -19,6 +19,7 @@ from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.exporters.export import Export, export
 from hemorrhage_tf.exporters.settings import ExportSettings
+from hemorrhage_tf.exporters.stored_size import stored_size
 from hemorrhage_tf.exporters.verify import Verification
 from hemorrhage_tf.inference.forms import TFLITE, is_embedded, model_form
 from hemorrhage_tf.inference.tflite_model import FixedShapeTFLiteModel
@@ -95,7 +96,7 @@ def export_web_app(
     return Export(
         path=target,
         form="web",
-        size_bytes=sum(path.stat().st_size for path in target.rglob("*") if path.is_file()),
+        size_bytes=stored_size(target),
         verifications={name: Verification(**each) for name, each in described.items()},
     )
 
