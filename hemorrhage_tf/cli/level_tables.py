@@ -9,7 +9,13 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from hemorrhage_tf.evaluation.scan_metrics import LEVEL_NAMES, SCANS, SLICES, SLICES_IN_SCANS
+from hemorrhage_tf.evaluation.scan_metrics import (
+    LEVEL_NAMES,
+    SCANS,
+    SLICES,
+    SLICES_IN_SCANS,
+    metrics_by_level,
+)
 from hemorrhage_tf.reports.scan_section import describe_size
 
 _PROPORTIONS = {
@@ -28,8 +34,7 @@ def has_levels(metrics: Mapping[str, Any]) -> bool:
 
 def split_levels(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the metrics of each level that applies, by its name in words."""
-    levels = {SLICES: metrics, **{name: metrics[name] for name in (SLICES_IN_SCANS, SCANS)}}
-    return {LEVEL_NAMES[name]: each for name, each in levels.items() if each is not None}
+    return {LEVEL_NAMES[name]: each for name, each in metrics_by_level(metrics).items()}
 
 
 def level_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:

@@ -42,6 +42,26 @@ SIZES = (1, 20, 45, 90, 180)
 SENSITIVITIES = (0.9, 0.95)
 
 
+def main_level(metrics: Mapping[str, Any]) -> str:
+    """Return the level of the main metrics.
+
+    Args:
+        metrics: As `Evaluation.metrics`, or `metrics.json` of a run.
+    """
+    return SCANS if metrics.get("level") == "scan" else SLICES
+
+
+def metrics_by_level(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the metrics of each level that applies, the main one first.
+
+    Args:
+        metrics: As `Evaluation.metrics`, or `metrics.json` of a run.
+    """
+    main = main_level(metrics)
+    further = (name for name in (SLICES_IN_SCANS, SCANS) if name != main)
+    return {main: metrics, **{name: metrics[name] for name in further if metrics.get(name)}}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScanSet:
     """Labeled scans with the decisions on their slices.

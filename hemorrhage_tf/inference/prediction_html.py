@@ -65,7 +65,6 @@ def _thumbnails(prediction: Any) -> Iterator[Markup]:
     """Yield the slices to look at of the first scans, and the highest of no scan."""
     for index, caption in _chosen(prediction):
         one = prediction[index]
-        assert prediction.previews is not None
         decision = "hemorrhage" if one.is_hemorrhage else "no hemorrhage"
         text = f"{caption}: probability {one.final_probability:.3f}, {decision}"
         yield thumbnail(prediction.previews.draw(index, one), text, text)

@@ -17,6 +17,7 @@ from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
 from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES
+from hemorrhage_tf.evaluation.subgroups import Subgroup, subgroup_metrics
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.inference.evidence import Decision
 from hemorrhage_tf.inference.model import Model
@@ -76,6 +77,11 @@ class EvaluationContent:
     def slice_probabilities(self) -> np.ndarray:
         """float32 `(slices,)`, the probability of each slice alone."""
         return np.array([one.probability for one in self.predictions], np.float32)
+
+    @cached_property
+    def subgroups(self) -> tuple[Subgroup, ...]:
+        """The metrics of each value of each column that has few values."""
+        return subgroup_metrics(self.levels[self.main_level], self.columns)
 
     @property
     def main_level(self) -> str:

@@ -12,7 +12,6 @@ from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.slice_index import SliceIndex
 from hemorrhage_tf.evaluation.robustness import robustness
 from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES, SLICES_IN_SCANS
-from hemorrhage_tf.evaluation.subgroups import subgroup_metrics
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.inference.model import BATCH_SIZE
 from hemorrhage_tf.models.run_files import is_run_folder, read_history
@@ -144,15 +143,11 @@ def _measure_robustness(evaluation: EvaluationContent, progress: Progress) -> li
 
 
 def _subgroup_rows(evaluation: EvaluationContent) -> list[dict[str, Any]]:
-    """Compute metrics for each value of each column of the manifest that has few values."""
-    if SLICES not in evaluation.levels:
-        return []
-    groups = subgroup_metrics(evaluation.levels[SLICES], evaluation.columns)
     return [
         {
             "subgroup": group.name,
             "slices": group.n,
             **{key: group.metrics[key] for key in ("sensitivity", "specificity", "roc_auc")},
         }
-        for group in groups
+        for group in evaluation.subgroups
     ]

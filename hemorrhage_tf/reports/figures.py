@@ -23,7 +23,6 @@ from hemorrhage_tf.evaluation.plots.images import grid_size
 from hemorrhage_tf.evaluation.plots.models import PlottedModel
 from hemorrhage_tf.evaluation.plots.style import SQUARE, WIDE
 from hemorrhage_tf.evaluation.scan_metrics import LEVEL_NAMES
-from hemorrhage_tf.evaluation.subgroups import Subgroup, subgroup_metrics
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.models.run_files import is_run_folder, read_history
 from hemorrhage_tf.reports.evaluation_content import (
@@ -160,14 +159,10 @@ def _history_figures(evaluation: EvaluationContent) -> Iterator[_Figure]:
 
 
 def _forest_figures(evaluation: EvaluationContent) -> Iterator[_Figure]:
-    groups: tuple[Subgroup, ...] = ()
-    if evaluation.columns:
-        main = evaluation.levels[evaluation.main_level]
-        groups = subgroup_metrics(main, evaluation.columns)
     for key, title in _SUBGROUP_METRICS:
         rows = {
             f"{group.name} (n = {group.n})": group.metrics[key]
-            for group in groups
+            for group in evaluation.subgroups
             if group.metrics[key] is not None
         }
         yield from _forest(f"subgroups_{key}", rows, title or key, is_area=key == "roc_auc")

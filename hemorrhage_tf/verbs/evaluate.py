@@ -115,12 +115,13 @@ def evaluate(
         loaded = resolve_model(model, progress, tta)
         second = None if against is None else resolve_model(against, progress, tta)
         evaluation = evaluator.evaluate(loaded, second)
-        if report is not None:
-            content = evaluator.content(loaded, second, evaluation, with_audit=True)
-            write_evaluation_report(Path(report), content, progress)
-        if figures is not None:
-            content = evaluator.content(loaded, second, evaluation, with_audit=False)
-            write_figures(Path(figures), content, figure_format, progress)
+        if report is not None or figures is not None:
+            with_audit = report is not None
+            content = evaluator.content(loaded, second, evaluation, with_audit)
+            if report is not None:
+                write_evaluation_report(Path(report), content, progress)
+            if figures is not None:
+                write_figures(Path(figures), content, figure_format, progress)
         progress.event(
             "result",
             summary=evaluation.summary,

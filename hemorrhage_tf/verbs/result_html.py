@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hemorrhage_tf.core.notebook_html import html_table, join_html, paragraph
-from hemorrhage_tf.evaluation.scan_metrics import LEVEL_NAMES, SCANS, SLICES, SLICES_IN_SCANS
+from hemorrhage_tf.evaluation.scan_metrics import LEVEL_NAMES, metrics_by_level
 from hemorrhage_tf.reports.number_formats import format_count, format_metric
 
 if TYPE_CHECKING:
@@ -32,11 +32,7 @@ def metrics_html(title: str, metrics: Mapping[str, Any]) -> str:
         title: Heading.
         metrics: As `Evaluation.metrics`, or `metrics.json` of a run.
     """
-    main = SCANS if metrics.get("level") == "scan" else SLICES
-    levels = {main: metrics}
-    for name in (SLICES_IN_SCANS, SCANS):
-        if name != main and metrics.get(name) is not None:
-            levels[name] = metrics[name]
+    levels = metrics_by_level(metrics)
     rows = [
         (label, *(format_metric(of[key], percent) for of in levels.values()))
         for key, label, percent in _ROWS

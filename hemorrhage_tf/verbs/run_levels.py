@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
-from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES, SLICES_IN_SCANS
+from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES, SLICES_IN_SCANS, metrics_by_level
 from hemorrhage_tf.models.run_files import PREDICTIONS_FILE, SCANS_FILE, SPLIT_FILE
 from hemorrhage_tf.models.scan_score import mean_of_highest
 
@@ -32,49 +32,19 @@ def read_levels(path: Path, metrics: Mapping[str, Any]) -> dict[str, LabeledPred
     tables = _Tables.read(path)
     levels = {SLICES: tables.slices(), SLICES_IN_SCANS: tables.slices_in_scans()}
     levels[SCANS] = tables.scans()
-    main = SCANS if metrics.get("level") == "scan" else SLICES
-    found = {}
+    of_levels, found = metrics_by_level(metrics), {}
     for name, predictions in levels.items():
-        of_level = metrics if name == main else metrics.get(name)
+        of_level = of_levels.get(name)
         if predictions is None or of_level is None or not _agrees(predictions, of_level):
             continue
-        found[name] = predictions.at(of_level["threshold"])
+        found[name] = replace(predictions, threshold=of_level["threshold"])
     return found
 
 
-def _agrees(predictions: _Level, metrics: Mapping[str, Any]) -> bool:
+def _agrees(predictions: LabeledPredictions, metrics: Mapping[str, Any]) -> bool:
     """Return whether metrics count these predictions."""
     counts = len(predictions.labels), int(predictions.labels.sum())
     return counts == (metrics["n"], metrics["n_positive"])
-
-
-@dataclass(frozen=True, eq=False)
-class _Level:
-    """The predictions of a level, without its threshold.
-
-    Attributes:
-        labels: `(n,)`, 0 or 1.
-        probabilities: `(repeats, n)`.
-        decisions: bool `(repeats, n)`, or None where the tables hold none.
-        groups: `(n,)`, or None where no patient is known.
-        unit: "slices" or "scans".
-    """
-
-    labels: np.ndarray
-    probabilities: np.ndarray
-    decisions: np.ndarray | None
-    groups: np.ndarray | None
-    unit: str
-
-    def at(self, threshold: float) -> LabeledPredictions:
-        return LabeledPredictions(
-            labels=self.labels,
-            repeats=list(self.probabilities),
-            threshold=threshold,
-            decisions=None if self.decisions is None else list(self.decisions),
-            groups=self.groups,
-            unit=self.unit,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,30 +77,30 @@ class _Tables:
             any_patient=any(row["patient"] for row in split),
         )
 
-    def slices(self) -> _Level | None:
+    def slices(self) -> LabeledPredictions | None:
         return self._of_slices(self.predictions, "probability", has_decisions=True)
 
-    def slices_in_scans(self) -> _Level | None:
+    def slices_in_scans(self) -> LabeledPredictions | None:
         rows = [row for row in self.predictions if row.get("probability_in_scan")]
         return self._of_slices(rows, "probability_in_scan", has_decisions=False)
 
     def _of_slices(
         self, rows: list[dict[str, str]], column: str, has_decisions: bool
-    ) -> _Level | None:
+    ) -> LabeledPredictions | None:
         places = {key: index for index, key in enumerate(dict.fromkeys(map(_key, rows)))}
         if not places:
             return None
         at = [places[_key(row)] for row in rows]
         groups = np.array([self.patients[key] for key in places])
-        return _Level(
+        return LabeledPredictions(
             labels=_spread(rows, at, "label", len(places))[0].astype(np.int64),
-            probabilities=_spread(rows, at, column, len(places)),
-            decisions=_spread(rows, at, "hemorrhage", len(places)) > 0 if has_decisions else None,
+            repeats=list(_spread(rows, at, column, len(places))),
+            decisions=_decisions(rows, at, len(places)) if has_decisions else None,
             groups=groups if self.any_patient else None,
             unit="slices",
         )
 
-    def scans(self) -> _Level | None:
+    def scans(self) -> LabeledPredictions | None:
         patients = {scan: self.patients[key] for key, scan in self.scan_of.items()}
         if not self.scan_rows:
             return self._scans_without_model(patients)
@@ -139,15 +109,15 @@ class _Tables:
             for index, name in enumerate(dict.fromkeys(row["scan"] for row in self.scan_rows))
         }
         at = [places[row["scan"]] for row in self.scan_rows]
-        return _Level(
+        return LabeledPredictions(
             labels=_spread(self.scan_rows, at, "label", len(places))[0].astype(np.int64),
-            probabilities=_spread(self.scan_rows, at, "probability", len(places)),
-            decisions=_spread(self.scan_rows, at, "hemorrhage", len(places)) > 0,
+            repeats=list(_spread(self.scan_rows, at, "probability", len(places))),
+            decisions=_decisions(self.scan_rows, at, len(places)),
             groups=np.array([patients[name] for name in places]) if self.any_patient else None,
             unit=SCANS,
         )
 
-    def _scans_without_model(self, patients: Mapping[str, str]) -> _Level | None:
+    def _scans_without_model(self, patients: Mapping[str, str]) -> LabeledPredictions | None:
         """Score scans by their three highest slices, where their slices are tested together."""
         alone = self.slices()
         if alone is None or not patients:
@@ -165,11 +135,10 @@ class _Tables:
         if not whole:
             return None
         scores = [[mean_of_highest(repeat[index]) for index in whole.values()]
-                  for repeat in alone.probabilities]  # fmt: skip
-        return _Level(
+                  for repeat in alone.repeats]  # fmt: skip
+        return LabeledPredictions(
             labels=np.array([alone.labels[index].max() for index in whole.values()]),
-            probabilities=np.array(scores),
-            decisions=None,
+            repeats=list(np.array(scores)),
             groups=np.array([patients[scan] for scan in whole]) if self.any_patient else None,
             unit=SCANS,
         )
@@ -190,3 +159,8 @@ def _spread(rows: list[dict[str, str]], at: list[int], column: str, n: int) -> n
     values = np.full((repeats.max() + 1, n), np.nan)
     values[repeats, at] = [float(row[column]) for row in rows]
     return values
+
+
+def _decisions(rows: list[dict[str, str]], at: list[int], n: int) -> list[np.ndarray]:
+    """Return the decisions of each repeat, bool `(n,)`."""
+    return list(_spread(rows, at, "hemorrhage", n) > 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from hemorrhage_tf.evaluation.labeled_predictions import DEFAULT_THRESHOLD, Labe
 from hemorrhage_tf.evaluation.metrics import confusion, decision_metrics, number_of_resamples
 from hemorrhage_tf.evaluation.plots.style import MODEL_STYLES, ModelStyle
 from hemorrhage_tf.evaluation.resampling import BOOTSTRAPS, Resamples
-from hemorrhage_tf.evaluation.scan_metrics import SCANS, SLICES
+from hemorrhage_tf.evaluation.scan_metrics import main_level, metrics_by_level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -206,14 +206,13 @@ def _model(name: str, data: Data, level: str | None) -> PlottedModel:
             "probabilities."
         )
     metrics, levels = data.metrics, data.levels
-    main = SCANS if metrics.get("level") == "scan" else SLICES
-    wanted = level or main
+    wanted = level or main_level(metrics)
     if wanted not in levels:
         raise DataError(
             f"level {wanted!r}: there are no predictions of it. Pass one of "
             f"{', '.join(map(repr, levels)) or 'none'}."
         )
-    return PlottedModel(name, levels[wanted], metrics if wanted == main else metrics[wanted])
+    return PlottedModel(name, levels[wanted], metrics_by_level(metrics).get(wanted))
 
 
 def _checked(models: Mapping[Any, PlottedModel]) -> list[PlottedModel]:
@@ -263,12 +262,16 @@ def join_notes(models: Sequence[PlottedModel]) -> str:
     return "; ".join(model.note for model in models if model.note)
 
 
-def add_legend(axes: Axes, place: str, models: Sequence[PlottedModel]) -> None:
+def add_legend(
+    axes: Axes,
+    place: Literal["best", "lower left", "lower right", "upper right"],
+    models: Sequence[PlottedModel],
+) -> None:
     """Add the legend, with what a reader must know of the predictions as its title.
 
     Args:
         axes: With the plot.
-        place: As matplotlib names it, such as "lower right".
+        place: As matplotlib names it.
         models: That are plotted.
     """
     # Without these two, matplotlib warns where no line has a label.
