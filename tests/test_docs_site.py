@@ -148,9 +148,17 @@ class TestReference:
         import reference_pages
 
         for file in ("split.csv", "predictions.csv", "history.csv"):
-            header = (fit_once(folds=2) / file).read_text().splitlines()[0].split(",")
+            header = (fit_once() / file).read_text().splitlines()[0].split(",")
             described = re.findall(r"`(\w+)`", reference_pages.columns_of(file))
             assert described[: len(header)] == header
+
+    def test_a_run_of_folds_adds_a_column_of_each_repeat(self, fit_once):
+        import reference_pages
+
+        header = (fit_once(folds=2) / "split.csv").read_text().splitlines()[0].split(",")
+        described = re.findall(r"`(\w+)`", reference_pages.columns_of("split.csv"))
+        assert header == [*described, "repeat_1"]
+        assert "`repeat_1`" in (DOCS / "reference" / "files.md").read_text()
 
     def test_every_field_of_the_metadata_is_described(self):
         from hemorrhage_tf.models.metadata import ModelMetadata
