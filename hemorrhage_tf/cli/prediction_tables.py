@@ -46,6 +46,8 @@ def _headline(scan: ScanPrediction) -> Text:
         f"{scan.slices} slices flagged",
         style="not bold",
     )
+    if scan.disagreement is not None:
+        text.append(f"\n{scan.disagreement}", style="not bold")
     return text
 
 

@@ -166,6 +166,8 @@ def _order(name: str) -> tuple[int, str]:
 def _notes(result: ScanResult) -> list[str]:
     warned = sum(1 for one in result.slices if one.warning)
     notes = [f"Operating point: {result.algorithm.parameters[0]}"]
+    if result.scan.disagreement is not None:
+        notes.append(result.scan.disagreement)
     if warned:
         notes.append(f"{warned} of {len(result.slices)} slices do not look like a head CT.")
     return notes

@@ -161,6 +161,15 @@ class ScanPrediction:
     top_slices: tuple[str, ...] = ()
     top_positions: tuple[int, ...] = ()
 
+    @property
+    def disagreement(self) -> str | None:
+        """A sentence on slices and scan if only one of them is predicted hemorrhage, or None."""
+        if self.flagged and not self.is_hemorrhage:
+            return "The scan is below its threshold, although slices are above theirs."
+        if self.is_hemorrhage and not self.flagged:
+            return "The scan is above its threshold, although no slice is above its own."
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {

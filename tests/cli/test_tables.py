@@ -349,6 +349,7 @@ p: McNemar, exact (accuracy); bootstrap (sensitivity); DeLong, paired (ROC AUC).
     "prediction": """
 series: no hemorrhage
 probability 0.555, threshold 0.700; 1 of 2 slices flagged
+The scan is below its threshold, although slices are above theirs.
   neck ▁█ vertex
 
   slices to look at    place   probability

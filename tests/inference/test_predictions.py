@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -26,6 +27,21 @@ SCAN = ScanPrediction(
 
 
 LEFT_OUT = LeftOutSeries("3", "study", 9, "not axial")
+
+
+class TestScanPrediction:
+    @pytest.mark.parametrize(
+        ("is_hemorrhage", "flagged", "words"),
+        [
+            (True, 0, "above its threshold, although no slice"),
+            (False, 2, "below its threshold, although slices"),
+            (True, 2, None),
+            (False, 0, None),
+        ],
+    )
+    def test_says_where_slices_and_scan_disagree(self, is_hemorrhage, flagged, words):
+        scan = dataclasses.replace(SCAN, is_hemorrhage=is_hemorrhage, flagged=flagged)
+        assert scan.disagreement is None if words is None else words in scan.disagreement
 
 
 class TestPrediction:
