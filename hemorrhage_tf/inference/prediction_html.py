@@ -37,7 +37,7 @@ def prediction_html(prediction: Any) -> str:
         title = f"{len(prediction.scans)} scans, {found} predicted hemorrhage; {title}"
     parts = [html_table(*_scans(prediction))] if prediction.scans else []
     images = side_by_side(_thumbnails(prediction)) if prediction.previews is not None else None
-    scale = None if images is None else _scale()
+    scale = None if images is None else evidence_scale()
     rows = list(_slice_rows(prediction))
     left = len(prediction) - len(rows)
     more = paragraph(f"{left} more slices") if left > 0 else None
@@ -93,7 +93,7 @@ def _slice_rows(prediction: Any) -> Iterator[tuple[object, ...]]:
         )
 
 
-def _scale() -> Markup:
+def evidence_scale() -> Markup:
     """Return the color bar of the overlays, as on gray brain."""
     evidence = np.linspace(0, FULL_COLOR, 5, dtype=np.float32)[np.newaxis]
     gray = np.full((1, 5, 3), _GRAY, np.uint8)

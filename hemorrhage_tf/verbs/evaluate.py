@@ -28,6 +28,7 @@ from hemorrhage_tf.reports.figures import check_figure_folder, write_figures
 from hemorrhage_tf.training.features.cache_location import cache_folder
 from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS
 from hemorrhage_tf.verbs.arguments import ModelArgument, check_data, model_name, resolve_model
+from hemorrhage_tf.verbs.error_previews import ErrorPreviews
 from hemorrhage_tf.verbs.evaluated_subtypes import evaluated_subtypes, metrics_of_subtypes
 from hemorrhage_tf.verbs.evaluation_levels import CountedUnits, ModelLevels, compare_levels
 from hemorrhage_tf.verbs.results import Evaluation
@@ -191,6 +192,13 @@ class _Evaluator:
             scan_comparison=comparisons.get(SCANS),
             levels=levels.levels,
             columns=self._columns(),
+            previews=ErrorPreviews.of_slices(
+                slices,
+                np.array([one.probability for one in predictions], np.float32),
+                model.threshold,
+                lambda: model,
+                model.input_for(slices.is_hounsfield, self._window),
+            ),
         )
 
     def content(

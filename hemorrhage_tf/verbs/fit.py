@@ -6,8 +6,11 @@ import json
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hemorrhage_tf.auditing import audit as auditor
 from hemorrhage_tf.auditing.audit_result import Audit, best_shortcut_metric, summarize_audit
@@ -23,6 +26,7 @@ from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.datasets.slice_index import SliceIndex, build_slice_index
 from hemorrhage_tf.datasets.subtype_columns import asks_for_subtypes, subtype_labels
 from hemorrhage_tf.evaluation.predictive_values import check_prevalence
+from hemorrhage_tf.inference.loading import load
 from hemorrhage_tf.models import run_files
 from hemorrhage_tf.models.metadata import ModelMetadata, versions, write_metadata
 from hemorrhage_tf.pipeline.model_input import ModelInput, choose_window
@@ -51,6 +55,7 @@ from hemorrhage_tf.training.strategy import resolve_strategy
 from hemorrhage_tf.training.tensorboard import HEADLINE_METRICS, TensorBoardLog
 from hemorrhage_tf.verbs.arguments import check_data
 from hemorrhage_tf.verbs.data_config import data_config
+from hemorrhage_tf.verbs.error_previews import ErrorPreviews
 from hemorrhage_tf.verbs.fit_further_data import read_further_data
 from hemorrhage_tf.verbs.fit_outputs import check_outside_of_run, log_of_worker
 from hemorrhage_tf.verbs.fit_request import FitRequest, read_finished_run, restore_request
@@ -346,9 +351,11 @@ class _Fit:
             "id": checkpoint.id,
             "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
-        run = Run(places.out, config, metrics, context.cluster.index)
         if not context.cluster.is_chief:
-            return run
+            return Run(places.out, config, metrics, context.cluster.index)
+        run = Run(
+            places.out, config, metrics, previews=_error_previews(context, result, places.out)
+        )
         writing = atomic_run_folder(places.out, request.overwrite, within=checkpoint.folder)
         with self._progress.stage(f"Writing {places.out}"), writing as folder:
             result.write_classifier(folder / run_files.MODEL_FILE)
@@ -389,6 +396,19 @@ def _model_input(slices: SliceIndex, settings: FitSettings) -> ModelInput:
         window=choose_window(slices.is_hounsfield, settings.window),
         crop_head=settings.crop_head,
         upright=settings.upright,
+    )
+
+
+def _error_previews(context: FitContext, result: FitResult, out: Path) -> ErrorPreviews:
+    """Return the previews of the worst out-of-fold errors, averaged over the repeats."""
+    sums, counts = np.zeros((2, len(context.slices)))
+    for each in result.folds:
+        sums[each.fold.test] += each.probabilities
+        counts[each.fold.test] += 1
+    probabilities = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    threshold = result.operating_point.threshold
+    return ErrorPreviews.of_slices(
+        context.slices, probabilities, threshold, partial(load, out), context.model_input
     )
 
 

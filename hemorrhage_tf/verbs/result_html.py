@@ -12,6 +12,8 @@ from hemorrhage_tf.reports.number_formats import format_count, format_metric
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from hemorrhage_tf.verbs.error_previews import ErrorPreviews
+
 # What matters first; the third value says whether it is shown in percent.
 _ROWS = (
     ("roc_auc", "ROC AUC", False),
@@ -25,12 +27,15 @@ _ROWS = (
 )
 
 
-def metrics_html(title: str, metrics: Mapping[str, Any]) -> str:
+def metrics_html(
+    title: str, metrics: Mapping[str, Any], previews: ErrorPreviews | None = None
+) -> str:
     """Return the HTML of metrics: a table with intervals, and the confusion matrix of each level.
 
     Args:
         title: Heading.
         metrics: As `Evaluation.metrics`, or `metrics.json` of a run.
+        previews: Draws the worst errors. Defaults to None, for none.
     """
     levels = metrics_by_level(metrics)
     rows = [
@@ -42,7 +47,8 @@ def metrics_html(title: str, metrics: Mapping[str, Any]) -> str:
     table = html_table(headings, rows, "Estimates with 95 % intervals")
     matrices = [_confusion(name, of["confusion"]) for name, of in levels.items()]
     notes = [f"{note[:1].upper()}{note[1:]}." for of in levels.values() for note in of["notes"]]
-    return join_html(title, table, *matrices, *map(paragraph, dict.fromkeys(notes)))
+    images = [] if previews is None else previews.html()
+    return join_html(title, table, *matrices, *map(paragraph, dict.fromkeys(notes)), *images)
 
 
 def _describe(name: str, metrics: Mapping[str, Any]) -> str:

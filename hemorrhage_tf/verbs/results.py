@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hemorrhage_tf.evaluation.labeled_predictions import LabeledPredictions
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.predictions import ScanPrediction, SlicePrediction
+
+if TYPE_CHECKING:
+    from hemorrhage_tf.verbs.error_previews import ErrorPreviews
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Run:
         config: Content of its `config.json`: settings, data, versions, times.
         metrics: Content of its `metrics.json`: the levels are those of `Evaluation.metrics`.
         worker: Number of this worker among several; worker 0 writes the run folder.
+        previews: Draws the worst errors in a notebook, where `fit` has just read the slices; else
+            None. It is no part of the result, is not compared, and is not pickled.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -38,6 +43,7 @@ class Run:
     config: dict[str, Any]
     metrics: dict[str, Any]
     worker: int = 0
+    previews: ErrorPreviews | None = field(default=None, compare=False, repr=False)
 
     @property
     def summary(self) -> str:
@@ -47,7 +53,10 @@ class Run:
     def _repr_html_(self) -> str:
         from hemorrhage_tf.verbs.result_html import metrics_html
 
-        return metrics_html(f"Run {self.path.name}", self.metrics)
+        return metrics_html(f"Run {self.path.name}", self.metrics, self.previews)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "previews": None}
 
     @cached_property
     def levels(self) -> Mapping[str, LabeledPredictions]:
@@ -95,6 +104,8 @@ class Evaluation:
             metrics were computed from.
         columns: The further columns of the manifest by name, one value for each slice of the main
             metrics; empty where these count scans.
+        previews: Draws the worst errors in a notebook; None if that is not possible. It is no part
+            of the result, is not compared, and is not pickled.
 
     Example:
         >>> import hemorrhage_tf as htf
@@ -117,6 +128,7 @@ class Evaluation:
     scan_comparison: dict[str, Any] | None = None
     levels: Mapping[str, LabeledPredictions] = field(default_factory=dict)
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    previews: ErrorPreviews | None = field(default=None, compare=False, repr=False)
 
     @property
     def in_scan_metrics(self) -> dict[str, Any] | None:
@@ -141,7 +153,10 @@ class Evaluation:
     def _repr_html_(self) -> str:
         from hemorrhage_tf.verbs.result_html import metrics_html
 
-        return metrics_html("Evaluation", self.metrics)
+        return metrics_html("Evaluation", self.metrics, self.previews)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "previews": None}
 
 
 @dataclass(frozen=True)
