@@ -48,7 +48,8 @@ from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
     type=click.Choice(QUANTIZATIONS),
     default="none",
     show_default=True,
-    help="Quantization of a file. float16, dynamic: weights only (TFLite); int8: activations, too.",
+    help="Quantization of a file. float16, dynamic: weights only (TFLite); int8: activations, too; "
+    "full-int8: all, for accelerators without floating point (TFLite).",
 )
 @click.option(
     "--input-type",

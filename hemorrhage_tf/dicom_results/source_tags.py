@@ -65,6 +65,8 @@ _LONGEST_NAME = 64  # of each way of writing it
 _LONGEST_UID = 64
 _MAX_NUMBER = 2**31
 _CAPTURES = "1.2.840.10008.5.1.4.1.1.7"  # all Secondary Capture SOP classes begin so
+# Images of luggage (DICOS) and of materials (DICONDE) are no medical images.
+_INDUSTRIAL = ("1.2.840.10008.5.1.4.1.1.501.", "1.2.840.10008.5.1.4.1.1.601.")
 _REPLACEMENT = "\ufffd"  # stands for bytes that do not fit the character set
 # Cosines of one series differ by rounding.
 _DIGITS = 2
@@ -172,6 +174,19 @@ def is_valid_uid(text: str) -> bool:
     return len(text) <= _LONGEST_UID and bool(re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", text))
 
 
+def is_image_class(uid: str) -> bool:
+    """Return whether a SOP class is that of medical images which DICOM has and has not retired."""
+    from pydicom.uid import UID
+
+    known = UID(uid)
+    return (
+        known.type == "SOP Class"
+        and "Image Storage" in known.name
+        and not known.is_retired
+        and not uid.startswith(_INDUSTRIAL)
+    )
+
+
 def is_valid_text(text: str, representation: str) -> bool:
     """Return whether DICOM allows a text without padding; an empty one is valid.
 
@@ -227,6 +242,12 @@ def _check_uids(path: Path, uids: Mapping[str, str], anonymize: bool) -> None:
         # A class is never replaced.
         if not is_valid_uid(text) and (keyword == "SOPClassUID" or not anonymize):
             raise SliceError(path, f"its {_UIDS[keyword]} is not a valid UID")
+    if not is_image_class(uids["SOPClassUID"]):
+        raise SliceError(
+            path,
+            f"its SOP class {uids['SOPClassUID']} is not an image of current DICOM, so no result "
+            "can refer to it",
+        )
 
 
 def _may_show_names(sop_class: str, burned_in: str) -> bool:

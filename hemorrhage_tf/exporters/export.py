@@ -28,9 +28,9 @@ from hemorrhage_tf.exporters.reference_slices import (
     select_slices,
 )
 from hemorrhage_tf.exporters.saved_model import write_saved_model
-from hemorrhage_tf.exporters.settings import ONNX_QUANTIZATIONS, ExportSettings
+from hemorrhage_tf.exporters.settings import FULL_INT8, ONNX_QUANTIZATIONS, ExportSettings
 from hemorrhage_tf.exporters.stored_size import stored_size
-from hemorrhage_tf.exporters.tflite import convert
+from hemorrhage_tf.exporters.tflite import convert, convert_to_integers
 from hemorrhage_tf.exporters.tflite_metadata import add_metadata, operator_names
 from hemorrhage_tf.exporters.trained_model import DYNAMIC_SHAPES, Signatures, TrainedModel
 from hemorrhage_tf.exporters.verify import TOLERANCES, Tolerance, Verification, check
@@ -147,6 +147,12 @@ def export(
     form, target = target_form(target), Path(target)
     _check_target(form, target, settings)
     trained = TrainedModel.load(source, verify, progress)
+    if settings.quantize == FULL_INT8 and trained.scan_model is not None:
+        trained = trained.without_scan_model()
+        progress.note(
+            "An accelerator runs slices alone, so the file has no scan model: a scan is predicted "
+            "by the mean of its three highest slices, with the threshold for slices."
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -215,7 +221,7 @@ def images_to_calibrate_on(
     Raises:
         DataError: There are too few.
     """
-    if settings.quantize != "int8":
+    if not settings.needs_calibration:
         return []
     count, model_input = settings.calibration_slices, trained.metadata.model_input
     slices = select_slices(source, model_input, CALIBRATION, representative, count, progress)
@@ -232,9 +238,12 @@ def _write_tflite(
     """Write and verify a TFLite file, then write it again with the verification inside."""
     metadata = trained.metadata
     with progress.stage("Converting"):
-        model = convert(
-            trained.classifier, metadata.image_size, settings, calibration, trained.scan_model
-        )
+        if settings.quantize == FULL_INT8:
+            model = convert_to_integers(trained.classifier, settings, calibration)
+        else:
+            model = convert(
+                trained.classifier, metadata.image_size, settings, calibration, trained.scan_model
+            )
     _reject_custom_operators(model)
 
     def write(values: ModelMetadata) -> None:

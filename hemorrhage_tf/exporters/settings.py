@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from hemorrhage_tf.core.errors import OptionError
 
-QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+FULL_INT8 = "full-int8"
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8", FULL_INT8)
 ONNX_QUANTIZATIONS = ("none", "int8")
 BATCHES = ("static", "dynamic")
 INPUT_TYPES = ("float32", "uint8")
@@ -24,8 +25,9 @@ class ExportSettings:
 
     Attributes:
         quantize: "none", "float16" (weights), "dynamic" (int8 weights, activations quantized at run
-            time) or "int8" (weights and activations); for TFLite, and "int8" for ONNX. Defaults to
-            "none".
+            time), "int8" (weights and activations) or "full-int8" (pooling and head, too: a file of
+            one signature for accelerators without floating point); for TFLite, and "int8" for ONNX.
+            Defaults to "none".
         input_type: "float32" or "uint8", type of the input `image`. Defaults to "float32".
         cam: Whether a TFLite or ONNX file has the class activation map as an output; a SavedModel
             always has. Defaults to False.
@@ -57,9 +59,22 @@ class ExportSettings:
                 f"{MIN_CALIBRATION_SLICES} or more."
             )
 
-    def require_calibration(self, images: Sized) -> None:
-        """Raise an OptionError for int8 without images to calibrate on."""
-        if self.quantize == "int8" and len(images) == 0:
+        if self.quantize == FULL_INT8 and (self.cam or self.batch != "static"):
+            unfit = "--cam" if self.cam else f"--batch {self.batch}"
             raise OptionError(
-                "--quantize int8: there are no slices to calibrate on. Pass --representative DATA."
+                f"--quantize {FULL_INT8}: accelerators run one signature, from one slice to its "
+                f"probability. Leave out {unfit}, or pass --quantize int8."
+            )
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether activations are quantized, too, by ranges that are measured on slices."""
+        return self.quantize in ("int8", FULL_INT8)
+
+    def require_calibration(self, images: Sized) -> None:
+        """Raise an OptionError if there are no images to calibrate on, but some are needed."""
+        if self.needs_calibration and len(images) == 0:
+            raise OptionError(
+                f"--quantize {self.quantize}: there are no slices to calibrate on. Pass "
+                "--representative DATA."
             )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.exporters.converter_output import silence_converter
+from hemorrhage_tf.exporters.integer_classifier import integer_classifier
 from hemorrhage_tf.exporters.saved_model import (
     image_function,
     padded_scan_function,
@@ -15,7 +16,10 @@ from hemorrhage_tf.exporters.saved_model import (
     served_module,
 )
 from hemorrhage_tf.exporters.settings import ExportSettings
-from hemorrhage_tf.exporters.tflite_converter import convert_signatures
+from hemorrhage_tf.exporters.tflite_converter import (
+    convert_signature_to_integers,
+    convert_signatures,
+)
 from hemorrhage_tf.exporters.tflite_metadata import rename_signatures
 from hemorrhage_tf.inference.input_types import cast_images
 from hemorrhage_tf.inference.tflite_model import SIGNATURE, SLICE_SIGNATURE
@@ -93,6 +97,42 @@ def convert(
         if settings.quantize != "none":
             model = _quantize(model, settings, calibration)
     return rename_signatures(model, _NAMES)
+
+
+def convert_to_integers(
+    classifier: Any, settings: ExportSettings, calibration: Sequence[np.ndarray]
+) -> bytes:
+    """Convert a classifier to a TFLite model that computes in integers from the first layer on.
+
+    The converter quantizes here, because `litert-quantizer` does it badly for pooling and head, see
+    docs/decisions.md.
+
+    Args:
+        classifier: The Keras model, from pixels to probability.
+        settings: The settings of the export.
+        calibration: float32 `(size, size, 3)` images in [0, 255] to calibrate on.
+
+    Returns:
+        The model, without metadata. Its only signature is `serving_default`, for one slice.
+
+    Raises:
+        OptionError: There are no images to calibrate on.
+    """
+    import tensorflow as tf
+
+    settings.require_calibration(calibration)
+    model = integer_classifier(classifier)
+    module = tf.Module()
+    module.variables_of_model = [weight.value for weight in model.weights]
+
+    @tf.function(input_signature=[tf.TensorSpec((1, *model.input_shape[1:]), name="image")])
+    def serve(image: Any) -> Any:
+        return model(image, training=False)
+
+    with silence_converter():
+        return convert_signature_to_integers(
+            module, SIGNATURE, serve, calibration, settings.input_type
+        )
 
 
 def _quantize(model: bytes, settings: ExportSettings, calibration: Sequence[np.ndarray]) -> bytes:

@@ -1,4 +1,4 @@
-"""The conversion of a TensorFlow module to a float32 TFLite model: the only use of `tf.lite`.
+"""The conversion of a TensorFlow module to a TFLite model: the only use of `tf.lite`.
 
 A coming release of TensorFlow leaves `tf.lite` out. Only this file has to change then: what it
 returns is quantized, renamed and described by other packages. The plan is in docs/decisions.md.
@@ -7,8 +7,10 @@ returns is quantized, renamed and described by other packages. The plan is in do
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from hemorrhage_tf.core.errors import ModelError
 
@@ -27,6 +29,43 @@ def convert_signatures(module: Any, signatures: Mapping[str, Any]) -> bytes:
     Raises:
         ModelError: The installed TensorFlow has no converter.
     """
+    return _convert(module, signatures)
+
+
+def convert_signature_to_integers(
+    module: Any, name: str, function: Any, calibration: Sequence[np.ndarray], input_type: str
+) -> bytes:
+    """Convert one signature to a TFLite model whose operators have int8 inputs and outputs.
+
+    Args:
+        module: A `tf.Module` that holds the variables.
+        name: The name of the signature.
+        function: The `tf.function`, with an input signature of one float32 tensor and a batch of 1.
+        calibration: float32 inputs without the batch, to measure the ranges of activations on.
+        input_type: "float32", which a first operator quantizes, or "uint8".
+
+    Returns:
+        The model. Its outputs are float32: a last operator converts the int8 results.
+
+    Raises:
+        ModelError: The installed TensorFlow has no converter.
+    """
+
+    def set_integers(converter: Any, tf: Any) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: ([one[np.newaxis]] for one in calibration)
+        converter.inference_input_type = tf.as_dtype(input_type)
+
+    return _convert(module, {name: function}, set_integers)
+
+
+def _convert(
+    module: Any,
+    signatures: Mapping[str, Any],
+    adapt: Callable[[Any, Any], None] | None = None,
+) -> bytes:
+    """Convert signatures; `adapt` sets up the converter, given TensorFlow."""
     import tensorflow as tf
 
     if not hasattr(tf, "lite"):
@@ -40,4 +79,6 @@ def convert_signatures(module: Any, signatures: Mapping[str, Any]) -> bytes:
             folder, signature_keys=list(signatures)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if adapt is not None:
+            adapt(converter, tf)
         return bytes(converter.convert())

@@ -93,6 +93,17 @@ class TrainedModel:
         trained.outputs.update(trained._predict(progress))
         return trained
 
+    def without_scan_model(self) -> TrainedModel:
+        """Return the model for slices alone; scans are predicted as by one without a scan model."""
+        metadata = replace(
+            self.metadata,
+            scan_model=None,
+            scan_threshold=None,
+            scan_operating_point=None,
+            slice_in_scan_threshold=None,
+        )
+        return replace(self, metadata=metadata, scan_model=None)
+
     @property
     def probabilities(self) -> np.ndarray:
         """float32 `(n,)` of the slices."""

@@ -37,6 +37,7 @@ TOLERANCES = {
     "float16": Tolerance(5e-3),
     "dynamic": Tolerance(None, changed=0.01),
     "int8": Tolerance(None, changed=0.01, roc_auc=0.005),
+    "full-int8": Tolerance(None, changed=0.03, roc_auc=0.01),
 }
 
 # Pairs of a slice with and one without hemorrhage that may change their order in any case.

@@ -309,6 +309,16 @@ def set_head(
         begin = end
 
 
+def pooling_layers(classifier: Any) -> list[Any]:
+    """Return the pooling layers of a classifier, in the order of its features."""
+    import keras
+
+    pooled = classifier.get_layer("standardization").input
+    previous = pooled._keras_history.operation
+    tensors = previous.input if isinstance(previous, keras.layers.Concatenate) else [pooled]
+    return [tensor._keras_history.operation for tensor in tensors]
+
+
 def with_class_activation_map(classifier: Any) -> Any:
     """Add the class activation map to a classifier.
 
@@ -335,11 +345,8 @@ def with_class_activation_map(classifier: Any) -> Any:
     weights = (kernel[:, 0] / deviations).astype(np.float32)
     offset = float(bias[0] - standardization.adapt_mean.numpy() @ weights)
 
-    previous = standardization.input._keras_history.operation
-    is_joined = isinstance(previous, keras.layers.Concatenate)
-    pooled = previous.input if is_joined else [standardization.input]
-    ends = np.cumsum([tensor.shape[-1] for tensor in pooled])
-    pools = [tensor._keras_history.operation for tensor in pooled]
+    pools = pooling_layers(classifier)
+    ends = np.cumsum([layer.output.shape[-1] for layer in pools])
     finest = max((layer.input.shape[1:3] for layer in pools), key=np.prod)
     cams = {finest: offset}
     for layer, part in zip(pools, np.split(weights, ends[:-1]), strict=True):

@@ -11,7 +11,7 @@ from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.exporters import export as exporter
 from hemorrhage_tf.exporters.export import Export
 from hemorrhage_tf.exporters.hub_folder import export_hub_folder
-from hemorrhage_tf.exporters.settings import FORMATS, HUB, WEB, ExportSettings
+from hemorrhage_tf.exporters.settings import FORMATS, FULL_INT8, HUB, WEB, ExportSettings
 from hemorrhage_tf.exporters.web_app import WebAppSource, export_web_app
 from hemorrhage_tf.verbs.arguments import create_settings
 from hemorrhage_tf.verbs.results import Run
@@ -68,6 +68,11 @@ def export(
     source = model.path if isinstance(model, Run) else Path(model)
     if format not in (None, *FORMATS):
         raise OptionError(f"--format {format}: unknown. Pass one of {', '.join(FORMATS)}.")
+    if format is not None and chosen.quantize == FULL_INT8:
+        raise OptionError(
+            f"--quantize {FULL_INT8}: for a .tflite file alone. Pass --quantize int8 with --format "
+            f"{format}."
+        )
     if format == WEB:
         page = None if web_page is None else Path(web_page)
         app = WebAppSource(source, page, verify, representative)

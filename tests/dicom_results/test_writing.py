@@ -279,6 +279,7 @@ BAD_SERIES = [
     ({"StudyInstanceUID": None}, "it has no Study Instance UID to refer to"),
     ({"StudyInstanceUID": "1.2.03"}, "its Study Instance UID is not a valid UID"),
     ({"SOPClassUID": "abc"}, "its SOP Class UID is not a valid UID"),
+    ({"SOPClassUID": "1.2.3"}, "its SOP class 1.2.3 is not an image of current DICOM"),
     ({"PatientName": "A" * 65}, "its Patient's Name does not fit"),
     ({"PatientID": "B" * 70}, "its Patient ID does not fit"),
 ]

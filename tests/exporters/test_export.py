@@ -79,6 +79,21 @@ class TestForms:
         )
         assert htf.load(target).has_cam
 
+    @pytest.mark.slow
+    def test_full_int8_predicts_like_the_run(self, run, kaggle_once, tmp_path):
+        target = tmp_path / "integers.tflite"
+        export = htf.export(run, target, quantize="full-int8", input_type="uint8", quiet=True)
+        assert export.form == "tflite full-int8"
+        assert export.verifications.keys() == {"serving_default"}
+        np.testing.assert_allclose(
+            probabilities(target, kaggle_once), probabilities(run, kaggle_once), atol=0.15
+        )
+
+    @pytest.mark.parametrize("form", ["web", "hub"])
+    def test_full_int8_is_for_files_alone(self, run, tmp_path, form):
+        with pytest.raises(OptionError, match=f"Pass --quantize int8 with --format {form}"):
+            htf.export(run, tmp_path / "a", format=form, quantize="full-int8", quiet=True)
+
     def test_metrics_are_the_same_for_every_form(self, run, exports_once, kaggle_once):
         metrics = [
             htf.evaluate(kaggle_once, model=model, quiet=True).metrics

@@ -159,3 +159,12 @@ def test_slices_of_no_scan_are_compared_in_sequences():
     lengths = [len(members) for members in slices.sequences.members]
     assert lengths == [SLICES_OF_A_SEQUENCE, SLICES_OF_A_SEQUENCE, 3]
     np.testing.assert_array_equal(np.concatenate(slices.sequences.members), np.arange(count))
+
+
+@pytest.mark.slow
+def test_full_int8_leaves_the_scan_model_out_and_says_so(scan_run, tmp_path, capsys):
+    target = tmp_path / "integers.tflite"
+    htf.export(scan_run, target, quantize="full-int8")
+    assert "so the file has no scan model" in " ".join(capsys.readouterr().err.split())
+    model = htf.load(target)
+    assert not model.has_scan_model and model.scan_threshold == model.threshold

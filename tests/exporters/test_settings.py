@@ -12,6 +12,8 @@ from hemorrhage_tf.exporters.settings import ExportSettings
         ({"quantize": "int4"}, "--quantize int4: unknown. Pass one of none, float16"),
         ({"input_type": "int8"}, "--input-type int8: unknown. Pass one of float32, uint8"),
         ({"batch": "8"}, "--batch 8: unknown. Pass one of static, dynamic"),
+        ({"quantize": "full-int8", "cam": True}, "one signature.*Leave out --cam"),
+        ({"quantize": "full-int8", "batch": "dynamic"}, "Leave out --batch dynamic"),
         ({"calibration_slices": 7}, "--calibration-slices 7: too few for int8. Pass 8 or more"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.exporters.settings import ExportSettings
-from hemorrhage_tf.exporters.tflite import convert
+from hemorrhage_tf.exporters.tflite import convert, convert_to_integers
 from hemorrhage_tf.exporters.tflite_metadata import operator_names
 
 SIZE = 32
@@ -46,6 +46,32 @@ def test_every_quantization_predicts_like_the_trained_model(classifier, quantize
         logits = np.log(expected / (1 - expected))[:, 0]
         np.testing.assert_allclose(outputs["cam"].mean(axis=(1, 2)), logits, atol=1e-3)
     assert not any(name.startswith("custom:") for name in operator_names(model))
+
+
+@pytest.mark.parametrize("input_type", ["float32", "uint8"])
+def test_full_int8_computes_in_integers_alone(classifier, input_type):
+    from ai_edge_litert.interpreter import Interpreter
+
+    settings = ExportSettings(quantize="full-int8", input_type=input_type)
+    model = convert_to_integers(classifier, settings, list(IMAGES))
+    outputs = [run(model, IMAGES[i : i + 1], input_type) for i in range(5)]
+    assert outputs[0].keys() == {"probability"}
+    expected = classifier(IMAGES[:5], training=False).numpy()
+    assert np.ptp(expected) > 1e-3
+    found = np.concatenate([one["probability"] for one in outputs])
+    np.testing.assert_allclose(found, expected, atol=0.15)
+    interpreter = Interpreter(model_content=model)
+    assert list(interpreter.get_signature_list()) == ["serving_default"]
+    types = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    for operator in interpreter._get_ops_details():
+        used = {types[index] for index in operator["outputs"] if index in types}
+        if operator["op_name"] not in ("DEQUANTIZE", "DELEGATE"):
+            assert np.float32 not in used, operator["op_name"]
+
+
+def test_full_int8_needs_slices_to_calibrate_on(classifier):
+    with pytest.raises(OptionError, match="--quantize full-int8: there are no slices"):
+        convert_to_integers(classifier, ExportSettings(quantize="full-int8"), [])
 
 
 def test_defaults_are_batches_of_one_float32_image_without_a_map(classifier):
