@@ -188,6 +188,8 @@ class TestNotebook:
         monkeypatch.setenv("RESNET152_WEIGHTS", "none")
         assert "ROC AUC" in run_notebook.printed(run_notebook.run_notebook(folder / "head_ct"))
 
+    @pytest.mark.slow
+    @pytest.mark.real_data
     def test_it_prints_what_it_shows(self, shared, monkeypatch):
         nbformat = pytest.importorskip("nbformat", reason="needs the extra docs")
         import run_notebook

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.models.classifier import deviation, outputs_of, pooling_layers
+from hemorrhage_tf.models.classifier import deviation, logits_model, outputs_of, pooling_layers
 
 
 def integer_classifier(classifier: Any) -> Any:
@@ -22,7 +22,8 @@ def integer_classifier(classifier: Any) -> Any:
         classifier: A trained classifier, from `build_classifier` or loaded from a file.
 
     Returns:
-        A `keras.Model` from `image` to a dictionary of the classifier's outputs.
+        A `keras.Model` from `image` to a dictionary of the classifier's outputs and `logits`
+        `(batch, outputs)`. Its layer `head` is a copy; the backbone is the classifier's own.
     """
     import keras
 
@@ -47,8 +48,18 @@ def integer_classifier(classifier: Any) -> Any:
             average = keras.layers.GlobalAveragePooling2D(name=f"mean_{layer.name}")
             pooled.append(average(standardized))
     features = pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="joined")(pooled)
-    head = keras.Model(standardization.output, outputs_of(classifier), name="head")
-    return keras.Model(images, head(features))
+    return keras.Model(images, _copy_head(classifier)(features))
+
+
+def _copy_head(classifier: Any) -> Any:
+    """Return the model from standardized features to outputs and logits, with its own weights."""
+    import keras
+
+    outputs = {**outputs_of(classifier), "logits": logits_model(classifier).output}
+    head = keras.Model(classifier.get_layer("standardization").output, outputs, name="head")
+    copy = keras.models.clone_model(head)
+    copy.set_weights(head.get_weights())
+    return copy
 
 
 def _feature_maps(classifier: Any, pools: list[Any]) -> Any:

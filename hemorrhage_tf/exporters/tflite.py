@@ -23,6 +23,7 @@ from hemorrhage_tf.exporters.tflite_converter import (
 from hemorrhage_tf.exporters.tflite_metadata import rename_signatures
 from hemorrhage_tf.inference.input_types import cast_images
 from hemorrhage_tf.inference.tflite_model import SIGNATURE, SLICE_SIGNATURE
+from hemorrhage_tf.models.classifier import shift_logits
 from hemorrhage_tf.models.scan_model import PADDED_SCAN_SIGNATURE, SCAN_SIGNATURE
 
 # The converter sorts signatures by name, and an interpreter that is used without signatures runs
@@ -105,7 +106,8 @@ def convert_to_integers(
     """Convert a classifier to a TFLite model that computes in integers from the first layer on.
 
     The converter quantizes here, because `litert-quantizer` does it badly for pooling and head, see
-    docs/decisions.md.
+    docs/decisions.md. Rounding shifts the logits; the mean shift over the images to calibrate on is
+    subtracted again.
 
     Args:
         classifier: The Keras model, from pixels to probability.
@@ -117,6 +119,10 @@ def convert_to_integers(
 
     Raises:
         OptionError: There are no images to calibrate on.
+
+    Reference:
+        M. Nagel et al., Data-free quantization through weight equalization and bias correction,
+        ICCV 2019, section 4.2.
     """
     import tensorflow as tf
 
@@ -125,13 +131,31 @@ def convert_to_integers(
     module = tf.Module()
     module.variables_of_model = [weight.value for weight in model.weights]
 
-    @tf.function(input_signature=[tf.TensorSpec((1, *model.input_shape[1:]), name="image")])
-    def serve(image: Any) -> Any:
-        return model(image, training=False)
+    def convert_outputs(names: Sequence[str]) -> bytes:
+        @tf.function(input_signature=[tf.TensorSpec((1, *model.input_shape[1:]), name="image")])
+        def serve(image: Any) -> Any:
+            outputs = model(image, training=False)
+            return {name: outputs[name] for name in names}
 
-    with silence_converter():
-        return convert_signature_to_integers(
-            module, SIGNATURE, serve, calibration, settings.input_type
+        with silence_converter():
+            return convert_signature_to_integers(
+                module, SIGNATURE, serve, calibration, settings.input_type
+            )
+
+    rounded = _run_logits(convert_outputs(["logits"]), calibration, settings.input_type)
+    exact = [model(image[np.newaxis], training=False)["logits"].numpy() for image in calibration]
+    shift_logits(model.get_layer("head"), np.mean(np.concatenate(exact) - rounded, axis=0))
+    return convert_outputs([name for name in model.output if name != "logits"])
+
+
+def _run_logits(model: bytes, images: Sequence[np.ndarray], input_type: str) -> np.ndarray:
+    """Run a TFLite model on images; float32 `(n, outputs)`."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with silence_converter():  # the runtime reports its delegate
+        runner = Interpreter(model_content=model).get_signature_runner(SIGNATURE)
+        return np.concatenate(
+            [runner(image=cast_images(one[np.newaxis], input_type))["logits"] for one in images]
         )
 
 

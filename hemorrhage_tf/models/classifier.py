@@ -309,6 +309,19 @@ def set_head(
         begin = end
 
 
+def shift_logits(model: Any, shift: np.ndarray) -> None:
+    """Add a constant to each logit, in the order of `build_head`.
+
+    Args:
+        model: A model with the dense units of a head.
+        shift: `(outputs,)`.
+    """
+    begin = 0
+    for dense in _dense_layers(model):
+        dense.bias.assign_add(shift[begin : begin + dense.units])
+        begin += dense.units
+
+
 def pooling_layers(classifier: Any) -> list[Any]:
     """Return the pooling layers of a classifier, in the order of its features."""
     import keras

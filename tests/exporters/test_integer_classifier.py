@@ -6,7 +6,13 @@ import pytest
 
 from hemorrhage_tf.exporters.integer_classifier import integer_classifier
 from hemorrhage_tf.models.backbones import backbone_spec, build_backbone
-from hemorrhage_tf.models.classifier import Branch, build_classifier, outputs_of, set_head
+from hemorrhage_tf.models.classifier import (
+    Branch,
+    build_classifier,
+    outputs_of,
+    set_head,
+    shift_logits,
+)
 
 
 def draw_images(side):
@@ -34,8 +40,20 @@ def test_several_backbones_and_subtypes_predict_the_same():
     expected = keras.Model(classifier.input, outputs_of(classifier))(images, training=False)
     rebuilt = integer_classifier(classifier)
     found = rebuilt(images, training=False)
-    assert found.keys() == expected.keys() == {"probability", "subtypes"}
+    assert expected.keys() == {"probability", "subtypes"}
+    assert found.keys() == {*expected, "logits"}
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-5)
     layers = rebuilt._flatten_layers()
     assert not any(isinstance(each, keras.layers.UpSampling2D) for each in layers)
+
+
+def test_the_head_is_a_copy_and_the_backbone_is_not(trained_classifier):
+    classifier, images = trained_classifier("avg_max"), draw_images(32)
+    before = classifier(images, training=False).numpy()
+    rebuilt = integer_classifier(classifier)
+    logits = rebuilt(images, training=False)["logits"].numpy()
+    shift_logits(rebuilt.get_layer("head"), np.array([0.5], np.float32))
+    shifted = rebuilt(images, training=False)["logits"].numpy()
+    np.testing.assert_allclose(shifted, logits + 0.5, atol=1e-6)
+    np.testing.assert_array_equal(classifier(images, training=False), before)
