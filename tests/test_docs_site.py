@@ -206,8 +206,9 @@ class TestNotebook:
 
 
 class TestSite:
-    @pytest.fixture(scope="session")
-    def site(self, once):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def site(cls, once):
         pytest.importorskip("mkdocs", reason="needs the extra docs")
 
         def build(folder: Path) -> None:
