@@ -179,6 +179,7 @@ class TestNotebook:
         for place in (ROOT, ROOT.parent / "shared", tempfile.gettempdir()):
             assert str(place) not in text
         assert "data:image" not in text
+        assert '"name": "stderr"' not in text
 
     @pytest.mark.slow
     def test_it_runs_on_phantoms(self, folder, monkeypatch):
