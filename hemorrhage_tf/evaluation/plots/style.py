@@ -88,10 +88,19 @@ def plot_style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
     Args:
         changes: Further matplotlib settings. Defaults to none.
     """
+    import matplotlib
     from matplotlib import style
 
-    with style.context(["default", {**_STYLE, **(changes or {})}]):
-        yield
+    interactive = matplotlib.is_interactive()
+    try:
+        with style.context(["default", {**_STYLE, **(changes or {})}]):
+            try:
+                yield
+            finally:
+                interactive = matplotlib.is_interactive()
+    finally:
+        # The first figure of a notebook loads its backend, which turns this on for all others.
+        matplotlib.interactive(interactive)
 
 
 @contextmanager
