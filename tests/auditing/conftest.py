@@ -10,7 +10,8 @@ import hemorrhage_tf as htf
 from hemorrhage_tf.auditing import shortcuts
 
 
-@pytest.fixture(scope="package", autouse=True)
+# Not for the package: without `__init__.py` that is the whole session, with the pages of the docs.
+@pytest.fixture(scope="module", autouse=True)
 def small_forests():
     """Use small forests, so that the tests are fast."""
     with pytest.MonkeyPatch.context() as patch:
@@ -19,7 +20,7 @@ def small_forests():
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def clean(tmp_path_factory):
     """Write 60 slices whose labels are independent of everything else."""
     labels = np.random.default_rng(3).permutation(np.arange(60) % 2)
@@ -28,7 +29,7 @@ def clean(tmp_path_factory):
     return write_set(tmp_path_factory.mktemp("clean"), images, labels)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def clean_audit(clean, tmp_path_factory):
     """Audit the set without shortcuts, with a cache folder of its own."""
     with pytest.MonkeyPatch.context() as patch:
