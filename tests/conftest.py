@@ -96,6 +96,12 @@ def once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
 
 
 @pytest.fixture(scope="session")
+def real_features(once) -> Path:
+    """The feature cache of all tests with the real slices, so that each feature is computed once."""
+    return once("real-features", Path.mkdir)
+
+
+@pytest.fixture(scope="session")
 def kaggle_once(once) -> Path:
     """A Kaggle-style folder of 24 slices, for tests that do not change it."""
     return once("kaggle", _write_kaggle_folder)

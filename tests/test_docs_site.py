@@ -52,9 +52,10 @@ class TestPages:
         found = list(run_pages.differences(text, run_pages.run_page(text, folder)))
         assert not found, f"run docs/run_pages.py {path}\n" + "\n".join(found)
 
-    def test_the_readme_prints_what_it_shows(self, shared, tmp_path):
+    def test_the_readme_prints_what_it_shows(self, shared, real_features, tmp_path, monkeypatch):
         from sandbox import enter_real_data
 
+        monkeypatch.setenv("HEMORRHAGE_TF_CACHE", str(real_features))
         text = (ROOT / "README.md").read_text()
         now = run_pages.run_page(text, enter_real_data(shared, tmp_path / "page"))
         assert not list(run_pages.differences(text, now))
@@ -189,14 +190,13 @@ class TestNotebook:
         monkeypatch.setenv("RESNET152_WEIGHTS", "none")
         assert "ROC AUC" in run_notebook.printed(run_notebook.run_notebook(folder / "head_ct"))
 
-    @pytest.mark.slow
-    @pytest.mark.real_data
-    def test_it_prints_what_it_shows(self, shared, monkeypatch):
+    def test_it_prints_what_it_shows(self, shared, real_features, monkeypatch):
         nbformat = pytest.importorskip("nbformat", reason="needs the extra docs")
         import run_notebook
 
         weights = shared / "weights" / "resnet152_conv4_imagenet.weights.h5"
         monkeypatch.setenv("RESNET152_WEIGHTS", str(weights))
+        monkeypatch.setenv("HEMORRHAGE_TF_CACHE", str(real_features))
         counts = [cell.execution_count for cell in self.cells() if cell.cell_type == "code"]
         if not any(counts):
             pytest.skip("the notebook has no outputs; run docs/run_notebook.py")

@@ -35,13 +35,12 @@ def resnet152(shared):
 
 
 @pytest.fixture(scope="module")
-def fit(slices, tmp_path_factory):
+def fit(slices, real_features, tmp_path_factory):
     """Fit the real slices; features of all fits are computed once."""
-    cache = tmp_path_factory.mktemp("features")
 
     def fit(**settings):
         out = tmp_path_factory.mktemp("real") / "run"
-        return htf.fit(slices, out=out, cache=cache, audit=False, quiet=True, **settings)
+        return htf.fit(slices, out=out, cache=real_features, audit=False, quiet=True, **settings)
 
     return fit
 
