@@ -97,7 +97,7 @@ def once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
 
 @pytest.fixture(scope="session")
 def real_features(once) -> Path:
-    """The feature cache of all tests with the real slices, so that each feature is computed once."""
+    """The feature cache of all tests with the real slices: each feature is computed once."""
     return once("real-features", Path.mkdir)
 
 
