@@ -130,6 +130,11 @@ class TestPredictions:
     def test_a_volume_is_a_scan_as_in_the_library(self, seen, site, inputs):
         assert_like_the_library(seen["steps"][3], site, inputs["nifti"])
 
+    def test_real_slices_have_the_probabilities_of_the_library(self, drive, site, shared):
+        files = sorted((shared / "head_ct" / "head_ct").iterdir())
+        (step,) = drive(site, [{"files": [str(path) for path in files]}])["steps"]
+        assert_like_the_library(step, site, files)
+
     def test_the_decision_on_the_scan_is_on_top(self, seen, site, inputs):
         scan = htf.load(site / "model" / "model.tflite").predict(inputs["nifti"]).scans[0]
         text = seen["steps"][3]["decision"]
