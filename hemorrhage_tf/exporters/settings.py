@@ -58,7 +58,6 @@ class ExportSettings:
                 f"--calibration-slices {self.calibration_slices}: too few for int8. Pass "
                 f"{MIN_CALIBRATION_SLICES} or more."
             )
-
         if self.quantize == FULL_INT8 and (self.cam or self.batch != "static"):
             unfit = "--cam" if self.cam else f"--batch {self.batch}"
             raise OptionError(

@@ -143,8 +143,8 @@ def convert_to_integers(
             )
 
     rounded = _run_logits(convert_outputs(["logits"]), calibration, settings.input_type)
-    exact = [model(image[np.newaxis], training=False)["logits"].numpy() for image in calibration]
-    shift_logits(model.get_layer("head"), np.mean(np.concatenate(exact) - rounded, axis=0))
+    exact = model.predict(np.stack(calibration), verbose=0)["logits"]
+    shift_logits(model.get_layer("head"), np.mean(exact - rounded, axis=0))
     return convert_outputs([name for name in model.output if name != "logits"])
 
 

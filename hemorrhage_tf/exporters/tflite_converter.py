@@ -7,7 +7,8 @@ returns is quantized, renamed and described by other packages. The plan is in do
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,11 @@ def convert_signatures(module: Any, signatures: Mapping[str, Any]) -> bytes:
     Raises:
         ModelError: The installed TensorFlow has no converter.
     """
-    return _convert(module, signatures)
+    import tensorflow as tf
+
+    with _converter(module, signatures) as converter:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        return bytes(converter.convert())
 
 
 def convert_signature_to_integers(
@@ -50,22 +55,19 @@ def convert_signature_to_integers(
     Raises:
         ModelError: The installed TensorFlow has no converter.
     """
+    import tensorflow as tf
 
-    def set_integers(converter: Any, tf: Any) -> None:
+    with _converter(module, {name: function}) as converter:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([one[np.newaxis]] for one in calibration)
         converter.inference_input_type = tf.as_dtype(input_type)
+        return bytes(converter.convert())
 
-    return _convert(module, {name: function}, set_integers)
 
-
-def _convert(
-    module: Any,
-    signatures: Mapping[str, Any],
-    adapt: Callable[[Any, Any], None] | None = None,
-) -> bytes:
-    """Convert signatures; `adapt` sets up the converter, given TensorFlow."""
+@contextmanager
+def _converter(module: Any, signatures: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the converter of some signatures."""
     import tensorflow as tf
 
     if not hasattr(tf, "lite"):
@@ -75,10 +77,4 @@ def _convert(
         )
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=dict(signatures))
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=list(signatures)
-        )
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if adapt is not None:
-            adapt(converter, tf)
-        return bytes(converter.convert())
+        yield tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))

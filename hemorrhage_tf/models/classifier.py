@@ -6,7 +6,7 @@ model loads with plain Keras, in safe mode. Training the head is the business of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,6 +286,14 @@ def _dense_layers(model: Any) -> list[Any]:
     return [model.get_layer(name) for name in ("logit", SUBTYPE_LOGITS) if name in names]
 
 
+def _outputs_of_layers(model: Any) -> Iterator[tuple[Any, slice]]:
+    """Yield each dense layer of a head with its part of the outputs, in their order."""
+    begin = 0
+    for dense in _dense_layers(model):
+        yield dense, slice(begin, begin + dense.units)
+        begin += dense.units
+
+
 def set_head(
     classifier: Any, mean: np.ndarray, variance: np.ndarray, kernel: np.ndarray, bias: np.ndarray
 ) -> None:
@@ -302,11 +310,8 @@ def set_head(
     layer.adapt_mean.assign(np.reshape(mean, layer.adapt_mean.shape))
     layer.adapt_variance.assign(np.reshape(variance, layer.adapt_variance.shape))
     layer.finalize_state()
-    begin = 0
-    for dense in _dense_layers(classifier):
-        end = begin + dense.units
-        dense.set_weights([kernel[:, begin:end], bias[begin:end]])
-        begin = end
+    for dense, own in _outputs_of_layers(classifier):
+        dense.set_weights([kernel[:, own], bias[own]])
 
 
 def shift_logits(model: Any, shift: np.ndarray) -> None:
@@ -316,10 +321,8 @@ def shift_logits(model: Any, shift: np.ndarray) -> None:
         model: A model with the dense units of a head.
         shift: `(outputs,)`.
     """
-    begin = 0
-    for dense in _dense_layers(model):
-        dense.bias.assign_add(shift[begin : begin + dense.units])
-        begin += dense.units
+    for dense, own in _outputs_of_layers(model):
+        dense.bias.assign_add(shift[own])
 
 
 def pooling_layers(classifier: Any) -> list[Any]:

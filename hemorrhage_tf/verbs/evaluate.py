@@ -194,7 +194,7 @@ class _Evaluator:
             columns=self._columns(),
             previews=ErrorPreviews.of_slices(
                 slices,
-                np.array([one.probability for one in predictions], np.float32),
+                levels.probabilities.slices,
                 model.threshold,
                 lambda: model,
                 model.input_for(slices.is_hounsfield, self._window),
