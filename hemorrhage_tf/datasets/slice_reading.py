@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import Problem, SliceError
+from hemorrhage_tf.core.lookahead import results_in_order
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.core.workers import ALONE, Workers
 from hemorrhage_tf.datasets import thumbnails
@@ -383,7 +384,7 @@ def _read_in_processes(
             pool.submit(read_chunk, part, [slices[i] for i in part], options).result
             for part in parts
         )
-        yield from _with_lookahead(tasks, 2 * count)
+        yield from results_in_order(tasks, 2 * count)
     finally:
         pool.shutdown(wait=True, kill_workers=True)  # at once, also after Ctrl-C
 
@@ -400,17 +401,6 @@ def _read_in_threads(
         )
 
     try:
-        yield from _with_lookahead(map(start, parts), 2 * THREADS)
+        yield from results_in_order(map(start, parts), 2 * THREADS)
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the rest
-
-
-def _with_lookahead(tasks: Iterator[Callable[[], Chunk]], ahead: int) -> Iterator[Chunk]:
-    """Start tasks some steps before their results are needed, and yield the results in order."""
-    pending: deque[Callable[[], Chunk]] = deque()
-    for task in tasks:
-        pending.append(task)
-        if len(pending) > ahead:
-            yield pending.popleft()()
-    while pending:
-        yield pending.popleft()()

@@ -16,6 +16,7 @@ from PIL import Image
 
 from hemorrhage_tf.core.atomic_files import atomic_folder, describe_os_error
 from hemorrhage_tf.core.errors import OptionError, OutputError
+from hemorrhage_tf.core.lookahead import results_in_order
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.synthesis.display_image import draw_display_image
 from hemorrhage_tf.synthesis.draw import (
@@ -194,7 +195,8 @@ def _write_manifest(
             written: Iterator[list[dict[str, object]]] = map(write_part, parts)
         else:
             executor = stack.enter_context(drawing_processes(workers))
-            written = executor.map(write_part, parts)
+            tasks = (executor.submit(write_part, part).result for part in parts)
+            written = results_in_order(tasks, 2 * workers)
         for part, rows in zip(parts, written, strict=True):
             writer.writerows(rows)
             advance(len(part))

@@ -6,16 +6,13 @@ shards. An interrupted run continues with the shards that are complete.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from hemorrhage_tf.core.lookahead import results_in_order
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.head_crop import crop_to, find_head
 from hemorrhage_tf.synthesis.display_image import draw_display_image
@@ -133,17 +130,9 @@ class ScanFeatureStore:
         if self.workers == 1:
             yield from (draw_scan_samples(seed, heads) for heads in ranges)
             return
-        waiting: deque[Any] = deque()
-        left = iter(ranges)
-        with contextlib.ExitStack() as stack:
-            executor = stack.enter_context(drawing_processes(self.workers))
-            for heads in itertools.islice(left, self.workers + 1):
-                waiting.append(executor.submit(draw_scan_samples, seed, heads))
-            while waiting:
-                drawn = waiting.popleft().result()
-                for heads in itertools.islice(left, 1):
-                    waiting.append(executor.submit(draw_scan_samples, seed, heads))
-                yield drawn
+        with drawing_processes(self.workers) as executor:
+            tasks = (executor.submit(draw_scan_samples, seed, heads).result for heads in ranges)
+            yield from results_in_order(tasks, self.workers + 1)
 
 
 def draw_scan_samples(seed: int, heads: range) -> dict[str, np.ndarray]:
