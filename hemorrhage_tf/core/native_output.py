@@ -45,9 +45,14 @@ def _restore(saved: dict[int, int]) -> None:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without its startup log lines, such as those about missing CUDA drivers."""
+    """Import TensorFlow without its startup log lines, such as those about missing CUDA drivers.
+
+    It computes with oneDNN on any CPU, unless `TF_ENABLE_ONEDNN_OPTS` is set already. By itself it
+    does so only on CPUs with certain instructions.
+    """
     if "tensorflow" in sys.modules:
         return
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with silence_native_output(2):
         import tensorflow  # noqa: F401
 

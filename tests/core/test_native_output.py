@@ -47,6 +47,20 @@ def test_messages_during_an_import_in_a_thread_go_where_the_caller_sees_them(mon
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
+def test_tensorflow_computes_with_onednn_unless_told_otherwise(tmp_path, given, expected):
+    (tmp_path / "tensorflow.py").write_text("import os; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment.pop("TF_ENABLE_ONEDNN_OPTS", None)
+    if given is not None:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = given
+    code = "from hemorrhage_tf.core.native_output import import_tensorflow; import_tensorflow()"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == expected
+
+
 def test_imports_tensorflow_without_log_lines():
     code = "from hemorrhage_tf.core.native_output import import_tensorflow; import_tensorflow()"
     done = subprocess.run(
