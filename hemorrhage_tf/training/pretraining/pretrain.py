@@ -209,6 +209,9 @@ def _check_backend(train_only: bool) -> None:
 @count_option(PretrainingSettings, "count", "Train on N phantoms.")
 @count_option(PretrainingSettings, "epochs", "Make N passes over the phantoms.")
 @count_option(PretrainingSettings, "hard-from", "Repeat hard phantoms from pass N.", least=0)
+@count_option(
+    PretrainingSettings, "window-pairs", "Show N of a batch through a second window.", least=0
+)
 @count_option(PretrainingSettings, "head-scans", "Solve the head on N scans.", least=10)
 @count_option(PretrainingSettings, "test-count", "Compute metrics on N phantoms.")
 @count_option(PretrainingSettings, "batch-size", "Train on N phantoms in each step.")

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hemorrhage_tf.core.atomic_files import write_atomically
+from hemorrhage_tf.core.lookahead import results_in_order
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.imaging.head_crop import crop_to, find_head
 from hemorrhage_tf.models.phantomnet import EVIDENCE, IMAGE_SIZE, STRIDE
@@ -59,6 +60,17 @@ class Samples:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def kinds(self) -> np.ndarray:
+        """Kind of each sample: int64 `(n,)`.
+
+        0 without a hemorrhage, 1 the same with a bright mimic, and from 2 on the first of
+        `SUBTYPES` that the sample has.
+        """
+        mimic = self.maps[..., EVIDENCE.index("mimic")].max(axis=(1, 2)) == 255
+        bits = self.blood[:, np.newaxis] >> np.arange(len(SUBTYPES)) & 1
+        return np.where(self.blood > 0, 2 + bits.argmax(axis=1), mimic)
+
 
 @dataclass(frozen=True)
 class SampleStore:
@@ -101,9 +113,10 @@ class SampleStore:
                 advance(SHARD_SIZE)
             return
         with drawing_processes(self.workers) as executor:
-            futures = [executor.submit(_draw_shard, path, seed, n) for n, path in shards.items()]
-            for future in futures:
-                future.result()
+            tasks = (
+                executor.submit(_draw_shard, path, seed, n).result for n, path in shards.items()
+            )
+            for _ in results_in_order(tasks, 2 * self.workers):
                 advance(SHARD_SIZE)
 
 

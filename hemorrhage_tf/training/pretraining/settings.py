@@ -16,7 +16,9 @@ class PretrainingSettings:
         count: Number of training phantoms.
         epochs: Number of passes over them, each with other augmentations.
         hard_from: First pass, counted from 0, in which half of the samples come from the quarter
-            with the largest losses; see `training.order_of_pass`.
+            of each kind with the largest losses; see `training.order_of_pass`.
+        window_pairs: Number of phantoms in a step that are seen a second time, through another
+            window; the difference between the two logits is a part of the loss.
         head_scans: Number of phantom scans on whose slices the head is solved and its operating
             point is chosen; half of them have a hemorrhage.
         test_count: Number of phantoms to measure on.
@@ -34,6 +36,7 @@ class PretrainingSettings:
     count: int = 70_000
     epochs: int = 5
     hard_from: int = 2
+    window_pairs: int = 4
     head_scans: int = 600
     test_count: int = 4_000
     batch_size: int = 32

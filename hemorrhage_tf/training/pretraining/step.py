@@ -11,11 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hemorrhage_tf.training.pretraining.samples import Samples
+from hemorrhage_tf.training.pretraining.settings import PretrainingSettings
 
 # Weight of the maps' loss against the label's, and in it of covered cells against others. Most
 # cells are empty, so that a mean over all of them is small.
 _MAP_WEIGHT, _COVERED_WEIGHT = 8.0, 3.0
 _LABEL_SMOOTHING = 0.02
+# Weight of the squared difference between the logits of one phantom through two windows.
+_WINDOW_WEIGHT = 0.05
+# Standard deviation of the logarithm of the other window's width, and of its level in gray levels.
+_OTHER_WIDTH, _OTHER_LEVEL = 0.35, 16
 
 
 class Batch(NamedTuple):
@@ -28,6 +33,8 @@ class Batch(NamedTuple):
         image_transforms: float32 `(n, 8)`, see `in_pixels`.
         map_transforms: float32 `(n, 8)`.
         tones: float32 `(n, 3)`: contrast, brightness and gamma.
+        other_tones: float32 `(m, 3)`, `m <= n`: the same for the first `m` images through another
+            window. The model shall answer both alike.
     """
 
     images: np.ndarray
@@ -36,6 +43,7 @@ class Batch(NamedTuple):
     image_transforms: np.ndarray
     map_transforms: np.ndarray
     tones: np.ndarray
+    other_tones: np.ndarray
 
 
 def augmenting_transforms(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -81,28 +89,37 @@ def in_pixels(transforms: np.ndarray, side: int) -> np.ndarray:
     return pixels
 
 
-def batch_of(samples: Samples, seed: int, step: int, chosen: np.ndarray) -> Batch:
+def batch_of(
+    samples: Samples, settings: PretrainingSettings, step: int, chosen: np.ndarray
+) -> Batch:
     """Return the batch of a step; the same arguments give the same batch.
 
     Args:
         samples: The samples to choose from.
-        seed: Random seed of the training.
+        settings: The settings; `seed` and `window_pairs` count.
         step: Number of the step, from 0.
         chosen: int `(n,)`, indices of the samples.
     """
-    rng = np.random.default_rng([seed, 1, step])
+    rng = np.random.default_rng([settings.seed, 1, step])
     transforms = augmenting_transforms(rng, len(chosen))
-    contrast = np.exp(rng.normal(0, 0.12, len(chosen)))
-    brightness = rng.normal(0, 8, len(chosen))
-    gamma = np.exp(rng.normal(0, 0.08, len(chosen)))
+    tones = _tones(rng, len(chosen), 0.12, 8)
     return Batch(
         samples.images[chosen, :, :, np.newaxis],
         samples.maps[chosen],
         samples.labels[chosen, np.newaxis].astype(np.float32),
         in_pixels(transforms, samples.images.shape[1]),
         in_pixels(transforms, samples.maps.shape[1]),
-        np.stack((contrast, brightness, gamma), axis=1).astype(np.float32),
+        tones,
+        _tones(rng, min(settings.window_pairs, len(chosen)), _OTHER_WIDTH, _OTHER_LEVEL),
     )
+
+
+def _tones(rng: np.random.Generator, count: int, width: float, level: float) -> np.ndarray:
+    """Draw contrasts, brightnesses and gammas: float32 `(count, 3)`."""
+    contrast = np.exp(rng.normal(0, width, count))
+    brightness = rng.normal(0, level, count)
+    gamma = np.exp(rng.normal(0, 0.08, count))
+    return np.stack((contrast, brightness, gamma), axis=1).astype(np.float32)
 
 
 def build_step(model: Any, optimizer: Any) -> Any:
@@ -113,8 +130,9 @@ def build_step(model: Any, optimizer: Any) -> Any:
         optimizer: A Keras optimizer, built for the model's weights.
 
     Returns:
-        A callable. `step(batch)` returns arrays of the backend: `(3,)` with the label's loss, the
-        maps' loss and the accuracy, and `(n,)` with the label's loss of each image.
+        A callable. `step(batch)` returns arrays of the backend: `(4,)` with the label's loss, the
+        maps' loss, the accuracy, and the mean squared difference between the logits of two windows,
+        and `(n,)` with the label's loss of each image.
         `step.synchronize()` copies the state that it holds itself into model and optimizer.
 
     Raises:
@@ -148,21 +166,42 @@ def transform(pixels: Any, transforms: Any) -> Any:
     )
 
 
-def _augment(batch: Batch) -> tuple[Any, Any]:
-    """Return augmented images in [0, 255] and maps in [0, 1]."""
+def _augment(batch: Batch) -> tuple[Any, Any, Any]:
+    """Return augmented images in [0, 255], maps in [0, 1], and labels.
+
+    The first images come again at the end, through other windows.
+    """
     from keras import ops
 
+    count = batch.other_tones.shape[0]
     images = transform(ops.cast(batch.images, "float32"), batch.image_transforms)
-    contrast, brightness, gamma = ops.split(batch.tones[:, np.newaxis, np.newaxis], 3, axis=-1)
+    images = ops.concatenate([images, images[:count]])
+    maps = transform(ops.cast(batch.maps, "float32") / 255.0, batch.map_transforms)
+    labels = ops.concatenate([batch.labels, batch.labels[:count]])
+    tones = ops.concatenate([batch.tones, batch.other_tones])
+    return _toned(images, tones), ops.concatenate([maps, maps[:count]]), labels
+
+
+def _toned(images: Any, tones: Any) -> Any:
+    """Change contrast, brightness and gamma of images in [0, 255]."""
+    from keras import ops
+
+    contrast, brightness, gamma = ops.split(tones[:, np.newaxis, np.newaxis], 3, axis=-1)
     images = 255.0 * ops.power(ops.maximum(images, 1e-3) / 255.0, gamma)
     # The black around a head stays black.
     toned = images + brightness + (contrast - 1.0) * (images - 100.0)
-    images = ops.clip(ops.where(images > 8.0, toned, images), 0.0, 255.0)
-    return images, transform(ops.cast(batch.maps, "float32") / 255.0, batch.map_transforms)
+    return ops.clip(ops.where(images > 8.0, toned, images), 0.0, 255.0)
 
 
-def _losses(outputs: Any, labels: Any, targets: Any) -> tuple[Any, Any, Any]:
-    """Return the total loss, `(3,)` losses and accuracy, and `(n,)` losses of the labels."""
+def _losses(outputs: Any, labels: Any, targets: Any, count: int) -> tuple[Any, Any, Any]:
+    """Return the total loss, `(4,)` metrics, and `(n,)` losses of the labels.
+
+    Args:
+        outputs: Logits of label and maps.
+        labels: float32 `(n + m, 1)`.
+        targets: float32 `(n + m, 24, 24, 7)`, the maps.
+        count: `n`; the images after it are the first ones through other windows.
+    """
     from keras import ops
 
     smooth = labels * (1 - _LABEL_SMOOTHING) + 0.5 * _LABEL_SMOOTHING
@@ -173,7 +212,11 @@ def _losses(outputs: Any, labels: Any, targets: Any) -> tuple[Any, Any, Any]:
     weights = 1 + (_COVERED_WEIGHT - 1) * targets
     map_loss = _MAP_WEIGHT * ops.mean((1 - targets) * maps + weights * ops.softplus(-maps))
     accuracy = ops.mean(ops.cast(ops.equal(logits > 0, labels > 0.5), "float32"))
-    return label_loss + map_loss, ops.stack([label_loss, map_loss, accuracy]), label_losses[:, 0]
+    again = logits[count:]
+    # The mean over no pairs would not be a number.
+    difference = ops.sum(ops.square(again - logits[: again.shape[0]])) / max(again.shape[0], 1)
+    metrics = ops.stack([label_loss, map_loss, accuracy, difference])
+    return label_loss + map_loss + _WINDOW_WEIGHT * difference, metrics, label_losses[:count, 0]
 
 
 class _TensorFlowStep:
@@ -182,10 +225,11 @@ class _TensorFlowStep:
 
         @tf.function
         def step(batch: Batch) -> tuple[Any, Any]:
-            images, targets = _augment(batch)
+            images, targets, labels = _augment(batch)
+            count = batch.images.shape[0]
             with tf.GradientTape() as tape:
                 outputs = model(images, training=True)
-                loss, metrics, label_losses = _losses(outputs, batch.labels, targets)
+                loss, metrics, label_losses = _losses(outputs, labels, targets, count)
             gradients = tape.gradient(loss, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
             return metrics, label_losses
@@ -214,18 +258,17 @@ class _JaxStep:
         # Copies, since a step consumes the arrays donated to it.
         self._state = jax.tree.map(lambda variable: variable.value.copy(), self._variables)
 
-        def losses(
-            trainable: Any, fixed: Any, images: Any, labels: Any, targets: Any
-        ) -> tuple[Any, Any]:
+        def losses(trainable: Any, fixed: Any, batch: Batch) -> tuple[Any, Any]:
+            images, targets, labels = _augment(batch)
             outputs, fixed = model.stateless_call(trainable, fixed, images, training=True)
-            loss, metrics, label_losses = _losses(outputs, labels, targets)
+            count = batch.images.shape[0]
+            loss, metrics, label_losses = _losses(outputs, labels, targets, count)
             return loss, (fixed, metrics, label_losses)
 
         def step(state: Any, batch: Batch) -> tuple[Any, Any]:
             trainable, fixed, moments = state
-            images, targets = _augment(batch)
             gradients, (fixed, metrics, label_losses) = jax.grad(losses, has_aux=True)(
-                trainable, fixed, images, batch.labels, targets
+                trainable, fixed, batch
             )
             trainable, moments = optimizer.stateless_apply(moments, gradients, trainable)
             return (trainable, fixed, moments), (metrics, label_losses)

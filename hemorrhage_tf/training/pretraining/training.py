@@ -18,7 +18,7 @@ from hemorrhage_tf.training.pretraining.step import batch_of, build_step
 
 CHECKPOINT_FILE = "checkpoint.npz"
 HISTORY_FILE = "history.csv"
-HISTORY_COLUMNS = "step,label_loss,map_loss,accuracy"
+HISTORY_COLUMNS = "step,label_loss,map_loss,accuracy,window_difference"
 CHECKPOINT_SECONDS = 120.0
 REPORT_STEPS = 50
 
@@ -56,17 +56,21 @@ def build_trainee() -> tuple[Any, Any]:
     return backbone, keras.Model(gray, {"label": label, "maps": maps}, name="trainee")
 
 
-def order_of_pass(settings: PretrainingSettings, epoch: int, losses: np.ndarray) -> np.ndarray:
+def order_of_pass(
+    settings: PretrainingSettings, epoch: int, losses: np.ndarray, kinds: np.ndarray
+) -> np.ndarray:
     """Return the order of the samples in a pass.
 
     In the first passes each sample comes once. From `hard_from` on every second one is from the
-    quarter with the largest losses, each of these twice. The others are a random half of all: most
-    samples have little left to teach by then.
+    quarter of its kind with the largest losses, each of these about twice. The others are a random
+    half of all: most samples have little left to teach by then. The quarter of all would hold more
+    hemorrhages than normal slices, and a network that is trained on it flags too many slices.
 
     Args:
         settings: The settings.
         epoch: Number of the pass, from 0.
         losses: float32 `(count,)`, the label's loss of each sample when it was last trained on.
+        kinds: int `(count,)`, see `Samples.kinds`.
 
     Returns:
         int64 `(count,)`, indices of the samples.
@@ -80,9 +84,19 @@ def order_of_pass(settings: PretrainingSettings, epoch: int, losses: np.ndarray)
     if epoch < settings.hard_from:
         return order
     half = (settings.count + 1) // 2
-    hardest = np.argsort(-losses, kind="stable")[: (settings.count + 3) // 4]
+    hardest = np.flatnonzero(_ranks_in_kind(losses, kinds) < 0.25)
     again = np.concatenate([rng.permutation(hardest) for _ in range(-(-half // len(hardest)))])
     return np.stack((order[:half], again[:half]), axis=1).ravel()[: settings.count]
+
+
+def _ranks_in_kind(losses: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Return the share of samples of the same kind that have a larger loss."""
+    ranks = np.empty(len(losses))
+    for kind in np.unique(kinds):
+        members = np.flatnonzero(kinds == kind)
+        order = members[np.argsort(-losses[members], kind="stable")]
+        ranks[order] = np.arange(len(order)) / len(order)
+    return ranks
 
 
 def train(
@@ -171,17 +185,21 @@ class _TrainingState:
         text = "\n".join([HISTORY_COLUMNS, *done, ""])
         write_atomically(path, lambda file: file.write(text.encode()))
 
-    def choose_batch(self) -> np.ndarray:
-        """Return the sorted indices of the samples in the next batch."""
+    def choose_batch(self, kinds: np.ndarray) -> np.ndarray:
+        """Return the sorted indices of the samples in the next batch.
+
+        Args:
+            kinds: int `(count,)`, see `Samples.kinds`.
+        """
         epoch, position = divmod(self.step, self.settings.steps_of_epoch)
         if not position:
-            self.order = order_of_pass(self.settings, epoch, self.losses)
+            self.order = order_of_pass(self.settings, epoch, self.losses, kinds)
         size = self.settings.batch_size
         return np.sort(self.order[position * size :][:size])
 
 
 def _run_steps(state: _TrainingState, samples: Samples, step: Any, progress: Progress) -> None:
-    settings = state.settings
+    settings, kinds = state.settings, samples.kinds[: state.settings.count]
     saved_at = time.monotonic()
     # Indices, metrics and losses of recent steps. The latter two are arrays of the backend, since
     # converting them at once would wait for each step.
@@ -192,8 +210,8 @@ def _run_steps(state: _TrainingState, samples: Samples, step: Any, progress: Pro
     ):
         advance(state.step)
         while state.step < settings.steps:
-            chosen = state.choose_batch()
-            metrics, losses = step(batch_of(samples, settings.seed, state.step, chosen))
+            chosen = state.choose_batch(kinds)
+            metrics, losses = step(batch_of(samples, settings, state.step, chosen))
             recent.append((chosen, metrics, losses))
             state.step += 1
             is_last = state.step == settings.steps

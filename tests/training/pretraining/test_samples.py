@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from pretraining_samples import QUIET, small_samples
+from pretraining_samples import QUIET, noise_samples, small_samples
 
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.models.phantomnet import EVIDENCE
@@ -58,6 +58,14 @@ class TestSampleStore:
         one = SampleStore(tmp_path / "one", 1, QUIET).samples(0, 500)
         assert len(two) == 1000
         np.testing.assert_array_equal(two.images[:500], one.images)
+
+
+def test_the_kind_of_a_sample_is_its_mimic_or_first_subtype():
+    samples = noise_samples(5, 32)
+    samples.maps[..., EVIDENCE.index("mimic")] = 0
+    samples.maps[[1, 3], 2, 1, EVIDENCE.index("mimic")] = 255
+    samples.blood[:] = [0, 0, 0b00001, 0b10000, 0b01010]  # one bit for each subtype
+    assert samples.kinds.tolist() == [0, 1, 2, 6, 3]
 
 
 def test_gray_images_become_rgb():

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from pretraining_samples import noise_samples
 
 from hemorrhage_tf.training.pretraining.samples import Samples
+from hemorrhage_tf.training.pretraining.settings import PretrainingSettings
 from hemorrhage_tf.training.pretraining.step import (
     Batch,
     augmenting_transforms,
@@ -18,6 +20,7 @@ from hemorrhage_tf.training.pretraining.step import (
 )
 
 SIDE, COUNT = 32, 6
+SETTINGS = PretrainingSettings(window_pairs=2)
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +31,25 @@ def samples():
 class TestBatchOf:
     def test_the_same_step_has_the_same_batch(self, samples):
         chosen = np.array([1, 4, 5])
-        first, again = (batch_of(samples, 0, 4, chosen) for _ in range(2))
-        other = batch_of(samples, 0, 5, chosen)
+        first, again = (batch_of(samples, SETTINGS, 4, chosen) for _ in range(2))
+        other = batch_of(samples, SETTINGS, 5, chosen)
         for one, two in zip(first, again, strict=True):
             np.testing.assert_array_equal(one, two)
         np.testing.assert_array_equal(first.images[..., 0], samples.images[chosen])
         assert first.labels[:, 0].tolist() == samples.labels[chosen].tolist()
         assert (first.image_transforms != other.image_transforms).any()
-        other = batch_of(samples, 1, 4, chosen)
+        other = batch_of(samples, replace(SETTINGS, seed=1), 4, chosen)
         assert (first.image_transforms != other.image_transforms).any()
+
+    def test_the_first_samples_have_a_second_window(self, samples):
+        batch = batch_of(samples, SETTINGS, 4, np.array([1, 4, 5]))
+        assert batch.other_tones.shape == (2, 3)
+        assert (batch.other_tones != batch.tones[:2]).all()
+        # Further pairs do not change the rest of a batch.
+        more = batch_of(samples, replace(SETTINGS, window_pairs=9), 4, np.array([1, 4, 5]))
+        assert more.other_tones.shape == (3, 3)
+        for one, other in zip(batch[:-1], more[:-1], strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 class TestTransform:
@@ -76,12 +89,13 @@ def linear_trainee():
     return keras.Model(gray, {"label": label, "maps": maps})
 
 
-def unchanged(samples):
+def unchanged(samples, other_tones=()):
     """Return a batch without augmentation."""
-    batch = batch_of(samples, 0, 0, np.arange(COUNT))
+    batch = batch_of(samples, SETTINGS, 0, np.arange(COUNT))
     still = np.tile(np.array([1, 0, 0, 0, 1, 0, 0, 0], np.float32), (COUNT, 1))
     tones = np.tile(np.array([1, 0, 1], np.float32), (COUNT, 1))
-    return Batch(batch.images, batch.maps, batch.labels, still, still, tones)
+    others = np.array(other_tones, np.float32).reshape(-1, 3)
+    return Batch(batch.images, batch.maps, batch.labels, still, still, tones, others)
 
 
 def step_of(rate):
@@ -99,7 +113,7 @@ class TestStep:
 
         batch = unchanged(samples)
         model, step = step_of(0.0)
-        (label_loss, map_loss, accuracy), each = map(np.asarray, step(batch))
+        (label_loss, map_loss, accuracy, difference), each = map(np.asarray, step(batch))
         outputs = model(batch.images.astype(np.float32))
         smooth = batch.labels * 0.98 + 0.01
         expected = tf.nn.sigmoid_cross_entropy_with_logits(smooth, outputs["label"])[:, 0]
@@ -110,6 +124,32 @@ class TestStep:
         )
         assert map_loss == pytest.approx(8 * float(tf.reduce_mean(maps)), rel=1e-5)
         assert accuracy == pytest.approx(np.mean((outputs["label"] > 0) == (batch.labels > 0.5)))
+        assert difference == 0
+
+    def test_two_windows_of_a_phantom_shall_have_the_same_logit(self, samples):
+        # Half of the contrast around 100, and 10 gray levels more.
+        batch = unchanged(samples, [(0.5, 10, 1), (1, 0, 1)])
+        model, step = step_of(0.0)
+        (label_loss, _, _, difference), each = map(np.asarray, step(batch))
+        images = batch.images.astype(np.float32)
+        toned = np.where(images > 8, images + 10 - 0.5 * (images - 100), images)[:1]
+        logits, other = (np.asarray(model(each)["label"]) for each in (images, toned))
+        # The second window is the same as the first.
+        assert difference == pytest.approx(((logits[0] - other[0]) ** 2 / 2).item(), rel=1e-4)
+        # The loss of each phantom is that through its first window.
+        assert len(each) == COUNT
+        smooth = batch.labels * 0.98 + 0.01
+        expected = np.logaddexp(0, logits) - smooth * logits
+        np.testing.assert_allclose(each, expected[:, 0], rtol=1e-4)
+        of_other = np.logaddexp(0, other) - smooth[:1] * other
+        everything = [*expected.ravel(), *of_other.ravel(), *expected[1]]
+        assert label_loss == pytest.approx(np.mean(everything), rel=1e-4)
+
+    def test_training_brings_the_logits_of_two_windows_together(self, samples):
+        batch = unchanged(samples, [(0.5, 40, 1)] * COUNT)
+        model, step = step_of(0.02)
+        differences = [np.asarray(step(batch)[0])[3] for _ in range(8)]
+        assert differences[-1] < differences[0]
 
     def test_the_weights_follow_the_gradient(self, samples):
         batch = unchanged(samples)
@@ -161,7 +201,7 @@ def three_steps(samples):
     optimizer.build(model.trainable_variables)
     step, results = build_step(model, optimizer), {}
     for number in range(3):
-        metrics, losses = step(batch_of(samples, 0, number, np.arange(COUNT)))
+        metrics, losses = step(batch_of(samples, SETTINGS, number, np.arange(COUNT)))
         results |= {f"metrics{number}": np.asarray(metrics), f"losses{number}": np.asarray(losses)}
     step.synchronize()
     weights = {f"weights{number}": each for number, each in enumerate(model.get_weights())}

@@ -21,27 +21,39 @@ from hemorrhage_tf.training.pretraining.training import (
 )
 
 
+def one_kind(count):
+    return np.zeros(count, np.int64)
+
+
 class TestOrderOfPass:
     def test_every_sample_comes_once_in_the_first_passes(self):
         settings, losses = replace(SMALL, hard_from=2), np.zeros(12, np.float32)
-        first, second = (order_of_pass(settings, epoch, losses) for epoch in (0, 1))
+        first, second = (order_of_pass(settings, epoch, losses, one_kind(12)) for epoch in (0, 1))
         assert sorted(first) == sorted(second) == list(range(12))
         assert first.tolist() != second.tolist()
 
     def test_later_every_second_sample_is_from_the_hardest_quarter(self):
         losses = np.random.default_rng(0).random(40).astype(np.float32)
         settings = replace(SMALL, count=40, hard_from=1)
-        order = order_of_pass(settings, 1, losses)
+        order = order_of_pass(settings, 1, losses, one_kind(40))
         assert len(order) == 40
         hardest = set(np.argsort(losses)[-10:].tolist())
         others, again = order[::2].tolist(), order[1::2].tolist()
         assert sorted(again) == sorted([*hardest, *hardest])
         assert len(set(others)) == 20 and not set(others) <= hardest
 
+    def test_each_kind_keeps_its_share_of_the_hardest(self):
+        # Every sample of the second kind has a larger loss than any of the first.
+        kinds = np.repeat([0, 1], [24, 16])
+        losses = np.arange(40, dtype=np.float32)
+        settings = replace(SMALL, count=40, hard_from=1)
+        again = order_of_pass(settings, 1, losses, kinds)[1::2]
+        assert sorted(set(again.tolist())) == [*range(18, 24), *range(36, 40)]
+
     @pytest.mark.parametrize("count", [1, 2, 3, 7, 10])
     def test_a_pass_has_the_given_count(self, count):
         settings = replace(SMALL, count=count, hard_from=1)
-        order = order_of_pass(settings, 1, np.arange(count, dtype=np.float32))
+        order = order_of_pass(settings, 1, np.arange(count, dtype=np.float32), one_kind(count))
         assert len(order) == count and set(order) <= set(range(count))
 
 
