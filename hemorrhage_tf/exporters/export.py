@@ -134,7 +134,7 @@ def export(
         target: See `target_form`. It must not exist.
         settings: The settings of the export.
         progress: Receives progress.
-        verify: Labeled slices to compare on; None for the test slices of the run, or phantoms.
+        verify: Labeled slices to compare on; None for those of the run, or phantoms.
         representative: Labeled slices to calibrate int8 on; None for the training slices of the
             run, or other phantoms.
 

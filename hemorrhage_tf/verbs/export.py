@@ -43,8 +43,9 @@ def export(
             that the ending of `target` says.
         web_page: The folder with the built page, for the format "web". None for the one in the
             package.
-        verify: Labeled slices to compare on. None for the test slices of the run, or for new
-            phantoms where the model is the embedded one.
+        verify: Labeled slices to compare on. None for the test slices of the run (after a
+            cross-validation, all of its slices), or for new phantoms where the model is the
+            embedded one.
         representative: Labeled slices to calibrate int8 on. None for the training slices of the
             run, or for new phantoms.
         quiet: Print no progress and no notes. Defaults to False.
