@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from click_option_group import optgroup
 
 from hemorrhage_tf.imaging.windows import WINDOWS
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
@@ -31,6 +30,8 @@ def examples(*lines: str) -> str:
 
 def option_group(title: str) -> Decorator:
     """Start a group of options in the help text of a command."""
+    from click_option_group import optgroup
+
     return optgroup.group(title)
 
 

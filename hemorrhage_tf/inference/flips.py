@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hemorrhage_tf.evaluation.calibration import log_odds
-
 # The axes to flip, of a batch or of its class activation maps.
 AXES: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
 
@@ -20,5 +18,7 @@ def flip(batch: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 def mean_probability(probabilities: Sequence[np.ndarray]) -> np.ndarray:
     """Average finite logits, and return the probability of the mean, float32."""
+    from hemorrhage_tf.evaluation.calibration import log_odds
+
     mean = np.mean([log_odds(one) for one in probabilities], axis=0)
     return (1 / (1 + np.exp(-mean))).astype(np.float32)

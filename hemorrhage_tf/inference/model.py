@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,6 @@ from hemorrhage_tf.imaging.readers import SliceRef
 from hemorrhage_tf.inference.flips import AXES, flip, mean_probability
 from hemorrhage_tf.inference.input_choice import check_file_names, input_for, input_through
 from hemorrhage_tf.inference.model_runner import ModelRunner
-from hemorrhage_tf.inference.overlay import SliceView
-from hemorrhage_tf.inference.overlay_folder import OverlayFolder
 from hemorrhage_tf.inference.predictions import Prediction, ScanOutput, ScanProbabilities
 from hemorrhage_tf.inference.previews import SlicePreviews
 from hemorrhage_tf.inference.scan_runner import Members, ScanRunner
@@ -29,6 +27,9 @@ from hemorrhage_tf.models.run_files import is_run_folder, training_hashes, train
 from hemorrhage_tf.models.scan_score import mean_of_highest
 from hemorrhage_tf.pipeline.datasets import input_batches
 from hemorrhage_tf.pipeline.model_input import ModelInput
+
+if TYPE_CHECKING:  # only for overlays
+    from hemorrhage_tf.inference.overlay_folder import OverlayFolder
 
 BATCH_SIZE = 32
 
@@ -264,6 +265,8 @@ class Model(ModelRunner):
         with ExitStack() as stack:
             overlays = None
             if cam is not None:
+                from hemorrhage_tf.inference.overlay_folder import OverlayFolder
+
                 overlays = stack.enter_context(OverlayFolder(Path(cam), contours))
             advance = stack.enter_context(progress.track("Predicting", len(listing.slices)))
             for batch in stream_slices(listing.slices, model_input, BATCH_SIZE):
@@ -298,6 +301,8 @@ class Model(ModelRunner):
         )
         paths: list[str | None] = [None] * len(batch.valid)
         if overlays is not None:
+            from hemorrhage_tf.inference.overlay import SliceView
+
             views = (SliceView.of_slice(one.pixels, batch.model_input) for one in batch.valid)
             paths = [
                 overlays.add(one.index, slices[one.index], view, weights)

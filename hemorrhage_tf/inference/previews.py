@@ -11,7 +11,6 @@ from hemorrhage_tf.core.errors import SliceError
 from hemorrhage_tf.imaging.readers import SliceRef, read_slice
 from hemorrhage_tf.inference.evidence import Decision, locate_evidence
 from hemorrhage_tf.inference.model_runner import ModelRunner
-from hemorrhage_tf.inference.overlay import SliceView
 from hemorrhage_tf.inference.predictions import SlicePrediction
 from hemorrhage_tf.pipeline.model_input import ModelInput
 
@@ -40,6 +39,9 @@ class SlicePreviews:
         Returns:
             An RGB image of its own size; None if the file cannot be read any more.
         """
+        # Only here, because most predictions are not looked at as images.
+        from hemorrhage_tf.inference.overlay import SliceView
+
         try:
             pixels = read_slice(self.refs[index])
         except SliceError:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from hemorrhage_tf.core.errors import OptionError
 from hemorrhage_tf.core.progress import Progress
-from hemorrhage_tf.datasets.records import Manifest
 from hemorrhage_tf.inference.forms import model_form
 from hemorrhage_tf.inference.loading import load
 from hemorrhage_tf.inference.model import Model
-from hemorrhage_tf.verbs.results import Run
 
-if TYPE_CHECKING:  # `predict` needs neither
+if TYPE_CHECKING:  # `predict` needs none of them
+    from hemorrhage_tf.datasets.records import Manifest
     from hemorrhage_tf.exporters.settings import ExportSettings
     from hemorrhage_tf.training.settings import FitSettings
+    from hemorrhage_tf.verbs.results import Run
 
-ModelArgument = str | Path | Model | Run
+ModelArgument: TypeAlias = "str | Path | Model | Run"
 Settings = TypeVar("Settings", "FitSettings", "ExportSettings")
 
 
@@ -51,7 +51,7 @@ def resolve_model(model: ModelArgument, progress: Progress, tta: bool = False) -
         tta: Return it with test-time augmentation. Defaults to False.
     """
     if not isinstance(model, Model):
-        path = model.path if isinstance(model, Run) else model
+        path = model if isinstance(model, str | Path) else model.path
         with progress.stage(f"Loading {path}"):
             model = load(path)
     if model.is_embedded:
@@ -64,7 +64,7 @@ def resolve_model(model: ModelArgument, progress: Progress, tta: bool = False) -
 
 def model_name(model: ModelArgument) -> str:
     """Return the name of a model in outputs: its path."""
-    return str(model.path if isinstance(model, Run | Model) else model)
+    return str(model if isinstance(model, str | Path) else model.path)
 
 
 def check_images(
@@ -76,10 +76,10 @@ def check_images(
         OptionError: No images, or a model among them.
     """
     paths: list[str | Path]
-    if isinstance(images, Model | Run):
-        paths = [images.path]
+    if isinstance(images, str | Path):
+        paths = [images]
     else:
-        paths = [images] if isinstance(images, str | Path) else list(images)
+        paths = list(images) if isinstance(images, Iterable) else [images.path]
     if not paths:
         raise OptionError("no images were passed. Pass files, folders or globs.")
     for path in paths:
@@ -97,6 +97,8 @@ def check_data(data: str | Path | Manifest | Model | Run) -> str | Path | Manife
     Raises:
         OptionError: It is a model.
     """
+    from hemorrhage_tf.verbs.results import Run
+
     is_model = isinstance(data, Model | Run)
     if is_model or (isinstance(data, str | Path) and model_form(data) is not None):
         path = data.path if isinstance(data, Model | Run) else data

@@ -13,17 +13,12 @@ from hemorrhage_tf.datasets.series import list_images
 from hemorrhage_tf.inference.model import Model
 from hemorrhage_tf.inference.predictions import Prediction
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
-from hemorrhage_tf.verbs.archive_prediction import ArchiveOptions, predict_study, watch_archive
 from hemorrhage_tf.verbs.arguments import ModelArgument, check_images, resolve_model
-from hemorrhage_tf.verbs.predicted_scans import (
-    DicomOutput,
-    find_sources,
-    write_audit_trail,
-    write_dicom,
-)
 
-if TYPE_CHECKING:  # it needs highdicom
+if TYPE_CHECKING:  # Only DICOM results and archives need them.
     from hemorrhage_tf.dicom_results.writing import WrittenScan
+    from hemorrhage_tf.verbs.archive_prediction import ArchiveOptions
+    from hemorrhage_tf.verbs.predicted_scans import DicomOutput
 
 
 # A verb takes each option of its command as a keyword.
@@ -128,7 +123,11 @@ def predict(
             "--anonymize: results in an archive belong to its patient."
         )
     paths = [] if archive is not None else check_images(images)
-    output = None if dicom_out is None else DicomOutput(Path(dicom_out), anonymize)
+    output = None
+    if dicom_out is not None:
+        from hemorrhage_tf.verbs.predicted_scans import DicomOutput
+
+        output = DicomOutput(Path(dicom_out), anonymize)
     with verb_progress("predict", options, log_json, quiet) as progress:
         loaded = resolve_model(model, progress, tta)
         predictor = _Predictor(
@@ -144,6 +143,8 @@ def predict(
         )
         if archive is None or output is None:
             return predictor.predict(paths)[0]
+        from hemorrhage_tf.verbs.archive_prediction import predict_study, watch_archive
+
         opened = archive.open()
 
         def predict_folder(folder: Path) -> tuple[Prediction, list[WrittenScan]]:
@@ -173,6 +174,8 @@ def _archive_options(
         raise OptionError(
             "--dicomweb: images come from the archive. Leave out IMAGES, or --dicomweb."
         )
+    from hemorrhage_tf.verbs.archive_prediction import ArchiveOptions
+
     return ArchiveOptions(
         url=dicomweb,
         study=study,
@@ -202,6 +205,8 @@ class _Predictor:
         listing = list_images(paths, self.series, progress)
         sources = {}
         if output is not None:
+            from hemorrhage_tf.verbs.predicted_scans import find_sources
+
             sources = find_sources(listing, output, progress, self.skip_invalid)
         prediction = model.predict(
             listing,
@@ -213,10 +218,14 @@ class _Predictor:
         )
         written: list[WrittenScan] = []
         if output is not None:
+            from hemorrhage_tf.verbs.predicted_scans import write_dicom
+
             written = write_dicom(
                 prediction, sources, model, self.window, output, progress, self.skip_invalid
             )
         if self.has_log:
+            from hemorrhage_tf.verbs.predicted_scans import write_audit_trail
+
             write_audit_trail(prediction, listing, sources, model, written, progress)
         flagged = sum(one.is_hemorrhage for one in prediction)
         progress.event(
