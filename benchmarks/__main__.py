@@ -41,6 +41,8 @@ SIZES = {
         "most": "40",
         "index": ["300,1000", "--phantoms", "50"],
         "crops": "600",
+        "scan": ["--slices", "30", "--flagged", "5"],
+        "devices": ["--rounds", "10", "--scan-slices", "10"],
     },
     "full": {
         "rounds": "3",
@@ -50,6 +52,8 @@ SIZES = {
         "most": "400",
         "index": ["10000,100000"],
         "crops": "600,1000,4000",
+        "scan": [],
+        "devices": [],
     },
 }
 
@@ -110,6 +114,8 @@ def scripts(options: argparse.Namespace) -> list[Benchmark]:
         ),
         Benchmark("slice index", ["index_scale.py", "--sizes", *size["index"]]),
         Benchmark("cropped near-duplicates", ["crop_recall.py", "--sizes", size["crops"]]),
+        Benchmark("DICOM results", ["dicom_results.py", *size["scan"]]),
+        Benchmark("devices", ["devices.py", *size["devices"]]),
     ]
 
 
