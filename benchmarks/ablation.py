@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,18 @@ from hemorrhage_tf.datasets.manifest import read_manifest
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.imaging.windows import Window
 from hemorrhage_tf.synthesis import display_image, draw, hemorrhage_plans, scanner
+from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 from hemorrhage_tf.synthesis.phantom_sets import drawing_processes
 from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.training.pretraining import samples as sample_files
 from hemorrhage_tf.training.pretraining.metrics import feature_computer, threshold_for
-from hemorrhage_tf.training.pretraining.pretrain import TEST_SEED
+from hemorrhage_tf.training.pretraining.pretrain import TEST_SEED, work_folder
 from hemorrhage_tf.training.pretraining.samples import Samples, SampleStore, gray_model_input
 from hemorrhage_tf.training.pretraining.scan_samples import (
     HEAD_SEED,
     ScanFeatures,
     draw_scan_samples,
+    join_scan_samples,
 )
 from hemorrhage_tf.training.pretraining.settings import PretrainingSettings
 from hemorrhage_tf.training.pretraining.slice_head import cross_fitted_logits, solve_slice_head
@@ -49,8 +52,6 @@ from hemorrhage_tf.training.pretraining.training import train
 
 HEADS_OF_A_TASK = 5
 HEAD_FOLDS = 5
-
-Patches = dict[tuple[Any, str], Any]
 
 
 def _white_noise(*arguments: Any) -> np.ndarray:
@@ -63,22 +64,20 @@ def _white_noise(*arguments: Any) -> np.ndarray:
 _drawn_noise = scanner.draw_noise
 
 
-def _acute(subtypes: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    return {name: {"acute": 1.0} for name in subtypes}
-
-
 def _brain_window(rng: np.random.Generator) -> Window:
     return Window(40, 80)
 
 
-# What each variant replaces in the generator of phantoms.
-GENERATORS: dict[str, Callable[[], Patches]] = {
-    "no face and neck": lambda: {(draw, "NECK_SHARE"): 0.0},
-    "acute blood only": lambda: {
-        (hemorrhage_plans, "_AGE_WEIGHTS"): _acute(hemorrhage_plans._AGE_WEIGHTS)
-    },
-    "white noise": lambda: {(scanner, "draw_noise"): _white_noise},
-    "window 40/80 only": lambda: {(display_image, "_choose_window"): _brain_window},
+# What the generator of phantoms can lack: a module, its attribute, and what replaces that.
+GENERATORS: dict[str, tuple[Any, str, Any]] = {
+    "face and neck": (draw, "NECK_SHARE", 0.0),
+    "ages of blood": (
+        hemorrhage_plans,
+        "_AGE_WEIGHTS",
+        {subtype: {"acute": 1.0} for subtype in SUBTYPES},
+    ),
+    "texture of noise": (scanner, "draw_noise", _white_noise),
+    "windows": (display_image, "_choose_window", _brain_window),
 }
 
 
@@ -106,18 +105,9 @@ VARIANTS = (
 )
 
 
-@contextlib.contextmanager
-def generator_of(name: str | None) -> Iterator[None]:
-    """Replace parts of the generator."""
-    with contextlib.ExitStack() as stack:
-        for (module, attribute), value in (GENERATORS[name]() if name else {}).items():
-            stack.enter_context(mock.patch.object(module, attribute, value))
-        yield
-
-
 def draw_shard(generator: str | None, path: Path, seed: int, number: int) -> None:
     """Draw one shard; this runs in worker processes."""
-    with generator_of(generator):
+    with mock.patch.object(*GENERATORS[generator]) if generator else contextlib.nullcontext():
         sample_files._draw_shard(path, seed, number)
 
 
@@ -165,13 +155,9 @@ def draw_scans(path: Path, heads: int, workers: int) -> Scans:
     if not path.is_file():
         ranges = [range(k, k + HEADS_OF_A_TASK) for k in range(0, heads, HEADS_OF_A_TASK)]
         with drawing_processes(workers) as executor:
-            parts = list(executor.map(draw_scan_samples, [HEAD_SEED] * len(ranges), ranges))
-        starts = np.cumsum([0, *(len(part["images"]) for part in parts)])
-        for part, start in zip(parts, starts, strict=False):
-            part["rows"] += start
-        sample_files.write_shard(
-            path, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        )
+            tasks = (executor.submit(draw_scan_samples, HEAD_SEED, each).result for each in ranges)
+            parts = list(results_in_order(tasks, 2 * workers))
+        sample_files.write_shard(path, join_scan_samples(parts))
     arrays = sample_files.join_shards([path])
     return Scans(arrays.pop("images"), arrays.pop("rows"), arrays)
 
@@ -234,20 +220,14 @@ def run(
     variant: Variant, options: argparse.Namespace, settings: PretrainingSettings, progress: Progress
 ) -> Any:
     """Train a variant, or return it from its folder."""
-    folder = options.work / variant.name.replace(" ", "-").replace("/", "-")
-    folder.mkdir(parents=True, exist_ok=True)
-    store = VariantStore(
-        options.work / (variant.generator or "phantoms").replace(" ", "-").replace("/", "-"),
-        options.workers,
-        progress,
-        variant.generator,
-    )
+    folder = options.work / (variant.generator or "phantoms").replace(" ", "-")
+    store = VariantStore(folder, options.workers, progress, variant.generator)
     own = replace(settings, **variant.settings)
 
     def draw() -> Samples:
         return store.samples(own.seed, own.count, variant.name)
 
-    return train(draw, own, folder, progress, options.start)
+    return train(draw, own, work_folder(folder, own), progress, options.start)
 
 
 def main() -> None:
@@ -265,7 +245,12 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     progress = Progress()
     settings = PretrainingSettings(
-        count=options.count, epochs=options.epochs, hard_from=1, warmup=50, learning_rate=1e-3
+        count=options.count,
+        epochs=options.epochs,
+        hard_from=1,
+        warmup=50,
+        learning_rate=1e-3,
+        start=hashlib.sha256(options.start.read_bytes()).hexdigest(),
     )
     scans = draw_scans(options.work / f"scans-{options.heads}.npz", options.heads, options.workers)
     store = SampleStore(options.work / "phantoms", options.workers, progress)

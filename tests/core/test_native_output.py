@@ -46,7 +46,6 @@ def test_messages_during_an_import_in_a_thread_go_where_the_caller_sees_them(mon
     assert cell.getvalue() == "a message\n"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
 def test_tensorflow_computes_with_onednn_unless_told_otherwise(tmp_path, given, expected):
     (tmp_path / "tensorflow.py").write_text("import os; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])")
@@ -61,6 +60,7 @@ def test_tensorflow_computes_with_onednn_unless_told_otherwise(tmp_path, given, 
     assert run.stdout.strip() == expected
 
 
+@pytest.mark.slow
 def test_imports_tensorflow_without_log_lines():
     code = "from hemorrhage_tf.core.native_output import import_tensorflow; import_tensorflow()"
     done = subprocess.run(

@@ -6,7 +6,7 @@ shards. An interrupted run continues with the shards that are complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,11 +147,16 @@ def draw_scan_samples(seed: int, heads: range) -> dict[str, np.ndarray]:
         `(m, 192, 192)`, and `rows`, int64 `(n,)`, the image of each slice: both scans of a head
         share the slices without blood.
     """
-    pairs = [_draw_pair(seed, head) for head in heads]
-    starts = np.cumsum([0, *(len(pair["images"]) for pair in pairs)])
-    for pair, start in zip(pairs, starts, strict=False):
-        pair["rows"] += start
-    return {name: np.concatenate([pair[name] for pair in pairs]) for name in pairs[0]}
+    return join_scan_samples([_draw_pair(seed, head) for head in heads])
+
+
+def join_scan_samples(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Join what `draw_scan_samples` returned for several ranges of heads."""
+    starts = np.cumsum([0, *(len(part["images"]) for part in parts[:-1])])
+    shifted = [
+        {**part, "rows": part["rows"] + start} for part, start in zip(parts, starts, strict=True)
+    ]
+    return {name: np.concatenate([part[name] for part in shifted]) for name in shifted[0]}
 
 
 def _draw_pair(seed: int, head: int) -> dict[str, np.ndarray]:

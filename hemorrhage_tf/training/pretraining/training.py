@@ -63,8 +63,7 @@ def order_of_pass(
 
     In the first passes each sample comes once. From `hard_from` on every second one is from the
     quarter of its kind with the largest losses, each of these about twice. The others are a random
-    half of all: most samples have little left to teach by then. The quarter of all would hold more
-    hemorrhages than normal slices, and a network that is trained on it flags too many slices.
+    half of all: most samples have little left to teach by then. Each kind keeps its share.
 
     Args:
         settings: The settings.
