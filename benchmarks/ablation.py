@@ -4,8 +4,10 @@
 
 Each variant starts from the same weights and makes the same number of steps. All heads are solved
 on the same phantom scans, and all thresholds have the same specificity on their normal scans. DATA
-is what `hemorrhage-tf evaluate` accepts. Finished variants are kept in the work folder. The last
-line of the output is one JSON object.
+is what `hemorrhage-tf evaluate` accepts. "lost" is the area under the ROC curve of the
+first variant, which lacks nothing, minus that of each, with an interval over patients. The last
+variant, which lacks nothing either, shows what the seed alone changes. Finished variants are kept
+in the work folder. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -30,12 +32,13 @@ from sklearn.metrics import roc_auc_score
 from hemorrhage_tf.core.lookahead import results_in_order
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.datasets.manifest import read_manifest
+from hemorrhage_tf.evaluation.comparison import paired_delong
+from hemorrhage_tf.evaluation.resampling import Resamples
 from hemorrhage_tf.imaging.readers import read_slice
 from hemorrhage_tf.imaging.windows import Window
 from hemorrhage_tf.synthesis import display_image, draw, hemorrhage_plans, scanner
 from hemorrhage_tf.synthesis.hemorrhage import SUBTYPES
 from hemorrhage_tf.synthesis.phantom_sets import drawing_processes
-from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.training.pretraining import samples as sample_files
 from hemorrhage_tf.training.pretraining.metrics import feature_computer, threshold_for
 from hemorrhage_tf.training.pretraining.pretrain import TEST_SEED, work_folder
@@ -102,6 +105,7 @@ VARIANTS = (
     Variant("hard phantoms", settings={"hard_from": 99}),
     Variant("window pairs", settings={"window_pairs": 0}),
     Variant("training", settings={"epochs": 0}),
+    Variant("nothing, with another seed", settings={"seed": 1}),
 )
 
 
@@ -170,18 +174,22 @@ class RealSlices:
         name: Name of the set.
         images: uint8 `(n, 192, 192)`.
         labels: int64 `(n,)`.
+        groups: `(n,)`, equal for slices of one patient; None for independent slices.
     """
 
     name: str
     images: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray | None
 
 
 def read_real(data: str) -> RealSlices:
     """Read labeled slices as model input."""
     manifest = read_manifest(data)
     images = [gray_model_input(read_slice(ref)) for ref in manifest.records.refs]
-    return RealSlices(Path(data).name, np.stack(images), manifest.labels)
+    patients = manifest.records.patients
+    groups = None if None in patients else np.unique(patients, return_inverse=True)[1]
+    return RealSlices(Path(data).name, np.stack(images), manifest.labels, groups)
 
 
 def measure(
@@ -190,24 +198,32 @@ def measure(
     scans: Scans,
     test: Samples,
     real: list[RealSlices],
-) -> dict[str, Any]:
-    """Solve a head, and measure it on phantoms and real slices."""
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Solve a head, and measure it on phantoms and real slices.
+
+    Returns:
+        The metrics, and the probabilities of the slices of each set of `real`.
+    """
     compute = feature_computer(backbone)
     of_scans = scans.features(compute)
     head = solve_slice_head(of_scans.features, of_scans.labels, settings.l2)
     logits = cross_fitted_logits(of_scans, settings.l2, HEAD_FOLDS, settings.seed)
     threshold = threshold_for(expit(logits[of_scans.of_normal_scans]), settings.specificity)
     result = {"scans, slices": round(float(roc_auc_score(of_scans.labels, logits)), 4)}
-    result["phantoms"] = _metrics(head, compute(test.images), test.labels, threshold)
+    result["phantoms"] = _metrics(head.probabilities(compute(test.images)), test.labels, threshold)
+    probabilities = {data.name: head.probabilities(compute(data.images)) for data in real}
     for data in real:
-        result[data.name] = _metrics(head, compute(data.images), data.labels, threshold)
-    return result
+        result[data.name] = _metrics(probabilities[data.name], data.labels, threshold)
+    return result, probabilities
 
 
-def _metrics(
-    head: HeadWeights, features: np.ndarray, labels: np.ndarray, threshold: float
-) -> dict[str, float]:
-    probabilities = head.probabilities(features)
+def difference(data: RealSlices, full: np.ndarray, without: np.ndarray) -> dict[str, Any]:
+    """Return by how much the full training has the larger area under the ROC curve."""
+    resamples = Resamples.make(len(data.labels), data.groups)
+    return dict(paired_delong(data.labels, full, without, resamples)["difference"])
+
+
+def _metrics(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, float]:
     flagged = probabilities >= threshold
     return {
         "roc_auc": round(float(roc_auc_score(labels, probabilities)), 4),
@@ -256,10 +272,16 @@ def main() -> None:
     store = SampleStore(options.work / "phantoms", options.workers, progress)
     test = store.samples(TEST_SEED, options.test_count, "test phantoms")
     real = [read_real(data) for data in options.data]
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
+    full: dict[str, np.ndarray] = {}
     for variant in VARIANTS:
         backbone = run(variant, options, settings, progress)
-        results[variant.name] = measure(backbone, settings, scans, test, real)
+        results[variant.name], found = measure(backbone, settings, scans, test, real)
+        full = full or found
+        for data in real:
+            results[variant.name][data.name]["lost"] = difference(
+                data, full[data.name], found[data.name]
+            )
         print(variant.name, json.dumps(results[variant.name]), flush=True)
     print(json.dumps({"steps": settings.steps, "without": results}))
 

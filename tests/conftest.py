@@ -20,6 +20,8 @@ from plain_phantoms import draw_phantom
 from scipy import ndimage
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# As in commands: test modules that import Keras themselves get the numbers of the others.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # pytest-xdist runs one process per core, so more threads in each would only wait for each other.
 for _variable in (
     "TF_NUM_INTRAOP_THREADS",

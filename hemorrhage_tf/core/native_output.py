@@ -48,7 +48,8 @@ def import_tensorflow() -> None:
     """Import TensorFlow without its startup log lines, such as those about missing CUDA drivers.
 
     It computes with oneDNN on any CPU, unless `TF_ENABLE_ONEDNN_OPTS` is set already. By itself it
-    does so only on CPUs with certain instructions.
+    does so only on CPUs with certain instructions. Where a script has imported TensorFlow before,
+    that import has decided, and results may differ from a command's in the sixth digit.
     """
     if "tensorflow" in sys.modules:
         return
