@@ -250,18 +250,16 @@ def edge_marks(gray: np.ndarray) -> tuple[int, float]:
     marks, covered = 0, 0
     is_outside: Callable[[np.ndarray], bool] | None = None
     is_candidate = (areas >= _MARK_PIXELS) & (areas <= _MARK_SHARE * gray.size)
+    is_candidate &= np.bincount(parts[gray >= _MARK_BRIGHTNESS], minlength=len(areas)) > 0
     is_candidate[head] = False
     if not is_candidate.any():
         return 0, 0.0
     boxes = ndimage.find_objects(parts)
     for number in np.flatnonzero(is_candidate):
-        box = boxes[number - 1]
-        ends = np.array([(each.start, each.stop) for each in box])
+        ends = np.array([(each.start, each.stop) for each in boxes[number - 1]])
         center = ends.mean(axis=1)
-        if (
-            np.any(np.diff(ends)[:, 0] > _MARK_EXTENT * sides)
-            or np.all(np.minimum(center, sides - center) > _MARK_MARGIN * sides)
-            or gray[box].max(where=parts[box] == number, initial=0) < _MARK_BRIGHTNESS
+        if np.any(np.diff(ends)[:, 0] > _MARK_EXTENT * sides) or np.all(
+            np.minimum(center, sides - center) > _MARK_MARGIN * sides
         ):
             continue
         is_outside = is_outside or _outside_of(parts == head)

@@ -24,6 +24,7 @@ import numpy as np
 
 from hemorrhage_tf.core.errors import Problem, SliceError
 from hemorrhage_tf.core.lookahead import results_in_order
+from hemorrhage_tf.core.processes import KEEP_FREED_MEMORY, ONE_THREAD
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.core.workers import ALONE, Workers
 from hemorrhage_tf.datasets import thumbnails
@@ -63,10 +64,10 @@ from hemorrhage_tf.imaging.windows import to_display_image
 THREADS = min(4, os.cpu_count() or 1)
 
 # For fewer slices, starting processes takes longer than it saves.
-PROCESSES_FROM = 3000
+PROCESSES_FROM = 500
 MAX_PROCESSES = 16
 
-CHUNK = 128  # slices that are read and packed together
+CHUNK = 64  # slices that are read and packed together
 Part = Sequence[int]  # the indices of slices that are read together
 BATCH_BYTES = 1 << 20  # of pixels that are processed together, step by step
 
@@ -358,7 +359,7 @@ def start_processes(count: int) -> Any:
         count,
         initializer=_prepare_process,
         initargs=(os.getpid(),),
-        env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env=ONE_THREAD | KEEP_FREED_MEMORY,
     )
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from hemorrhage_tf.core.atomic_files import atomic_folder, describe_os_error
 from hemorrhage_tf.core.errors import OptionError, OutputError
 from hemorrhage_tf.core.lookahead import results_in_order
+from hemorrhage_tf.core.processes import KEEP_FREED_MEMORY
 from hemorrhage_tf.core.progress import Progress
 from hemorrhage_tf.synthesis.display_image import draw_display_image
 from hemorrhage_tf.synthesis.draw import (
@@ -278,9 +279,6 @@ _WRITERS: dict[str, Callable[[Path, Phantom, int, int], tuple[str, str]]] = {
 def drawing_processes(workers: int) -> Iterator[Executor]:
     """Start processes that draw. They do not import the script that runs here.
 
-    By default glibc returns the memory of each array to the system and requests it again, which is
-    slow. The environment variables that prevent this are read when a process starts.
-
     Args:
         workers: Number of processes.
 
@@ -289,8 +287,7 @@ def drawing_processes(workers: int) -> Iterator[Executor]:
     """
     from joblib.externals.loky import ProcessPoolExecutor
 
-    memory = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
-    executor = ProcessPoolExecutor(workers, env=memory)
+    executor = ProcessPoolExecutor(workers, env=KEEP_FREED_MEMORY)
     try:
         yield executor
     except BaseException:
