@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from hemorrhage_tf.models.classifier import deviation
 from hemorrhage_tf.models.embedded_model import read_embedded
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
 from hemorrhage_tf.training.context import FitContext
+from hemorrhage_tf.training.curvature import Curvature
 from hemorrhage_tf.training.distributed.single_process import SingleProcess
 from hemorrhage_tf.training.features.source import FeatureSource
 from hemorrhage_tf.training.features.table import FeatureChunks, FeatureTable, JoinedChunks
@@ -130,6 +132,11 @@ class Anchors:
         self.known = known
         self._phantoms = phantoms
 
+    @functools.cached_property
+    def _curvature(self) -> Curvature | None:
+        phantoms = None if self._phantoms is None else self._phantoms.features
+        return Curvature.of_features(self._features, phantoms, self._context.settings.l2)
+
     @property
     def has_phantoms(self) -> bool:
         """Whether there are phantoms."""
@@ -152,11 +159,13 @@ class Anchors:
             cluster: The workers that the samples are divided among.
 
         Returns:
-            The samples with what they are held to, and the strength of each penalty, `(k,)`.
+            The samples with what they are held to and the curvature, and the strength of each
+            penalty, `(k,)`.
         """
         assert samples.deviations is not None
         # The solver divides by the weights of all samples, those of the phantoms included.
         l2 = self._context.settings.l2 / (1.0 + phantom_weights)
+        samples = replace(samples, curvature=self._curvature)
         heads = self._recalibrate(trainings)
         if heads is not None:
             kernels = np.stack([head.kernel for head in heads])

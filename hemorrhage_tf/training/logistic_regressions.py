@@ -6,12 +6,13 @@ as fast as a product with a vector for each: the folds of a cross-validation sha
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import expit
@@ -21,6 +22,7 @@ from hemorrhage_tf.training.lockstep import minimize_in_lockstep
 
 MOST_TOGETHER = 32
 _WEIGHT_BYTES = 64 * 2**20  # of the weights of all samples in all regressions
+_IN_MEMORY_BYTES = 256 * 2**20  # of features that stay in float64, not converted at each pass
 _MOST_THREADS = 16
 
 Features = np.ndarray | FeatureChunks | JoinedChunks
@@ -47,6 +49,16 @@ class Optimum:
     converged: bool
 
 
+class Coordinates(Protocol):
+    """Other coordinates for kernels and biases, see `curvature.Curvature`."""
+
+    def to_kernels(self, points: np.ndarray, threads: Executor) -> np.ndarray:
+        """Return kernels and biases, `(k, width + 1)`."""
+
+    def of_gradients(self, gradients: np.ndarray, threads: Executor) -> np.ndarray:
+        """Return gradients in these coordinates."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """The samples of several regressions, or one worker's part of them.
@@ -62,6 +74,8 @@ class Samples:
             zero. Defaults to None.
         counted: How many samples, from the first on, the reported loss and accuracy are of; None
             for all. Defaults to None.
+        curvature: In whose coordinates to search for the optimum, which takes fewer passes; None to
+            search in those of the kernels. Defaults to None.
     """
 
     inputs: Features
@@ -71,6 +85,7 @@ class Samples:
     deviations: np.ndarray | None = None
     centers: np.ndarray | None = None
     counted: int | None = None
+    curvature: Coordinates | None = None
 
 
 def most_together(samples: int) -> int:
@@ -102,22 +117,27 @@ def minimize(
     # Each chunk is multiplied by one thread, so the sums do not depend on the number of cores.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as threads:
         regressions = _Regressions(samples, l2, all_sum, threads, 2 * cores)
-        starts = np.zeros((count, width + 1))
+        centers = np.zeros((count, width + 1))
         if samples.centers is not None:
-            starts[:, :-1] = samples.centers
-        results = minimize_in_lockstep(regressions.objectives, starts, options)
-        points = np.stack([result.x for result in results])
+            centers[:, :-1] = samples.centers
+        if samples.curvature is None:
+            results = minimize_in_lockstep(regressions.objectives, centers, options)
+            points = np.stack([result.x for result in results])
+        else:
+            search = _Search(regressions, centers, samples.curvature, threads)
+            results = minimize_in_lockstep(search.objectives, np.zeros_like(centers), options)
+            points = search.kernels(np.stack([result.x for result in results]), range(count))
         losses, accuracies = regressions.evaluate(points)
     return [
         Optimum(
-            kernel=result.x[:-1],
-            bias=float(result.x[-1]),
+            kernel=point[:-1],
+            bias=float(point[-1]),
             loss=float(loss),
             accuracy=float(accuracy),
             iterations=int(result.nit),
             converged=result.status != 1,
         )
-        for result, loss, accuracy in zip(results, losses, accuracies, strict=True)
+        for result, point, loss, accuracy in zip(results, points, losses, accuracies, strict=True)
     ]
 
 
@@ -133,6 +153,9 @@ class _Regressions:
         ahead: int,
     ) -> None:
         self._samples = samples
+        self._chunks = _chunks_of(samples.inputs)
+        if 8 * math.prod(samples.inputs.shape) <= _IN_MEMORY_BYTES:
+            self._chunks = [chunk.astype(np.float64) for chunk in self._chunks]
         self._l2 = np.broadcast_to(np.asarray(l2, np.float64), samples.weights.shape[1:])
         self._all_sum = all_sum
         self._threads = threads
@@ -179,7 +202,7 @@ class _Regressions:
         total = np.zeros((len(linear.which), size))
         pending: deque[Future[np.ndarray]] = deque()
         begin = 0
-        for chunk in _chunks_of(self._samples.inputs):
+        for chunk in self._chunks:
             if counted is not None and begin + len(chunk) > counted:
                 chunk = chunk[: max(0, counted - begin)]
             if not len(chunk):
@@ -195,6 +218,25 @@ class _Regressions:
         for task in pending:
             total += task.result()
         return total
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The regressions in other coordinates, counted from the centers of their penalties on."""
+
+    regressions: _Regressions
+    centers: np.ndarray
+    coordinates: Coordinates
+    threads: Executor
+
+    def kernels(self, points: np.ndarray, which: Sequence[int]) -> np.ndarray:
+        """Return kernels and biases of points of some of the regressions."""
+        return self.coordinates.to_kernels(points, self.threads) + self.centers[list(which)]
+
+    def objectives(self, points: np.ndarray, which: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Compute losses and gradients, see `lockstep.Objectives`."""
+        values, gradients = self.regressions.objectives(self.kernels(points, which), which)
+        return values, self.coordinates.of_gradients(gradients, self.threads)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from hemorrhage_tf.training.scan_samples import ScanSamples
 HEADS = 5  # heads for the logits of training slices, each trained without a part of the patients
 VIEWS = 4  # views of a slice used at most
 
+_HEAD_TOLERANCE = 1e-6  # of those heads, whose logits only serve the training
+
 _AXES_ROWS = 1024  # rows that the directions are computed from, at most
 _AXES_ITERATIONS = 8
 
@@ -159,7 +161,7 @@ class ScanTrainer:
             np.full(len(parts), head.phantom_weight),
             SINGLE,
         )
-        solutions = solve_first_outputs(held, l2)
+        solutions = solve_first_outputs(held, l2, tolerance=_HEAD_TOLERANCE)
         kernels = np.concatenate([solution.kernel for solution in solutions], axis=1)
         biases = np.concatenate([solution.bias for solution in solutions])
         return fold_of, kernels, biases

@@ -60,6 +60,23 @@ def test_tensorflow_computes_with_onednn_unless_told_otherwise(tmp_path, given, 
     assert run.stdout.strip() == expected
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_after_the_import_as_before(tmp_path, enabled):
+    (tmp_path / "tensorflow.py").write_text("import gc; print(gc.isenabled())")
+    code = f"""
+import gc
+from hemorrhage_tf.core.native_output import import_tensorflow
+{"" if enabled else "gc.disable()"}
+import_tensorflow()
+print(gc.isenabled())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["False", str(enabled)]
+
+
 @pytest.mark.slow
 def test_imports_tensorflow_without_log_lines():
     code = "from hemorrhage_tf.core.native_output import import_tensorflow; import_tensorflow()"

@@ -48,6 +48,10 @@ class FeatureTable:
         part = 2 if pooling != "avg_max" else 1
         self.width = sum(first.width // part for first, _ in sources)
 
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return int(self._offsets[-1])
+
     def first_rows(self, indices: np.ndarray) -> np.ndarray:
         """Return the rows of the original slices (view 0), int64 `(n,)`.
 

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_up_scans import MadeUpFeatures
+from sklearn.linear_model import LogisticRegression
+
+from hemorrhage_tf.models.classifier import deviation
+from hemorrhage_tf.training import curvature as module
+from hemorrhage_tf.training.curvature import Curvature
+from hemorrhage_tf.training.features.table import FeatureChunks
+from hemorrhage_tf.training.head_solver import feature_statistics, solve_first_outputs
+from hemorrhage_tf.training.logistic_regressions import Samples
+
+COUNT, WIDTH, L2 = 400, 24, 1 / 64
+
+
+class CorrelatedFeatures(MadeUpFeatures):
+    """Features that are mixtures of others, some of which hardly count."""
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        mixing = np.random.default_rng(5).normal(size=(self.width, self.width))
+        sizes = np.geomspace(1, 1e-2, self.width)
+        return ((super().take(rows) * sizes) @ mixing + 3).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def labels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 2, COUNT)
+
+
+@pytest.fixture(scope="module")
+def features(labels) -> CorrelatedFeatures:
+    return CorrelatedFeatures(labels, views=1, width=WIDTH, strength=0.7)
+
+
+@pytest.fixture(scope="module")
+def samples(features, labels) -> Samples:
+    """The samples of three heads, each without a part of the slices."""
+    inputs = FeatureChunks(features, np.arange(COUNT), dtype="float32")
+    weights = np.ones((COUNT, 3), np.float32)
+    for head in range(3):
+        weights[head * 100 : (head + 1) * 100, head] = 0
+    mean, variance = feature_statistics(inputs)
+    return Samples(
+        inputs=inputs,
+        labels=labels,
+        weights=weights,
+        means=np.tile(mean.astype(np.float64), (3, 1)),
+        deviations=np.tile(deviation(variance).astype(np.float64), (3, 1)),
+    )
+
+
+def test_finds_the_same_optima_in_fewer_iterations(features, samples):
+    plain = solve_first_outputs(samples, L2)
+    curvature = Curvature.of_features(features, None, L2)
+    found = solve_first_outputs(replace(samples, curvature=curvature), L2)
+    for one, other in zip(found, plain, strict=True):
+        np.testing.assert_allclose(one.kernel, other.kernel, atol=1e-5)
+        np.testing.assert_allclose(one.bias, other.bias, atol=1e-5)
+        assert one.loss == pytest.approx(other.loss, abs=1e-7)
+        assert one.converged
+        assert one.iterations < 0.6 * other.iterations
+
+
+def test_finds_the_optima_of_scikit_learn(features, samples, labels):
+    curvature = Curvature.of_features(features, None, L2)
+    found = solve_first_outputs(replace(samples, curvature=curvature), L2)
+    inputs = (features.take(np.arange(COUNT)) - samples.means[0]) / samples.deviations[0]
+    for head, solution in enumerate(found):
+        part = samples.weights[:, head] > 0
+        reference = LogisticRegression(C=1 / (L2 * part.sum()), tol=1e-10, max_iter=10_000)
+        reference.fit(inputs[part], labels[part])
+        np.testing.assert_allclose(solution.kernel[:, 0], reference.coef_[0], atol=2e-5)
+        np.testing.assert_allclose(solution.bias, reference.intercept_, atol=2e-5)
+
+
+def test_penalties_pull_toward_their_centers_as_without_it(features, samples):
+    centers = np.random.default_rng(1).normal(size=(3, WIDTH))
+    held = replace(samples, centers=centers)
+    curvature = Curvature.of_features(features, None, L2)
+    strong = 1e4  # so that nothing else counts
+    found = solve_first_outputs(replace(held, curvature=curvature), strong)
+    for solution, center in zip(found, centers, strict=True):
+        np.testing.assert_allclose(solution.kernel[:, 0], center, atol=1e-3)
+    found = solve_first_outputs(replace(held, curvature=curvature), L2)
+    for one, other in zip(found, solve_first_outputs(held, L2), strict=True):
+        np.testing.assert_allclose(one.kernel, other.kernel, atol=1e-5)
+
+
+def test_the_loss_curves_equally_in_all_directions(features, labels):
+    phantoms = CorrelatedFeatures(1 - labels, views=1, width=WIDTH, strength=5.0)
+    rows = np.arange(0, COUNT, COUNT // (2 * WIDTH))
+    mean, variance = feature_statistics(FeatureChunks(features, rows))
+
+    def moments(table):
+        inputs = (table.take(rows) - mean) / deviation(variance)
+        return inputs.T.astype(np.float64) @ inputs / len(inputs)
+
+    of_both = (moments(features) + moments(phantoms)) / 2
+    for others, expected in ((None, moments(features)), (phantoms, of_both)):
+        directions = Curvature.of_features(features, others, L2).directions
+        curves = 0.1 * expected + L2 * np.eye(WIDTH)
+        np.testing.assert_allclose(directions.T @ curves @ directions, np.eye(WIDTH), atol=1e-3)
+        np.testing.assert_array_equal(directions, np.triu(directions))
+
+
+def test_kernels_and_gradients_belong_together(features):
+    curvature = Curvature.of_features(features, None, L2)
+    points, gradients = np.random.default_rng(0).normal(size=(2, 5, WIDTH + 1))
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(3) as three:
+        kernels = curvature.to_kernels(points, one)
+        changed = curvature.of_gradients(gradients, one)
+        np.testing.assert_array_equal(kernels, curvature.to_kernels(points, three))
+        np.testing.assert_array_equal(changed, curvature.of_gradients(gradients, three))
+    np.testing.assert_allclose(kernels[:, :-1], points[:, :-1] @ curvature.directions.T)
+    # A step in these coordinates changes the loss as the same step of the kernels does.
+    np.testing.assert_allclose((kernels * gradients).sum(axis=1), (points * changed).sum(axis=1))
+
+
+def test_a_penalty_of_zero_is_no_division_by_zero(labels):
+    constant = MadeUpFeatures(labels, views=1, width=3, strength=0.0)
+    constant.take = lambda rows: np.ones((len(rows), 3), np.float32)
+    assert np.isfinite(Curvature.of_features(constant, None, 0.0).directions).all()
+
+
+@pytest.mark.parametrize(("count", "most"), [(WIDTH - 1, 5_000), (COUNT, WIDTH - 1)])
+def test_is_not_estimated_from_too_few_rows_or_for_too_many_features(monkeypatch, count, most):
+    monkeypatch.setattr(module, "_MOST_FEATURES", most)
+    features = MadeUpFeatures(np.arange(count) % 2, views=1, width=WIDTH)
+    assert Curvature.of_features(features, None, L2) is None
