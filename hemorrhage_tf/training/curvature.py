@@ -1,4 +1,4 @@
-"""The curvature of the loss of a fit's heads, with which L-BFGS takes a third of the passes.
+"""The curvature of the loss of a fit's heads, with which L-BFGS takes fewer passes.
 
 Features are strongly correlated, so the loss is steep in some directions and nearly flat in others.
 The second moments of the features tell these directions. They need no labels, and are about the
@@ -54,7 +54,8 @@ class Curvature:
             The estimate, the same on each worker and on any number of cores; None for fewer rows
             than features, or more than 5,000 features.
         """
-        from scipy.linalg import cholesky, solve_triangular
+        from scipy.linalg import cholesky
+        from scipy.linalg.lapack import dtrtri
         from threadpoolctl import threadpool_limits
 
         width = features.width
@@ -64,11 +65,14 @@ class Curvature:
         with threadpool_limits(1, "blas"):
             moments = _moments(features, mean, variance)
             if phantoms is not None:
-                moments = (moments + _moments(phantoms, mean, variance)) / 2
+                moments += _moments(phantoms, mean, variance)
+                moments /= 2
             moments *= _LABEL_VARIANCE
             moments[np.diag_indices(width)] += max(l2, _LEAST_PENALTY)
-            root = cholesky(moments, overwrite_a=True, check_finite=False)
-            return cls(solve_triangular(root, np.eye(width), check_finite=False))
+            # Both are computed in place: the matrix is symmetric, so its transpose is the same.
+            root = cholesky(moments.T, overwrite_a=True, check_finite=False)
+            directions, _ = dtrtri(root, overwrite_c=True)
+        return cls(directions)
 
     def to_kernels(self, points: np.ndarray, threads: Executor) -> np.ndarray:
         """Return kernels and biases, `(k, width + 1)`, from points in these coordinates."""
@@ -107,6 +111,7 @@ def _moments(features: FeatureTable, mean: np.ndarray, variance: np.ndarray) -> 
     rows = _some_rows(features)
     total = np.zeros((features.width, features.width))
     for chunk in rows:
-        standardized = standardize(chunk, mean, variance)
+        standardized = standardize(chunk, mean, variance).astype(np.float64)
         total += standardized.T @ standardized
-    return total / rows.shape[0]
+    total /= rows.shape[0]
+    return total
