@@ -4,10 +4,10 @@
 
 Each variant starts from the same weights and makes the same number of steps. All heads are solved
 on the same phantom scans, and all thresholds have the same specificity on their normal scans. DATA
-is what `hemorrhage-tf evaluate` accepts. "lost" is the area under the ROC curve of the
-first variant, which lacks nothing, minus that of each, with an interval over patients. The last
-variant, which lacks nothing either, shows what the seed alone changes. Finished variants are kept
-in the work folder. The last line of the output is one JSON object.
+is what `hemorrhage-tf evaluate` accepts. "lost" is the area under the ROC curve of the first
+variant, which lacks nothing, minus that of each, with an interval over patients. The last variant,
+which lacks nothing either, shows what the seed alone changes. Finished trainings are kept in the
+work folder. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -290,10 +290,8 @@ def _targets(labels: np.ndarray, linear: _Linear) -> np.ndarray:
 
 
 def _chunks_of(inputs: Features) -> Iterable[np.ndarray]:
-    return _parts(inputs) if isinstance(inputs, np.ndarray) else inputs
-
-
-def _parts(inputs: np.ndarray) -> Iterator[np.ndarray]:
+    """Return chunks that can be iterated repeatedly."""
+    if not isinstance(inputs, np.ndarray):
+        return inputs
     rows = max(1, CHUNK_BYTES // (8 * inputs.shape[1]))
-    for begin in range(0, len(inputs), rows):
-        yield inputs[begin : begin + rows]
+    return [inputs[begin : begin + rows] for begin in range(0, len(inputs), rows)]

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from hemorrhage_tf.models.classifier import deviation
 from hemorrhage_tf.training import curvature as module
+from hemorrhage_tf.training import logistic_regressions
 from hemorrhage_tf.training.curvature import Curvature
 from hemorrhage_tf.training.features.table import FeatureChunks
 from hemorrhage_tf.training.head_solver import feature_statistics, solve_first_outputs
@@ -132,3 +133,13 @@ def test_is_not_estimated_from_too_few_rows_or_for_too_many_features(monkeypatch
     monkeypatch.setattr(module, "_MOST_FEATURES", most)
     features = MadeUpFeatures(np.arange(count) % 2, views=1, width=WIDTH)
     assert Curvature.of_features(features, None, L2) is None
+
+
+def test_features_that_do_not_stay_in_memory_have_the_same_optima(features, samples, monkeypatch):
+    as_array = replace(samples, inputs=features.take(np.arange(COUNT)))
+    monkeypatch.setattr(logistic_regressions, "CHUNK_BYTES", 64 * 8 * WIDTH)  # several chunks
+    kept = solve_first_outputs(as_array, L2)
+    monkeypatch.setattr(logistic_regressions, "_IN_MEMORY_BYTES", 0)
+    for one, other in zip(solve_first_outputs(as_array, L2), kept, strict=True):
+        np.testing.assert_array_equal(one.kernel, other.kernel)
+        assert one.loss == other.loss
