@@ -86,4 +86,5 @@ def make_scan_context(lengths: np.ndarray, *, is_weak: bool = False, cluster=SIN
         cluster=cluster,
         cache_folder=Path("."),
         true_labels=true_labels,
+        targets=labels[:, np.newaxis],
     )

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+_importing: list[threading.Thread] = []  # of `start_importing_tensorflow`
+
 
 @contextmanager
 def silence_native_output(*descriptors: int) -> Iterator[None]:
@@ -78,7 +80,13 @@ def start_importing_tensorflow() -> None:
     raises the error if there was one.
     """
     if "tensorflow" not in sys.modules:
-        threading.Thread(target=_import_aside).start()
+        _importing.append(threading.Thread(target=_import_aside))
+        _importing[-1].start()
+
+
+def is_tensorflow_imported() -> bool:
+    """Return whether TensorFlow can be used without waiting for its import."""
+    return "tensorflow" in sys.modules and not any(thread.is_alive() for thread in _importing)
 
 
 def _import_aside() -> None:

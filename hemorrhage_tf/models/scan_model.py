@@ -8,6 +8,7 @@ combined. It has only Keras layers and operations, so it loads in safe mode and 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -58,15 +59,21 @@ def scan_geometry(positions: np.ndarray) -> np.ndarray:
     if count < 2:
         geometry[:, 0] = 0.5
         return geometry
-    geometry[:, 0] = np.linspace(0, 1, count)
     extent = positions.max() - positions.min()  # NaN if any position is unknown
-    if extent > 0:
+    if not extent > 0:
+        geometry[:, 0] = _equally_spaced(count)
+    else:
         geometry[:, 0] = (positions - positions.min()) / extent
         gaps = np.abs(np.diff(positions))
         gaps = np.concatenate([gaps[:1], gaps, gaps[-1:]])
         geometry[:, 1] = (gaps[:-1] + gaps[1:]) / 2 / _SPACING_UNIT
         geometry[:, 2] = 1
     return geometry
+
+
+@functools.lru_cache(256)
+def _equally_spaced(count: int) -> np.ndarray:
+    return np.linspace(0, 1, count)
 
 
 def build_scan_model(kind: str, width: int) -> Any:

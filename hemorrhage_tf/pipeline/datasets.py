@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hemorrhage_tf.core.errors import DataError, SliceError
+from hemorrhage_tf.core.native_output import is_tensorflow_imported
 from hemorrhage_tf.imaging.readers import SliceRef, content_hash, read_slice
 from hemorrhage_tf.pipeline.augmentation import Augmentation
 from hemorrhage_tf.pipeline.model_input import ModelInput
@@ -65,8 +65,11 @@ def translate_read_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        tensorflow = sys.modules.get("tensorflow")
-        if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
+        if not is_tensorflow_imported():
+            raise
+        import tensorflow as tf
+
+        if not isinstance(error, tf.errors.OpError):
             raise
         match = re.search(r"SliceError: (.*)", error.message)
         if match is None:

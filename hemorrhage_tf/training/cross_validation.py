@@ -115,7 +115,7 @@ def train_folds(
     trainings = _Trainings(context, trainer, checkpoint, tensorboard)
     if context.scan_model is not None:
         trainings.scans = ScanTrainings(
-            context, trainer.features, trainer.anchors, context.scan_model, checkpoint
+            context, trainer.features, trainer.heads, context.scan_model, checkpoint
         )
     trainings.run(folds)
     fit = trainings.cross_fit(folds)

@@ -14,12 +14,18 @@ from hemorrhage_tf.models.classifier import deviation
 from hemorrhage_tf.models.embedded_model import read_embedded
 from hemorrhage_tf.models.pretrained_files import EMBEDDED_MODEL
 from hemorrhage_tf.training.context import FitContext
-from hemorrhage_tf.training.curvature import Curvature
-from hemorrhage_tf.training.distributed.single_process import SingleProcess
+from hemorrhage_tf.training.curvature import (
+    ROWS_OF_A_FEATURE,
+    Curvature,
+    can_estimate,
+    estimate_curvature,
+)
+from hemorrhage_tf.training.distributed.single_process import SINGLE, SingleProcess
 from hemorrhage_tf.training.features.source import FeatureSource
 from hemorrhage_tf.training.features.table import FeatureChunks, FeatureTable, JoinedChunks
-from hemorrhage_tf.training.head_solver import class_weight
+from hemorrhage_tf.training.head_solver import class_weight, feature_statistics, output_weights
 from hemorrhage_tf.training.logistic_regressions import Samples
+from hemorrhage_tf.training.weight_choice import DEFAULT_PHANTOM_WEIGHT
 
 
 @dataclass(frozen=True)
@@ -40,16 +46,16 @@ class KnownHead:
         return np.concatenate([np.empty(0), *parts])
 
     def recalibrated(
-        self, features: FeatureChunks, labels: np.ndarray, weights: np.ndarray
+        self, probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray
     ) -> KnownHead:
         """Return the head with a temperature and an offset that suit other slices.
 
         Args:
-            features: Of the slices, not standardized.
+            probabilities: `(n,)`, its own for the slices.
             labels: `(n,)`, 0 or 1.
             weights: `(n,)`, with a mean of 1.
         """
-        calibration = fit_calibration(labels, self.probabilities(features), weights=weights)
+        calibration = fit_calibration(labels, probabilities, weights=weights)
         return KnownHead(
             self.kernel / calibration.temperature,
             self.bias / calibration.temperature + calibration.offset,
@@ -115,6 +121,7 @@ class Anchors:
         features: The features of its slices.
         known: The head that penalties pull toward; None to pull toward zero. Defaults to None.
         phantoms: Further samples of each training. Defaults to None.
+        trained_on: Indices of the slices in any training; None for all. Defaults to None.
 
     Attributes:
         known: The head that penalties pull toward, or None.
@@ -126,16 +133,43 @@ class Anchors:
         features: FeatureTable,
         known: KnownHead | None = None,
         phantoms: Phantoms | None = None,
+        trained_on: np.ndarray | None = None,
     ) -> None:
         self._context = context
         self._features = features
         self.known = known
         self._phantoms = phantoms
+        self._trained_on = trained_on
 
     @functools.cached_property
     def _curvature(self) -> Curvature | None:
-        phantoms = None if self._phantoms is None else self._phantoms.features
-        return Curvature.of_features(self._features, phantoms, self._context.settings.l2)
+        """The curvature at a head of all slices in any training, or of some of their rows."""
+        context, features = self._context, self._features
+        slices = self._trained_on
+        if slices is None:
+            slices = np.arange(len(context.slices.labels))
+        rows, owners = features.view_rows(slices)
+        if not can_estimate(len(rows), features.width):
+            return None
+        step = max(1, len(rows) // (ROWS_OF_A_FEATURE * features.width))
+        rows, owners = rows[::step], owners[::step]
+        chunks = FeatureChunks(features, rows, dtype="float32")
+        mean, variance = feature_statistics(chunks)
+        weights = output_weights(context.targets[owners], context.settings.class_weights)
+        given = context.settings.phantom_weight
+        pilot, l2 = self._hold(
+            Samples(
+                inputs=chunks,
+                labels=context.slices.labels[owners],
+                weights=weights[:, :1],
+                means=mean.astype(np.float64)[np.newaxis],
+                deviations=deviation(variance).astype(np.float64)[np.newaxis],
+            ),
+            [slices],
+            np.array([(DEFAULT_PHANTOM_WEIGHT if given is None else given) * self.has_phantoms]),
+            SINGLE,
+        )
+        return estimate_curvature(pilot, l2)
 
     @property
     def has_phantoms(self) -> bool:
@@ -162,10 +196,19 @@ class Anchors:
             The samples with what they are held to and the curvature, and the strength of each
             penalty, `(k,)`.
         """
+        samples, l2 = self._hold(samples, trainings, phantom_weights, cluster)
+        return replace(samples, curvature=self._curvature), l2
+
+    def _hold(
+        self,
+        samples: Samples,
+        trainings: Sequence[np.ndarray],
+        phantom_weights: np.ndarray,
+        cluster: SingleProcess,
+    ) -> tuple[Samples, np.ndarray]:
         assert samples.deviations is not None
         # The solver divides by the weights of all samples, those of the phantoms included.
         l2 = self._context.settings.l2 / (1.0 + phantom_weights)
-        samples = replace(samples, curvature=self._curvature)
         heads = self._recalibrate(trainings)
         if heads is not None:
             kernels = np.stack([head.kernel for head in heads])
@@ -199,8 +242,15 @@ class Anchors:
             if train.tobytes() not in recalibrated:
                 labels = self._context.slices.labels[train]
                 recalibrated[train.tobytes()] = self.known.recalibrated(
-                    FeatureChunks(self._features, self._features.first_rows(train)),
+                    self._known_probabilities[train],
                     labels,
                     class_weight(labels, self._context.settings.class_weights),
                 )
         return [recalibrated[train.tobytes()] for train in trainings]
+
+    @functools.cached_property
+    def _known_probabilities(self) -> np.ndarray:
+        """Those of the known head for all slices, float64 `(n,)`."""
+        assert self.known is not None
+        first = self._features.first_rows(np.arange(len(self._context.slices.labels)))
+        return self.known.probabilities(FeatureChunks(self._features, first))

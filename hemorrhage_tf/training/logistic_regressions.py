@@ -20,9 +20,10 @@ from scipy.special import expit
 from hemorrhage_tf.training.features.table import CHUNK_BYTES, FeatureChunks, JoinedChunks
 from hemorrhage_tf.training.lockstep import minimize_in_lockstep
 
-MOST_TOGETHER = 32
+MOST_TOGETHER = 64
 _WEIGHT_BYTES = 64 * 2**20  # of the weights of all samples in all regressions
 _IN_MEMORY_BYTES = 256 * 2**20  # of features that stay in float64, not converted at each pass
+_ROWS_TOGETHER = 256  # of features in memory, multiplied by one thread; its cache holds them
 _MOST_THREADS = 16
 
 Features = np.ndarray | FeatureChunks | JoinedChunks
@@ -153,9 +154,13 @@ class _Regressions:
         ahead: int,
     ) -> None:
         self._samples = samples
-        self._chunks = _chunks_of(samples.inputs)
+        self._chunks = chunks_of(samples.inputs)
         if 8 * math.prod(samples.inputs.shape) <= _IN_MEMORY_BYTES:
-            self._chunks = [chunk.astype(np.float64) for chunk in self._chunks]
+            self._chunks = [
+                chunk[begin : begin + _ROWS_TOGETHER].astype(np.float64)
+                for chunk in self._chunks
+                for begin in range(0, len(chunk), _ROWS_TOGETHER)
+            ]
         self._l2 = np.broadcast_to(np.asarray(l2, np.float64), samples.weights.shape[1:])
         self._all_sum = all_sum
         self._threads = threads
@@ -289,8 +294,8 @@ def _targets(labels: np.ndarray, linear: _Linear) -> np.ndarray:
     return labels[:, np.newaxis] if labels.ndim == 1 else labels[:, linear.which]
 
 
-def _chunks_of(inputs: Features) -> Iterable[np.ndarray]:
-    """Return chunks that can be iterated repeatedly."""
+def chunks_of(inputs: Features) -> Iterable[np.ndarray]:
+    """Return chunks of features, `(n, width)`, that can be iterated repeatedly."""
     if not isinstance(inputs, np.ndarray):
         return inputs
     rows = max(1, CHUNK_BYTES // (8 * inputs.shape[1]))

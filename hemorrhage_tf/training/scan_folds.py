@@ -25,9 +25,9 @@ from hemorrhage_tf.training.fold_metrics import (
     known_labels,
 )
 from hemorrhage_tf.training.folds import Fold
+from hemorrhage_tf.training.head_groups import HeadGroups
 from hemorrhage_tf.training.head_solver import HeadWeights
-from hemorrhage_tf.training.known_head import Anchors
-from hemorrhage_tf.training.scan_trainer import ScanTrainer, ScanTraining
+from hemorrhage_tf.training.scan_trainer import ScanTrainer, ScanTraining, SliceHeads
 from hemorrhage_tf.training.settings import FitSettings
 
 # With "auto" a scan model is trained from this many scans of each class on, in the training part.
@@ -157,7 +157,7 @@ class ScanTrainings:
     Args:
         context: The context of the fit.
         features: The features of all slices.
-        anchors: What the heads of the slices are held to.
+        heads: Solves the heads of the slices.
         kind: The kind of scan model.
         checkpoint: Stores finished trainings.
     """
@@ -166,12 +166,13 @@ class ScanTrainings:
         self,
         context: FitContext,
         features: FeatureTable,
-        anchors: Anchors,
+        heads: HeadGroups,
         kind: str,
         checkpoint: FitCheckpoint,
     ) -> None:
         self._context = context
-        self._trainer = ScanTrainer(context, features, kind, anchors)
+        self._trainer = ScanTrainer(context, features, kind)
+        self._heads = heads
         self._checkpoint = checkpoint
         self._trainings: dict[str, ScanTraining] = {}
 
@@ -189,7 +190,8 @@ class ScanTrainings:
             return
         slices = self._context.slices
         train, test = whole_scans(slices, fold.train), whole_scans(slices, fold.test)
-        self._trainings[name] = self._trainer.train(fold.train, train, test, head)
+        heads = SliceHeads(fold.train, head, self._heads.solve_parts(fold.train))
+        self._trainings[name] = self._trainer.train(heads, train, test)
         self._checkpoint.save_training(f"scans-{name}", self._trainings[name].to_dict())
 
     def finish(

@@ -26,6 +26,9 @@ LEARNING_RATE = 0.02  # of Adam at the start; it falls to 0 along a cosine
 # over the number of scans, times half the squared distance. See docs/decisions.md.
 PRIOR = 4.0
 
+# The inputs of a core besides its mask, and the width of each.
+_INPUT_WIDTHS = {"logit": 1, "directions": DIRECTIONS, "geometry": 3}
+
 
 class ScanLoop:
     """A loop that trains scan models of one kind, each from the same initial weights.
@@ -72,20 +75,19 @@ class ScanLoop:
         slice_weights = _weight_of_class(known, class_weights)
         scan_weights = _weight_of_class(samples.scan_labels, class_weights)
         known_per_scan = max(1.0, len(known) / len(samples))
-        prior = tf.constant(PRIOR / len(samples), tf.float32)
+        prior = PRIOR / len(samples)
         steps = max(STEPS, EPOCHS * count_batches(samples))
         with tf.device("CPU:0"):
             for step, batch in enumerate(training_batches(samples, self._seed, steps)):
                 rate = LEARNING_RATE * (0.5 + 0.5 * np.cos(np.pi * step / steps))
-                self._optimizer.learning_rate.assign(rate)
+                weights = _weights(batch.labels, slice_weights) * batch.is_known / known_per_scan
+                of_slices = [*batch.inputs.values(), batch.labels, weights]
+                of_scans = [batch.scan_labels, _weights(batch.scan_labels, scan_weights)]
+                # In few tensors, because each costs about as much as the step itself.
                 self._train_step(
-                    batch.inputs,
-                    (batch.labels, batch.scan_labels),
-                    (
-                        _weights(batch.labels, slice_weights) * batch.is_known / known_per_scan,
-                        _weights(batch.scan_labels, scan_weights),
-                    ),
-                    prior,
+                    np.concatenate([np.atleast_3d(each) for each in of_slices], axis=2),
+                    np.concatenate(of_scans, axis=1),
+                    np.array([rate, prior], np.float32),
                 )
         return self.core.get_weights()
 
@@ -121,34 +123,39 @@ def _train_step(core: Any, optimizer: Any) -> Any:
     variables = core.trainable_variables
     starts = [tf.constant(variable.numpy()) for variable in variables]
     is_kernel = [len(variable.shape) > 1 for variable in variables]
-    slices, scans = tf.TensorSpec((None, None)), tf.TensorSpec((None, 1))
+    widths = [*_INPUT_WIDTHS.values(), 1, 1, 1]
 
-    def step(inputs: Any, labels: Any, weights: Any, prior: Any) -> None:
+    def step(of_slices: Any, of_scans: Any, rate_and_prior: Any) -> None:
+        optimizer.learning_rate.assign(rate_and_prior[0])
+        *parts, mask, labels, weights = tf.split(of_slices, widths, axis=2)
+        inputs = {**dict(zip(_INPUT_WIDTHS, parts, strict=True)), "mask": mask[:, :, 0]}
         with tf.GradientTape() as tape:
             outputs = core(inputs, training=True)
-            logits = outputs["slice_logits"][:, :, 0], outputs["scan_logit"]
-            count = tf.cast(tf.shape(logits[1])[0], tf.float32)
+            logits = outputs["slice_logits"], outputs["scan_logit"]
+            count = tf.cast(tf.shape(of_scans)[0], tf.float32)
             loss = sum(
                 tf.reduce_sum(weight * tf.nn.sigmoid_cross_entropy_with_logits(label, logit))
-                for label, logit, weight in zip(labels, logits, weights, strict=True)
+                for label, logit, weight in (
+                    (labels, logits[0], weights),
+                    (of_scans[:, :1], logits[1], of_scans[:, 1:]),
+                )
             )
             distance = sum(
                 tf.nn.l2_loss(variable - start)
                 for variable, start, counts in zip(variables, starts, is_kernel, strict=True)
                 if counts
             )
-            loss = loss / count + prior * distance
+            loss = loss / count + rate_and_prior[1] * distance
         optimizer.apply(tape.gradient(loss, variables), variables)
 
-    signature = [_input_specs(), (slices, scans), (slices, scans), tf.TensorSpec(())]
-    return tf.function(step, input_signature=signature)
+    specs = [(None, None, sum(widths)), (None, 2), (2,)]
+    return tf.function(step, input_signature=[tf.TensorSpec(each) for each in specs])
 
 
 def _input_specs() -> dict[str, Any]:
     import tensorflow as tf
 
-    widths = {"logit": 1, "directions": DIRECTIONS, "geometry": 3}
-    specs = {name: tf.TensorSpec((None, None, width)) for name, width in widths.items()}
+    specs = {name: tf.TensorSpec((None, None, width)) for name, width in _INPUT_WIDTHS.items()}
     return {**specs, "mask": tf.TensorSpec((None, None))}
 
 

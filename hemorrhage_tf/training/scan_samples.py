@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hemorrhage_tf.models.scan_core import DIRECTIONS
 from hemorrhage_tf.models.scan_model import scan_geometry
 
 BATCH_SCANS = 64  # scans of a batch at most
@@ -123,33 +122,35 @@ def _padded(samples: ScanSamples, scans: np.ndarray, rng: np.random.Generator | 
     if rng is not None:
         views = rng.integers(0, samples.inputs.shape[1], len(scans))
         rows = [_augmented(samples, each, rng) for each in rows]
-    shape = len(scans), max(len(each) for each in rows)
-    inputs = np.zeros((*shape, 1 + DIRECTIONS), np.float32)
-    geometry, mask = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
-    labels, is_known = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    lengths = np.array([len(each) for each in rows])
+    is_slice = np.arange(lengths.max()) < lengths[:, np.newaxis]
+    flat = np.concatenate(rows)
+    known = samples.is_known[flat]
     scan_labels = samples.scan_labels[scans].astype(np.float32)
-    for number, (each, view) in enumerate(zip(rows, views, strict=True)):
-        count = len(each)
-        inputs[number, :count] = samples.inputs[each, view]
-        geometry[number, :count] = scan_geometry(samples.positions[each])
-        mask[number, :count] = 1
-        known = samples.is_known[each]
-        labels[number, :count] = samples.labels[each] * known
-        is_known[number, :count] = known
-        if known.all():
-            scan_labels[number] = samples.labels[each].max()
+    starts = np.cumsum(lengths) - lengths
+    all_known = np.logical_and.reduceat(known, starts)
+    scan_labels[all_known] = np.maximum.reduceat(samples.labels[flat], starts)[all_known]
+    inputs = _spread(samples.inputs[flat, np.repeat(views, lengths)], is_slice)
+    geometry = [scan_geometry(samples.positions[each]) for each in rows]
     return ScanBatch(
         inputs={
             "logit": inputs[:, :, :1],
             "directions": inputs[:, :, 1:],
-            "geometry": geometry,
-            "mask": mask,
+            "geometry": _spread(np.concatenate(geometry), is_slice),
+            "mask": is_slice.astype(np.float32),
         },
-        labels=labels,
-        is_known=is_known,
+        labels=_spread(samples.labels[flat] * known, is_slice),
+        is_known=_spread(known, is_slice),
         scan_labels=scan_labels[:, np.newaxis],
         rows=rows,
     )
+
+
+def _spread(values: np.ndarray, is_slice: np.ndarray) -> np.ndarray:
+    """Return values of slices, scan after scan, in padded scans; 0 at padding, float32."""
+    padded = np.zeros((*is_slice.shape, *values.shape[1:]), np.float32)
+    padded[is_slice] = values
+    return padded
 
 
 def _augmented(samples: ScanSamples, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

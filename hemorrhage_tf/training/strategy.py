@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hemorrhage_tf.core.native_output import import_tensorflow
+from hemorrhage_tf.core.native_output import import_tensorflow, is_tensorflow_imported
 from hemorrhage_tf.models.backbones import BackboneSpec
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -29,7 +29,7 @@ def resolve_strategy(name: str) -> Any:
         A `tf.distribute.Strategy`. None for the default strategy if TensorFlow was not imported
         yet and is not needed to choose it.
     """
-    if "tensorflow" not in sys.modules and (name == "none" or (name == "auto" and not has_gpus())):
+    if not is_tensorflow_imported() and (name == "none" or (name == "auto" and not has_gpus())):
         return None
     import_tensorflow()
     import tensorflow as tf
@@ -81,7 +81,7 @@ def has_gpus(devices: Path = _DEVICES) -> bool:
     Args:
         devices: The folder in which Linux lists the devices.
     """
-    if "tensorflow" not in sys.modules and sys.platform == "linux":
+    if not is_tensorflow_imported() and sys.platform == "linux":
         found = (next(devices.glob(pattern), None) for pattern in _GPU_DEVICES)
         if all(path is None for path in found):
             return False

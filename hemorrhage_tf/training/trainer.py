@@ -86,6 +86,7 @@ class Trainer:
         subtypes: float32 `(n, 5)`, the last training's probabilities of subtypes for its test
             slices, not capped at any hemorrhage; `(n, 0)` of a model without subtypes.
         anchors: What heads are held to, after `prepare`.
+        heads: Solves heads, after `prepare`.
 
     Raises:
         OptionError: `fine_tune_from` names no layer that can be trained.
@@ -94,6 +95,7 @@ class Trainer:
     head: HeadWeights
     subtypes: np.ndarray
     anchors: Anchors
+    heads: HeadGroups
 
     def __init__(self, context: FitContext, feature_sources: FeatureSources) -> None:
         self._context = context
@@ -102,7 +104,6 @@ class Trainer:
         self._sources = feature_sources.sources
         self._augmentation = Augmentation(context.settings.augment, context.settings.seed)
         self._features: FeatureTable
-        self._heads: HeadGroups
         self._head_loop: Loop | None = None
         self._warned_of_convergence = False
         self._classifier: Any = None
@@ -150,17 +151,17 @@ class Trainer:
             )
             rows.append((first, others))
         self._features = FeatureTable(views, rows, self._settings.pooling)
-        self.anchors = self._make_anchors()
-        self._heads = HeadGroups(self._context, self._features, self.anchors)
+        self.anchors = self._make_anchors(trained_on)
+        self.heads = HeadGroups(self._context, self._features, self.anchors)
 
-    def _make_anchors(self) -> Anchors:
+    def _make_anchors(self, trained_on: np.ndarray) -> Anchors:
         """Return what heads are held to, with the features of the phantoms."""
         context, known, phantoms = self._context, None, None
         if self._settings.prior == "embedded":
             known = embedded_head(self._sources)
         if context.phantoms is not None:
             phantoms = Phantoms(self.features_of(context.phantoms), context.phantoms.labels)
-        return Anchors(context, self._features, known, phantoms)
+        return Anchors(context, self._features, known, phantoms, trained_on)
 
     def features_of(self, slices: SliceIndex) -> FeatureTable:
         """Compute the features of other slices, without augmentation."""
@@ -177,7 +178,7 @@ class Trainer:
         Args:
             trainings: The training slices of each.
         """
-        self._heads.plan(trainings)
+        self.heads.plan(trainings)
 
     def train(self, task: TrainingTask) -> tuple[np.ndarray, list[Epoch]]:
         """Train one head, and fine-tune the backbones if the settings request it.
@@ -193,7 +194,7 @@ class Trainer:
                 source.backbone.set_weights(weights)
         rows, owners = self._features.view_rows(task.train)
         is_solved = self._settings.feature_cache and self._settings.head_solver == "lbfgs"
-        solved = self._heads.solve(task.train) if is_solved else None
+        solved = self.heads.solve(task.train) if is_solved else None
         if solved is not None:
             mean, variance = solved.mean, solved.variance
         else:

@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+# Of these the weight of phantoms is chosen, and the middle one is used where there are too few
+# slices to choose. See docs/decisions.md.
+PHANTOM_WEIGHTS = (0.25, 1.0, 4.0)
+DEFAULT_PHANTOM_WEIGHT = 1.0
+
 
 def choose_weight(
     weights: Sequence[float], losses: np.ndarray, slice_weights: np.ndarray, groups: np.ndarray

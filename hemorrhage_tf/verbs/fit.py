@@ -237,6 +237,8 @@ class _Fit:
         model_input = _model_input(slices, settings)
         folds = make_folds(slices, settings, progress)
         scan_model = choose_scan_model(slices, settings, folds, progress)
+        if scan_model is not None:  # trained with TensorFlow, after the heads
+            start_importing_tensorflow()
         _warn_of_scan_labels(slices, scan_model is not None, progress)
         subtypes = None
         if asks_for_subtypes(request.target):
@@ -255,7 +257,7 @@ class _Fit:
             set_stop_message(f"Stopped. Resume with: hemorrhage-tf fit --resume {places.out}")
             with cluster.explain_worker_loss():
                 audit = self._audit(slices, settings)
-                if trains_with_tensorflow(settings) or scan_model is not None:
+                if trains_with_tensorflow(settings):
                     with progress.stage("Importing TensorFlow"):
                         import_tensorflow()
                 if cluster is SINGLE:

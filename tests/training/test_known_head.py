@@ -15,10 +15,11 @@ from hemorrhage_tf.models.classifier import deviation
 from hemorrhage_tf.models.embedded_model import read_embedded
 from hemorrhage_tf.training.distributed.single_process import SINGLE, SingleProcess
 from hemorrhage_tf.training.features.table import FeatureChunks
-from hemorrhage_tf.training.head_groups import PHANTOM_WEIGHTS, HeadGroups
+from hemorrhage_tf.training.head_groups import HeadGroups
 from hemorrhage_tf.training.head_solver import HeadWeights
 from hemorrhage_tf.training.known_head import Anchors, KnownHead, Phantoms, embedded_head
 from hemorrhage_tf.training.settings import FitSettings
+from hemorrhage_tf.training.weight_choice import PHANTOM_WEIGHTS
 
 COUNT, WIDTH = 60, 6
 LABELS = np.arange(COUNT) % 2
@@ -117,7 +118,9 @@ class TestAnchors:
         context = make_context(phantom_weight=1e4)
         head = solved(context, features, Anchors(context, features, KNOWN, phantoms))
         rows = np.arange(40)
-        recalibrated = KNOWN.recalibrated(FeatureChunks(features, ALL), LABELS, np.ones(COUNT))
+        recalibrated = KNOWN.recalibrated(
+            KNOWN.probabilities(FeatureChunks(features, ALL)), LABELS, np.ones(COUNT)
+        )
         wanted = recalibrated.probabilities(FeatureChunks(phantoms.features, rows))
         found = head.probabilities(phantoms.features.take(rows))
         np.testing.assert_allclose(found, wanted, atol=1e-3)

@@ -10,6 +10,7 @@ from hemorrhage_tf.models.scan_model import scan_geometry
 from hemorrhage_tf.training import scan_loop
 from hemorrhage_tf.training.distributed.single_process import SingleProcess
 from hemorrhage_tf.training.features.table import FeatureChunks
+from hemorrhage_tf.training.head_groups import HeadGroups, PartHeads
 from hemorrhage_tf.training.head_solver import (
     HeadWeights,
     class_weight,
@@ -17,7 +18,7 @@ from hemorrhage_tf.training.head_solver import (
     solve_head,
 )
 from hemorrhage_tf.training.known_head import Anchors
-from hemorrhage_tf.training.scan_trainer import ScanTrainer, principal_axes
+from hemorrhage_tf.training.scan_trainer import ScanTrainer, SliceHeads, principal_axes
 
 LENGTHS = np.random.default_rng(0).integers(12, 24, 40)
 WIDTH = 10
@@ -41,30 +42,35 @@ def fit_head(context, features, slices) -> HeadWeights:
     return HeadWeights(mean, variance, solution.kernel, solution.bias)
 
 
+def solve_parts(context, features, slices) -> PartHeads:
+    return HeadGroups(context, features, Anchors(context, features)).solve_parts(slices)
+
+
 def train(kind: str = "pooling", is_weak: bool = False, cluster=None):
-    """Train on 28 scans, and return context, features, trainer and training."""
+    """Train on 28 scans, and return context, features, trainer, training and heads."""
     further = {} if cluster is None else {"cluster": cluster}
     context = make_scan_context(LENGTHS, is_weak=is_weak, **further)
     # Labels of scans alone teach less.
     strength = 4.0 if is_weak else 1.5
     features = MadeUpFeatures(context.true_labels, views=2, width=WIDTH, strength=strength)
-    trainer = ScanTrainer(context, features, kind, Anchors(context, features))
+    trainer = ScanTrainer(context, features, kind)
     slices = np.sort(np.concatenate([context.slices.scans.members[scan] for scan in TRAIN]))
     head = fit_head(context, features, slices)
-    return context, features, trainer, trainer.train(slices, TRAIN, TEST, head), head
+    heads = SliceHeads(slices, head, solve_parts(context, features, slices))
+    return context, features, trainer, trainer.train(heads, TRAIN, TEST), heads
 
 
 @pytest.fixture(scope="module")
 def pooled(few_steps):
-    """Context, features, trainer, training and head of a model with pooling."""
+    """Context, features, trainer, training and heads of a model with pooling."""
     return train()
 
 
 def test_slices_are_classified_better_in_their_scan_than_alone(pooled):
-    context, features, _, training, head = pooled
+    context, features, _, training, heads = pooled
     members = np.concatenate([context.slices.scans.members[scan] for scan in TEST])
     labels = context.true_labels[members]
-    alone = head.probabilities(features.take(features.first_rows(members)))
+    alone = heads.head.probabilities(features.take(features.first_rows(members)))
     in_scan = roc_auc_score(labels, training.slice_probabilities)
     assert in_scan > roc_auc_score(labels, alone) + 0.01
     assert roc_auc_score(context.slices.scans.labels[TEST], training.scan_probabilities) > 0.8
@@ -80,13 +86,13 @@ def test_labels_of_scans_alone_train_slices_in_their_scans_too():
 
 @pytest.mark.parametrize("kind", ["pooling", pytest.param("attention", marks=pytest.mark.slow)])
 def test_the_built_model_repeats_the_predictions_of_the_training(pooled, kind):
-    context, features, trainer, training, head = pooled if kind == "pooling" else train(kind)
+    context, features, trainer, training, heads = pooled if kind == "pooling" else train(kind)
     model = trainer.build(training)
     begin = 0
     for number, scan in enumerate(TEST[:3]):
         members = context.slices.scans.members[scan]
         standardized = standardize(
-            features.take(features.first_rows(members)), head.mean, head.variance
+            features.take(features.first_rows(members)), heads.head.mean, heads.head.variance
         )
         outputs = model(
             {
@@ -106,9 +112,8 @@ def test_the_built_model_repeats_the_predictions_of_the_training(pooled, kind):
 
 
 def test_the_test_scans_do_not_change_the_training(pooled):
-    context, features, trainer, training, head = pooled
-    slices = np.sort(np.concatenate([context.slices.scans.members[scan] for scan in TRAIN]))
-    again = trainer.train(slices, TRAIN, np.array([], np.int64), head)
+    _, _, trainer, training, heads = pooled
+    again = trainer.train(heads, TRAIN, np.array([], np.int64))
     assert len(again.scan_probabilities) == len(again.slice_probabilities) == 0
     for one, other in zip(training.weights, again.weights, strict=True):
         assert one.tobytes() == other.tobytes()
@@ -147,11 +152,8 @@ def test_patients_of_one_class_only_are_an_error():
     context = make_scan_context(np.array([12, 12, 12, 12]))
     features = MadeUpFeatures(context.true_labels, views=1, width=WIDTH)
     slices = np.sort(np.concatenate([context.slices.scans.members[scan] for scan in (0, 1, 2)]))
-    head = fit_head(context, features, slices)
     with pytest.raises(DataError, match="2 folds need at least 2 groups of slices with hemorrhage"):
-        ScanTrainer(context, features, "pooling", Anchors(context, features)).train(
-            slices, np.arange(3), TEST[:0], head
-        )
+        solve_parts(context, features, slices)
 
 
 def test_principal_axes_are_those_of_a_singular_value_decomposition():

@@ -268,6 +268,7 @@ class TestLbfgs:
         train(trainer)
         assert not progress.warnings
         monkeypatch.setattr("hemorrhage_tf.training.head_solver.MAX_ITERATIONS", 2)
+        trainer = make_trainer(solver="lbfgs", progress=progress)
         for _ in range(2):
             probabilities, history = train(trainer)
             assert history[0]["epoch"] == 2 and np.isfinite(probabilities).all()

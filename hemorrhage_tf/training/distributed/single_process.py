@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hemorrhage_tf.core.native_output import import_tensorflow
+from hemorrhage_tf.core.native_output import import_tensorflow, is_tensorflow_imported
 from hemorrhage_tf.core.workers import Workers
 
 
@@ -73,7 +72,7 @@ class SingleProcess(Workers):
     @property
     def replicas(self) -> int:
         """Number of devices that train."""
-        if self._strategy is None and "tensorflow" not in sys.modules:
+        if self._strategy is None and not is_tensorflow_imported():
             return 1  # nobody can have entered the scope of another strategy
         return int(self.strategy.num_replicas_in_sync)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hemorrhage_tf.core.native_output import is_tensorflow_imported
 from hemorrhage_tf.models.backbone_options import BackboneOptions
 from hemorrhage_tf.models.backbones import (
     BackboneFacts,
@@ -143,5 +144,6 @@ def build_from_options(options: BackboneOptions, seed: int) -> Any:
 
 def _tensorflow_version() -> str:
     """Return the version of TensorFlow, without importing it."""
-    tensorflow = sys.modules.get("tensorflow")
-    return version("tensorflow") if tensorflow is None else tensorflow.__version__
+    if not is_tensorflow_imported():
+        return version("tensorflow")
+    return sys.modules["tensorflow"].__version__
