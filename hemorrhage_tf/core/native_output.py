@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -59,6 +60,8 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with silence_native_output(2), _without_garbage_collection():
         import tensorflow  # noqa: F401
+    # At exit Python searches all objects for garbage several times, which takes seconds here.
+    atexit.register(gc.freeze)
 
 
 @contextmanager

@@ -58,6 +58,7 @@ class KerasModel(Model):
             self._forwards[features, cam] = tf.function(
                 lambda images: model(images, training=False),
                 input_signature=[images_of_any_number],
+                autograph=False,
             )
         return self._forwards[features, cam]
 
@@ -73,7 +74,9 @@ class KerasModel(Model):
         import tensorflow as tf
 
         model = load_scan_model(self.path)
-        return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+        return tf.function(
+            lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False
+        )
 
     def _compute_scan(self, features: np.ndarray, geometry: np.ndarray) -> ScanOutput:
         import tensorflow as tf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +80,17 @@ def translate_read_errors() -> Iterator[None]:
         ) from None
 
 
+def without_autograph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that TensorFlow traces as it is.
+
+    Rewriting it would take seconds, and is only needed where Python's `if` and `for` depend on
+    tensors.
+    """
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
+
+
 def slice_dataset(
     slices: Sequence[SliceRef | Path],
     model_input: ModelInput,
@@ -111,7 +122,7 @@ def slice_dataset(
         return index, tf.ensure_shape(image, (size, size, 3))
 
     return tf.data.Dataset.range(len(slices)).map(
-        load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        without_autograph(load), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
 
 
@@ -141,11 +152,17 @@ def view_dataset(
     flat = tf.ragged.constant([list(each) for each in views], dtype=tf.int32, ragged_rank=1)
 
     def expand(index: Any, image: Any) -> Any:
-        repeated = tf.data.Dataset.from_tensor_slices(flat[index])
-        return repeated.map(lambda view: (image, tf.gather(seeds, index), view))
+        views_of_slice = tf.data.Dataset.from_tensor_slices(flat[index])
+        return views_of_slice.map(
+            without_autograph(lambda view: (image, tf.gather(seeds, index), view))
+        )
 
     return (
         slice_dataset(slices, model_input, hashes)
-        .flat_map(expand)
-        .map(augmentation, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .flat_map(without_autograph(expand))
+        .map(
+            without_autograph(augmentation.__call__),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
     )

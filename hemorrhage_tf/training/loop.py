@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hemorrhage_tf.pipeline.datasets import without_autograph
 from hemorrhage_tf.training.distributed.single_process import SINGLE, SampleShard, SingleProcess
 
 Epoch = dict[str, Any]
@@ -206,6 +207,8 @@ class Loop:
             return forward(batch, training=False)[1]
 
         def one_pass(replica_step: Callable[..., Any]) -> Any:
+            replica_step = without_autograph(replica_step)
+
             def run(dataset: Any) -> Any:
                 totals = tf.zeros(2)
                 for batch in dataset:

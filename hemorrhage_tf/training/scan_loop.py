@@ -54,7 +54,9 @@ class ScanLoop:
             self._initial = [variable.numpy() for variable in self._variables]
             self._train_step = _train_step(self.core, self._optimizer)
             self._predict = tf.function(
-                lambda inputs: self.core(inputs, training=False), input_signature=[_input_specs()]
+                lambda inputs: self.core(inputs, training=False),
+                input_signature=[_input_specs()],
+                autograph=False,
             )
 
     def train(self, samples: ScanSamples, class_weights: str = "balanced") -> list[np.ndarray]:
@@ -149,7 +151,9 @@ def _train_step(core: Any, optimizer: Any) -> Any:
         optimizer.apply(tape.gradient(loss, variables), variables)
 
     specs = [(None, None, sum(widths)), (None, 2), (2,)]
-    return tf.function(step, input_signature=[tf.TensorSpec(each) for each in specs])
+    return tf.function(
+        step, input_signature=[tf.TensorSpec(each) for each in specs], autograph=False
+    )
 
 
 def _input_specs() -> dict[str, Any]:

@@ -6,11 +6,16 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from hemorrhage_tf.core import native_output
-from hemorrhage_tf.core.native_output import silence_native_output, start_importing_tensorflow
+from hemorrhage_tf.core.native_output import (
+    is_tensorflow_imported,
+    silence_native_output,
+    start_importing_tensorflow,
+)
 
 
 def test_hides_native_output(capfd):
@@ -75,6 +80,32 @@ print(gc.isenabled())
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert run.stdout.split() == ["False", str(enabled)]
+
+
+def test_the_exit_does_not_search_what_was_imported_for_garbage(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("")
+    code = """
+import atexit, gc
+from hemorrhage_tf.core.native_output import import_tensorflow
+atexit.register(lambda: print(gc.get_freeze_count() > 0))  # runs after those registered later
+print(gc.get_freeze_count())
+import_tensorflow()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["0", "True"]
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_tensorflow_is_not_imported_while_a_thread_imports_it(monkeypatch, is_alive):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    thread = SimpleNamespace(is_alive=lambda: is_alive)
+    monkeypatch.setattr(native_output, "_importing", [thread])
+    assert is_tensorflow_imported() != is_alive
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    assert not is_tensorflow_imported()
 
 
 @pytest.mark.slow

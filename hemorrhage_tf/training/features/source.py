@@ -115,7 +115,7 @@ class FeatureSource:
                 folded, self.spec.normalization, self.model_input.image_size
             )
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def replica_features(images: Any) -> Any:
             return strategy.run(lambda batch: model(batch, training=False), args=(images,))
 
