@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -140,6 +141,7 @@ class Anchors:
         self.known = known
         self._phantoms = phantoms
         self._trained_on = trained_on
+        self._recalibrated: dict[bytes, KnownHead] = {}  # by the hash of the training slices
 
     @functools.cached_property
     def _curvature(self) -> Curvature | None:
@@ -237,16 +239,18 @@ class Anchors:
         """Return the known head, recalibrated on the slices of each training."""
         if self.known is None:
             return None
-        recalibrated: dict[bytes, KnownHead] = {}
+        heads = []
         for train in trainings:
-            if train.tobytes() not in recalibrated:
+            key = hashlib.blake2b(train.tobytes()).digest()
+            if key not in self._recalibrated:
                 labels = self._context.slices.labels[train]
-                recalibrated[train.tobytes()] = self.known.recalibrated(
+                self._recalibrated[key] = self.known.recalibrated(
                     self._known_probabilities[train],
                     labels,
                     class_weight(labels, self._context.settings.class_weights),
                 )
-        return [recalibrated[train.tobytes()] for train in trainings]
+            heads.append(self._recalibrated[key])
+        return heads
 
     @functools.cached_property
     def _known_probabilities(self) -> np.ndarray:

@@ -85,12 +85,13 @@ class ScanLoop:
                 weights = _weights(batch.labels, slice_weights) * batch.is_known / known_per_scan
                 of_slices = [*batch.inputs.values(), batch.labels, weights]
                 of_scans = [batch.scan_labels, _weights(batch.scan_labels, scan_weights)]
-                # In few tensors, because each costs about as much as the step itself.
-                self._train_step(
+                # In few tensors, because a step takes hardly longer than passing them.
+                arguments = (
                     np.concatenate([np.atleast_3d(each) for each in of_slices], axis=2),
                     np.concatenate(of_scans, axis=1),
                     np.array([rate, prior], np.float32),
                 )
+                self._train_step(*map(tf.constant, arguments))
         return self.core.get_weights()
 
     def predict(self, samples: ScanSamples) -> tuple[np.ndarray, np.ndarray]:
@@ -151,9 +152,8 @@ def _train_step(core: Any, optimizer: Any) -> Any:
         optimizer.apply(tape.gradient(loss, variables), variables)
 
     specs = [(None, None, sum(widths)), (None, 2), (2,)]
-    return tf.function(
-        step, input_signature=[tf.TensorSpec(each) for each in specs], autograph=False
-    )
+    signature = [tf.TensorSpec(each) for each in specs]
+    return tf.function(step, input_signature=signature, autograph=False).get_concrete_function()
 
 
 def _input_specs() -> dict[str, Any]:
