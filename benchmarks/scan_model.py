@@ -29,18 +29,23 @@ def measure(kind: str, scans: int) -> dict[str, float]:
     """Train one scan model in this process."""
     from made_up_scans import MadeUpFeatures, make_scan_context
 
+    from hemorrhage_tf.core.native_output import import_tensorflow
     from hemorrhage_tf.training.head_solver import HeadWeights
+    from hemorrhage_tf.training.head_groups import HeadGroups
     from hemorrhage_tf.training.known_head import Anchors
-    from hemorrhage_tf.training.scan_trainer import ScanTrainer
+    from hemorrhage_tf.training.scan_trainer import ScanTrainer, SliceHeads
 
+    import_tensorflow()
     context = make_scan_context(np.random.default_rng(0).integers(20, 81, scans))
     features = MadeUpFeatures(context.true_labels, VIEWS, WIDTH)
     zeros = np.zeros(WIDTH, np.float32)
     head = HeadWeights(zeros, zeros + 1, np.eye(WIDTH, 1, dtype=np.float32), zeros[:1])
-    trainer = ScanTrainer(context, features, kind, Anchors(context, features))
+    trainer = ScanTrainer(context, features, kind)
+    groups = HeadGroups(context, features, Anchors(context, features))
     slices = np.arange(len(context.slices))
     before, start = _peak_mb(), time.monotonic()
-    trainer.train(slices, np.arange(scans), slices[:0], head)
+    heads = SliceHeads(slices, head, groups.solve_parts(slices))
+    trainer.train(heads, np.arange(scans), slices[:0])
     return {
         "slices": len(slices),
         "seconds": time.monotonic() - start,
