@@ -30,8 +30,8 @@ def measure(kind: str, scans: int) -> dict[str, float]:
     from made_up_scans import MadeUpFeatures, make_scan_context
 
     from hemorrhage_tf.core.native_output import import_tensorflow
-    from hemorrhage_tf.training.head_solver import HeadWeights
     from hemorrhage_tf.training.head_groups import HeadGroups
+    from hemorrhage_tf.training.head_solver import HeadWeights
     from hemorrhage_tf.training.known_head import Anchors
     from hemorrhage_tf.training.scan_trainer import ScanTrainer, SliceHeads
 
