@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from made_up_scans import MadeUpFeatures, make_scan_context
@@ -8,7 +10,7 @@ from hemorrhage_tf.core.errors import DataError
 from hemorrhage_tf.models.classifier import standardize
 from hemorrhage_tf.models.scan_model import scan_geometry
 from hemorrhage_tf.training import scan_loop
-from hemorrhage_tf.training.distributed.single_process import SingleProcess
+from hemorrhage_tf.training.distributed.single_process import SINGLE, SingleProcess
 from hemorrhage_tf.training.features.table import FeatureChunks
 from hemorrhage_tf.training.head_groups import HeadGroups, PartHeads
 from hemorrhage_tf.training.head_solver import (
@@ -43,7 +45,8 @@ def fit_head(context, features, slices) -> HeadWeights:
 
 
 def solve_parts(context, features, slices) -> PartHeads:
-    return HeadGroups(context, features, Anchors(context, features)).solve_parts(slices)
+    alone = SimpleNamespace(**{**vars(context), "cluster": SINGLE})
+    return HeadGroups(alone, features, Anchors(alone, features)).solve_parts(slices)
 
 
 def train(kind: str = "pooling", is_weak: bool = False, cluster=None):
