@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -417,4 +417,5 @@ class _Group:
             np.array([problem.phantom_weight for problem in problems]),
             context.cluster,
         )
+        samples = replace(samples, curvature=self._anchors.curvature)
         return solve_first_outputs(samples, l2, context.cluster.all_sum, tolerance)

@@ -144,8 +144,11 @@ class Anchors:
         self._recalibrated: dict[bytes, KnownHead] = {}  # by the hash of the training slices
 
     @functools.cached_property
-    def _curvature(self) -> Curvature | None:
-        """The curvature at a head of all slices in any training, or of some of their rows."""
+    def curvature(self) -> Curvature | None:
+        """The curvature at a head of all slices in any training, or of some of their rows.
+
+        None where there are too few rows or too many features to estimate it.
+        """
         context, features = self._context, self._features
         slices = self._trained_on
         if slices is None:
@@ -159,7 +162,7 @@ class Anchors:
         mean, variance = feature_statistics(chunks)
         weights = output_weights(context.targets[owners], context.settings.class_weights)
         given = context.settings.phantom_weight
-        pilot, l2 = self._hold(
+        pilot, l2 = self.hold(
             Samples(
                 inputs=chunks,
                 labels=context.slices.labels[owners],
@@ -195,19 +198,8 @@ class Anchors:
             cluster: The workers that the samples are divided among.
 
         Returns:
-            The samples with what they are held to and the curvature, and the strength of each
-            penalty, `(k,)`.
+            The samples with what they are held to, and the strength of each penalty, `(k,)`.
         """
-        samples, l2 = self._hold(samples, trainings, phantom_weights, cluster)
-        return replace(samples, curvature=self._curvature), l2
-
-    def _hold(
-        self,
-        samples: Samples,
-        trainings: Sequence[np.ndarray],
-        phantom_weights: np.ndarray,
-        cluster: SingleProcess,
-    ) -> tuple[Samples, np.ndarray]:
         assert samples.deviations is not None
         # The solver divides by the weights of all samples, those of the phantoms included.
         l2 = self._context.settings.l2 / (1.0 + phantom_weights)

@@ -83,7 +83,8 @@ class ScanLoop:
             for step, batch in enumerate(training_batches(samples, self._seed, steps)):
                 rate = LEARNING_RATE * (0.5 + 0.5 * np.cos(np.pi * step / steps))
                 weights = _weights(batch.labels, slice_weights) * batch.is_known / known_per_scan
-                of_slices = [*batch.inputs.values(), batch.labels, weights]
+                inputs = [batch.inputs[name] for name in (*_INPUT_WIDTHS, "mask")]
+                of_slices = [*inputs, batch.labels, weights]
                 of_scans = [batch.scan_labels, _weights(batch.scan_labels, scan_weights)]
                 # In few tensors, because a step takes hardly longer than passing them.
                 arguments = (
